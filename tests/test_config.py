@@ -1,0 +1,141 @@
+"""Budgets and job settings: what is read, what is refused, and that errors say what to write instead."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compressor.config import Budget, JobConfig, default_out, parse_budget, parse_budgets
+from compressor.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("cost", "text", "value"),
+    [
+        ("flops", "2G", 2e9),
+        ("flops", "500M", 5e8),
+        ("flops", "1.5e9", 1.5e9),
+        ("flops", " 2 g ", 2e9),
+        ("flops", 1_000_000, 1e6),
+        ("flops", "1e3M", 1e9),
+        ("params", "250k", 250e3),
+        ("params", "7B", 7e9),
+        ("memory", "12MB", 12e6),
+        ("memory", "12MiB", 12 * 2**20),
+        ("memory", "800kB", 800e3),
+        ("memory", "512B", 512),
+        ("latency", "3ms", 3),
+        ("latency", "800us", 0.8),
+        ("latency", "0.1s", 100),
+        ("latency", 0.5, 0.5),
+    ],
+)
+def test_absolute_amounts(cost: str, text: str | float, value: float) -> None:
+    budget = parse_budget(cost, text)
+    assert not budget.relative
+    assert budget.limit(original=123.0) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(("text", "limit"), [("50%", 500.0), ("0.5%", 5.0), ("100%", 1000.0), ("250 %", 2500.0)])
+def test_percent_is_relative_to_the_original(text: str, limit: float) -> None:
+    budget = parse_budget("flops", text)
+    assert budget.relative
+    assert budget.limit(1000.0) == pytest.approx(limit)
+
+
+@pytest.mark.parametrize(
+    "text", ["2X", "", "  ", "%", "G", "0", "0%", "-1G", "-5%", "nan", "inf", "-inf", "2GG", "1,5G", "0x10", "1e400"]
+)
+@pytest.mark.parametrize("cost", ["flops", "params", "memory", "latency"])
+def test_junk_is_refused_with_examples(cost: str, text: str) -> None:
+    with pytest.raises(UsageError, match="for example") as caught:
+        parse_budget(cost, text)
+    assert "\n" not in str(caught.value)
+    assert text.strip() in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 0, 0.0, -3, True, None, [1]])
+def test_bad_values_from_python_are_refused(value: object) -> None:
+    with pytest.raises(UsageError):
+        parse_budget("flops", value)  # type: ignore[arg-type]
+
+
+def test_a_fraction_is_not_taken_for_a_share() -> None:
+    with pytest.raises(UsageError, match=r"50\.000%"):
+        parse_budget("flops", 0.5)
+
+
+def test_unknown_cost_lists_the_costs() -> None:
+    with pytest.raises(UsageError, match="latency"):
+        parse_budget("watts", "3")
+
+
+@given(st.text(max_size=12))
+def test_any_text_gives_a_positive_budget_or_a_usage_error(text: str) -> None:
+    try:
+        budget = parse_budget("flops", text)
+    except UsageError:
+        return
+    assert 0 < budget.limit(1e9) < math.inf
+
+
+def test_parse_budgets_wants_at_least_one() -> None:
+    assert [budget.cost for budget in parse_budgets({"flops": "50%", "params": 1e6})] == ["flops", "params"]
+    with pytest.raises(UsageError, match="--budget-flops"):
+        parse_budgets({})
+
+
+HALF = (parse_budget("flops", "50%"),)
+
+
+def test_job_round_trips_through_json() -> None:
+    job = JobConfig(
+        "resnet18", HALF, "out", data="digits", finetune_epochs=2, include=("layer*",), input_shape=(3, 8, 8)
+    )
+    assert JobConfig.from_json(json.loads(json.dumps(job.to_json()))) == job
+
+
+def test_identity_ignores_where_the_result_goes() -> None:
+    one = JobConfig("resnet18", HALF, "a")
+    assert one.identity() == JobConfig("resnet18", HALF, "b", force=True).identity()
+    assert one.identity() != JobConfig("resnet18", HALF, "a", seed=1).identity()
+    assert one.identity() != JobConfig("resnet18", (parse_budget("flops", "40%"),), "a").identity()
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"model": " "}, "--model"),
+        ({"budgets": ()}, "--budget-flops"),
+        ({"budgets": HALF * 2}, "Two budgets"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"round_to": 0}, "round_to"),
+        ({"seed": -1}, "seed"),
+        ({"lr": math.nan}, "lr"),
+        ({"distill": -0.1}, "distill"),
+        ({"device": "tpu"}, "cuda"),
+        ({"num_classes": 0}, "num_classes"),
+        ({"input_shape": (3, 0, 4)}, "input_shape"),
+        ({"finetune_epochs": 3}, "--data"),
+        ({"finetune_epochs": -1, "data": "digits"}, "finetune_epochs"),
+    ],
+)
+def test_bad_settings_are_refused(settings: dict[str, object], named: str) -> None:
+    values: dict[str, object] = {"model": "resnet18", "budgets": HALF, "out": "o", **settings}
+    with pytest.raises(UsageError, match=named):
+        JobConfig(**values)  # type: ignore[arg-type]
+
+
+def test_unknown_settings_are_named() -> None:
+    with pytest.raises(UsageError, match="colour"):
+        JobConfig.from_json({**JobConfig("m", HALF, "o").to_json(), "colour": "red"})
+
+
+def test_default_folder_names_model_and_budgets() -> None:
+    budgets = (Budget("flops", 2e9, False, "2G"), parse_budget("params", "50%"))
+    assert default_out("resnet50", budgets) == "compressed/resnet50-flops-2G-params-50pct"
+    assert "/" not in default_out("pkg.module:make", HALF).removeprefix("compressed/")
