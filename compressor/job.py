@@ -1,0 +1,205 @@
+"""A job's folder: what is finished stays finished, whenever the process is killed.
+
+A job is a row of named stages. Each stores its result when it ends, and a job opened again with the same fingerprint
+finds the results there. What the job needs for that lies under ``<out>/.job``:
+
+    job.json                   the fingerprint: what was asked for, and the schema version
+    lock                       held (by the kernel, so never stale) while a process works in the folder
+    stages/<name>.json         a finished stage; written last, so its presence is the commit
+    stages/<name>.safetensors  the stage's tensors, if it has any
+    checkpoints/<name>.safetensors   for training inside a stage, dropped when the stage is stored
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from compressor.errors import UsageError
+from compressor.files import (
+    atomic_save_safetensors,
+    atomic_write_json,
+    load_safetensors,
+    remove_stale_temporaries,
+    storage_errors,
+)
+from compressor.lock import FolderLock
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SCHEMA_VERSION = 1
+_FOLDER = ".job"
+_STAGE_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a finished stage left behind. ``data`` is JSON; ``tensors`` are read from the disk on first use."""
+
+    data: dict[str, Any]
+    path: Path | None = field(default=None, repr=False)
+
+    @cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        """The stage's tensors by name, on the CPU; empty if it stored none."""
+        return {} if self.path is None else load_safetensors(self.path)[0]
+
+
+class Job:
+    """An open job folder, locked until ``close`` (or the end of a ``with`` block, or of the process)."""
+
+    def __init__(self, out: Path, lock: FolderLock, *, resumed: bool) -> None:
+        self.out = out
+        self.resumed = resumed
+        """Whether the folder held this job already, finished stages or not."""
+        self._lock = lock
+        self._folder = out / _FOLDER
+
+    @classmethod
+    def open(cls, out: str | os.PathLike[str], fingerprint: Mapping[str, Any], *, force: bool = False) -> Job:
+        """Open ``out`` for the job that ``fingerprint`` (JSON values) describes, making or continuing it.
+
+        With ``force``, a folder of another job loses what that job stored under ``.job``; other files stay until
+        they are written again. A folder of the same job is continued with or without ``force``.
+
+        Raises:
+            UsageError: ``out`` is a file, holds another job or other files, or another process works in it.
+            CompressorError: the folder cannot be written.
+        """
+        folder = Path(out)
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"{folder} is a file; name a folder to write to.")
+        _refuse_foreign(folder, force)
+        with storage_errors(folder):
+            (folder / _FOLDER).mkdir(parents=True, exist_ok=True)
+            lock = FolderLock.acquire(folder / _FOLDER / "lock", folder)
+        try:
+            resumed = _claim(folder / _FOLDER, folder, dict(fingerprint), force)
+        except BaseException:
+            lock.release()
+            raise
+        return cls(folder, lock, resumed=resumed)
+
+    def stage(self, name: str) -> StageResult | None:
+        """The stored result of a stage, or None if it has not finished.
+
+        Raises:
+            UsageError: the stored result is damaged.
+        """
+        path = self._path("stages", name, ".json")
+        if not path.is_file():
+            return None
+        content = _read_json(path)
+        if content is None or "data" not in content:
+            raise UsageError(f"{path} is damaged; delete it, and the stage {name!r} runs again.")
+        return StageResult(content["data"], self._path("stages", name, ".safetensors") if content["tensors"] else None)
+
+    def store(self, name: str, data: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = None) -> StageResult:
+        """Record a stage as finished and drop its training checkpoint. Atomic: all of it is there, or none.
+
+        Raises:
+            CompressorError: the disk is full or the folder cannot be written.
+        """
+        commit, stored = self._path("stages", name, ".json"), self._path("stages", name, ".safetensors")
+        with storage_errors(commit):
+            commit.unlink(missing_ok=True)  # a result stored before must never meet the new tensors
+        if tensors:
+            atomic_save_safetensors(stored, tensors)
+        # Measured values may be NaN (the loss of an untrained network, say); the file is read by this class alone.
+        atomic_write_json(commit, {"stage": name, "tensors": bool(tensors), "data": dict(data)}, allow_nan=True)
+        with storage_errors(commit):
+            self.checkpoint(name).unlink(missing_ok=True)
+            if not tensors:
+                stored.unlink(missing_ok=True)
+        return StageResult(json.loads(json.dumps(dict(data))), stored if tensors else None)
+
+    def checkpoint(self, name: str) -> Path:
+        """Where training inside the stage ``name`` keeps its checkpoint."""
+        return self._path("checkpoints", name, ".safetensors")
+
+    def close(self) -> None:
+        """Let other processes use the folder. Harmless when called again."""
+        self._lock.release()
+
+    def __enter__(self) -> Job:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _path(self, kind: str, name: str, suffix: str) -> Path:
+        if not _STAGE_NAME.fullmatch(name):
+            raise UsageError(f"A stage cannot be called {name!r}; use lower-case letters, digits, '-', '_' and '.'.")
+        return self._folder / kind / f"{name}{suffix}"
+
+
+def _refuse_foreign(out: Path, force: bool) -> None:
+    """Refuse a folder with content that no job made, before anything is written into it."""
+    if force or not out.is_dir() or (out / _FOLDER / "job.json").exists():
+        return
+    # A job killed right after it made its folder leaves ``.job`` with a lock alone, and that is no obstacle.
+    other = sorted(entry.name for entry in out.iterdir() if entry.name != _FOLDER)
+    if other:
+        raise UsageError(
+            f"The folder {out} is not empty ({other[0]!r} is there) and holds no job; "
+            "choose another one, or pass --force to write into it."
+        )
+
+
+def _claim(folder: Path, out: Path, fingerprint: dict[str, Any], force: bool) -> bool:
+    """Make the folder this job's; returns whether it was already. Called with the lock held."""
+    wanted = json.loads(json.dumps(fingerprint))  # as it will read when it comes back
+    path = folder / "job.json"
+    found = _read_json(path) if path.exists() else None
+    if found is not None and found.get("schema_version") == SCHEMA_VERSION and found.get("fingerprint") == wanted:
+        remove_stale_temporaries(folder)
+        return True
+    if path.exists() and not force:
+        raise UsageError(
+            f"The folder {out} holds another job ({_difference(found, wanted)}); "
+            "choose another one, or pass --force to overwrite it."
+        )
+    with storage_errors(folder):
+        path.unlink(missing_ok=True)  # first, so that nobody takes half of the old job for a whole one
+        for kind in ("stages", "checkpoints"):
+            if (folder / kind).exists():
+                shutil.rmtree(folder / kind)
+    remove_stale_temporaries(folder)
+    atomic_write_json(path, {"schema_version": SCHEMA_VERSION, "fingerprint": wanted})
+    return False
+
+
+def _difference(found: dict[str, Any] | None, wanted: dict[str, Any]) -> str:
+    """What sets the job in the folder apart from this one, in a few words."""
+    if found is None or not isinstance(found.get("fingerprint"), dict):
+        return "its job.json is damaged"
+    if found.get("schema_version") != SCHEMA_VERSION:
+        return f"written with schema version {found.get('schema_version')}, this program writes {SCHEMA_VERSION}"
+    old = found["fingerprint"]
+    names = [name for name in {**wanted, **old} if old.get(name) != wanted.get(name)]
+    shown = [f"{name} was {_short(old.get(name))}, now {_short(wanted.get(name))}" for name in names[:3]]
+    return "; ".join(shown) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None  # the callers say what a damaged file means
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,89 @@
+"""One process at a time in a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+from typing import IO
+
+from compressor.errors import UsageError
+
+_GRACE_S = 10.0
+"""How long a dead owner's orphans (workers that inherited the open file) get to notice and exit."""
+
+
+class FolderLock:
+    """An advisory lock that the kernel drops when its owner dies, so a stale one cannot stay behind.
+
+    The file also holds the owner's process id, for messages only.
+    """
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file: IO[str] | None = file
+
+    @classmethod
+    def acquire(cls, path: Path, folder: Path) -> FolderLock:
+        """Lock ``path`` on behalf of ``folder``. Raises ``UsageError`` if a living process holds it."""
+        file = open(path, "a+", encoding="ascii")  # noqa: SIM115  (held open for as long as the lock)
+        deadline = time.monotonic() + _GRACE_S
+        while not _try_lock(file):
+            file.seek(0)
+            owner = file.read().strip()
+            if _alive(owner) or time.monotonic() > deadline:
+                file.close()
+                raise UsageError(
+                    f"Another process{f' (pid {owner})' if owner else ''} is working in {folder}; "
+                    "wait until it ends, or choose another folder."
+                )
+            time.sleep(0.1)
+        file.seek(0)
+        file.truncate()
+        file.write(str(os.getpid()))
+        file.flush()
+        return cls(file)
+
+    def release(self) -> None:
+        """Give the lock up. Harmless when called again."""
+        if self._file is not None:
+            file, self._file = self._file, None
+            with contextlib.suppress(OSError):  # the disk may be full, and the id is for messages only
+                file.truncate(0)
+            file.close()
+
+
+def _alive(owner: str) -> bool:
+    """Whether the process id written in the lock is that of a living process; unknown counts as alive."""
+    if os.name != "posix" or not owner.isdigit():
+        return True  # elsewhere, signal 0 is a real signal
+    try:
+        os.kill(int(owner), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+if os.name == "posix":
+    import fcntl
+
+    def _try_lock(file: IO[str]) -> bool:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+else:
+
+    def _try_lock(file: IO[str]) -> bool:
+        import msvcrt
+
+        try:
+            file.seek(1 << 20)  # a byte past the text, which stays readable for others
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+        except OSError:
+            return False
+        return True
