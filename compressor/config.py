@@ -213,7 +213,9 @@ class JobConfig:
         known = {f.name for f in fields(cls)}
         if strange := sorted(set(values) - known):
             raise UsageError(f"Unknown job settings: {', '.join(strange)}. Known are: {', '.join(sorted(known))}.")
-        read: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        read: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
         if missing := sorted({"model", "budgets", "out"} - set(values)):
             raise UsageError(f"The job settings lack {', '.join(missing)}.")
         read["budgets"] = tuple(Budget(**budget) for budget in values.get("budgets", ()))

@@ -1,0 +1,64 @@
+"""What a source of models must offer, and the values that pass between a source and the loader."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from compressor.errors import CompressorError
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user wants of a model; None leaves it to the model's default."""
+
+    num_classes: int | None = None
+    in_channels: int | None = None
+    input_shape: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to build a model: JSON-able arguments of ``Source.build``, and the shape of one input where it is known."""
+
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    input_shape: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """Pretrained weights: the state dict, where it comes from, and prefixes of keys that a model may lack."""
+
+    state: Mapping[str, Tensor]
+    origin: str
+    optional_prefixes: tuple[str, ...] = ()
+
+
+class WeightsUnavailableError(CompressorError):
+    """Pretrained weights cannot be had now; the message is the reason. Never reaches the user as an error."""
+
+
+class Source(Protocol):
+    """A place models come from. ``build`` depends on its arguments alone, so that a model can be built again."""
+
+    own_weights: str | None
+    """Where the weights of a freshly built model come from if they are not random, in words."""
+
+    def names(self) -> list[str]:
+        """The names of all models of this source; empty where they cannot be listed."""
+        ...
+
+    def plan(self, name: str, request: Request, *, pretrained: bool) -> Plan:
+        """How to build ``name`` as requested, for its pretrained weights or for others."""
+        ...
+
+    def build(self, name: str, kwargs: Mapping[str, Any]) -> nn.Module:
+        """A new model, randomly initialised from torch's global generator unless ``own_weights`` says otherwise."""
+        ...
+
+    def fetch(self, name: str) -> Fetched:
+        """Pretrained weights from the cache or the network. Raises ``WeightsUnavailableError``."""
+        ...

@@ -1,0 +1,221 @@
+"""From a model's name to a model with weights and an example input, and back from its description."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compressor.errors import UsageError
+from compressor.importing import is_attribute_spec
+from compressor.models.base import Plan, Request, Source, WeightsUnavailableError
+from compressor.models.sources import SOURCES
+from compressor.models.weights import WeightsInfo, fit_state_dict, read_state_dict
+from compressor.registry import unknown_name
+
+_DEFAULT_SHAPE = (3, 224, 224)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready for use.
+
+    Attributes:
+        model: in evaluation mode, on the CPU.
+        spec: the name the user gave.
+        weights: where its weights come from.
+        example_inputs: one random input with a batch axis, (1, C, H, W) for images.
+        source: which source built it.
+        kwargs: the arguments it was built with.
+    """
+
+    model: nn.Module
+    spec: str
+    weights: WeightsInfo
+    example_inputs: Tensor
+    source: str
+    kwargs: dict[str, Any]
+
+    def describe(self) -> dict[str, Any]:
+        """What ``rebuild`` needs to build a fresh model of the same structure, as JSON values."""
+        shape = list(self.example_inputs.shape[1:])
+        return {"spec": self.spec, "source": self.source, "kwargs": self.kwargs, "input_shape": shape}
+
+
+def load_model(
+    spec: str,
+    *,
+    weights: str = "default",
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    example_shape: tuple[int, ...] | None = None,
+    seed: int = 0,
+) -> LoadedModel:
+    """Build a model by name and give it weights.
+
+    Args:
+        spec: a torchvision name, a shipped backbone, ``timm:NAME``, ``pkg.module:factory`` or a saved folder.
+        weights: ``"default"`` for the library's pretrained weights, from cache or download; where they cannot be had,
+            weights are random and ``WeightsInfo.warning`` says so. ``"none"`` for random ones. Else a file.
+        num_classes: classes of the head; with default weights a head of another size stays random and is listed in
+            ``WeightsInfo.reset``.
+        in_channels: channels of the input; taken from ``example_shape`` if that is given.
+        example_shape: shape of one input without the batch axis.
+        seed: seed of the random initialisation and of the example input; the global generators are left alone.
+
+    Raises:
+        UsageError: an unknown name (with the closest), or settings that the model does not take.
+        WeightsError: a weights file that is unreadable, unsafe, or does not fit.
+        MissingDependencyError: an optional library is needed.
+        UnsupportedModelError: the user's factory raised.
+    """
+    source_name, name = resolve(spec)
+    source: Source = SOURCES.get(source_name)()
+    if example_shape is not None and in_channels is None and source_name != "folder":
+        in_channels = example_shape[0]
+    request = Request(num_classes, in_channels, example_shape)
+    fetched, reason = None, None
+    if weights == "default" and source.own_weights is None:
+        try:
+            fetched = source.fetch(name)
+        except WeightsUnavailableError as error:
+            reason = str(error)
+    plan = source.plan(name, request, pretrained=fetched is not None)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = source.build(name, plan.kwargs).eval()
+    if fetched is not None:
+        reset, ignored = fit_state_dict(
+            model,
+            fetched.state,
+            origin=fetched.origin,
+            may_reset=_reset_rule(num_classes, in_channels),
+            optional_prefixes=fetched.optional_prefixes,
+        )
+        info = WeightsInfo(weights, fetched.origin, True, _reset_warning(reset), reset, ignored)
+    else:
+        info = _other_weights(model, spec, weights, source, source_name, reason)
+    return LoadedModel(model, spec, info, _example(model, plan, request, seed), source_name, plan.kwargs)
+
+
+def rebuild(description: Mapping[str, Any]) -> nn.Module:
+    """A fresh model as ``LoadedModel.describe`` described it, in evaluation mode; its weights are to be loaded next.
+
+    Raises ``UsageError`` if the description is incomplete or the model can no longer be built here.
+    """
+    try:
+        spec, source_name, kwargs = description["spec"], description["source"], description["kwargs"]
+    except KeyError as error:
+        raise UsageError(f"The model description lacks {error}; expected spec, source and kwargs.") from error
+    source: Source = SOURCES.get(source_name)()
+    with torch.random.fork_rng(devices=[]):
+        return source.build(_name_in_source(spec, source_name), kwargs).eval()
+
+
+def list_models(pattern: str | None = None) -> list[str]:
+    """Names that ``load_model`` takes, sorted: shipped and torchvision's, and timm's if the pattern begins ``timm:``.
+
+    Args:
+        pattern: a shell pattern such as ``resnet*``, or a part of a name.
+    """
+    if pattern is not None and pattern.startswith("timm:"):
+        names = [f"timm:{name}" for name in _source("timm").names()]
+    else:
+        names = _plain_names()
+    if pattern is None:
+        return sorted(names)
+    wild = pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*"
+    return sorted(name for name in names if fnmatch.fnmatchcase(name, wild))
+
+
+def resolve(spec: str) -> tuple[str, str]:
+    """The source of a model, and its name there. Raises ``UsageError`` with the closest names."""
+    if spec.startswith("timm:"):
+        return "timm", spec.removeprefix("timm:")
+    for source_name in ("shipped", "torchvision"):
+        if spec in _source(source_name).names():
+            return source_name, spec
+    if spec and Path(spec).is_dir():
+        return "folder", spec
+    if is_attribute_spec(spec):
+        return "factory", spec
+    if "/" in spec:
+        raise UsageError(f"No model folder '{spec}'; expected a folder that an earlier job wrote, or a model's name.")
+    raise unknown_name(
+        "model",
+        spec,
+        _plain_names(),
+        listing="compress models lists all; timm:NAME, pkg.module:factory and saved folders work too.",
+    )
+
+
+def _source(name: str) -> Source:
+    source: Source = SOURCES.get(name)()
+    return source
+
+
+def _plain_names() -> list[str]:
+    return _source("shipped").names() + _source("torchvision").names()
+
+
+def _name_in_source(spec: str, source_name: str) -> str:
+    return spec.removeprefix("timm:") if source_name == "timm" else spec
+
+
+def _other_weights(
+    model: nn.Module, spec: str, weights: str, source: Source, source_name: str, reason: str | None
+) -> WeightsInfo:
+    """Weights from a file, the source's own, or random ones."""
+    if weights not in {"default", "none"}:
+        _, ignored = fit_state_dict(model, read_state_dict(weights), origin=f"'{weights}'")
+        return WeightsInfo(weights, f"file {Path(weights).name}", True, ignored=ignored)
+    if source.own_weights is not None:
+        if weights == "none" and source_name == "folder":
+            raise UsageError(f"The saved model in '{spec}' has its own weights; leave --weights out.")
+        return WeightsInfo(weights, source.own_weights, weights == "default")
+    if weights == "none":
+        return WeightsInfo(weights, "random initialisation", False)
+    warning = (
+        f"NO PRETRAINED WEIGHTS for {spec} ({reason}): its weights are RANDOM. Structure, cost and latency are real, "
+        "accuracy is not; pass --weights FILE to give it weights."
+    )
+    return WeightsInfo(weights, "random initialisation", False, warning)
+
+
+def _reset_rule(num_classes: int | None, in_channels: int | None) -> Any:
+    """Which shapes may differ from the pretrained ones: the head's outputs, and the image channels of a convolution."""
+
+    def may_reset(key: str, own: Tensor, given: Tensor) -> bool:
+        if own.dim() != given.dim():
+            return False
+        other_axes = [axis for axis in range(own.dim()) if own.shape[axis] != given.shape[axis]]
+        head = num_classes is not None and other_axes == [0]
+        stem = in_channels is not None and other_axes == [1] and own.dim() >= 4 and own.shape[1] == in_channels
+        return head or stem
+
+    return may_reset
+
+
+def _reset_warning(reset: tuple[str, ...]) -> str | None:
+    if not reset:
+        return None
+    return f"Random until trained, because their shape differs from the pretrained weights: {', '.join(reset)}."
+
+
+def _example(model: nn.Module, plan: Plan, request: Request, seed: int) -> Tensor:
+    own = getattr(model, "input_shape", None)
+    shape = request.input_shape or plan.input_shape or (tuple(own) if own is not None else None)
+    if shape is None:
+        shape = (request.in_channels or _DEFAULT_SHAPE[0], *_DEFAULT_SHAPE[1:])
+    return torch.randn(1, *shape, generator=torch.Generator().manual_seed(seed))
+
+
+def with_example(loaded: LoadedModel, example_inputs: Tensor) -> LoadedModel:
+    """The same model with another example input, for instance one taken from the data."""
+    return dataclasses.replace(loaded, example_inputs=example_inputs)
