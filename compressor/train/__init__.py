@@ -1,0 +1,25 @@
+"""Training: fine-tuning and search by gradient, with distillation, and resumed bit for bit after a kill."""
+
+from __future__ import annotations
+
+from compressor.train.batchnorm import recalibrate_batchnorm
+from compressor.train.config import TrainConfig
+from compressor.train.evaluate import Metrics, evaluate
+from compressor.train.hooks import Hooks, Stateful
+from compressor.train.loop import Trainer, TrainResult
+from compressor.train.outputs import primary_output
+from compressor.train.progress import Progress, make_progress
+
+__all__ = [
+    "Hooks",
+    "Metrics",
+    "Progress",
+    "Stateful",
+    "TrainConfig",
+    "TrainResult",
+    "Trainer",
+    "evaluate",
+    "make_progress",
+    "primary_output",
+    "recalibrate_batchnorm",
+]

@@ -1,0 +1,95 @@
+"""What a training run is told: every number, checked when it is set."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from compressor.errors import UsageError
+
+OPTIMIZERS = ("sgd", "adamw")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of one training run. Raises ``UsageError`` for a value that makes no sense."""
+
+    epochs: int
+    """Passes over the training split; 0 trains nothing."""
+    batch_size: int = 64
+    lr: float = 0.05
+    """Peak learning rate; a cosine takes it to ``final_lr_fraction`` of itself."""
+    optimizer: str = "sgd"
+    """``"sgd"`` (with momentum) or ``"adamw"``."""
+    momentum: float = 0.9
+    nesterov: bool = True
+    weight_decay: float = 5e-4
+    decay_norm_and_bias: bool = True
+    """Whether weight decay reaches normalisation parameters and biases too."""
+    warmup_epochs: float = 0.0
+    """Linear warm-up before the cosine, in epochs (a fraction is fine)."""
+    final_lr_fraction: float = 0.0
+    label_smoothing: float = 0.0
+    """Used by the default loss only."""
+    distill: float = 0.0
+    """Weight in [0, 1] of the teacher's loss; the task's loss weighs the rest."""
+    temperature: float = 4.0
+    """Distillation temperature."""
+    grad_clip: float | None = None
+    """Largest global norm of the model's gradients."""
+    amp: bool | None = None
+    """Mixed precision; None: on CUDA only."""
+    channels_last: bool | None = None
+    """Memory layout of images and convolution weights during training; None: channels last on CUDA only."""
+    seed: int = 0
+    augment: bool = True
+    max_steps: int | None = None
+    """Stop after so many steps; the schedule then ends there as well."""
+    log_every: int | None = None
+    """Steps between entries of the history, beside the one at each epoch's end."""
+    evaluate_every: int = 0
+    """Epochs between evaluations on the validation split; 0: never."""
+    checkpoint_seconds: float = 20.0
+    """Seconds between checkpoints; they are also written at the ends of epochs, while that costs little."""
+
+    def __post_init__(self) -> None:
+        _check_whole("epochs", self.epochs, 0)
+        _check_whole("batch_size", self.batch_size, 1)
+        _check_whole("evaluate_every", self.evaluate_every, 0)
+        for name in ("max_steps", "log_every"):
+            if (value := getattr(self, name)) is not None:
+                _check_whole(name, value, 1)
+        for name in ("lr", "temperature"):
+            _check_range(name, getattr(self, name), above=0.0)
+        for name in ("weight_decay", "warmup_epochs", "checkpoint_seconds"):
+            _check_range(name, getattr(self, name), least=0.0)
+        for name in ("momentum", "label_smoothing", "distill", "final_lr_fraction"):
+            _check_range(name, getattr(self, name), least=0.0, most=1.0)
+        if self.grad_clip is not None:
+            _check_range("grad_clip", self.grad_clip, above=0.0)
+        if self.optimizer not in OPTIMIZERS:
+            raise UsageError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, not {self.optimizer!r}.")
+
+    def fingerprint(self) -> dict[str, Any]:
+        """The settings that decide the weights that come out: all but how often they are saved."""
+        values = asdict(self)
+        del values["checkpoint_seconds"]
+        return values
+
+
+def _check_whole(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UsageError(f"{name} must be a whole number of at least {least}, not {value!r}.")
+
+
+def _check_range(
+    name: str, value: object, *, above: float | None = None, least: float | None = None, most: float | None = None
+) -> None:
+    number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    if above is not None and not (number > above and math.isfinite(number)):
+        raise UsageError(f"{name} must be a number above {above:g}, not {value!r}.")
+    if least is not None and not (number >= least and math.isfinite(number)):
+        raise UsageError(f"{name} must be a number of at least {least:g}, not {value!r}.")
+    if most is not None and number > most:
+        raise UsageError(f"{name} must be at most {most:g}, not {value!r}.")

@@ -1,0 +1,67 @@
+"""Where a search method joins the training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from compressor.train.splits import call_model
+
+
+class Stateful(Protocol):
+    """Anything with a state that survives a kill: a module, a multiplier, a running mean."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and JSON values, nested in dicts, lists and tuples."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any], /) -> Any:
+        """Go back to what ``state_dict`` returned."""
+        ...
+
+
+class Hooks:
+    """A row of calls that the training loop makes; each does nothing here, and a method overrides those it needs.
+
+    One step is, in this order: ``before_step``, ``forward``, the loss, ``penalty``, backward, the optimizers,
+    ``after_step``. Steps are counted from 0 to ``total_steps - 1``. Whatever a method draws must come from the global
+    generators of PyTorch, NumPy or Python: the loop seeds, saves and restores those.
+    """
+
+    def param_groups(self) -> Sequence[dict[str, Any]]:
+        """Groups for the main optimizer. They follow its schedule (scaled to their own ``lr``, if given).
+
+        Without a ``weight_decay`` of their own they have none. A parameter that stands here or in ``optimizers``
+        is taken out of the model's groups.
+        """
+        return ()
+
+    def optimizers(self) -> Mapping[str, Optimizer]:
+        """Optimizers of the method's own, stepped after the main one; their learning rates are the method's."""
+        return {}
+
+    @property
+    def stateful(self) -> Mapping[str, Stateful]:
+        """What checkpoints must hold. Parameters given to an optimizer and the optimizers are held anyway."""
+        return {}
+
+    def forward(self, model: nn.Module, inputs: Any) -> Any:
+        """The forward pass; override it to run the model with other weights or extra arguments."""
+        return call_model(model, inputs)
+
+    def penalty(self) -> Tensor | None:
+        """A scalar added to the loss, on the model's device."""
+        return None
+
+    def before_step(self, step: int, total_steps: int) -> None:
+        """Called before the forward pass, for instance to sample masks."""
+
+    def after_step(self, step: int, total_steps: int) -> None:
+        """Called after the optimizers have stepped, for instance to clamp or to move multipliers."""
+
+    def log(self) -> dict[str, Any]:
+        """JSON values for an entry of the history. Called only when one is written."""
+        return {}

@@ -1,0 +1,253 @@
+"""The training loop. Killed at any moment and started again, it ends with the bits it would have ended with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compressor.errors import UsageError
+from compressor.train.checkpoint import Checkpoint
+from compressor.train.config import TrainConfig
+from compressor.train.distill import distillation_loss
+from compressor.train.evaluate import evaluate
+from compressor.train.hooks import Hooks
+from compressor.train.losses import LossFn, check_class_targets, cross_entropy
+from compressor.train.meter import LossMeter
+from compressor.train.modes import deterministic, memory_layout, mode, model_device
+from compressor.train.optim import build_optimizer, optimizer_parameters
+from compressor.train.outputs import primary_output
+from compressor.train.progress import Progress
+from compressor.train.rng import derive_seed, isolated_rng, seed_everything, set_rng_state
+from compressor.train.schedule import cosine_with_warmup
+from compressor.train.splits import TrainData, call_model, epoch_batches, steps_per_epoch, to_device
+from compressor.train.state import TrainingState
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run leaves beside the trained model."""
+
+    history: list[dict[str, Any]]
+    """One entry per epoch (and every ``log_every`` steps): epoch and step (done so far), mean loss since the entry
+    before, lr, ``val_accuracy`` and ``val_loss`` where evaluated, and what the hooks log."""
+    steps: int
+    seconds: float
+    """Over all processes that worked on the run, without what a kill threw away."""
+
+
+class Trainer:
+    """Trains ``model`` in place on ``data.train``.
+
+    With the same seed, data and number of threads the weights come out the same, bit for bit. With a ``checkpoint``
+    that holds too for a run that is killed and started again with the same arguments.
+
+    Args:
+        model: trained where it is; its modules are in the modes they had when the run is over.
+        data: ``data.train`` yields the batches; ``data.val`` is used if ``config.evaluate_every`` is set.
+        teacher: the network to distil from, on the same device; evaluated in evaluation mode, never changed.
+        loss_fn: ``loss_fn(outputs, targets)`` of the model's raw outputs; default cross entropy.
+        hooks: what a search method adds.
+        checkpoint: file to save to and go on from; None saves nothing.
+        progress: told of every step; None is silent.
+        param_groups: groups for the optimizer instead of all trainable parameters of the model.
+
+    Raises:
+        UsageError: distillation without a teacher, or a checkpoint that belongs to something else.
+        DataError: the split is empty, or its targets do not fit the model.
+        TrainingError: nothing to train, or (in ``run``) a loss or weight that is NaN.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: TrainData,
+        config: TrainConfig,
+        *,
+        teacher: nn.Module | None = None,
+        loss_fn: LossFn | None = None,
+        hooks: Hooks | None = None,
+        checkpoint: Path | None = None,
+        progress: Progress | None = None,
+        param_groups: Sequence[dict[str, Any]] | None = None,
+    ) -> None:
+        if config.distill and teacher is None:
+            raise UsageError(f"distill is {config.distill:g} but there is no teacher; pass one or set distill to 0.")
+        self.model, self.data, self.config = model, data, config
+        self.device = model_device(model)
+        self._teacher = teacher if config.distill else None
+        if self._teacher is not None and (where := model_device(self._teacher)) != self.device:
+            raise UsageError(f"The teacher is on {where}, the model on {self.device}; move one to the other.")
+        self._loss_fn = loss_fn or cross_entropy(config.label_smoothing)
+        self._user_loss = loss_fn
+        self._checks_targets = loss_fn is None
+        self._hooks = hooks or Hooks()
+        self._progress = progress
+        self._epoch_steps = steps_per_epoch(data.train, config.batch_size) if config.epochs else 0
+        every_step = config.epochs * self._epoch_steps
+        self.total_steps = every_step if config.max_steps is None else min(every_step, config.max_steps)
+        self._warmup_steps = round(config.warmup_epochs * self._epoch_steps)
+        self._amp_dtype = _amp_dtype(config, self.device)
+        on_gpu = self.device.type == "cuda"
+        self._channels_last = on_gpu if config.channels_last is None else config.channels_last
+        scaler = torch.amp.GradScaler(self.device.type, enabled=on_gpu and self._amp_dtype is torch.float16)
+        main = build_optimizer(model, config, self._hooks, param_groups) if self.total_steps else None
+        optimizers = {"main": main} if main is not None else {}
+        optimizers |= {f"hooks.{name}": optimizer for name, optimizer in self._hooks.optimizers().items()}
+        self._main = main
+        owned = {id(p) for p in model.parameters()}
+        self._clipped = [p for p in optimizer_parameters(main) if id(p) in owned] if main is not None else []
+        self._state = TrainingState(model, optimizers, scaler, self._hooks)
+        self._checkpoint = Checkpoint(checkpoint, config.checkpoint_seconds)
+        self._fingerprint = {
+            **config.fingerprint(),
+            "samples": len(data.train) if config.epochs else 0,
+            "teacher": self._teacher is not None,
+            "amp_dtype": str(self._amp_dtype),
+        }
+
+    def run(self) -> TrainResult:
+        """Train to the end, from the checkpoint if there is one. A finished run returns at once."""
+        with ExitStack() as stack:
+            stack.enter_context(isolated_rng())
+            stack.enter_context(deterministic(self.device))
+            stack.enter_context(mode(self.model, training=True))
+            stack.enter_context(memory_layout(self.model, channels_last=self._channels_last))
+            if self._teacher is not None:
+                stack.enter_context(mode(self._teacher, training=False))
+            saved = self._checkpoint.load(self._fingerprint)
+            rng = None if saved is None else self._state.load_state_dict(saved)
+            counters = self._state.counters
+            if self._progress is not None:
+                stack.callback(self._progress.close)
+                self._progress.start(self.total_steps, counters.step)
+            if counters.step < self.total_steps:
+                self._train(rng)
+            return TrainResult(list(counters.history), counters.step, counters.seconds)
+
+    def _train(self, rng: dict[str, Any] | None) -> None:
+        counters = self._state.counters
+        meter = LossMeter(counters, self.device, self._checkpoint.note)
+        clock = _Clock(counters.seconds)
+        self._zero_grad()  # gradients that the caller left behind are no part of the run
+        for epoch in range(counters.step // self._epoch_steps, self.config.epochs):
+            seed_everything(derive_seed(self.config.seed, "epoch", epoch))
+            batches = epoch_batches(
+                self.data.train,
+                self.config.batch_size,
+                seed=self.config.seed,
+                epoch=epoch,
+                augment=self.config.augment,
+            )
+            if skip := counters.step - epoch * self._epoch_steps:
+                for _ in range(skip):
+                    next(batches)
+                # Only now: skipping draws from the generators what the steps before the kill drew already.
+                if rng is not None:
+                    set_rng_state(rng)
+            for inputs, targets in batches:
+                meter.add(self._step(counters.step, inputs, targets))
+                counters.step += 1
+                ended = counters.step % self._epoch_steps == 0
+                over = counters.step == self.total_steps
+                if self._progress is not None:
+                    self._progress.advance(counters.step, loss=meter.last, lr=self._lr(counters.step - 1))
+                every = self.config.log_every
+                if ended or over or (every and counters.step % every == 0):
+                    self._log(epoch, meter, ended=ended)
+                if over or self._checkpoint.due(epoch_end=ended):
+                    self._save(meter, clock)
+                if over:
+                    return
+
+    def _step(self, step: int, inputs: Any, targets: Any) -> Tensor:
+        """One step; returns the loss, still on its device."""
+        config, hooks, state = self.config, self._hooks, self._state
+        inputs = to_device(inputs, self.device, channels_last=self._channels_last)
+        targets = to_device(targets, self.device)
+        if self._main is not None:
+            factor = self._factor(step)
+            for group in self._main.param_groups:
+                group["lr"] = group["initial_lr"] * factor
+        hooks.before_step(step, self.total_steps)
+        with torch.autocast(self.device.type, self._amp_dtype, enabled=self._amp_dtype is not None):
+            outputs = hooks.forward(self.model, inputs)
+            if self._checks_targets:
+                check_class_targets(primary_output(outputs), targets)
+                self._checks_targets = False
+            loss = self._loss_fn(outputs, targets)
+            if self._teacher is not None:
+                with torch.no_grad():
+                    taught = primary_output(call_model(self._teacher, inputs))
+                lesson = distillation_loss(primary_output(outputs), taught, config.temperature)
+                loss = torch.lerp(loss.float(), lesson, config.distill)
+        penalty = hooks.penalty()
+        if penalty is not None:
+            loss = loss + penalty
+        state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        if config.grad_clip is not None and self._main is not None:
+            state.scaler.unscale_(self._main)
+            torch.nn.utils.clip_grad_norm_(self._clipped, config.grad_clip)
+        for optimizer in state.optimizers.values():
+            state.scaler.step(optimizer)
+        state.scaler.update()
+        self._zero_grad()
+        hooks.after_step(step, self.total_steps)
+        return loss
+
+    def _zero_grad(self) -> None:
+        self.model.zero_grad(set_to_none=True)  # of parameters too that no optimizer has
+        for optimizer in self._state.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+
+    def _factor(self, step: int) -> float:
+        return cosine_with_warmup(step, self.total_steps, self._warmup_steps, self.config.final_lr_fraction)
+
+    def _lr(self, step: int) -> float:
+        return self.config.lr * self._factor(step)
+
+    def _log(self, epoch: int, meter: LossMeter, *, ended: bool) -> None:
+        counters, every = self._state.counters, self.config.evaluate_every
+        entry: dict[str, Any] = {
+            "epoch": epoch + 1,
+            "step": counters.step,
+            "loss": meter.take_mean(),
+            "lr": self._lr(counters.step - 1),
+        }
+        if ended and every and (epoch + 1) % every == 0:
+            found = evaluate(self.model, self.data.val, loss_fn=self._user_loss)
+            entry |= {"val_accuracy": found.accuracy, "val_loss": found.loss}
+        counters.history.append({**entry, **self._hooks.log()})
+
+    def _save(self, meter: LossMeter, clock: _Clock) -> None:
+        meter.drain()
+        self._state.check_finite(self._checkpoint.note)
+        self._state.counters.seconds = clock.seconds()
+        self._checkpoint.save(self._state.state_dict(), self._fingerprint)
+
+
+class _Clock:
+    """Seconds of work, those of earlier processes included."""
+
+    def __init__(self, before_s: float) -> None:
+        self._before_s = before_s
+        self._started = time.perf_counter()
+
+    def seconds(self) -> float:
+        return self._before_s + time.perf_counter() - self._started
+
+
+def _amp_dtype(config: TrainConfig, device: torch.device) -> torch.dtype | None:
+    """bfloat16 where the hardware computes in it, which needs no loss scaling; float16 on older GPUs."""
+    wanted = device.type == "cuda" if config.amp is None else config.amp
+    if not wanted:
+        return None
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.float16
+    return torch.bfloat16

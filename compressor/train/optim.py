@@ -1,0 +1,77 @@
+"""Optimizers and their parameter groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from compressor.errors import TrainingError
+from compressor.train.config import TrainConfig
+from compressor.train.hooks import Hooks
+
+
+def model_groups(
+    model: nn.Module, *, decay_norm_and_bias: bool = True, without: Iterable[nn.Parameter] = ()
+) -> list[dict[str, Any]]:
+    """The model's trainable parameters in groups, those of ``without`` left out.
+
+    Unless ``decay_norm_and_bias``, parameters of fewer than two axes (biases, normalisation, layer scales) come in a
+    group of their own with ``weight_decay`` 0.
+    """
+    excluded = {id(parameter) for parameter in without}
+    trained = [p for p in model.parameters() if p.requires_grad and id(p) not in excluded]
+    if decay_norm_and_bias:
+        groups: list[dict[str, Any]] = [{"params": trained}]
+    else:
+        groups = [
+            {"params": [p for p in trained if p.ndim > 1]},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+    return [group for group in groups if group["params"]]
+
+
+def build_optimizer(
+    model: nn.Module, config: TrainConfig, hooks: Hooks, groups: Sequence[dict[str, Any]] | None = None
+) -> Optimizer | None:
+    """The main optimizer over ``groups`` (the model's, unless given) and those of the hooks.
+
+    Returns None if all parameters are the hooks' own optimizers' business.
+
+    Raises:
+        TrainingError: there is nothing to train at all.
+    """
+    of_hooks = [{"weight_decay": 0.0, **group, "params": list(group["params"])} for group in hooks.param_groups()]
+    taken = [p for group in of_hooks for p in group["params"]]
+    taken += [p for optimizer in hooks.optimizers().values() for p in optimizer_parameters(optimizer)]
+    if groups is None:
+        groups = model_groups(model, decay_norm_and_bias=config.decay_norm_and_bias, without=taken)
+    every = [*(dict(group) for group in groups), *of_hooks]
+    if not every:
+        if taken:
+            return None
+        raise TrainingError(
+            "The model has no parameter that requires a gradient, so there is nothing to train; "
+            "call requires_grad_(True) on what should be, or train for 0 epochs."
+        )
+    if config.optimizer == "adamw":
+        optimizer: Optimizer = torch.optim.AdamW(every, lr=config.lr, weight_decay=config.weight_decay)
+    else:
+        optimizer = torch.optim.SGD(
+            every,
+            lr=config.lr,
+            momentum=config.momentum,
+            nesterov=config.nesterov and config.momentum > 0,
+            weight_decay=config.weight_decay,
+        )
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    return optimizer
+
+
+def optimizer_parameters(optimizer: Optimizer) -> list[nn.Parameter]:
+    """All parameters of an optimizer, in the order of its groups."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

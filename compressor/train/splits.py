@@ -1,0 +1,103 @@
+"""The little that training needs to know of data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from compressor.errors import DataError
+from compressor.train.rng import derive_seed
+
+
+class Split(Protocol):
+    """Samples that can be gone through in batches, in the same order whenever the seed is the same."""
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        ...
+
+    def batches(
+        self, batch_size: int, *, shuffle_seed: int | None = None, augment: bool = False, drop_last: bool = False
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """(inputs, targets) after each other, batch axis first."""
+        ...
+
+
+class TrainData(Protocol):
+    """A training split and one to evaluate on."""
+
+    @property
+    def train(self) -> Split: ...
+
+    @property
+    def val(self) -> Split: ...
+
+
+def steps_per_epoch(split: Split, batch_size: int) -> int:
+    """Full batches in one pass, or one smaller batch if there are too few samples for a full one.
+
+    Raises:
+        DataError: the split is empty.
+    """
+    if len(split) == 0:
+        raise DataError("The training split is empty; give data with at least one sample.")
+    return max(1, len(split) // batch_size)
+
+
+def epoch_batches(
+    split: Split, batch_size: int, *, seed: int, epoch: int, augment: bool
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Exactly ``steps_per_epoch`` batches in an order that depends on ``seed`` and ``epoch`` alone.
+
+    A split that ends early (its length was an estimate) is gone through again in another order.
+    Raises ``DataError`` if it yields nothing at all.
+    """
+    left = steps_per_epoch(split, batch_size)
+    drop_last = len(split) >= batch_size  # a smaller last batch would weigh more, and one of one breaks BatchNorm
+    again = 0
+    while left:
+        order = derive_seed(seed, "order", epoch, again)
+        source = split.batches(batch_size, shuffle_seed=order, augment=augment, drop_last=drop_last)
+        taken = 0
+        for batch in islice(source, left):
+            taken += 1
+            yield batch
+        if not taken:
+            raise DataError("The training split yielded no batch; check that it can be gone through more than once.")
+        left -= taken
+        again += 1
+
+
+def to_device(value: Any, device: torch.device, *, channels_last: bool = False) -> Any:
+    """Tensors inside tuples, lists and dicts moved to ``device``; images (N, C, H, W) optionally channels last."""
+    if isinstance(value, Tensor):
+        if channels_last and value.ndim == 4:
+            return value.to(device, non_blocking=True, memory_format=torch.channels_last)
+        return value.to(device, non_blocking=True)
+    if isinstance(value, dict):
+        return {key: to_device(item, device, channels_last=channels_last) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        items = [to_device(item, device, channels_last=channels_last) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    return value
+
+
+def call_model(model: torch.nn.Module, inputs: Any) -> Any:
+    """The forward pass: a tuple or list is several arguments, a dict is keyword arguments."""
+    if isinstance(inputs, dict):
+        return model(**inputs)
+    if isinstance(inputs, list | tuple):
+        return model(*inputs)
+    return model(inputs)
+
+
+def batch_count(targets: Any) -> int:
+    """Samples in a batch, by the first tensor among its targets."""
+    if isinstance(targets, Tensor):
+        return int(targets.shape[0]) if targets.ndim else 1
+    items = list(targets.values()) if isinstance(targets, dict) else list(targets)
+    return batch_count(items[0]) if items else 0
