@@ -40,12 +40,14 @@ class Availability:
 class Check:
     """One comparison of the exported file with PyTorch on random inputs of one batch size.
 
-    ``rel_error`` is max|difference| / max|output|, taken per output, the worst one.
+    ``rel_error`` is max|difference| / max|output|, taken per output, the worst one. ``max_abs_output`` is the largest
+    output; where it is 0 (a last layer that starts at zero) the comparison says little.
     """
 
     batch: int
     max_abs_error: float
     rel_error: float
+    max_abs_output: float
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,12 @@ def batch_axes(inputs: Sequence[Tensor]) -> tuple[bool, ...]:
     if inputs[0].ndim == 0:
         return tuple(False for _ in inputs)
     return tuple(value.ndim > 0 and value.shape[0] == inputs[0].shape[0] for value in inputs)
+
+
+def dynamic_shapes(inputs: Sequence[Tensor]) -> tuple[dict[int, Any] | None, ...]:
+    """What ``torch.export`` wants as ``dynamic_shapes``: axis 0 free for every input that has a batch axis."""
+    batch = torch.export.Dim("batch", min=1)
+    return tuple({0: batch} if batched else None for batched in batch_axes(inputs))
 
 
 def random_inputs(

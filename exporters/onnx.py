@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,12 +24,13 @@ from exporters.base import (
     package_version,
     require,
 )
-from exporters.check import Run, check_all
+from exporters.check import Run, check_all, check_notes
 from exporters.errors import ExportCheckError, UnsupportedExportError
 from exporters.files import staged, total_bytes
 from exporters.inputs import (
     as_tuple,
     batch_axes,
+    dynamic_shapes,
     eval_mode,
     flatten_outputs,
     model_device,
@@ -111,7 +111,7 @@ class OnnxExporter:
                             what="The ONNX file",
                         )
             except (UnsupportedExportError, ExportCheckError) as error:
-                if not dynamic or len(attempts) == 1:
+                if dynamic is attempts[-1]:
                     raise
                 notes.append(f"The batch axis is fixed at {example[0].shape[0]}: {first_line(error)}")
                 continue
@@ -131,7 +131,7 @@ class OnnxExporter:
             checked_with=f"onnxruntime {package_version('onnxruntime', 'onnxruntime-gpu')}" if check else None,
             opset_version=opset,
             seconds=time.perf_counter() - started,
-            notes=tuple(notes),
+            notes=(*notes, *check_notes(checks)),
         )
 
 
@@ -139,13 +139,8 @@ def _write(
     model: nn.Module, example: tuple[Tensor, ...], path: Path, *, dynamic: bool, opset_version: int | None
 ) -> int:
     """Trace, translate, save; returns the operator set used."""
-    axes = batch_axes(example)
     # Two samples: a batch of one would be taken for a constant by the tracer.
     inputs = random_inputs(example, 2 if dynamic else None, device=model_device(model))
-    shapes: Any = None
-    if dynamic:
-        batch = torch.export.Dim("batch", min=1)
-        shapes = tuple({0: batch} if batched else None for batched in axes)
     with eval_mode(model), torch.no_grad():
         try:
             names = [name for name, _ in flatten_outputs(model(*inputs))]
@@ -153,7 +148,7 @@ def _write(
                 model,
                 inputs,
                 dynamo=True,
-                dynamic_shapes=shapes,
+                dynamic_shapes=dynamic_shapes(example) if dynamic else None,
                 opset_version=opset_version,
                 input_names=["input"] if len(inputs) == 1 else None,
                 output_names=names if len(set(names)) == len(names) else None,

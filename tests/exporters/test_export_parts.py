@@ -31,7 +31,7 @@ def test_every_registered_format_keeps_the_interface() -> None:
 def test_unknown_format_lists_the_closest() -> None:
     with pytest.raises(ExporterUsageError, match="Did you mean onnx") as caught:
         registry.get("onxx")
-    assert "openvino" in str(caught.value)
+    assert "torch-export" in str(caught.value)
     assert caught.value.exit_code == 2
 
 
@@ -89,9 +89,8 @@ def test_staged_files_appear_together_or_not_at_all(tmp_path: Path) -> None:
         (path.parent / "file.bin.data").write_text("more")
         assert not target.exists()
     assert sorted(file.name for file in target.parent.iterdir()) == ["file.bin", "file.bin.data"]
-    with pytest.raises(RuntimeError), staged(target) as path:
-        path.write_text("half")
-        raise RuntimeError
+    with pytest.raises(ExporterError, match="Cannot write"), staged(target) as path:
+        path.rename(path.with_name("never written"))
     assert target.read_text() == "main"
     assert len(list(target.parent.iterdir())) == 2
 
@@ -103,12 +102,8 @@ def test_staging_where_nothing_can_be_written(tmp_path: Path) -> None:
 
 
 def test_first_line_finds_the_cause() -> None:
-    try:
-        try:
-            raise ValueError("the cause\nand more")
-        except ValueError as inner:
-            raise RuntimeError("the wrapper") from inner
-    except RuntimeError as error:
-        assert first_line(error) == "the cause"
+    wrapper = RuntimeError("the wrapper")
+    wrapper.__cause__ = ValueError("the cause\nand more")
+    assert first_line(wrapper) == "the cause"
     assert first_line(KeyError()) == "KeyError"
     assert len(first_line(ValueError("x" * 999))) == 200

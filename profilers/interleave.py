@@ -1,0 +1,150 @@
+"""Timing several networks against each other: in turn, in short bursts, so that drift of the machine hits all alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from profilers.base import Runner, Samples, Timing
+from profilers.errors import ProfilerUsageError
+from profilers.stats import Ratio, paired_ratio, summarise
+
+#: Above this spread (interquartile range over median) a machine is too noisy to be believed.
+MAX_SPREAD = 0.25
+#: Networks slower than this get no run thrown away at the start of a burst: it would cost more than it cleans.
+SETTLE_BELOW_MS = 200.0
+MIN_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Networks timed in turn.
+
+    Attributes:
+        timings: by label, in the order given; the first is the baseline.
+        ratios: latency over that of the baseline, for every label but the baseline.
+        noise: ``None`` on a quiet machine, else one line that names the worst spread.
+        rounds: bursts per network; ``seconds``: what measuring took, warm-up included.
+    """
+
+    timings: dict[str, Timing]
+    ratios: dict[str, Ratio]
+    noise: str | None
+    rounds: int
+    seconds: float
+    bursts_ms: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def baseline(self) -> str:
+        """Label all others are compared with."""
+        return next(iter(self.timings))
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able dictionary."""
+        return {
+            "baseline": self.baseline,
+            "timings": {label: timing.to_json() for label, timing in self.timings.items()},
+            "ratios": {label: ratio.to_json() for label, ratio in self.ratios.items()},
+            "noise": self.noise,
+            "rounds": self.rounds,
+            "seconds": self.seconds,
+        }
+
+
+def interleave(
+    runners: Mapping[str, Runner],
+    *,
+    seconds: float = 10.0,
+    burst_ms: float = 50.0,
+    max_rounds: int = 200,
+    max_spread: float = MAX_SPREAD,
+    clock: Callable[[], float] = time.perf_counter,
+    progress: Callable[[float], None] | None = None,
+) -> Comparison:
+    """Time ``runners`` in turn: A B A B ..., the first being the baseline.
+
+    Each is warmed up until its runs stop being the first of their kind (a tenth of the time, at least two runs). Then
+    every round gives each a burst of about ``burst_ms``, whose first run is thrown away because the other network's
+    data is in the caches. At least three rounds are made, even if that takes longer than ``seconds``.
+
+    Args:
+        seconds: time budget for everything.
+        max_spread: spread above which the machine is called too noisy.
+        progress: called with the fraction done.
+
+    Raises:
+        ProfilerUsageError: no runner, or a time budget that is not positive.
+    """
+    if not runners:
+        raise ProfilerUsageError("There is nothing to time; pass at least one network.")
+    if not seconds > 0:
+        raise ProfilerUsageError(f"The time budget must be above 0 s, not {seconds}.")
+    started = clock()
+    reported_ms = 0.0  # a simulated device does not wait, but its time counts
+
+    def elapsed() -> float:
+        return max(clock() - started, reported_ms / 1e3)
+
+    estimates: dict[str, float] = {}
+    for label, runner in runners.items():
+        warm = _warm_up(runner, seconds * 0.1 / len(runners))
+        estimates[label] = median(warm.latency_ms[len(warm.latency_ms) // 2 :])
+        reported_ms += sum(warm.latency_ms)
+
+    bursts = {label: _burst_runs(estimate, burst_ms) for label, estimate in estimates.items()}
+    collected = {label: Samples() for label in runners}
+    medians: dict[str, list[float]] = {label: [] for label in runners}
+    rounds = 0
+    round_seconds = 0.0
+    while rounds < max_rounds and (rounds < MIN_ROUNDS or elapsed() + round_seconds <= seconds):
+        before = elapsed()
+        for label, runner in runners.items():
+            settle, runs = bursts[label]
+            samples = runner.measure(settle + runs)
+            reported_ms += sum(samples.latency_ms)
+            kept = samples.after(settle)
+            collected[label].extend(kept)
+            medians[label].append(median(kept.latency_ms))
+        rounds += 1
+        round_seconds = elapsed() - before
+        if progress is not None:
+            progress(min(1.0, max(elapsed() / seconds, rounds / max_rounds)))
+
+    timings = {label: summarise(collected[label], runner.info) for label, runner in runners.items()}
+    base, *others = runners
+    return Comparison(
+        timings=timings,
+        ratios={label: paired_ratio(medians[label], medians[base]) for label in others},
+        noise=_noise(timings, max_spread),
+        rounds=rounds,
+        seconds=elapsed(),
+        bursts_ms=medians,
+    )
+
+
+def _warm_up(runner: Runner, seconds: float) -> Samples:
+    """Run at least twice and for about ``seconds``."""
+    warm = runner.measure(2)
+    while sum(warm.latency_ms) < seconds * 1e3 and len(warm.latency_ms) < 1000:
+        warm.extend(runner.measure(1))
+    return warm
+
+
+def _burst_runs(estimate_ms: float, burst_ms: float) -> tuple[int, int]:
+    """Runs to throw away and runs to keep in one burst."""
+    runs = 1 if estimate_ms <= 0 else int(min(1000, max(1, burst_ms / estimate_ms)))
+    return (1 if estimate_ms < SETTLE_BELOW_MS else 0), runs
+
+
+def _noise(timings: Mapping[str, Timing], limit: float) -> str | None:
+    label = max(timings, key=lambda name: timings[name].spread)
+    spread = timings[label].spread
+    if spread <= limit:
+        return None
+    return (
+        f"This machine is too noisy to measure: the middle half of the runs of {label} spreads over "
+        f"{spread:.0%} of the median (at most {limit:.0%} is trusted). Stop other work and measure again."
+    )

@@ -1,0 +1,114 @@
+"""ONNX files as inputs of runtimes: exported from a module on the fly, with the inputs they want."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from profilers.errors import ProfilerUsageError, RefusedError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+_NUMPY_TYPES = {1: "float32", 10: "float16", 11: "float64", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool"}
+
+
+@contextmanager
+def onnx_file(model: nn.Module | str | Path, example_inputs: Tensor | Sequence[Tensor] | None) -> Iterator[Path]:
+    """The path of ``model`` as an ONNX file; a module is exported into a folder that lives as long as this context."""
+    if isinstance(model, (str, Path)):
+        path = Path(model)
+        if not path.is_file():
+            raise ProfilerUsageError(f"There is no file {path}; pass a module or an ONNX file.")
+        yield path
+        return
+    from exporters.errors import ExporterError
+    from exporters.onnx import OnnxExporter
+
+    if example_inputs is None:
+        raise ProfilerUsageError("A module needs example_inputs, so that it can be exported for this target.")
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            info = OnnxExporter().export(model, example_inputs, Path(folder) / "model.onnx", check=False)
+        except ExporterError as error:
+            raise RefusedError(str(error)) from error
+        yield info.path
+
+
+def onnx_precision(path: Path) -> str:
+    """ "int8" for a quantised graph, else the type of its largest weight: "fp32", "fp16" or "bf16"."""
+    import onnx
+
+    graph = _load(path).graph
+    if any(node.op_type in {"QuantizeLinear", "DequantizeLinear", "ConvInteger"} for node in graph.node):
+        return "int8"
+    largest = max(graph.initializer, key=lambda tensor: _numel(tensor.dims), default=None)
+    names = {onnx.TensorProto.FLOAT16: "fp16", onnx.TensorProto.BFLOAT16: "bf16"}
+    return names.get(largest.data_type, "fp32") if largest is not None else "fp32"
+
+
+def onnx_inputs(
+    path: Path, example_inputs: Tensor | Sequence[Tensor] | None, batch: int | None, *, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Random inputs, never zero, for every input of an ONNX file, with the batch size asked for.
+
+    Raises:
+        ProfilerUsageError: the file has a fixed batch of another size, or free sizes besides the batch and no example.
+    """
+    import torch
+
+    from exporters.inputs import as_tuple, random_inputs
+
+    graph = _load(path).graph
+    weights = {tensor.name for tensor in graph.initializer}
+    wanted = [value for value in graph.input if value.name not in weights]
+    if example_inputs is None:
+        example = []
+        for value in wanted:
+            sizes = [dim.dim_value if dim.HasField("dim_value") else 0 for dim in value.type.tensor_type.shape.dim]
+            if 0 in sizes[1:]:
+                raise ProfilerUsageError(
+                    f"{path.name} leaves sizes of its input {value.name!r} open: {sizes}; pass example inputs."
+                )
+            kind = _NUMPY_TYPES.get(value.type.tensor_type.elem_type)
+            if kind is None:
+                raise ProfilerUsageError(f"The input {value.name!r} of {path.name} has a type that cannot be made up.")
+            if sizes:
+                sizes[0] = sizes[0] or batch or 1
+            example.append(torch.ones(sizes, dtype=getattr(torch, kind)))
+    else:
+        example = list(as_tuple(example_inputs))
+    if len(example) != len(wanted):
+        raise ProfilerUsageError(f"{path.name} has {len(wanted)} inputs, the example {len(example)}.")
+    values = random_inputs(example, batch, seed=seed)
+    for value, tensor in zip(wanted, values, strict=True):
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if dim.HasField("dim_value") and dim.dim_value != tensor.shape[axis]:
+                raise ProfilerUsageError(
+                    f"{path.name} wants size {dim.dim_value} along axis {axis} of {value.name!r}, not "
+                    f"{tensor.shape[axis]}; choose that size or export with a dynamic batch."
+                )
+    return {value.name: tensor.cpu().numpy() for value, tensor in zip(wanted, values, strict=True)}
+
+
+def _load(path: Path):  # type: ignore[no-untyped-def]  # onnx ships no types
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    if not path.is_file():
+        raise ProfilerUsageError(f"There is no file {path}; pass a module or an ONNX file.")
+    try:
+        return onnx.load(str(path), load_external_data=False)
+    except (DecodeError, OSError) as error:
+        raise ProfilerUsageError(f"{path} is no ONNX file that can be read; export it again.") from error
+
+
+def _numel(dims: Sequence[int]) -> int:
+    result = 1
+    for size in dims:
+        result *= size
+    return result

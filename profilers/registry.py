@@ -1,0 +1,35 @@
+"""Runtimes by name; other packages add theirs through the entry-point group ``compressor.profilers``."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from exporters.plugins import PluginTable
+from profilers.base import Availability, Runtime
+from profilers.errors import ProfilerUsageError
+
+RUNTIMES = PluginTable(
+    "target",
+    {
+        "torch-cpu": "profilers.torch_cpu:TorchCpu",
+        "onnxruntime-cpu": "profilers.onnxruntime_cpu:OnnxRuntimeCpu",
+        "simulated": "profilers.simulated:SimulatedDevice",
+    },
+    "compressor.profilers",
+    ProfilerUsageError,
+)
+
+
+def names() -> list[str]:
+    """All registered targets, sorted."""
+    return RUNTIMES.names()
+
+
+def get(name: str) -> Runtime:
+    """The runtime called ``name``. Raises :class:`ProfilerUsageError` with the closest names if there is none."""
+    return cast(Runtime, RUNTIMES.create(name))
+
+
+def availability() -> dict[str, Availability]:
+    """Every target with whether it can be used here, and why not."""
+    return {name: get(name).is_available() for name in names()}
