@@ -1,0 +1,319 @@
+"""From a recording to a ``Graph``: run the rules, resolve labels to units, gather groups, costs, masks and sites."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+import numpy as np
+
+from compressor.graph import rules
+from compressor.graph.flow import Adjustment, Flow, Reader
+from compressor.graph.graph import (
+    AttributeUse,
+    Axis,
+    Fixed,
+    Group,
+    Parameter,
+    ParameterMask,
+    ProductTerm,
+    Site,
+    Storage,
+)
+from compressor.graph.labels import FIXED, FREE, IntArray
+from compressor.graph.record import Node, Value
+
+_MASKABLE_CALLS = {"matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "einsum", "baddbmm", "addmm", "linear",
+                   "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "mv", "dot"}  # fmt: skip
+
+
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a module name, or the name of a module around it, matches one of the shell-style patterns."""
+    parts = name.split(".")
+    return any(
+        fnmatchcase(".".join(parts[: i + 1]), pattern) for pattern in patterns for i in range(len(parts))
+    )
+
+
+def run_rules(flow: Flow, nodes: list[Node]) -> None:
+    """Apply the rule of every node, in order."""
+    for node in nodes:
+        flow.node = node
+        rule = rules.find(node)
+        if rule is None:
+            _leave_alone(flow, node, "no rule for this operator")
+        else:
+            try:
+                rule(flow, node)
+            except (IndexError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
+                _leave_alone(flow, node, f"its rule does not cover this use ({type(error).__name__}: {error})")
+        for value in node.inputs:
+            value.used = True
+        for output in node.outputs:
+            for d, axis in enumerate(output.axes):
+                if axis is not None and len(axis) != output.shape[d]:
+                    flow.fix(axis, "its rule gave labels of another length")
+                    output.axes[d] = None
+    flow.node = None
+
+
+def _leave_alone(flow: Flow, node: Node, text: str) -> None:
+    for value in (*node.inputs, *node.outputs):
+        flow.fix_value(value, text)
+    for output in node.outputs:
+        output.axes = [None] * len(output.shape)
+
+
+class Analysis:
+    """Turns labels into units and axes after all rules have run."""
+
+    def __init__(self, flow: Flow, parameters: dict[str, tuple[Value, tuple[str, ...], bool]]) -> None:
+        self.flow = flow
+        self.values = parameters
+        self.axes: list[Axis] = []
+        self._units: dict[int, int] = {}
+        self._by_array: dict[int, tuple[IntArray, Axis | None]] = {}
+        self._by_factors: dict[bytes, Axis] = {}
+        self._roots: list[IntArray] = []
+
+    # ---- before labels are final
+
+    def restrict(self, include: tuple[str, ...], exclude: tuple[str, ...]) -> None:
+        """Fix what the user's patterns leave out."""
+        flow = self.flow
+        free: set[int] = set()
+        for value, names, is_buffer in self.values.values():
+            places = [name.rpartition(".")[0] for name in names]
+            if exclude and any(matches(place, exclude) for place in places):
+                for axis in value.axes:
+                    flow.fix(axis, "excluded by the user")
+            if include and not is_buffer and any(matches(place, include) for place in places):
+                for axis in value.axes[:1]:
+                    if axis is not None:
+                        free.update(flow.labels.factors(axis, flow.reason("labels nested too deep")).ravel().tolist())
+        if include:
+            reason = flow.reason("not included by the user")
+            for value, _, _ in self.values.values():
+                for axis in value.axes:
+                    if axis is not None:
+                        roots = flow.labels.factors(axis, reason)
+                        roots = np.unique(roots[roots >= 0])
+                        flow.labels.fix(roots[[int(r) not in free for r in roots]], reason)
+
+    def fix_unenforceable(self) -> None:
+        """Fix contractions whose operands can be masked neither as a parameter nor at a call."""
+        for reader in self.flow.readers:
+            if self._parameter_operand(reader) is None and self._call_operand(reader) is None:
+                self.flow.node = reader.node
+                self.flow.fix(reader.labels, "sums over channels where no mask can act")
+        self.flow.node = None
+
+    def _parameter_operand(self, reader: Reader) -> tuple[str, int] | None:
+        for value, axis in reader.operands:
+            if value.param is not None and value.param_axes[axis] is not None:
+                return value.param, int(value.param_axes[axis])  # type: ignore[arg-type]
+        return None
+
+    def _call_operand(self, reader: Reader) -> tuple[int | str, int] | None:
+        """An argument of the program's call, and its axis, that carries the labels being summed over."""
+        call = reader.node.call
+        if call is None or call.name not in _MASKABLE_CALLS:
+            return None
+        labels = self.flow.labels
+        wanted = labels.find(reader.labels)
+        for position, value in call.values:
+            for d, axis in enumerate(value.axes):
+                if axis is not None and len(axis) == len(wanted) and np.array_equal(labels.find(axis), wanted):
+                    return position, d - len(value.shape)
+        return None
+
+    # ---- resolution
+
+    def axis(self, labels: IntArray | None) -> Axis | None:
+        """The resolved axis, one object per distinct content; ``None`` if all its indices are fixed."""
+        if labels is None:
+            return None
+        known = self._by_array.get(id(labels))
+        if known is not None:
+            return known[1]
+        flow = self.flow
+        table = flow.labels.factors(labels, flow.reason("labels nested too deep"))
+        free = (table >= 0) & (flow.labels.kinds(np.maximum(table, 0)) == FREE)
+        table = np.where(free, table, -1)
+        table = table[:, (table >= 0).any(axis=0)]
+        axis: Axis | None = None
+        if table.shape[1]:
+            key = table.tobytes() + bytes([table.shape[1]])
+            axis = self._by_factors.get(key)
+            if axis is None:
+                axis = Axis(len(self.axes), table)
+                self.axes.append(axis)
+                self._by_factors[key] = axis
+        self._by_array[id(labels)] = (labels, axis)
+        return axis
+
+    def number_units(self) -> int:
+        """Replace atoms in all axes by unit numbers, in order of first appearance; returns the number of units."""
+        if not self.axes:
+            return 0
+        every = np.concatenate([axis.factors.ravel() for axis in self.axes])
+        atoms, first = np.unique(every[every >= 0], return_index=True)
+        order = np.argsort(first, kind="stable")
+        rank = np.empty(len(atoms), dtype=np.int64)
+        rank[order] = np.arange(len(atoms))
+        for axis in self.axes:
+            found = rank[np.searchsorted(atoms, np.maximum(axis.factors, atoms[0])).clip(max=len(atoms) - 1)]
+            axis.factors = np.where(axis.factors >= 0, found, len(atoms))
+        return len(atoms)
+
+    def parameters(self, reached: set[int]) -> dict[str, Parameter]:
+        return {
+            name: Parameter(
+                name,
+                value.shape,
+                tuple(self.axis(labels) for labels in value.axes),
+                names,
+                is_buffer,
+                value.index in reached,
+            )
+            for name, (value, names, is_buffer) in self.values.items()
+        }
+
+    def products(self) -> list[ProductTerm]:
+        terms = []
+        for product in self.flow.products:
+            coefficient, axes = self._sized([(a, len(a)) for a in product.axes])
+            terms.append(
+                ProductTerm(coefficient * product.coefficient, axes, product.kind, product.node.place)
+            )
+        return terms
+
+    def _sized(self, axes: list[tuple[IntArray | None, int]]) -> tuple[float, tuple[Axis, ...]]:
+        coefficient, kept = 1.0, []
+        for labels, n in axes:
+            axis = self.axis(labels)
+            if axis is None:
+                coefficient *= n
+            else:
+                kept.append(axis)
+        return coefficient, tuple(kept)
+
+    def storages(self, nodes: list[Node], outputs: list[Value], constants: set[int]) -> list[Storage]:
+        """Activation buffers with their lifetimes. Views and in-place results share the buffer they lie in."""
+        made: dict[int, tuple[Value, int]] = {}
+        last: dict[int, int] = {}
+        for node in nodes:
+            for value in node.inputs:
+                if value.storage not in constants:
+                    made.setdefault(value.storage, (value, node.index))
+                    last[value.storage] = node.index
+            for value in node.outputs:
+                if value.storage not in constants:
+                    made.setdefault(value.storage, (value, node.index))
+                    last.setdefault(value.storage, node.index)
+        for value in outputs:
+            if value.storage in last:
+                last[value.storage] = len(nodes) - 1
+        found = []
+        for storage, (value, birth) in made.items():
+            coefficient, axes = self._sized(list(zip(value.axes, value.shape, strict=True)))
+            found.append(Storage(coefficient * value.itemsize, axes, birth, last[storage]))
+        return found
+
+    def masks(self) -> tuple[list[ParameterMask], list[Site]]:
+        """Where what is removed must read as zero: parameters first, calls where there is none."""
+        masked: dict[str, dict[int, Axis]] = {}
+        sites: dict[tuple[str, str, int, str, int], Site] = {}
+        for reader in self.flow.readers:
+            axis = self.axis(reader.labels)
+            if axis is None:
+                continue
+            parameter = self._parameter_operand(reader)
+            if parameter is not None:
+                masked.setdefault(parameter[0], {})[parameter[1]] = axis
+                continue
+            operand = self._call_operand(reader)
+            call = reader.node.call
+            if operand is not None and call is not None:
+                key = (call.place, call.name, call.ordinal, str(operand[0]), operand[1])
+                options = {"argument": operand[0], "dim": operand[1]}
+                sites[key] = Site("operand", call.place, call.name, call.ordinal, axis, options)
+        found = [ParameterMask(name, tuple(sorted(axes.items()))) for name, axes in masked.items()]
+        return found, [*sites.values(), *self._adjustments(self.flow.adjustments)]
+
+    def _adjustments(self, adjustments: list[Adjustment]) -> list[Site]:
+        sites = []
+        for adjustment in adjustments:
+            axis, call = self.axis(adjustment.labels), adjustment.node.call
+            if axis is not None and call is not None:
+                sites.append(
+                    Site(adjustment.kind, call.place, call.name, call.ordinal, axis, dict(adjustment.options))
+                )
+        return sites
+
+    def attributes(self) -> list[AttributeUse]:
+        uses = []
+        for source, labels in self.flow.attributes.items():
+            axis = self.axis(labels)
+            if axis is not None:
+                uses.append(AttributeUse(source.module, source.name, source.index, axis))
+        return uses
+
+    def groups(self, n_units: int, parameters: dict[str, Parameter]) -> list[Group]:
+        """Units that take part in the same axes form a group, named after the first weight that writes them."""
+        signature = np.zeros(n_units + 1, dtype=np.uint64)
+        random = np.random.default_rng(0)
+        for axis in self.axes:
+            for column in axis.factors.T:
+                signature[np.unique(column)] ^= random.integers(1, 2**63, dtype=np.uint64)
+        _, first, member = np.unique(signature[:n_units], return_index=True, return_inverse=True)
+        rank = np.empty(len(first), dtype=np.int64)
+        rank[np.argsort(first, kind="stable")] = np.arange(len(first))
+        group_of = np.append(rank[member], -1)
+        members: list[list[tuple[str, int]]] = [[] for _ in first]
+        widths = [1] * len(first)
+        groups_on: dict[int, IntArray] = {}
+        for parameter in parameters.values():
+            for d, axis_or_none in enumerate(parameter.axes):
+                if axis_or_none is None:
+                    continue
+                axis = axis_or_none
+                if axis.index not in groups_on:
+                    groups_on[axis.index] = np.unique(group_of[axis.factors])
+                for g in groups_on[axis.index]:
+                    if g >= 0:
+                        members[g].append((parameter.name, d))
+        groups: list[Group] = []
+        taken: dict[str, int] = {}
+        order = np.argsort(group_of[:n_units], kind="stable")
+        units_of = np.split(order, np.searchsorted(group_of[order], np.arange(1, len(first))))
+        for g, units in enumerate(units_of):
+            name, d = next(((n, d) for n, d in members[g] if d == 0 and len(parameters[n].shape) > 1), members[g][0])
+            axis = parameters[name].axes[d]
+            if axis is not None:
+                widths[g] = max(1, int((axis.factors == units[0]).any(axis=1).sum()))
+            short = name.rpartition(".")[0] or name
+            count = taken.get(short, 0)
+            taken[short] = count + 1
+            groups.append(Group(g, short if not count else f"{short}#{count + 1}", units, tuple(members[g]), widths[g]))
+        return groups
+
+    def fixed(self) -> list[Fixed]:
+        """Reasons with the number of channels, written by weights along axis 0, that each one fixes."""
+        counts = np.zeros(len(self.flow.reasons), dtype=np.int64)
+        for value, _, is_buffer in self.values.values():
+            if is_buffer or len(value.shape) < 2 or value.axes[0] is None:
+                continue
+            labels = value.axes[0]
+            table = self.flow.labels.factors(labels, 0) if self.flow.reasons else labels[:, None]
+            kinds = self.flow.labels.kinds(np.maximum(table, 0))
+            stays = ((kinds == FIXED) | (table < 0)).all(axis=1)
+            first = self.flow.labels.reasons(np.maximum(table[stays, 0], 0))
+            for reason, n in zip(*np.unique(first[first >= 0], return_counts=True), strict=True):
+                counts[reason] += n
+        return [
+            Fixed(reason.place, reason.operator, reason.text, int(n))
+            for reason, n in zip(self.flow.reasons, counts, strict=True)
+            if n
+        ]
+

@@ -1,0 +1,262 @@
+"""``capture``: trace a model into a ``Graph``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from compressor.errors import UnsupportedModelError
+from compressor.graph.analyze import Analysis, run_rules
+from compressor.graph.blocks import find_blocks
+from compressor.graph.flow import Flow
+from compressor.graph.graph import Graph
+from compressor.graph.record import Recorder, Value, shadowed, traceable_attributes
+
+
+def capture(
+    model: nn.Module,
+    example_inputs: Any,
+    *,
+    example_kwargs: dict[str, Any] | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    keep_outputs: Sequence[str] = (),
+) -> Graph:
+    """Trace ``model`` and find what can be removed from it. The model is not changed and its weights are not copied.
+
+    Args:
+        model: any module; it stays on its device and in its mode.
+        example_inputs: a tensor, or a tuple of positional arguments. Batches are cut to one example.
+        example_kwargs: keyword arguments of the forward.
+        include: shell-style patterns over module names; only channels written by matching modules may be removed.
+        exclude: patterns of modules that stay exactly as they are.
+        keep_outputs: patterns of modules whose outputs keep all their channels.
+
+    Raises:
+        UnsupportedModelError: the forward raises, or there are no parameters.
+    """
+    started = time.perf_counter()
+    args = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
+    args, kwargs = first_example(args, example_kwargs or {})
+    tensors = _tensors(model)
+    if not any(not is_buffer for _, _, is_buffer in tensors.values()):
+        raise UnsupportedModelError(
+            f"{type(model).__name__} has no parameters, so there is nothing to compress; pass the network itself."
+        )
+    with evaluating(model), torch.no_grad(), _python_attention():
+        try:
+            recorder, values, outputs = _record(model, tensors, args, kwargs, meta=True, keep_outputs=keep_outputs)
+            on_meta = True
+        except Exception:  # whatever a forward does on meta tensors that it would not on real ones
+            try:
+                recorder, values, outputs = _record(model, tensors, args, kwargs, meta=False, keep_outputs=keep_outputs)
+            except Exception as error:
+                raise UnsupportedModelError(
+                    f"The forward of {type(model).__name__} raises on the example inputs: {type(error).__name__}: "
+                    f"{_first_line(error)}. Check the inputs' shapes and types."
+                ) from error
+            on_meta = False
+        # Auxiliary heads run in training only; record them too, so that they are trimmed with the rest.
+        trained: list[Any] = []
+        reached = {value.index for node in recorder.nodes for value in node.inputs}
+        n_eval = len(recorder.nodes)
+        if any(values[name].index not in reached for name, (_, _, is_buffer) in tensors.items() if not is_buffer):
+            trained = _record_training(recorder, model, tensors, values, args, kwargs)
+    flow = Flow(recorder.modules.by_name)
+    described = {name: (values[name], names, is_buffer) for name, (_, names, is_buffer) in tensors.items()}
+    for name, (value, _, _) in described.items():
+        value.param, value.param_axes = name, tuple(range(len(value.shape)))
+        owner = flow.modules.get(name.rpartition(".")[0].partition(".parametrizations")[0])
+        labelled = 2 if isinstance(owner, nn.modules.conv._ConvNd) else len(value.shape)  # kernels keep their extent
+        value.axes = [flow.labels.fresh(n) if n > 1 and d < labelled else None for d, n in enumerate(value.shape)]
+    run_rules(flow, recorder.nodes)
+    reached = {value.index for node in recorder.nodes for value in node.inputs}
+    for name, (value, _, _) in described.items():
+        if value.index not in reached:
+            flow.fix_value(value, "never used by the forward")
+    for value in (*outputs, *trained):
+        flow.fix_value(value, "output of the network")
+    analysis = Analysis(flow, described)
+    analysis.restrict(tuple(include), tuple(exclude))
+    analysis.fix_unenforceable()
+    parameters = analysis.parameters(reached)
+    main = recorder.nodes[:n_eval]
+    products = analysis.products()
+    storages = analysis.storages(main, outputs, {value.storage for value, _, _ in described.values()})
+    masks, sites = analysis.masks()
+    attributes = analysis.attributes()
+    n_units = analysis.number_units()
+    del products[sum(1 for p in flow.products if p.node.index < n_eval) :]
+    groups = analysis.groups(n_units, parameters)
+    graph = Graph(
+        model_class=f"{type(model).__module__}.{type(model).__qualname__}",
+        n_units=n_units,
+        axes=analysis.axes,
+        parameters=parameters,
+        groups=groups,
+        blocks=[],
+        products=products,
+        storages=storages,
+        masks=masks,
+        sites=sites,
+        attributes=attributes,
+        fixed=analysis.fixed(),
+        input_shapes=[tuple(t.shape) for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, Tensor)],
+        on_meta=on_meta,
+        seconds=0.0,
+    )
+    find_blocks(graph, main, outputs)
+    graph.seconds = time.perf_counter() - started
+    return graph
+
+
+def first_example(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Cut every tensor that shares the first tensor's batch to one example, so that costs are per example."""
+    leaves = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and leaf.dim() > 0]
+    if not leaves or leaves[0].shape[0] <= 1 or any(leaf.shape[0] != leaves[0].shape[0] for leaf in leaves):
+        return args, kwargs
+    return pytree.tree_map(  # type: ignore[no-any-return]
+        lambda leaf: leaf[:1] if isinstance(leaf, Tensor) and leaf.dim() > 0 else leaf, (args, kwargs)
+    )
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, every module's own mode restored after."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
+def _python_attention() -> Iterator[None]:
+    """Keep ``nn.MultiheadAttention`` from its fused path, which hides everything it does."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+_Tensors = dict[str, tuple[Tensor, tuple[str, ...], bool]]
+
+
+def _tensors(model: nn.Module) -> _Tensors:
+    """Parameters and buffers by their first name, with all names they go by."""
+    names: dict[int, list[str]] = {}
+    first: dict[int, tuple[Tensor, bool]] = {}
+    for is_buffer, pairs in (
+        (False, model.named_parameters(remove_duplicate=False)),
+        (True, model.named_buffers(remove_duplicate=False)),
+    ):
+        for name, tensor in pairs:
+            names.setdefault(id(tensor), []).append(name)
+            first.setdefault(id(tensor), (tensor, is_buffer))
+    return {names[key][0]: (tensor, tuple(names[key]), is_buffer) for key, (tensor, is_buffer) in first.items()}
+
+
+def _record(
+    model: nn.Module,
+    tensors: _Tensors,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    meta: bool,
+    keep_outputs: Sequence[str],
+) -> tuple[Recorder, dict[str, Value], list[Value]]:
+    recorder = Recorder(model)
+    values: dict[str, Value] = {}
+    shadows: dict[str, Tensor] = {}
+    for name, (tensor, names, _) in tensors.items():
+        seen = torch.empty_like(tensor, device="meta") if meta else tensor.detach()
+        values[name] = recorder.define(seen, None)
+        shadows.update(dict.fromkeys(names, seen))
+    recorder.shadows = shadows
+    if meta:
+        args, kwargs = pytree.tree_map(lambda t: t.to("meta") if isinstance(t, Tensor) else t, (args, kwargs))
+    kept = _KeptOutputs(model, keep_outputs)
+    with shadowed(model, shadows), traceable_attributes(model), kept.watch(), recorder.recording():
+        output = model(*args, **kwargs)
+    outputs = [recorder.value(t) for t in [*tensors_in(output), *kept.tensors]]
+    return recorder, values, outputs
+
+
+def _record_training(
+    recorder: Recorder,
+    model: nn.Module,
+    tensors: _Tensors,
+    values: dict[str, Value],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> list[Value]:
+    """Append a pass in training mode, on meta tensors only. A model that cannot run so simply has no such pass."""
+    if not next(iter(recorder.shadows.values())).is_meta:
+        return []
+    n = len(recorder.nodes)
+    modes = [(module, module.training) for module in model.modules()]
+    args, kwargs = pytree.tree_map(
+        lambda t: torch.empty((2, *t.shape[1:]), dtype=t.dtype, device="meta") if isinstance(t, Tensor) else t,
+        (args, kwargs),
+    )
+    buffers = [(module._buffers, dict(module._buffers)) for module in model.modules() if module._buffers]
+    try:
+        model.train()
+        with shadowed(model, recorder.shadows), traceable_attributes(model), recorder.recording():
+            output = model(*args, **kwargs)
+        return [recorder.value(t) for t in tensors_in(output)]
+    except Exception:  # evaluation went through, which is what counts; the unused parameters stay as they are
+        del recorder.nodes[n:]
+        return []
+    finally:
+        for registered, before in buffers:
+            registered.update(before)
+        for module, mode in modes:
+            module.training = mode
+
+
+def tensors_in(output: Any) -> list[Tensor]:
+    """All tensors in a model's output: tuples, dicts, named tuples and dataclasses included."""
+    found: list[Tensor] = []
+    for leaf in pytree.tree_leaves(output):
+        if isinstance(leaf, Tensor):
+            found.append(leaf)
+        elif hasattr(leaf, "__dict__"):
+            found += [t for item in vars(leaf).values() for t in tensors_in(item)]
+    return found
+
+
+class _KeptOutputs:
+    """Remembers what modules matching the user's patterns returned."""
+
+    def __init__(self, model: nn.Module, patterns: Sequence[str]) -> None:
+        from compressor.graph.analyze import matches
+
+        self.tensors: list[Tensor] = []
+        self.modules = [m for name, m in model.named_modules() if patterns and matches(name, patterns)]
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        handles = [m.register_forward_hook(lambda _m, _a, out: self._keep(out)) for m in self.modules]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _keep(self, output: Any) -> None:
+        self.tensors += tensors_in(output)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0]

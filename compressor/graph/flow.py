@@ -1,0 +1,256 @@
+"""Carries labels through the recorded operators; the rules (``rules/``) are written against this class.
+
+A rule reads the axes of a node's inputs, states what must stay together (``join``, ``bind``), sets the axes of the
+outputs, and notes three things for later: ``reads`` (a sum over a labelled axis: what is removed must be zero there),
+``adjusts`` (arithmetic across channels that must be taken over what is kept) and ``costs`` (multiply-adds).
+An operator without a rule fixes every label it touches, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from compressor.graph.dims import Dim, FromAttribute, FromAxis, FromOperation
+from compressor.graph.labels import FIXED, IntArray, Labels
+from compressor.graph.record import Call, Node, Value
+
+Axis = IntArray | None
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why labels are fixed, and where."""
+
+    place: str
+    operator: str
+    text: str
+
+
+@dataclass
+class Reader:
+    """A contraction over ``labels``: one of ``operands`` (value, axis) must be zero wherever a label is removed."""
+
+    node: Node
+    operands: list[tuple[Value, int]]
+    labels: IntArray
+
+
+@dataclass
+class Adjustment:
+    """Arithmetic across a labelled axis. ``kind`` names the handler in ``masks/sites``; ``axes`` are its labels."""
+
+    kind: str
+    node: Node
+    labels: IntArray
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Product:
+    """``coefficient`` times the sizes of ``axes``: multiply-adds of one operator (``None`` axes are in the coefficient)."""
+
+    node: Node
+    kind: str
+    coefficient: float
+    axes: list[IntArray]
+
+
+class Flow:
+    """State of one label pass over the nodes of a recording."""
+
+    def __init__(self, modules: dict[str, nn.Module]) -> None:
+        self.modules = modules
+        self.labels = Labels()
+        self.reasons: list[Reason] = []
+        self.readers: list[Reader] = []
+        self.adjustments: list[Adjustment] = []
+        self.products: list[Product] = []
+        self.attributes: dict[FromAttribute, IntArray] = {}
+        self.node: Node | None = None
+        self._reason_index: dict[Reason, int] = {}
+
+    # ---- stating facts about labels
+
+    def reason(self, text: str) -> int:
+        """The index of a reason at the operator in hand."""
+        node = self.node
+        reason = Reason(node.place if node else "", node.op if node else "", text)
+        index = self._reason_index.get(reason)
+        if index is None:
+            index = self._reason_index[reason] = len(self.reasons)
+            self.reasons.append(reason)
+        return index
+
+    def fix(self, axis: Axis, text: str) -> None:
+        """The indices of this axis are never removed."""
+        if axis is not None:
+            self.labels.fix(axis, self.reason(text))
+
+    def fix_value(self, value: Value, text: str) -> None:
+        for axis in value.axes:
+            self.fix(axis, text)
+
+    def is_fixed(self, axis: Axis) -> bool:
+        return axis is None or bool((self.labels.kinds(axis) == FIXED).all())
+
+    def join(self, a: Axis, b: Axis, n_a: int, n_b: int) -> Axis:
+        """One axis where two meet elementwise, an axis of one index broadcasting. Returns the labels of the result."""
+        if n_a != n_b:
+            return a if n_b == 1 else b
+        if a is None or b is None:
+            if n_a > 1:
+                self.fix(a, "meets an axis that cannot change")
+                self.fix(b, "meets an axis that cannot change")
+            return a if b is None else b
+        self.labels.unite(a, b)
+        return a
+
+    def adopt(self, value: Value, d: int, axis: Axis) -> Axis:
+        """``join`` for an axis of a parameter: one that no rule has used yet simply takes the other's labels."""
+        if axis is not None and not value.used and value.axes[d] is not None and len(axis) == value.shape[d]:
+            value.axes[d] = axis
+            return axis
+        n = value.shape[d]
+        return self.join(axis, value.axes[d], n if axis is None else len(axis), n)
+
+    def broadcast(self, values: Iterable[Value]) -> list[Axis]:
+        """The axes of an elementwise result of ``values``."""
+        shape: list[int] = []
+        axes: list[Axis] = []
+        for value in values:
+            extra = len(value.shape) - len(shape)
+            if extra > 0:
+                shape = [1] * extra + shape
+                axes = [None] * extra + axes
+            offset = len(shape) - len(value.shape)
+            for i, n in enumerate(value.shape):
+                j = i + offset
+                axes[j] = self.join(axes[j], value.axes[i], shape[j], n)
+                shape[j] = max(shape[j], n) if n != 0 else 0
+        return axes
+
+    # ---- sizes in the program
+
+    def bind(self, size: Any, axis: Axis, what: str = "size") -> None:
+        """The program computes this axis' size as ``size``; make sure it still does after a trim."""
+        if axis is None or size == -1 or self.is_fixed(axis):
+            return
+        source = self.labels_of(size)
+        if source is None:
+            self.fix(axis, f"{what} {int(size)} is a constant of the program")
+        elif len(source) != len(axis):
+            self.fix(axis, f"{what} {int(size)} is computed in a way that is not understood")
+            self.fix(source, f"{what} {int(size)} is computed in a way that is not understood")
+        else:
+            self.labels.unite(source, axis)
+
+    def labels_of(self, size: Any) -> Axis:
+        """Labels of which ``size`` is the count; ``None`` for a constant."""
+        if not isinstance(size, Dim):
+            return None
+        origin = size.origin
+        if isinstance(origin, FromAxis):
+            return origin.value.axes[origin.axis]
+        if isinstance(origin, FromAttribute):
+            if origin not in self.attributes:
+                self.attributes[origin] = self.labels.fresh(int(size))
+            return self.attributes[origin]
+        return self._labels_of_operation(origin)
+
+    def _labels_of_operation(self, origin: FromOperation) -> Axis:
+        left, right = self.labels_of(origin.left), self.labels_of(origin.right)
+        if left is None and right is None:
+            return None
+        n_left, n_right = int(origin.left), int(origin.right)
+        if origin.operator == "//" and left is not None and n_right > 0 and n_left % n_right == 0:
+            known = (self.labels_of(origin.right) is None, False)
+            rows, columns = self.split(left, n_right, n_left // n_right, constant=known)
+            if rows is not None:
+                self.bind(origin.right, rows)
+            return columns
+        if origin.operator == "*" and n_left > 0 and n_right > 0:
+            return self.product(left, n_left, right, n_right, constants=True)
+        if origin.operator == "+" and n_left > 0 and n_right > 0:
+            parts = [p if p is not None else self.constant(n) for p, n in ((left, n_left), (right, n_right))]
+            return np.concatenate(parts)
+        for part in (left, right):
+            self.fix(part, "a size is computed from it in a way that is not understood")
+        return None
+
+    def constant(self, n: int) -> IntArray:
+        """Labels of an axis whose length is a constant of the program."""
+        return self.labels.fixed(n, self.reason(f"size {n} is a constant of the program"))
+
+    # ---- merging and splitting axes
+
+    def product(self, a: Axis, n_a: int, b: Axis, n_b: int, *, constants: bool = False) -> Axis:
+        """Labels of the row-major merge of two axes of ``n_a`` and ``n_b`` indices."""
+        if a is None and b is None:
+            return None
+        if b is None:
+            if n_b == 1 and not constants:
+                return a
+            return self.labels.product(a, self.constant(n_b)) if constants else np.repeat(a, n_b)  # type: ignore[arg-type]
+        if a is None:
+            if n_a == 1 and not constants:
+                return b
+            return self.labels.product(self.constant(n_a), b) if constants else np.tile(b, n_a)
+        return self.labels.product(a, b)
+
+    def split(self, axis: Axis, p: int, q: int, *, constant: tuple[bool, bool] = (False, False)) -> tuple[Axis, Axis]:
+        """Labels of the axes ``(p, q)`` of a row-major split of an axis of ``p * q`` indices.
+
+        ``constant`` says which of the two sizes the program gives as a literal, so that it cannot change.
+        """
+        if axis is None:
+            return None, None
+        if p == 1:
+            return None, axis
+        if q == 1:
+            return axis, None
+        if self.is_fixed(axis):
+            reason = int(self.labels.reasons(axis[:1])[0])
+            return self.labels.fixed(p, reason), self.labels.fixed(q, reason)
+        grid = self.labels.find(axis).reshape(p, q)
+        if (grid == grid[:, :1]).all():
+            return axis.reshape(p, q)[:, 0].copy(), None
+        if (grid == grid[:1]).all():
+            return None, axis[:q]
+        rows, columns = (self.constant(n) if fixed else None for n, fixed in zip((p, q), constant, strict=True))
+        return self.labels.split(axis, p, q, rows, columns)
+
+    # ---- notes for masks and costs
+
+    def reads(self, labels: Axis, *operands: tuple[Value, int]) -> None:
+        """The operator in hand sums over ``labels``."""
+        if labels is not None and self.node is not None:
+            self.readers.append(Reader(self.node, list(operands), labels))
+
+    def adjusts(self, kind: str, labels: Axis, **options: Any) -> None:
+        if labels is not None and self.node is not None:
+            self.adjustments.append(Adjustment(kind, self.node, labels, options))
+
+    def costs(self, kind: str, coefficient: float, *axes: tuple[Axis, int]) -> None:
+        """The operator in hand takes ``coefficient`` times the product of these axes (labels, size) multiply-adds."""
+        labelled: list[IntArray] = []
+        for axis, n in axes:
+            if axis is None:
+                coefficient *= n
+            else:
+                labelled.append(axis)
+        if self.node is not None:
+            self.products.append(Product(self.node, kind, float(coefficient), labelled))
+
+    def owner(self, node: Node) -> nn.Module | None:
+        """The module whose forward made this operator call."""
+        return self.modules.get(node.place)
+
+    def call(self, *names: str) -> Call | None:
+        """The program's function call that the operator in hand belongs to, if it is one of ``names``."""
+        call = self.node.call if self.node is not None else None
+        return call if call is not None and call.name in names else None

@@ -1,0 +1,176 @@
+"""What one forward pass did, as searches, costs, masks and trims use it.
+
+``Graph`` is plain data: units that can be removed, axes made of units, and lists of what depends on them. It holds no
+tensors and no reference to the model, so it can be kept as long as wanted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from compressor.graph.labels import BoolArray, IntArray
+
+
+@dataclass(eq=False)
+class Axis:
+    """An axis whose length can change: index i is kept when all units in row ``factors[i]`` are.
+
+    ``factors`` has shape (length, k); the value ``Graph.n_units`` in it stands for "always kept".
+    """
+
+    index: int
+    factors: IntArray
+
+    def __len__(self) -> int:
+        return len(self.factors)
+
+    def keep(self, units: BoolArray) -> BoolArray:
+        """Which indices are kept. ``units`` has one entry per unit and a last one that is always true."""
+        return units[self.factors].all(axis=1)
+
+
+@dataclass(eq=False)
+class Parameter:
+    """A parameter or buffer. ``axes`` has ``None`` where nothing can change; ``names`` lists all its names (tied)."""
+
+    name: str
+    shape: tuple[int, ...]
+    axes: tuple[Axis | None, ...]
+    names: tuple[str, ...]
+    is_buffer: bool
+    reached: bool
+
+
+@dataclass(eq=False)
+class Group:
+    """Units of one kind, which take part in the same axes: the channels of a layer, the heads of an attention.
+
+    ``width`` is how many indices of the naming parameter's axis one unit carries.
+    """
+
+    index: int
+    name: str
+    units: IntArray
+    members: tuple[tuple[str, int], ...]
+    width: int
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+
+@dataclass(eq=False)
+class ProductTerm:
+    """``coefficient`` times the product of the lengths of ``axes``; ``gates`` are the blocks it lies in."""
+
+    coefficient: float
+    axes: tuple[Axis, ...]
+    kind: str
+    place: str
+    gates: tuple[int, ...] = ()
+
+
+@dataclass(eq=False)
+class Storage:
+    """An activation buffer: ``bytes`` times the lengths of ``axes``, alive from operator ``birth`` through ``death``."""
+
+    bytes: float
+    axes: tuple[Axis, ...]
+    birth: int
+    death: int
+    gates: tuple[int, ...] = ()
+
+
+@dataclass(eq=False)
+class ParameterMask:
+    """Where masks act: ``parameter`` is multiplied, along each of its listed axes, by the mask of that axis."""
+
+    parameter: str
+    axes: tuple[tuple[int, Axis], ...]
+
+
+@dataclass(eq=False)
+class Site:
+    """A function call of the program at which the masked model computes otherwise; see ``masks/sites``."""
+
+    kind: str
+    place: str
+    function: str
+    ordinal: int
+    axis: Axis
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class AttributeUse:
+    """An integer attribute of a module that is the length of ``axis`` and is set anew by the trim."""
+
+    module: str
+    name: str
+    index: int | None
+    axis: Axis
+
+
+@dataclass(eq=False)
+class Block:
+    """A residual branch that can be taken out: ``x + branch(x)`` with the same shape before and after."""
+
+    index: int
+    name: str
+    add: int
+    nodes: tuple[int, ...]
+    modules: tuple[str, ...]
+    parameters: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Channels that will not be removed, with the operator that forbids it."""
+
+    place: str
+    operator: str
+    reason: str
+    channels: int
+
+
+@dataclass(eq=False)
+class Graph:
+    """See the module docstring. Sizes of everything are for batch 1."""
+
+    model_class: str
+    n_units: int
+    axes: list[Axis]
+    parameters: dict[str, Parameter]
+    groups: list[Group]
+    blocks: list[Block]
+    products: list[ProductTerm]
+    storages: list[Storage]
+    masks: list[ParameterMask]
+    sites: list[Site]
+    attributes: list[AttributeUse]
+    fixed: list[Fixed]
+    input_shapes: list[tuple[int, ...]]
+    on_meta: bool
+    seconds: float
+
+    def group(self, name: str) -> Group:
+        """The group of that name. Raises ``KeyError``."""
+        for group in self.groups:
+            if group.name == name:
+                return group
+        raise KeyError(name)
+
+    def all_units(self) -> BoolArray:
+        """A unit mask that keeps everything: ``n_units`` entries and the last, constant one."""
+        return np.ones(self.n_units + 1, dtype=np.bool_)
+
+    @property
+    def channels(self) -> int:
+        """Channels the network writes: the indices of axis 0 of all its weights."""
+        return sum(p.shape[0] for p in self.parameters.values() if len(p.shape) > 1 and not p.is_buffer)
+
+
+UnitMask = npt.NDArray[np.bool_]

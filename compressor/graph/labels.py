@@ -1,0 +1,201 @@
+"""Axis labels: a vectorised union-find over terms.
+
+Every index of a labelled axis carries an *atom*. An atom is
+
+- *free*: the index may be removed, together with every index that carries the same atom;
+- *fixed*: the index is never removed, for a stated reason;
+- a *pair* ``(l, r)``: the index is kept exactly when both ``l`` and ``r`` are. A view that splits an axis of
+  ``p * q`` indices into ``(p, q)`` makes index ``i`` the pair ``(row[i // q], column[i % q])``, so whatever is
+  removed leaves a rectangle (heads times head dimension, groups times channels per group).
+
+``unite`` is first-order unification: free meets anything and becomes it; pair meets pair and their parts are united;
+fixed meets pair and fixes both parts. It only ever adds constraints, so a union that was not needed costs freedom,
+never correctness.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+FREE, PAIR, FIXED = 0, 1, 2
+MAX_FACTORS = 8  # a label that is a conjunction of more atoms than this is fixed
+
+
+class Labels:
+    """Allocates atoms and unites them. Arrays of atoms are ``int64`` and one-dimensional, one entry per index."""
+
+    def __init__(self) -> None:
+        capacity = 4096
+        self._size = 0
+        self._parent = np.arange(capacity, dtype=np.int64)
+        self._kind = np.zeros(capacity, dtype=np.int8)
+        self._left = np.full(capacity, -1, dtype=np.int64)
+        self._right = np.full(capacity, -1, dtype=np.int64)
+        self._reason = np.full(capacity, -1, dtype=np.int64)
+        self._products: dict[tuple[int, int], tuple[IntArray, IntArray, IntArray]] = {}
+
+    def __len__(self) -> int:
+        return self._size
+
+    def fresh(self, n: int) -> IntArray:
+        """``n`` new free atoms."""
+        start = self._size
+        self._grow(start + n)
+        self._size += n
+        return np.arange(start, start + n, dtype=np.int64)
+
+    def fixed(self, n: int, reason: int) -> IntArray:
+        """``n`` new atoms that are fixed from the start."""
+        atoms = self.fresh(n)
+        self._kind[atoms] = FIXED
+        self._reason[atoms] = reason
+        return atoms
+
+    def product(self, rows: IntArray, columns: IntArray) -> IntArray:
+        """Pairs for the row-major merge of an axis ``rows`` (p) with an axis ``columns`` (q): ``p * q`` atoms."""
+        if self._is_fixed(columns):
+            return np.repeat(rows, len(columns))
+        if self._is_fixed(rows):
+            return np.tile(columns, len(rows))
+        key = (id(rows), id(columns))
+        known = self._products.get(key)
+        if known is not None:  # the arrays are held by the cache, so their ids cannot have been reused
+            return known[2]
+        atoms = self.fresh(len(rows) * len(columns))
+        self._kind[atoms] = PAIR
+        self._left[atoms] = np.repeat(rows, len(columns))
+        self._right[atoms] = np.tile(columns, len(rows))
+        self._products[key] = (rows, columns, atoms)
+        return atoms
+
+    def find(self, atoms: IntArray) -> IntArray:
+        """The representative of each atom."""
+        parent = self._parent
+        roots = parent[atoms]
+        while True:
+            above = parent[roots]
+            if (above == roots).all():
+                break
+            roots = above
+        parent[atoms] = roots
+        return roots
+
+    def kinds(self, atoms: IntArray) -> npt.NDArray[np.int8]:
+        """FREE, PAIR or FIXED for each atom."""
+        return self._kind[self.find(atoms)]
+
+    def reasons(self, atoms: IntArray) -> IntArray:
+        """The index of the reason each atom is fixed for, -1 where it is not fixed."""
+        roots = self.find(atoms)
+        return np.where(self._kind[roots] == FIXED, self._reason[roots], -1)
+
+    def fix(self, atoms: IntArray, reason: int) -> None:
+        """Fix atoms, and both parts of those that are pairs. A reason given earlier stays."""
+        pending = [np.asarray(atoms, dtype=np.int64)]
+        while pending:
+            roots = np.unique(self.find(pending.pop()))
+            roots = roots[self._kind[roots] != FIXED]
+            if not roots.size:
+                continue
+            pairs = roots[self._kind[roots] == PAIR]
+            self._kind[roots] = FIXED
+            self._reason[roots] = reason
+            if pairs.size:
+                pending += [self._left[pairs], self._right[pairs]]
+
+    def unite(self, a: IntArray, b: IntArray) -> None:
+        """Make ``a[i]`` and ``b[i]`` live or die together, for every i."""
+        pending = [(a, b)]
+        while pending:
+            a, b = pending.pop()
+            if a is b:
+                continue
+            while True:
+                ra, rb = self._simplify(self.find(a)), self._simplify(self.find(b))
+                differ = ra != rb
+                if not differ.any():
+                    break
+                ra, rb = ra[differ], rb[differ]
+                # The root of higher kind (then of lower index) stays: links always go one way, so no cycle can form.
+                swap = (self._kind[ra] > self._kind[rb]) | ((self._kind[ra] == self._kind[rb]) & (ra < rb))
+                child, root = np.where(swap, rb, ra), np.where(swap, ra, rb)
+                was_pair = self._kind[child] == PAIR
+                if was_pair.any():
+                    pair, other = child[was_pair], root[was_pair]
+                    both = self._kind[other] == PAIR
+                    pending.append((self._left[pair[both]], self._left[other[both]]))
+                    pending.append((self._right[pair[both]], self._right[other[both]]))
+                    for reason in np.unique(self._reason[other[~both]]):
+                        met = pair[~both][self._reason[other[~both]] == reason]
+                        self.fix(np.concatenate([self._left[met], self._right[met]]), int(reason))
+                self._parent[child] = root  # where a child occurs twice one write wins; the next round does the rest
+
+    def _simplify(self, roots: IntArray) -> IntArray:
+        """"x and always" is x: link pairs with a fixed part to their other part."""
+        while True:
+            is_pair = self._kind[roots] == PAIR
+            if not is_pair.any():
+                return roots
+            pairs = roots[is_pair]
+            left, right = self.find(self._left[pairs]), self.find(self._right[pairs])
+            left_fixed, right_fixed = self._kind[left] == FIXED, self._kind[right] == FIXED
+            if not (left_fixed.any() or right_fixed.any()):
+                return roots
+            self._parent[pairs] = np.where(left_fixed, right, np.where(right_fixed, left, pairs))
+            roots = self.find(roots)
+
+    def split(
+        self, atoms: IntArray, p: int, q: int, rows: IntArray | None = None, columns: IntArray | None = None
+    ) -> tuple[IntArray, IntArray]:
+        """Labels of the two axes that a row-major split of ``p * q`` indices into ``(p, q)`` gives."""
+        rows = self.fresh(p) if rows is None else rows
+        columns = self.fresh(q) if columns is None else columns
+        self.unite(atoms, self.product(rows, columns))
+        return rows, columns
+
+    def factors(self, atoms: IntArray, reason: int) -> IntArray:
+        """Each atom as a conjunction of primitive roots: shape ``(len(atoms), k)``, padded with -1.
+
+        Labels nested deeper than ``MAX_FACTORS`` (or in a circle) are fixed with ``reason`` and resolved again.
+        """
+        columns = [self.find(atoms)]
+        j = 0
+        while j < len(columns):
+            column = columns[j]
+            pair = (column >= 0) & (self._kind[column] == PAIR)
+            if not pair.any():
+                j += 1
+                continue
+            if len(columns) > MAX_FACTORS:
+                self.fix(atoms[pair], reason)
+                return self.factors(atoms, reason)
+            left = column.copy()
+            right = np.full_like(column, -1)
+            left[pair] = self.find(self._left[column[pair]])
+            right[pair] = self.find(self._right[column[pair]])
+            columns[j] = left
+            columns.append(right)
+        table = np.stack(columns, axis=1)
+        for j in range(1, table.shape[1]):  # "x and x" is x: a repeated factor would count twice in an expectation
+            repeated = (table[:, :j] == table[:, j : j + 1]).any(axis=1)
+            table[repeated, j] = -1
+        return table[:, (table >= 0).any(axis=0)] if table.size else table
+
+    def _is_fixed(self, atoms: IntArray) -> bool:
+        return bool((self.kinds(atoms) == FIXED).all())
+
+    def _grow(self, size: int) -> None:
+        capacity = len(self._parent)
+        if size <= capacity:
+            return
+        while capacity < size:
+            capacity *= 2
+        extra = capacity - len(self._parent)
+        self._parent = np.concatenate([self._parent, np.arange(len(self._parent), capacity, dtype=np.int64)])
+        self._kind = np.concatenate([self._kind, np.zeros(extra, dtype=np.int8)])
+        for name in ("_left", "_right", "_reason"):
+            setattr(self, name, np.concatenate([getattr(self, name), np.full(extra, -1, dtype=np.int64)]))

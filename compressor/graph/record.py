@@ -1,0 +1,284 @@
+"""Run a model's forward once and write down every operator call.
+
+Three things watch the pass together. A dispatch mode sees every ATen operator with concrete shapes, whatever Python
+the forward runs. A function mode sees the PyTorch function that each operator belongs to, with its arguments as the
+program wrote them, so that sizes keep their origin (``dims``) and the masked model can act at the same places
+(``masks/sites``). Module hooks tell in which module all this happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as hooks
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from compressor.graph.dims import Dim, FromAttribute, FromAxis
+from compressor.graph.labels import IntArray
+from compressor.graph.shapes import quick_result
+
+Axes = list[IntArray | None]
+
+
+class Value:
+    """One tensor at one moment: in-place operators give a new value.
+
+    ``axes`` holds, per axis, the labels or ``None`` for an axis that never changes size. ``param`` is the name of the
+    parameter or buffer the value is, or is a mere permutation of; ``param_axes`` then maps axes to the parameter's.
+    """
+
+    __slots__ = ("axes", "index", "itemsize", "param", "param_axes", "producer", "shape", "storage", "used")
+
+    def __init__(self, index: int, tensor: Tensor, producer: Node | None) -> None:
+        self.index = index
+        self.shape: tuple[int, ...] = tuple(tensor.shape)
+        self.itemsize = tensor.element_size()
+        self.storage: int = tensor.untyped_storage()._cdata if tensor.layout is torch.strided else id(tensor)
+        self.producer = producer
+        self.axes: Axes = [None] * len(self.shape)
+        self.param: str | None = None
+        self.param_axes: tuple[int | None, ...] = ()
+        self.used = False  # by a rule that has run: its labels may have been handed on
+
+    def __repr__(self) -> str:
+        return f"%{self.index}{list(self.shape)}"
+
+
+class Call:
+    """A PyTorch function as the program called it; ``ordinal`` counts its calls inside one module and pass."""
+
+    __slots__ = ("args", "func", "kwargs", "name", "ordinal", "place", "values")
+
+    def __init__(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], place: str, ordinal: int
+    ) -> None:
+        self.func, self.args, self.kwargs, self.place, self.ordinal = func, args, kwargs, place, ordinal
+        self.name = function_name(func)
+        self.values: list[tuple[int | str, Value]] = []
+
+
+class Node:
+    """One operator call: ``args`` and ``kwargs`` as dispatched, with values in place of tensors."""
+
+    __slots__ = ("args", "call", "index", "inputs", "kwargs", "mutates", "op", "outputs", "overload", "place")
+
+    def __init__(self, index: int, op: str, overload: Any, place: str, call: Call | None) -> None:
+        self.index, self.op, self.overload, self.place, self.call = index, op, overload, place, call
+        self.args: tuple[Any, ...] = ()
+        self.kwargs: dict[str, Any] = {}
+        self.inputs: list[Value] = []
+        self.outputs: list[Value] = []
+        self.mutates = False
+
+    def __repr__(self) -> str:
+        return f"{self.outputs} = {self.op}({self.inputs}) @ {self.place}"
+
+
+def function_name(func: Callable[..., Any]) -> str:
+    """A short name for a PyTorch function: ``conv2d``, ``layer_norm``, ``view``, ``__getitem__``."""
+    return getattr(func, "__name__", None) or str(func)
+
+
+class ModuleStack:
+    """Knows which module is running, by global forward hooks: no module is changed."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.by_name: dict[str, nn.Module] = dict(model.named_modules())
+        self.names: dict[int, str] = {id(m): name for name, m in self.by_name.items()}
+        self.stack: list[str] = [""]
+        self.counts: dict[tuple[str, str], int] = {}
+
+    @property
+    def place(self) -> str:
+        return self.stack[-1]
+
+    def ordinal(self, name: str) -> int:
+        """How often the function ``name`` was called before in the running module."""
+        key = (self.stack[-1], name)
+        count = self.counts.get(key, 0)
+        self.counts[key] = count + 1
+        return count
+
+    @contextmanager
+    def watch(self) -> Iterator[ModuleStack]:
+        def enter(module: nn.Module, args: Any) -> None:
+            self.stack.append(self.names.get(id(module), self.stack[-1]))
+
+        def leave(module: nn.Module, args: Any, output: Any) -> None:
+            self.stack.pop()
+
+        handles = [
+            hooks.register_module_forward_pre_hook(enter),
+            hooks.register_module_forward_hook(leave, always_call=True),
+        ]
+        try:
+            yield self
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+_SHAPE_GETTER = Tensor.shape.__get__  # type: ignore[attr-defined]
+_operator_names: dict[Any, str] = {}
+_QUIET = {"__get__", "__set__", "dim", "is_floating_point", "numel", "stride", "is_contiguous", "storage_offset"}
+
+
+class _Functions(TorchFunctionMode):
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        recorder = self.recorder
+        if func == _SHAPE_GETTER or func is Tensor.size:
+            return recorder.sized(args[0], func(*args, **kwargs), args[1:], kwargs)
+        name = function_name(func)
+        if name in _QUIET:
+            return func(*args, **kwargs)
+        call = Call(func, args, kwargs, recorder.modules.place, recorder.modules.ordinal(name))
+        call.values = [(i, recorder.value(a)) for i, a in enumerate(args) if isinstance(a, Tensor)]
+        call.values += [(k, recorder.value(a)) for k, a in kwargs.items() if isinstance(a, Tensor)]
+        outer, recorder.call = recorder.call, call
+        try:
+            if name != "scaled_dot_product_attention":
+                return func(*args, **kwargs)
+            recorder.paused = True  # one operator to us, however the backend takes it apart
+            try:
+                output = func(*args, **kwargs)
+            finally:
+                recorder.paused = False
+            recorder.add("scaled_dot_product_attention", None, args, kwargs, output)
+            return output
+        finally:
+            recorder.call = outer
+
+
+class _Operators(TorchDispatchMode):
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = _operator_names.get(func)
+        if name is None:
+            name = _operator_names[func] = func._schema.name.partition("::")[2]
+        output = quick_result(func, name, args, kwargs)
+        if output is None:
+            output = func(*args, **kwargs)
+        if not self.recorder.paused:
+            self.recorder.add(name, func, args, kwargs, output)
+        return output
+
+
+class Recorder:
+    """Collects nodes and values. ``tensors`` keeps every tensor seen alive, so that identities stay unique."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.modules = ModuleStack(model)
+        self.nodes: list[Node] = []
+        self.values: list[Value] = []
+        self.call: Call | None = None
+        self.paused = False
+        self.shadows: dict[str, Tensor] = {}
+        self._tensors: dict[int, tuple[Tensor, Value]] = {}
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        self.modules.counts.clear()
+        with self.modules.watch(), _Operators(self), _Functions(self):
+            yield
+
+    def value(self, tensor: Tensor) -> Value:
+        """The value a tensor is now; a tensor never seen before (a constant) becomes a new one."""
+        known = self._tensors.get(id(tensor))
+        return known[1] if known is not None else self.define(tensor, None)
+
+    def define(self, tensor: Tensor, producer: Node | None) -> Value:
+        value = Value(len(self.values), tensor, producer)
+        self.values.append(value)
+        self._tensors[id(tensor)] = (tensor, value)
+        return value
+
+    def sized(self, tensor: Tensor, size: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A shape, or one size, whose integers remember the axis they came from."""
+        value = self.value(tensor)
+        if isinstance(size, int):
+            axis = args[0] if args else kwargs["dim"]
+            return Dim(size, FromAxis(value, axis % len(value.shape)))
+        return torch.Size([Dim(n, FromAxis(value, axis)) for axis, n in enumerate(size)])
+
+    def add(self, op: str, overload: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        node = Node(len(self.nodes), op, overload, self.modules.place, self.call)
+        self.nodes.append(node)
+        node.args = self._resolve(args, node.inputs)
+        node.kwargs = {k: self._resolve(v, node.inputs) for k, v in kwargs.items()} if kwargs else {}
+        node.mutates = overload is not None and overload._schema.is_mutable
+        for tensor in output if isinstance(output, (tuple, list)) else (output,):
+            if isinstance(tensor, Tensor):
+                known = self._tensors.get(id(tensor))
+                node.outputs.append(known[1] if known and not node.mutates else self.define(tensor, node))
+
+    def _resolve(self, arg: Any, inputs: list[Value]) -> Any:
+        if isinstance(arg, Tensor):
+            value = self.value(arg)
+            inputs.append(value)
+            return value
+        if type(arg) is list or type(arg) is tuple:
+            return [self._resolve(a, inputs) for a in arg]
+        return arg
+
+
+@contextmanager
+def shadowed(model: nn.Module, tensors: dict[str, Tensor]) -> Iterator[None]:
+    """Let modules see other tensors under the names of their parameters and buffers.
+
+    The instance dictionary comes before ``nn.Module.__getattr__``, so the registered parameters are never touched:
+    ``state_dict``, optimizers and ``parameters()`` go on seeing the originals.
+    """
+    placed: list[tuple[dict[str, Any], str]] = []
+    modules = dict(model.named_modules(remove_duplicate=False))
+    try:
+        for name, tensor in tensors.items():
+            owner, _, attribute = name.rpartition(".")
+            space = modules[owner].__dict__
+            space[attribute] = tensor
+            placed.append((space, attribute))
+        yield
+    finally:
+        for space, attribute in placed:
+            space.pop(attribute, None)
+
+
+@contextmanager
+def traceable_attributes(model: nn.Module) -> Iterator[None]:
+    """Replace the integer attributes of the user's own modules by ``Dim`` for the length of one pass."""
+    saved: list[tuple[dict[str, Any], str, Any]] = []
+    for fqn, module in model.named_modules():
+        if type(module).__module__.startswith("torch.nn."):
+            continue  # their sizes are mended by class
+        space = vars(module)
+        for name, attribute in list(space.items()):
+            if type(attribute) is int:
+                saved.append((space, name, attribute))
+                space[name] = Dim(attribute, FromAttribute(fqn, name))
+            elif type(attribute) in (tuple, list) and attribute and all(type(a) is int for a in attribute):
+                saved.append((space, name, attribute))
+                space[name] = type(attribute)(
+                    [Dim(a, FromAttribute(fqn, name, i)) for i, a in enumerate(attribute)]
+                )
+    try:
+        yield
+    finally:
+        for space, name, attribute in saved:
+            space[name] = attribute

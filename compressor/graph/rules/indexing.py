@@ -1,0 +1,186 @@
+"""Operators that take part of an axis: slice, split, chunk, select, unbind, index, gather, embedding."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from compressor.graph.flow import Axis, Flow
+from compressor.graph.record import Call, Node, Value
+from compressor.graph.rules import rule
+
+
+@rule("slice", "narrow")
+def take_slice(flow: Flow, node: Node) -> None:
+    """``x[start:end]``: labels are sliced. A bound inside a labelled axis must follow what is kept before it."""
+    x, y = node.inputs[0], node.outputs[0]
+    rank = len(x.shape)
+    dim = int(node.args[1]) % rank if len(node.args) > 1 else 0
+    n = x.shape[dim]
+    start, end, step = _bounds(node, n)
+    y.axes = list(x.axes)
+    axis = x.axes[dim]
+    if (start, end, step) == (0, n, 1):
+        if x.param is not None:
+            y.param, y.param_axes = x.param, x.param_axes
+        return
+    if axis is None:
+        return
+    if step != 1:
+        flow.fix(axis, "slice with a step")
+    y.axes[dim] = axis[start:end:step].copy()
+    if flow.is_fixed(axis):
+        return
+    given = _given_bounds(node.call, dim, rank) if node.call is not None else None
+    for position, size in ((start, given[0] if given else start), (end, given[1] if given else end)):
+        if 0 < position < n:
+            if isinstance(size, int) and int(size) == position:
+                flow.bind(size, axis[:position], "slice bound")
+            else:
+                flow.fix(axis, "slice bound that is not understood")
+
+
+def _bounds(node: Node, n: int) -> tuple[int, int, int]:
+    if node.op == "narrow":
+        start = int(node.args[2]) % n
+        return start, start + int(node.args[3]), 1
+    args = [node.args[i] if len(node.args) > i else None for i in (2, 3, 4)]
+    return slice(*(None if a is None or a == sys.maxsize else int(a) for a in args)).indices(n)
+
+
+def _given_bounds(call: Call, dim: int, rank: int) -> tuple[Any, Any] | None:
+    """Start and end as the program wrote them in ``x[..., a:b, ...]``, negative ones left out."""
+    if call.name not in ("__getitem__", "__setitem__"):
+        return None
+    index = call.args[1] if isinstance(call.args[1], tuple) else (call.args[1],)
+    if any(not (item is None or item is Ellipsis or isinstance(item, (slice, int))) for item in index):
+        return None
+    sized = [item for item in index if item is not None and item is not Ellipsis]
+    position = 0
+    axis = 0
+    for item in index:
+        if item is None:
+            continue
+        if item is Ellipsis:
+            axis += rank + (sum(isinstance(i, int) for i in index[:position])) - len(sized)
+            continue
+        if isinstance(item, slice):
+            if axis == dim:
+                return (item.start if item.start is not None else 0), item.stop
+            axis += 1
+        position += 1
+    return None
+
+
+@rule("split", "split_with_sizes", "chunk", "tensor_split", "unsafe_split", "unsafe_chunk")
+def split(flow: Flow, node: Node) -> None:
+    """Consecutive pieces. Equal pieces by count tie their positions; sizes that are spelt out are bound, piece by piece."""
+    x = node.inputs[0]
+    dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
+    dim = int(dim) % len(x.shape)
+    axis = x.axes[dim]
+    call = node.call
+    count = len(node.outputs)
+    pieces: list[Axis] = []
+    start = 0
+    for output in node.outputs:
+        output.axes = list(x.axes)
+        if axis is not None:
+            output.axes[dim] = axis[start : start + output.shape[dim]].copy()
+        pieces.append(output.axes[dim])
+        start += output.shape[dim]
+    if axis is None or flow.is_fixed(axis) or count == 1:
+        return
+    sizes: Any = None
+    if call is not None and call.name in ("split", "split_with_sizes", "unsafe_split"):
+        sizes = call.args[1] if len(call.args) > 1 else next(iter(call.kwargs.values()))
+        if isinstance(sizes, int):
+            sizes = [sizes] * count
+    by_count = call is not None and call.name in ("chunk", "unsafe_chunk", "tensor_split")
+    if by_count and len(axis) % count == 0 or sizes is not None and len({id(s) for s in sizes}) == 1 and count > 1:
+        if len(axis) % count:
+            flow.fix(axis, "split into uneven pieces")
+            return
+        columns = pieces[0]
+        for piece in pieces[1:]:
+            flow.labels.unite(columns, piece)  # type: ignore[arg-type]
+        if sizes is not None:
+            flow.bind(sizes[0], columns, "split size")
+    elif sizes is not None and len(sizes) == count:
+        for size, piece in zip(sizes, pieces, strict=True):
+            flow.bind(size, piece, "split size")
+    else:
+        flow.fix(axis, "split into uneven pieces")
+
+
+@rule("select", "unbind")
+def select(flow: Flow, node: Node) -> None:
+    """One index of an axis, or each in turn: positions must stay."""
+    x = node.inputs[0]
+    dim = int(node.args[1]) % len(x.shape) if len(node.args) > 1 else 0
+    flow.fix(x.axes[dim], f"{node.op} of single positions")
+    for output in node.outputs:
+        output.axes = [axis for d, axis in enumerate(x.axes) if d != dim]
+
+
+@rule("index", "_unsafe_index")
+def index(flow: Flow, node: Node) -> None:
+    """``x[i, :, j]`` with index tensors: indexed axes must stay, the others pass."""
+    x, y = node.inputs[0], node.outputs[0]
+    indices: list[Value | None] = list(node.args[1])
+    indexed = [d for d, i in enumerate(indices) if isinstance(i, Value)]
+    for d in indexed:
+        flow.fix(x.axes[d], "indexed by a tensor")
+    used: list[Value] = [i for i in indices if isinstance(i, Value)]
+    for value in used:
+        flow.fix_value(value, "used as an index")
+    kept = [axis for d, axis in enumerate(x.axes) if d not in indexed]
+    width = len(y.shape) - len(kept)
+    first = indexed[0] if indexed and indexed == list(range(indexed[0], indexed[-1] + 1)) else 0
+    y.axes = [*kept[:first], *[None] * width, *kept[first:]]
+
+
+@rule("index_select", "gather", "take_along_dim", "scatter", "scatter_add", "index_add", "index_copy", "index_fill")
+def pick(flow: Flow, node: Node) -> None:
+    x, y = node.inputs[0], node.outputs[0]
+    dim = int(node.args[1]) % len(x.shape)
+    flow.fix(x.axes[dim], "indexed by a tensor")
+    axes: list[Axis] = list(x.axes)
+    for other in node.inputs[1:]:
+        for d in range(len(x.shape)):
+            if d != dim and len(other.shape) == len(x.shape):
+                axes[d] = flow.join(axes[d], other.axes[d], x.shape[d], other.shape[d])
+        if len(other.shape) == len(x.shape):
+            flow.fix(other.axes[dim], "indexed by a tensor")
+    y.axes = [None if d == dim else axis for d, axis in enumerate(axes)]
+
+
+@rule("index_put", "_index_put_impl")
+def index_put(flow: Flow, node: Node) -> None:
+    x, y = node.inputs[0], node.outputs[0]
+    for value in node.inputs:
+        flow.fix_value(value, "written by index")
+    y.axes = list(x.axes)
+
+
+@rule("embedding")
+def embedding(flow: Flow, node: Node) -> None:
+    """``w[i]``: rows are tokens and stay, columns pass to the last axis."""
+    w, y = node.inputs[0], node.outputs[0]
+    flow.fix(w.axes[0], "rows of an embedding")
+    y.axes = [*[None] * (len(y.shape) - 1), w.axes[1]]
+
+
+@rule("im2col", "unfold")
+def unfold(flow: Flow, node: Node) -> None:
+    """``im2col``: (B, C, H, W) to (B, C*k*k, L), channel outermost; ``unfold`` adds a trailing axis of windows."""
+    x, y = node.inputs[0], node.outputs[0]
+    if node.op == "unfold":
+        dim = int(node.args[1]) % len(x.shape)
+        flow.fix(x.axes[dim], "windows along it")
+        y.axes = [None if d == dim else axis for d, axis in enumerate([*x.axes, None])]
+        return
+    channels = x.axes[-3]
+    y.axes[-2] = None if channels is None else np.repeat(channels, y.shape[-2] // len(channels))

@@ -1,0 +1,163 @@
+"""Operators that move whole axes or whole tensors: permute, expand, cat, stack, pad, roll, repeat."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from compressor.graph.flow import Axis, Flow
+from compressor.graph.record import Node, Value
+from compressor.graph.rules import rule
+
+
+def _permuted(x: Value, y: Value, order: list[int]) -> None:
+    y.axes = [x.axes[d] for d in order]
+    if x.param is not None:
+        y.param, y.param_axes = x.param, tuple(x.param_axes[d] for d in order)
+
+
+@rule("permute", "transpose", "t", "numpy_T", "movedim", "swapaxes")
+def permute(flow: Flow, node: Node) -> None:
+    x, y = node.inputs[0], node.outputs[0]
+    order = list(range(len(x.shape)))
+    if node.op == "t":
+        order.reverse()
+    elif node.op == "transpose":
+        a, b = int(node.args[1]), int(node.args[2])
+        order[a], order[b] = order[b], order[a]
+    else:
+        order = [int(d) % len(order) for d in node.args[1]]
+    _permuted(x, y, order)
+
+
+@rule("unsqueeze")
+def unsqueeze(flow: Flow, node: Node) -> None:
+    x, y = node.inputs[0], node.outputs[0]
+    dim = int(node.args[1]) % len(y.shape)
+    y.axes = [*x.axes[:dim], None, *x.axes[dim:]]
+    if x.param is not None:
+        y.param, y.param_axes = x.param, (*x.param_axes[:dim], None, *x.param_axes[dim:])
+
+
+@rule("squeeze")
+def squeeze(flow: Flow, node: Node) -> None:
+    x, y = node.inputs[0], node.outputs[0]
+    rank = len(x.shape)
+    dims = node.args[1] if len(node.args) > 1 else list(range(rank))
+    gone = {d % rank for d in ([dims] if isinstance(dims, int) else dims)}
+    kept = [d for d in range(rank) if not (d in gone and x.shape[d] == 1)]
+    _permuted(x, y, kept)
+
+
+@rule("expand", "expand_as", "broadcast_to")
+def expand(flow: Flow, node: Node) -> None:
+    """An axis of one index is repeated to the size asked for; a labelled one keeps its labels."""
+    x, y = node.inputs[0], node.outputs[0]
+    offset = len(y.shape) - len(x.shape)
+    call = node.call
+    sizes: list[Any] = []
+    if call is not None and call.name in ("expand", "broadcast_to"):
+        given = call.args[1:]
+        sizes = list(given[0]) if len(given) == 1 and not isinstance(given[0], int) else list(given)
+    for i, n in enumerate(y.shape):
+        size = sizes[i] if len(sizes) == len(y.shape) else -1
+        before = x.shape[i - offset] if i >= offset else 1
+        if before == n:
+            y.axes[i] = x.axes[i - offset] if i >= offset else None
+            flow.bind(size, y.axes[i])
+        else:
+            source = flow.labels_of(size)
+            y.axes[i] = source if source is not None and len(source) == n else None
+    if call is not None and call.name == "expand_as":
+        y.axes = flow.broadcast([y, *[v for _, v in call.values[1:2]]])
+
+
+@rule("cat", "concat", "concatenate")
+def cat(flow: Flow, node: Node) -> None:
+    """``cat`` along d: label vectors are laid end to end; the other axes are joined."""
+    y = node.outputs[0]
+    parts = [v for v in node.inputs if len(v.shape) == len(y.shape)]  # an empty 1-d tensor is legal and means nothing
+    dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+    dim = int(dim) % len(y.shape)
+    axes: list[Axis] = list(parts[0].axes)
+    for part in parts[1:]:
+        for d in range(len(axes)):
+            if d != dim:
+                axes[d] = flow.join(axes[d], part.axes[d], y.shape[d], y.shape[d])
+    axes[dim] = concatenated(flow, [(part.axes[dim], part.shape[dim]) for part in parts])
+    y.axes = axes
+
+
+def concatenated(flow: Flow, parts: list[tuple[Axis, int]]) -> Axis:
+    """Labels laid end to end; parts without labels become constants. ``None`` if no part has labels."""
+    if all(axis is None for axis, _ in parts):
+        return None
+    return np.concatenate([axis if axis is not None else flow.constant(n) for axis, n in parts])
+
+
+@rule("stack")
+def stack(flow: Flow, node: Node) -> None:
+    y = node.outputs[0]
+    dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+    axes = flow.broadcast(node.inputs)
+    dim = int(dim) % len(y.shape)
+    y.axes = [*axes[:dim], None, *axes[dim:]]
+
+
+@rule("roll", "flip")
+def roll(flow: Flow, node: Node) -> None:
+    """Moves positions along some axes: those cannot change, the others pass."""
+    x, y = node.inputs[0], node.outputs[0]
+    dims = node.args[2] if node.op == "roll" and len(node.args) > 2 else node.args[1] if node.op == "flip" else None
+    moved = range(len(x.shape)) if not dims else [int(d) for d in ([dims] if isinstance(dims, int) else dims)]
+    y.axes = list(x.axes)
+    for d in moved:
+        if node.op == "flip" and y.axes[d] is not None:
+            y.axes[d] = y.axes[d][::-1].copy()  # type: ignore[index]
+        else:
+            flow.fix(y.axes[d], "roll along it")
+
+
+@rule("repeat", "tile")
+def repeat(flow: Flow, node: Node) -> None:
+    x, y = node.inputs[0], node.outputs[0]
+    offset = len(y.shape) - len(x.shape)
+    for i, n in enumerate(x.shape):
+        axis = x.axes[i]
+        times = y.shape[i + offset] // n if n else 1
+        y.axes[i + offset] = axis if axis is None or times == 1 else np.tile(axis, times)
+
+
+@rule("constant_pad_nd", "pad")
+def pad(flow: Flow, node: Node) -> None:
+    """Constant padding, listed from the last axis: ``before`` and ``after`` new indices around the old ones.
+
+    Padding a labelled axis makes new labels, whose number the program must be able to follow: an attribute or a size.
+    A zero pad is what a removed channel reads as, so they may go like any others.
+    """
+    x, y = node.inputs[0], node.outputs[0]
+    amounts: list[Any] = list(node.args[1])
+    call = flow.call("pad")
+    if call is not None:
+        given = call.args[1] if len(call.args) > 1 else call.kwargs.get("pad", amounts)
+        if not isinstance(given, int) and len(given) == len(amounts):
+            amounts = list(given)
+    y.axes = list(x.axes)
+    for k in range(len(amounts) // 2):
+        d = len(x.shape) - 1 - k
+        axis = x.axes[d]
+        before, after = amounts[2 * k], amounts[2 * k + 1]
+        if axis is None or (int(before) == 0 and int(after) == 0):
+            continue
+        if int(before) < 0 or int(after) < 0:
+            flow.fix(axis, "negative padding")
+            y.axes[d] = flow.constant(y.shape[d])
+            continue
+        pieces: list[Axis] = []
+        for amount in (before, after):
+            new = flow.labels.fresh(int(amount))
+            if int(amount):
+                flow.bind(amount, new, "padding")
+            pieces.append(new)
+        y.axes[d] = np.concatenate([pieces[0], axis, pieces[1]])  # type: ignore[list-item]

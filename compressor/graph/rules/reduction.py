@@ -1,0 +1,99 @@
+"""Reductions. Over axes that never change nothing is to be done. Over labelled axes: a sum reads them (what is removed
+must be zero), a mean also divides by their kept number; others that look across channels are adjusted or fixed.
+"""
+
+from __future__ import annotations
+
+import math
+
+from compressor.graph.flow import Flow
+from compressor.graph.record import Node
+from compressor.graph.rules import rule
+
+_ADJUSTED = {"sum", "mean", "var", "std", "amax", "amin", "max", "min", "softmax", "log_softmax", "norm", "logsumexp"}
+
+
+@rule(
+    "mean",
+    "sum",
+    "amax",
+    "amin",
+    "max",
+    "min",
+    "argmax",
+    "argmin",
+    "var",
+    "std",
+    "var_mean",
+    "std_mean",
+    "prod",
+    "logsumexp",
+    "linalg_vector_norm",
+    "norm",
+    "any",
+    "all",
+    "median",
+)
+def reduce(flow: Flow, node: Node) -> None:
+    x = node.inputs[0]
+    rank = len(x.shape)
+    if len(node.inputs) == 2 and node.op in ("max", "min"):
+        axes = flow.broadcast(node.inputs)
+        node.outputs[0].axes = axes
+        return
+    position = {"linalg_vector_norm": 2, "norm": 2}.get(node.op, 1)
+    dims = node.args[position] if len(node.args) > position else node.kwargs.get("dim")
+    if dims is None:
+        reduced = set(range(rank))
+    else:
+        reduced = {d % rank for d in ([dims] if isinstance(dims, int) else dims)} or set(range(rank))
+    touched = [d for d in sorted(reduced) if x.axes[d] is not None and not flow.is_fixed(x.axes[d])]
+    if touched:
+        _across(flow, node, touched, reduced)
+    kept = [axis for d, axis in enumerate(x.axes) if d not in reduced]
+    for output in node.outputs:
+        if len(output.shape) == rank:
+            output.axes = [None if d in reduced else axis for d, axis in enumerate(x.axes)]
+        else:
+            output.axes = list(kept)
+
+
+def _across(flow: Flow, node: Node, touched: list[int], reduced: set[int]) -> None:
+    """Reduction over labelled axes, handled where the program's call is one we can act on."""
+    x = node.inputs[0]
+    call = node.call
+    if call is None or call.name not in _ADJUSTED or not call.values or call.values[0][1].shape != x.shape:
+        for d in touched:
+            flow.fix(x.axes[d], f"{node.op} across channels")
+        return
+    if len(touched) > 1 or (call.name in ("var", "std") and len(reduced) > 1):
+        for d in touched:
+            flow.fix(x.axes[d], f"{node.op} across several labelled axes")
+        return
+    others = math.prod(x.shape[d] for d in reduced if d not in touched)
+    flow.adjusts("reduce", x.axes[touched[0]], axis=touched[0] - len(x.shape), others=others, operator=call.name)
+
+
+@rule("_softmax", "softmax", "_log_softmax", "log_softmax", "_safe_softmax")
+def softmax(flow: Flow, node: Node) -> None:
+    x = node.inputs[0]
+    dim = int(node.args[1]) % len(x.shape)
+    axis = x.axes[dim]
+    node.outputs[0].axes = list(x.axes)
+    if axis is None or flow.is_fixed(axis):
+        return
+    call = flow.call("softmax", "log_softmax")
+    if call is None or not call.values or call.values[0][1].shape != x.shape:
+        flow.fix(axis, "softmax across channels")
+        return
+    flow.adjusts("softmax", axis, axis=dim - len(x.shape))
+
+
+@rule("cumsum", "cumprod", "sort", "topk", "logcumsumexp")
+def ordered(flow: Flow, node: Node) -> None:
+    x = node.inputs[0]
+    dim = int(node.args[2 if node.op == "topk" else 1] if len(node.args) > (2 if node.op == "topk" else 1) else -1)
+    flow.fix(x.axes[dim], f"{node.op} along it")
+    for output in node.outputs:
+        output.axes = [None if i == dim % len(x.shape) else axis for i, axis in enumerate(x.axes)]
+

@@ -1,0 +1,128 @@
+"""Views: the same elements in the same order under another shape.
+
+Input and output axes are matched greedily into runs of equal product; inside a run the input axes are merged and the
+result is split again (``Flow.product`` and ``Flow.split``). Sizes the program spells out are bound to the labels of
+the axis they make; ``-1`` and sizes PyTorch computes itself need nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from compressor.graph.flow import Axis, Flow
+from compressor.graph.record import Node, Value
+from compressor.graph.rules import rule
+
+# Functions of PyTorch whose inner views take every size from the shapes of their operands.
+_SIZES_FROM_SHAPES = {
+    "flatten", "linear", "matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "einsum", "squeeze", "unsqueeze", "conv1d",
+    "__getitem__", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "fn", "contiguous", "tensordot", "instance_norm",
+    "layer_norm", "group_norm", "cosine_similarity", "interpolate", "bilinear", "conv2d", "batch_norm", "repeat_interleave",
+    "meshgrid", "avg_pool1d", "movedim", "swapaxes", "mT", "__setitem__", "baddbmm", "baddmm", "addmm", "repeat", "tile",
+}  # fmt: skip
+_SIZES_SPELT_OUT = {"view", "reshape", "unflatten", "_unsafe_view", "resize", "view_as", "reshape_as"}
+
+
+@rule("as_strided")
+def as_strided(flow: Flow, node: Node) -> None:
+    """PyTorch's pooling restrides its 1x1 results; anything else is too wild to follow."""
+    x, y = node.inputs[0], node.outputs[0]
+    if x.shape == y.shape and sum(n > 1 for n in x.shape[1:]) <= 1:
+        y.axes = list(x.axes)
+    else:
+        flow.fix_value(x, "as_strided")
+
+
+@rule("view", "_unsafe_view", "reshape", "_reshape_alias", "unflatten")
+def view(flow: Flow, node: Node) -> None:
+    x, y = node.inputs[0], node.outputs[0]
+    sizes = spelt_sizes(node, y)
+    reshape(flow, x, y, sizes)
+    for axis, size in zip(y.axes, sizes, strict=True):
+        flow.bind(size, axis)
+    if x.param is not None and [n for n in x.shape if n != 1] == [n for n in y.shape if n != 1]:
+        y.param = x.param
+        sources = iter([a for a, n in zip(x.param_axes, x.shape, strict=True) if n != 1])
+        y.param_axes = tuple(next(sources) if n != 1 else None for n in y.shape)
+
+
+def spelt_sizes(node: Node, y: Value) -> list[Any]:
+    """For each axis of ``y`` the size as the program wrote it, or -1 where nothing needs to be bound."""
+    call = node.call
+    rank = len(y.shape)
+    if call is None:
+        return list(y.shape)
+    if call.name in _SIZES_FROM_SHAPES:
+        return [-1] * rank
+    if call.name in ("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle"):
+        factor = int(call.args[1])
+        return [n if n == factor else -1 for n in y.shape]
+    if call.name in _SIZES_SPELT_OUT:
+        given = _flat(call.args[1:]) or _flat(tuple(call.kwargs.values()))
+        if call.name == "unflatten":
+            dim, inner = int(given[0]), given[1:]
+            dim %= rank - len(inner) + 1
+            return [-1] * dim + inner + [-1] * (rank - dim - len(inner))
+        if len(given) == rank:
+            return given
+    return list(y.shape)
+
+
+def _flat(args: tuple[Any, ...]) -> list[Any]:
+    found: list[Any] = []
+    for arg in args:
+        if isinstance(arg, int):
+            found.append(arg)
+        elif isinstance(arg, (tuple, list)):
+            found += _flat(tuple(arg))
+    return found
+
+
+def reshape(flow: Flow, x: Value, y: Value, sizes: list[Any]) -> None:
+    """Set the labels of ``y``, a reshape of ``x`` to ``sizes`` as the program wrote them."""
+    literal = [type(size) is int and size != -1 for size in sizes]
+    if 0 in x.shape:
+        flow.fix_value(x, "view of an empty tensor")
+        return
+    y.axes = [None] * len(y.shape)
+    for before, after in runs(x.shape, y.shape):
+        if len(before) == 1 and len(after) == 1:
+            y.axes[after[0]] = x.axes[before[0]]
+            continue
+        if all(x.axes[i] is None for i in before):
+            continue
+        merged: Axis = None
+        size = 1
+        for i in before:
+            merged = flow.product(merged, size, x.axes[i], x.shape[i])
+            size *= x.shape[i]
+        for j in after[:-1]:
+            rest = size // y.shape[j]
+            last = j == after[-2] and literal[after[-1]]
+            y.axes[j], merged = flow.split(merged, y.shape[j], rest, constant=(literal[j], last))
+            size = rest
+        y.axes[after[-1]] = merged
+
+
+def runs(before: tuple[int, ...], after: tuple[int, ...]) -> Iterator[tuple[list[int], list[int]]]:
+    """Pair up axes of two shapes of equal product into the shortest runs of equal product. Axes of size 1 are left out.
+
+    >>> list(runs((2, 12, 1, 5), (2, 3, 4, 5)))
+    [([0], [0]), ([1], [1, 2]), ([3], [3])]
+    """
+    i, j = 0, 0
+    left = [k for k, n in enumerate(before) if n != 1]
+    right = [k for k, n in enumerate(after) if n != 1]
+    while i < len(left) and j < len(right):
+        a, b = [left[i]], [right[j]]
+        i, j = i + 1, j + 1
+        while (p := math.prod(before[k] for k in a)) != (q := math.prod(after[k] for k in b)):
+            if p < q:
+                a.append(left[i])
+                i += 1
+            else:
+                b.append(right[j])
+                j += 1
+        yield a, b
