@@ -25,7 +25,8 @@ class Checkpoint:
     Args:
         path: where it lies; None keeps nothing.
         interval_s: seconds between checkpoints. Stretched where a write takes so long that writing would take more
-            than a twentieth of the time. When it is written never changes what comes out of the training.
+            than a twentieth of the time; 0 writes after every step, whatever it takes. When it is written never
+            changes what comes out of the training.
     """
 
     def __init__(self, path: Path | None, interval_s: float) -> None:
@@ -46,6 +47,8 @@ class Checkpoint:
         """Whether it is time to write: the interval has passed, or an epoch ends and a write costs little."""
         if self.path is None:
             return False
+        if not self._interval_s:
+            return True
         since = time.monotonic() - self._last
         return since >= (0.0 if epoch_end else self._interval_s) and since * _SHARE >= self._cost_s
 

@@ -51,7 +51,7 @@ class TrainConfig:
     evaluate_every: int = 0
     """Epochs between evaluations on the validation split; 0: never."""
     checkpoint_seconds: float = 20.0
-    """Seconds between checkpoints; they are also written at the ends of epochs, while that costs little."""
+    """Seconds between checkpoints; they are also written at the ends of epochs, while that costs little. 0: after every step."""
 
     def __post_init__(self) -> None:
         _check_whole("epochs", self.epochs, 0)
