@@ -1,0 +1,123 @@
+"""A data set from arrays: checks, layout, normalisation and the validation split."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from compressor.data.base import Data
+from compressor.data.holdout import stratified_holdout
+from compressor.data.memory import CropFlip, Normalise, TensorSplit
+from compressor.errors import DataError
+
+Array = Tensor | NDArray[np.generic]
+Pair = tuple[Array, Array]
+
+
+def from_tensors(
+    train: Pair,
+    val: Pair | None = None,
+    test: Pair | None = None,
+    *,
+    name: str = "tensors",
+    num_classes: int | None = None,
+    normalise: Normalise | None = None,
+    augment: CropFlip | None = None,
+) -> Data:
+    """A data set that lies in memory.
+
+    Args:
+        train, val, test: pairs of inputs (N, ...) and targets (N,). Without ``val``, a tenth of ``train`` is held out.
+            uint8 inputs are scaled to [0, 1]; axis 1 is the channels.
+        num_classes: None takes it from the largest label, if targets are integers.
+        normalise: None gives uint8 inputs the mean and spread of ``train`` by channel, and leaves others as they are.
+        augment: for training images, None for none.
+
+    Raises:
+        DataError: lengths or shapes that disagree, labels out of range, values that are not finite.
+    """
+    parts = {"train": train, **({"val": val} if val else {}), **({"test": test} if test else {})}
+    tensors = {part: _check(name, part, *pair) for part, pair in parts.items()}
+    inputs, targets = tensors["train"]
+    for part, (other, other_targets) in tensors.items():
+        if other.shape[1:] != inputs.shape[1:] or other_targets.shape[1:] != targets.shape[1:]:
+            raise DataError(
+                f"{name}: {part} has samples of shape {list(other.shape[1:])}, train of {list(inputs.shape[1:])}; "
+                "they must be equal."
+            )
+    classes = _check_labels(name, {part: pair[1] for part, pair in tensors.items()}, num_classes)
+    if normalise is None and inputs.dtype == torch.uint8:
+        normalise = channel_statistics(inputs)
+    if "val" in tensors:
+        kept: Tensor | None = None
+        val_split = TensorSplit(*tensors["val"], normalise=normalise)
+    else:
+        kept, held = stratified_holdout(targets)
+        val_split = TensorSplit(inputs, targets, indices=held, normalise=normalise)
+    train_split = TensorSplit(inputs, targets, indices=kept, normalise=normalise, augment=augment)
+    test_split = TensorSplit(*tensors["test"], normalise=normalise) if "test" in tensors else None
+    example = next(iter(val_split.batches(1)))[0]
+    return Data(name, train_split, val_split, test_split, classes, example)
+
+
+def channel_statistics(inputs: Tensor) -> Normalise:
+    """Mean and spread by channel, axis 1, of inputs scaled to [0, 1]. A constant channel gets a spread of 1."""
+    count = inputs.numel() / inputs.shape[1]
+    # Histograms keep the sums exact and avoid a float copy of the whole set.
+    mean, std = [], []
+    for channel in inputs.unbind(1):
+        histogram = torch.bincount(channel.flatten().long(), minlength=256).double()
+        levels = torch.arange(256, dtype=torch.float64) / 255
+        average = float((histogram * levels).sum() / count)
+        spread = float(((histogram * (levels - average) ** 2).sum() / count).sqrt())
+        mean.append(round(average, 4))
+        std.append(round(spread, 4) or 1.0)
+    return Normalise(tuple(mean), tuple(std))
+
+
+def _check(name: str, part: str, inputs: Array, targets: Array) -> tuple[Tensor, Tensor]:
+    """Tensors of a usable type: uint8 or float32 inputs, int64 or float32 targets."""
+    x, y = _tensor(name, part, "inputs", inputs), _tensor(name, part, "targets", targets)
+    if x.dim() < 2 or not len(x):
+        raise DataError(f"{name}: {part} inputs have shape {list(x.shape)}; expected (samples, channels, ...).")
+    if y.dim() == 2 and y.shape[1] == 1 and not y.is_floating_point():
+        y = y[:, 0]
+    if y.dim() < 1 or len(x) != len(y):
+        raise DataError(f"{name}: {part} has {len(x)} inputs but targets of shape {list(y.shape)}; expected one each.")
+    if x.dtype != torch.uint8:
+        x = x.float()
+    y = y.float() if y.is_floating_point() else y.long()
+    for what, values in (("inputs", x), ("targets", y)):
+        if values.is_floating_point() and not bool(values.isfinite().all()):
+            bad = int((~values.isfinite().reshape(len(values), -1).all(1)).nonzero()[0])
+            raise DataError(f"{name}: {part} {what} hold values that are not finite, first in sample {bad}.")
+    return x, y
+
+
+def _tensor(name: str, part: str, what: str, values: Array) -> Tensor:
+    if isinstance(values, Tensor):
+        return values.detach().cpu()
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{name}: {part} {what} have type {array.dtype}; expected numbers.")
+    if array.dtype.kind == "u" and array.dtype != np.uint8:
+        array = array.astype(np.int64)
+    array = np.ascontiguousarray(array)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
+def _check_labels(name: str, targets: dict[str, Tensor], num_classes: int | None) -> int | None:
+    if any(values.is_floating_point() or values.dim() != 1 for values in targets.values()):
+        return None
+    classes = num_classes if num_classes is not None else int(targets["train"].max()) + 1
+    for part, values in targets.items():
+        wrong = (values < 0) | (values >= classes)
+        if bool(wrong.any()):
+            index = int(wrong.nonzero()[0])
+            raise DataError(
+                f"{name}: {part} label {int(values[index])} of sample {index} is out of range; "
+                f"expected 0 to {classes - 1}."
+            )
+    return classes

@@ -1,0 +1,66 @@
+"""What training and measuring need of data: splits that give batches, the same for the same seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+
+@runtime_checkable
+class Split(Protocol):
+    """Samples that can be gone through any number of times."""
+
+    def __len__(self) -> int:
+        """How many samples there are."""
+        ...
+
+    def batches(
+        self, batch_size: int, *, shuffle_seed: int | None = None, augment: bool = False, drop_last: bool = False
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Go through all samples once.
+
+        Args:
+            batch_size: samples in a batch; the last one may be smaller.
+            shuffle_seed: None keeps the stored order. The same seed gives the same batches, in any process.
+            augment: whether to vary the inputs at random, where the data set has a way to; follows ``shuffle_seed``.
+            drop_last: whether to leave out a last batch that is smaller.
+
+        Yields:
+            Inputs, float32 (B, ...), and targets, int64 (B,) for classes; on the CPU.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set.
+
+    Attributes:
+        name: how the data set was asked for.
+        train: samples to train on.
+        val: samples to choose by; not in ``train``.
+        test: samples to report on, never used before; None if the source has none.
+        num_classes: number of classes; None if the targets are no classes, or unknown.
+        example_inputs: one input as a batch, (1, C, H, W) for images.
+    """
+
+    name: str
+    train: Split
+    val: Split
+    test: Split | None
+    num_classes: int | None
+    example_inputs: Tensor
+
+    def describe(self) -> dict[str, Any]:
+        """Name, sizes and shapes as JSON values."""
+        return {
+            "name": self.name,
+            "train_samples": len(self.train),
+            "val_samples": len(self.val),
+            "test_samples": None if self.test is None else len(self.test),
+            "num_classes": self.num_classes,
+            "input_shape": list(self.example_inputs.shape[1:]),
+        }

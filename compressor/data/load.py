@@ -1,0 +1,59 @@
+"""Data by name, as ``--data`` takes it."""
+
+from __future__ import annotations
+
+import inspect
+
+from compressor.data.base import Data
+from compressor.errors import UsageError
+from compressor.importing import is_attribute_spec
+from compressor.registry import Registry
+
+SOURCES = Registry(
+    "data set",
+    {
+        "digits": "compressor.data.sources.digits:load",
+        "cifar10": "compressor.data.sources.cifar:load_cifar10",
+        "cifar100": "compressor.data.sources.cifar:load_cifar100",
+        "fashionmnist": "compressor.data.sources.fashionmnist:load",
+        "imagefolder": "compressor.data.sources.imagefolder:load",
+        "npz": "compressor.data.sources.npz:load",
+    },
+    group="compressor.data_sources",
+)
+_WITHOUT_ARGUMENT = {"digits"}
+EXAMPLES = "digits, cifar10:DIR, cifar100:DIR, fashionmnist:DIR, imagefolder:DIR, npz:FILE or pkg.module:factory"
+
+
+def load_data(spec: str, *, image_size: int | None = None) -> Data:
+    """Load a data set.
+
+    Args:
+        spec: ``digits``, ``cifar10:DIR``, ``cifar100:DIR``, ``fashionmnist:DIR``, ``imagefolder:DIR``, ``npz:FILE`` or
+            ``package.module:factory``.
+        image_size: side of the images that a source which scales them gives; others have their own size.
+
+    Raises:
+        UsageError: an unknown name, or a name without its folder.
+        DataError: the data is missing or cannot be used.
+    """
+    name, _, argument = spec.partition(":")
+    if name not in SOURCES:
+        if is_attribute_spec(spec):
+            from compressor.data.sources.factory import load
+
+            return load(spec)
+        raise UsageError(f"{_unknown(spec)} Expected {EXAMPLES}.")
+    if not argument and name not in _WITHOUT_ARGUMENT:
+        raise UsageError(f"The data set {name!r} needs a place, {name}:PLACE. Expected {EXAMPLES}.")
+    source = SOURCES.get(name)
+    sized = {"image_size": image_size} if "image_size" in inspect.signature(source).parameters else {}
+    data: Data = source(argument, **sized)
+    return data
+
+
+def _unknown(spec: str) -> str:
+    from compressor.registry import closest
+
+    near = closest(spec.partition(":")[0], SOURCES.names(), n=1)
+    return f"Unknown data set {spec!r}." + (f" Did you mean {near[0]}?" if near else "")

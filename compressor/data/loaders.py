@@ -1,0 +1,223 @@
+"""Data sets from the user's own loaders.
+
+A ``DataLoader`` over a map-style data set in plain or shuffled order is rebuilt for every pass with an order drawn from
+the seed, so that the same seed gives the same batches. Any other loader is gone through as it is, in its own batches;
+random generators are seeded around each of its steps and put back afterwards, so that its randomness, too, depends on
+the seed alone as far as it uses torch's, numpy's or Python's global generators.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Sized
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler, Subset
+
+from compressor.data.base import Data, Split
+from compressor.data.holdout import HOLDOUT_FRACTION, stratified_holdout
+from compressor.data.memory import index_batches
+from compressor.errors import DataError
+
+Loader = Iterable[Any]
+
+
+def from_loaders(
+    train: Loader, val: Loader | None = None, test: Loader | None = None, *, num_classes: int | None = None
+) -> Data:
+    """A data set from loaders that yield ``(inputs, targets)`` batches.
+
+    Args:
+        train, val, test: ``DataLoader``s, or any iterables that can be gone through again, or ``Split``s. Without
+            ``val``, a tenth of ``train`` is held out: samples of a rebuilt ``DataLoader``, else every tenth batch,
+            which takes a loader that keeps its order.
+        num_classes: None takes it from the data set's ``classes`` or labels, where it has them.
+
+    Raises:
+        DataError: a loader is empty, can be gone through only once, or yields something else.
+    """
+    train_split: Split
+    val_split: Split
+    if val is None:
+        train_split, val_split = _hold_out(train)
+    else:
+        train_split, val_split = _split(train, "train"), _split(val, "val")
+    example = _first_batch(val_split, "val")[0][:1]
+    _first_batch(train_split, "train")
+    classes = num_classes if num_classes is not None else _num_classes(train)
+    return Data("loaders", train_split, val_split, _split(test, "test") if test is not None else None, classes, example)
+
+
+class DatasetSplit:
+    """Samples of a map-style data set, collated as its ``DataLoader`` would; implements ``Split``."""
+
+    def __init__(self, loader: DataLoader[Any], indices: Tensor | None = None) -> None:
+        self._loader = loader
+        self._indices = torch.arange(len(loader.dataset)) if indices is None else indices  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def batches(
+        self, batch_size: int, *, shuffle_seed: int | None = None, augment: bool = False, drop_last: bool = False
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """See ``Split.batches``. Augmentation is whatever the data set itself does."""
+        seed = shuffle_seed or 0
+        order = [
+            self._indices[chosen].tolist() for chosen in index_batches(len(self), batch_size, shuffle_seed, drop_last)
+        ]
+        workers = self._loader.num_workers
+        loader: DataLoader[Any] = DataLoader(
+            self._loader.dataset,
+            batch_sampler=order,
+            collate_fn=self._loader.collate_fn,
+            num_workers=workers,
+            worker_init_fn=self._loader.worker_init_fn,
+            multiprocessing_context=self._loader.multiprocessing_context if workers else None,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        yield from (_pair(batch) for batch in _seeded(loader, seed))
+
+
+class IterableSplit:
+    """Batches of a loader as it yields them, all or every n-th; implements ``Split`` but for the batch size."""
+
+    def __init__(self, loader: Loader, *, every: int = 0, held_out: bool = False) -> None:
+        if isinstance(loader, Iterator):  # asking iter(loader) would move a DataLoader's generator
+            raise DataError(
+                f"A {type(loader).__name__} can be gone through only once; pass a list of batches or a DataLoader."
+            )
+        self._loader = loader
+        self._every = every
+        self._held_out = held_out
+        self._count: int | None = None
+
+    def __len__(self) -> int:
+        if self._count is None:
+            self._count = sum(len(targets) for _, targets in self.batches(1))
+        return self._count
+
+    def batches(
+        self, batch_size: int, *, shuffle_seed: int | None = None, augment: bool = False, drop_last: bool = False
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """See ``Split.batches``; batch size, order and augmentation are the loader's own."""
+        for number, batch in enumerate(_seeded(self._loader, shuffle_seed or 0)):
+            held_out = self._every > 0 and number % self._every == self._every - 1
+            if held_out == self._held_out:
+                yield _pair(batch)
+
+
+def _split(loader: Loader, part: str) -> Split:
+    if isinstance(loader, Split):
+        return loader
+    if _can_be_rebuilt(loader):
+        return DatasetSplit(loader)  # type: ignore[arg-type]
+    if not isinstance(loader, Iterable):
+        raise DataError(f"The {part} data is a {type(loader).__name__}; expected a DataLoader or a list of batches.")
+    return IterableSplit(loader)
+
+
+def _hold_out(train: Loader) -> tuple[Split, Split]:
+    if _can_be_rebuilt(train):
+        kept, held = stratified_holdout(_labels(train.dataset))  # type: ignore[attr-defined]
+        return DatasetSplit(train, kept), DatasetSplit(train, held)  # type: ignore[arg-type]
+    if isinstance(train, Split) or not isinstance(train, Iterable):
+        raise DataError("No validation split was given and none can be taken off this training set; pass val.")
+    every = round(1 / HOLDOUT_FRACTION)
+    batches = len(train) if isinstance(train, Sized) else None
+    if batches is not None and 2 <= batches < every:
+        every = batches
+    return IterableSplit(train, every=every), IterableSplit(train, every=every, held_out=True)
+
+
+def _can_be_rebuilt(loader: object) -> bool:
+    """Whether nothing but order and batch size would change if the loader were made anew."""
+    return (
+        isinstance(loader, DataLoader)
+        and not isinstance(loader.dataset, IterableDataset)
+        and isinstance(loader.dataset, Sized)
+        and loader.batch_size is not None
+        and type(loader.sampler) in {RandomSampler, SequentialSampler}
+    )
+
+
+def _labels(dataset: Any) -> Tensor:
+    """The labels of all samples where the data set keeps them, else zeros: then the held-out part is not stratified."""
+    if isinstance(dataset, Subset):
+        return _labels(dataset.dataset)[torch.as_tensor(list(dataset.indices))]
+    labels = getattr(dataset, "targets", getattr(dataset, "labels", None))
+    tensors = getattr(dataset, "tensors", None)
+    if labels is None and tensors is not None and len(tensors) == 2:
+        labels = tensors[1]
+    if isinstance(labels, (list, tuple, np.ndarray, Tensor)) and len(labels) == len(dataset):
+        values = torch.as_tensor(np.asarray(labels))
+        if values.dim() == 1 and not values.is_floating_point():
+            return values
+    return torch.zeros(len(dataset), dtype=torch.long)
+
+
+def _num_classes(train: Loader) -> int | None:
+    dataset = getattr(train, "dataset", None)
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    if isinstance(classes := getattr(dataset, "classes", None), (list, tuple)):
+        return len(classes)
+    if dataset is not None and isinstance(dataset, Sized) and not isinstance(dataset, IterableDataset):
+        largest = int(_labels(dataset).max()) + 1
+        return largest if largest > 1 else None
+    return None
+
+
+def _first_batch(split: Split, part: str) -> tuple[Tensor, Tensor]:
+    batch = next(iter(split.batches(1)), None)
+    if batch is None:
+        raise DataError(f"The {part} data has no batches; give it at least one.")
+    return batch
+
+
+def _pair(batch: object) -> tuple[Tensor, Tensor]:
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2 or not all(isinstance(part, Tensor) for part in batch):
+        raise DataError(f"A loader yielded a {type(batch).__name__}; expected pairs of tensors (inputs, targets).")
+    inputs, targets = batch
+    return inputs, targets
+
+
+def _seeded(loader: Loader, seed: int) -> Iterator[Any]:
+    """Go through a loader with global generators of its own, seeded, so that its user's are neither read nor moved."""
+    inside = _seeded_states(seed)
+    outside = _get_states()
+    _set_states(inside)
+    try:
+        iterator = iter(loader)
+    finally:
+        inside = _get_states()
+        _set_states(outside)
+    while True:
+        outside = _get_states()
+        _set_states(inside)
+        try:
+            batch = next(iterator)
+        except StopIteration:
+            return
+        finally:
+            inside = _get_states()
+            _set_states(outside)
+        yield batch
+
+
+def _get_states() -> tuple[Tensor, Any, Any]:
+    return torch.random.get_rng_state(), np.random.get_state(), random.getstate()
+
+
+def _set_states(states: tuple[Tensor, Any, Any]) -> None:
+    torch.random.set_rng_state(states[0])
+    np.random.set_state(states[1])
+    random.setstate(states[2])
+
+
+def _seeded_states(seed: int) -> tuple[Tensor, Any, Any]:
+    torch_state = torch.Generator().manual_seed(seed).get_state()
+    return torch_state, np.random.RandomState(seed % 2**32).get_state(), random.Random(seed).getstate()

@@ -1,0 +1,58 @@
+"""Arrays in one ``.npz`` file: ``x_train, y_train, x_test, y_test``, and optionally ``x_val, y_val``."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compressor.data.arrays import Pair, from_tensors
+from compressor.data.base import Data
+from compressor.errors import DataError
+
+_CHANNEL_COUNTS = (1, 3, 4)
+
+
+def load(argument: str) -> Data:
+    """Read the file. uint8 images may have their channels last, or none at all; floats are taken as they are.
+
+    Raises:
+        DataError: the file is missing, unreadable, lacks arrays, or holds objects.
+    """
+    file = Path(argument)
+    pairs = read_pairs(file)
+    if "train" not in pairs:
+        raise DataError(f"'{file}' lacks x_train and y_train; it must hold x_train, y_train, x_test and y_test.")
+    return from_tensors(pairs["train"], pairs.get("val"), pairs.get("test"), name=f"npz:{argument}")
+
+
+def read_pairs(file: Path) -> dict[str, Pair]:
+    """The pairs of arrays in the file by part (train, val, test), images with their channels first."""
+    if not file.is_file():
+        raise DataError(f"Data file '{file}' does not exist; expected an .npz with x_train, y_train, x_test, y_test.")
+    pairs: dict[str, Pair] = {}
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            for part in ("train", "val", "test"):
+                present = [key for key in (f"x_{part}", f"y_{part}") if key in archive.files]
+                if len(present) == 1:
+                    raise DataError(f"'{file}' holds {present[0]} alone; expected both x_{part} and y_{part}.")
+                if present:
+                    pairs[part] = channels_first(archive[present[0]]), archive[present[1]]
+    except (ValueError, OSError, zipfile.BadZipFile, AttributeError, EOFError) as error:
+        if isinstance(error, DataError):
+            raise
+        reason = next(iter(str(error).splitlines()), "")
+        raise DataError(f"'{file}' is no readable .npz of plain number arrays ({reason}).") from error
+    return pairs
+
+
+def channels_first(inputs: NDArray[np.generic]) -> NDArray[np.generic]:
+    """(N, H, W, C) or (N, H, W) images as (N, C, H, W); everything else as it is."""
+    if inputs.ndim == 4 and inputs.shape[3] in _CHANNEL_COUNTS and inputs.shape[1] not in _CHANNEL_COUNTS:
+        return inputs.transpose(0, 3, 1, 2)
+    if inputs.ndim == 3 and inputs.dtype == np.uint8:
+        return inputs[:, None]
+    return inputs
