@@ -1,0 +1,37 @@
+"""What was asked, what was reached, and how it was measured: as JSON, as text for a terminal, as one HTML page."""
+
+from __future__ import annotations
+
+from compressor.report.html import render_html
+from compressor.report.records import (
+    SCHEMA_VERSION,
+    Accuracy,
+    AttributeChange,
+    BudgetResult,
+    CostResult,
+    FileWritten,
+    Fixed,
+    Latency,
+    Report,
+    Size,
+    Verification,
+    Width,
+)
+from compressor.report.text import summary_text
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Accuracy",
+    "AttributeChange",
+    "BudgetResult",
+    "CostResult",
+    "FileWritten",
+    "Fixed",
+    "Latency",
+    "Report",
+    "Size",
+    "Verification",
+    "Width",
+    "render_html",
+    "summary_text",
+]

@@ -1,0 +1,263 @@
+"""The report as plain records. Every number has its unit in its name or beside it; JSON in, JSON out."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from compressor.errors import UsageError
+from compressor.report.codec import decode, encode
+
+if TYPE_CHECKING:
+    from exporters.base import ExportInfo
+    from profilers.interleave import Comparison
+
+#: Raised whenever a reader of the previous version would misread a report.
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class BudgetResult:
+    """One budget. ``original``, ``limit`` and ``reached`` are in ``unit``; ``asked`` is what the user typed."""
+
+    cost: str
+    unit: str
+    asked: str
+    original: float
+    limit: float
+    reached: float
+
+    @property
+    def met(self) -> bool:
+        """Whether the result lies at or under the limit."""
+        return self.reached <= self.limit
+
+
+@dataclass(frozen=True)
+class CostResult:
+    """A cost before and after, whether there was a budget for it or not."""
+
+    name: str
+    unit: str
+    original: float
+    reached: float
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Hard-masked original against trimmed network: ``error`` is max|difference| / max|output|."""
+
+    error: float
+    tolerance: float = 1e-9
+    dtype: str = "float64"
+
+    @property
+    def passed(self) -> bool:
+        """Whether the two compute the same."""
+        return self.error <= self.tolerance
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Fractions of right answers on ``samples`` of ``split``; ``None`` for what was not evaluated."""
+
+    split: str = "test"
+    samples: int | None = None
+    before: float | None = None
+    after_search: float | None = None
+    after_finetune: float | None = None
+    metric: str = "top-1 accuracy"
+
+    @property
+    def final(self) -> float | None:
+        """Accuracy of the network handed over."""
+        return self.after_finetune if self.after_finetune is not None else self.after_search
+
+    @property
+    def change_points(self) -> float | None:
+        """Percentage points gained (negative: lost) from the original to the network handed over."""
+        if self.before is None or self.final is None:
+            return None
+        return (self.final - self.before) * 100
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Original and compressed network timed in turn on one target.
+
+    ``original`` and ``compressed`` are :class:`profilers.base.Timing` as JSON, ``ratio`` is
+    :class:`profilers.stats.Ratio` as JSON: latency of the compressed over that of the original, with its interval.
+    """
+
+    target: str
+    original: dict[str, Any]
+    compressed: dict[str, Any]
+    ratio: dict[str, Any]
+    noise: str | None = None
+
+    @staticmethod
+    def from_comparison(comparison: Comparison, original: str = "original", compressed: str = "compressed") -> Latency:
+        """Take two labels out of a comparison of :func:`profilers.interleave.interleave`."""
+        timing = comparison.timings[original]
+        return Latency(
+            target=timing.runtime,
+            original=timing.to_json(),
+            compressed=comparison.timings[compressed].to_json(),
+            ratio=comparison.ratios[compressed].to_json(),
+            noise=comparison.noise,
+        )
+
+    @property
+    def verdict(self) -> str:
+        """ "faster", "slower" or "no measurable difference"."""
+        return str(self.ratio["verdict"])
+
+    @property
+    def speedup(self) -> float:
+        """How many times as fast the compressed network is."""
+        return 1.0 / float(self.ratio["value"])
+
+
+@dataclass(frozen=True)
+class Size:
+    """Bytes of the same thing before and after ("ONNX file", "weights")."""
+
+    name: str
+    original_bytes: int
+    compressed_bytes: int
+
+
+@dataclass(frozen=True)
+class FileWritten:
+    """A file of the result; ``path`` is relative to the folder of the report. ``error`` is the export's worst
+    max|difference| / max|output| against PyTorch on ``batches``, ``None`` if it could not be run here."""
+
+    path: str
+    format: str
+    bytes: int
+    error: float | None = None
+    batches: list[int] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @staticmethod
+    def from_export(info: ExportInfo) -> FileWritten:
+        """What an exporter says about the file it wrote."""
+        batches = [check.batch for check in info.checks]
+        return FileWritten(info.path.name, info.format, info.bytes, info.rel_error, batches, list(info.notes))
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Something that was left alone: where, which operator, why."""
+
+    place: str
+    operator: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Width:
+    """Output channels of one layer before and after; ``after`` is 0 for a layer that was removed."""
+
+    layer: str
+    before: int
+    after: int
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class AttributeChange:
+    """A module attribute that the trim had to mend."""
+
+    module: str
+    attribute: str
+    before: Any
+    after: Any
+
+
+@dataclass
+class Report:
+    """Everything worth knowing about one compression.
+
+    Attributes:
+        model: what the user named; ``model_class`` the class behind it, with its module.
+        search: name of the search method. ``data``: name of the data, ``None`` if nothing was trained or evaluated.
+        command: how to make it again.
+        pretrained: ``False`` if the weights were random, which makes every accuracy meaningless.
+        weights: where the weights came from.
+        latencies: one per target; the first is the one the verdict is about.
+        history: one entry per noted step of the search: ``{"step": int, "costs": {cost: value in its unit}, ...}``.
+        stage_seconds: seconds per stage, in order.
+        warnings: sentences the user must not miss.
+        created: UTC, ISO 8601. ``versions``: distribution to version. ``machine``: see ``profilers.machine``.
+    """
+
+    model: str
+    model_class: str = ""
+    search: str = ""
+    data: str | None = None
+    command: str = ""
+    weights: str = ""
+    pretrained: bool = True
+    input_shape: list[int] = field(default_factory=list)
+    budgets: list[BudgetResult] = field(default_factory=list)
+    costs: list[CostResult] = field(default_factory=list)
+    verification: Verification | None = None
+    accuracy: Accuracy | None = None
+    latencies: list[Latency] = field(default_factory=list)
+    sizes: list[Size] = field(default_factory=list)
+    files: list[FileWritten] = field(default_factory=list)
+    fixed: list[Fixed] = field(default_factory=list)
+    widths: list[Width] = field(default_factory=list)
+    blocks_removed: list[str] = field(default_factory=list)
+    attributes_changed: list[AttributeChange] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+    seed: int | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    machine: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def latency(self) -> Latency | None:
+        """The measurement the verdict is about."""
+        return self.latencies[0] if self.latencies else None
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able dictionary, ``schema_version`` first. Numbers that are not finite become ``None``."""
+        body = encode(self)
+        return {"schema_version": body.pop("schema_version"), **body}
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> Report:
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            UsageError: the report is of a newer version, or is none.
+        """
+        found = value.get("schema_version") if isinstance(value, dict) else None
+        if not isinstance(found, int):
+            raise UsageError("This is no report: it has no schema_version. Pass the report.json that compress wrote.")
+        if found > SCHEMA_VERSION:
+            raise UsageError(
+                f"The report has schema_version {found}, this program reads up to {SCHEMA_VERSION}; update compressor."
+            )
+        return decode(Report, value, "report")
+
+
+def installed_versions(
+    names: tuple[str, ...] = ("compressor", "torch", "torchvision", "timm", "onnx", "onnxruntime", "numpy"),
+) -> dict[str, str]:
+    """Python's version and those of the distributions of ``names`` that are installed."""
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

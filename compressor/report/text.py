@@ -1,0 +1,120 @@
+"""The report for a terminal: whether it is faster comes first."""
+
+from __future__ import annotations
+
+from compressor.report import wording
+from compressor.report.records import Report
+
+
+def summary_text(report: Report) -> str:
+    """A dozen plain lines; no colours, no trailing blanks."""
+    head = wording.headline(report)
+    lines = [f"{report.model}: {head.text}", f"  {head.detail}"]
+    lines += [f"  Warning: {text}" for text in wording.warnings(report)]
+    for title, rows in (
+        ("Cost", _costs(report)),
+        ("Accuracy", _accuracy(report)),
+        ("Latency", _latency(report)),
+        ("Size", _sizes(report)),
+        ("Result", _result(report)),
+    ):
+        if rows:
+            lines += ["", title, *_table(rows)]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _costs(report: Report) -> list[list[str]]:
+    asked = {budget.cost for budget in report.budgets}
+    rows = []
+    for budget in report.budgets:
+        fraction = wording.of_original(budget.reached, budget.original)
+        rows.append(
+            [
+                wording.cost_name(budget.cost),
+                wording.amount(budget.original, budget.unit),
+                f"-> {wording.amount(budget.reached, budget.unit)}",
+                wording.percent(fraction) if fraction is not None else "",
+                f"asked {budget.asked}, {'met' if budget.met else 'NOT MET'}",
+            ]
+        )
+    for cost in report.costs:
+        if cost.name not in asked:
+            fraction = wording.of_original(cost.reached, cost.original)
+            rows.append(
+                [
+                    wording.cost_name(cost.name),
+                    wording.amount(cost.original, cost.unit),
+                    f"-> {wording.amount(cost.reached, cost.unit)}",
+                    wording.percent(fraction) if fraction is not None else "",
+                    "",
+                ]
+            )
+    return rows
+
+
+def _accuracy(report: Report) -> list[list[str]]:
+    accuracy = report.accuracy
+    if accuracy is None or accuracy.before is None:
+        return []
+    samples = f" of {accuracy.samples}" if accuracy.samples else ""
+    rows = [["before", wording.percent(accuracy.before, 2), f"{accuracy.metric}, {accuracy.split}{samples}"]]
+    for name, value in (("after search", accuracy.after_search), ("after fine-tuning", accuracy.after_finetune)):
+        if value is not None:
+            rows.append(
+                [
+                    name,
+                    wording.percent(value, 2),
+                    wording.points((value - accuracy.before) * 100).replace(wording.MINUS, "-"),
+                ]
+            )
+    return rows
+
+
+def _latency(report: Report) -> list[list[str]]:
+    rows = []
+    for latency in report.latencies:
+        for name, timing in (("original", latency.original), ("compressed", latency.compressed)):
+            rows.append(
+                [
+                    latency.target,
+                    name,
+                    f"median {wording.milliseconds(timing['median_ms'])}",
+                    f"p95 {wording.milliseconds(timing['p95_ms'])}",
+                    f"p99 {wording.milliseconds(timing['p99_ms'])}",
+                    f"{timing['throughput_per_s']:.0f}/s",
+                    f"{timing['threads']} threads" if timing["threads"] else "",
+                ]
+            )
+    return rows
+
+
+def _sizes(report: Report) -> list[list[str]]:
+    return [
+        [size.name, wording.size_bytes(size.original_bytes), f"-> {wording.size_bytes(size.compressed_bytes)}"]
+        for size in report.sizes
+    ]
+
+
+def _result(report: Report) -> list[list[str]]:
+    rows = []
+    if report.verification is not None:
+        check = report.verification
+        state = "verified" if check.passed else "FAILED"
+        rows.append([state, f"trimmed and masked network differ by {check.error:.1e} (limit {check.tolerance:.0e})"])
+    if report.blocks_removed:
+        rows.append(["blocks", f"{len(report.blocks_removed)} removed: {', '.join(report.blocks_removed)}"])
+    if report.fixed:
+        rows.append(["left alone", f"{len(report.fixed)} places; the report names them and why"])
+    if report.files:
+        rows.append(["files", ", ".join(f"{f.path} ({wording.size_bytes(f.bytes)})" for f in report.files)])
+    if report.stage_seconds:
+        stages = ", ".join(f"{name} {wording.seconds(value)}" for name, value in report.stage_seconds.items())
+        rows.append(["time", f"{stages}; {wording.seconds(sum(report.stage_seconds.values()))} in all"])
+    return rows
+
+
+def _table(rows: list[list[str]]) -> list[str]:
+    """Columns as wide as their widest cell; the last one is free."""
+    columns = max(len(row) for row in rows)
+    widths = [max((len(row[i]) for row in rows if i < len(row) - 1), default=0) for i in range(columns)]
+    return ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) for row in rows]
