@@ -1,0 +1,155 @@
+"""The command group, and the one place where errors become a line and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from compressor.cli.compress import COMPRESS_OPTIONS, compress
+from compressor.cli.output import JobInterrupted, Output, error_document, output_options, write_json
+from compressor.registry import Registry, closest
+
+COMMANDS = Registry(
+    "command",
+    {
+        "bench": "compressor.cli.bench:bench",
+        "export": "compressor.cli.export:export",
+        "inspect": "compressor.cli.inspect:inspect",
+        "models": "compressor.cli.models:models",
+        "report": "compressor.cli.report:report",
+    },
+)
+
+EPILOG = (
+    "Examples:\n\n\b\n"
+    "  compress --model resnet50 --budget-flops 2G\n"
+    "  compress --model resnet20_cifar --data digits --train-epochs 8 --budget-flops 30%\n"
+    "  compress inspect --model mobilenet_v2\n\n"
+    "Exit codes: 0 done, 2 usage, 3 budget unreachable, 4 model not supported, 5 verification failed, 130 interrupted."
+)
+
+
+class CompressGroup(click.Group):
+    """A group whose own options are the main job; other commands are imported when they are called for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return COMMANDS.names()
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = COMMANDS.get(cmd_name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS:
+            near = closest(args[0], COMMANDS.names(), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(COMMANDS)},"
+            ctx.fail(f"Unknown command {args[0]!r}; {hint} (The main job takes options only: compress --model M ...)")
+        return super().resolve_command(ctx, args)
+
+
+def _version(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if not wanted or ctx.resilient_parsing:
+        return
+    from importlib.metadata import version
+
+    click.echo(f"compressor {version('compressor')}")
+    ctx.exit()
+
+
+@click.group(
+    cls=CompressGroup,
+    invoke_without_command=True,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@COMPRESS_OPTIONS
+@output_options
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
+@click.pass_context
+def group(ctx: click.Context, /, output: Output, **options: Any) -> None:
+    """Compress a PyTorch model to a budget: trace, search, trim, verify, fine-tune, export, benchmark.
+
+    Without a command, this does the whole job for --model under the budgets given.
+    """
+    ctx.obj = output
+    given = [name for name in options if ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE]
+    if ctx.invoked_subcommand is not None:
+        if given:
+            flag = f"--{given[0].replace('_', '-')}"
+            ctx.fail(f"{flag} stands before the command; write: compress {ctx.invoked_subcommand} {flag} ...")
+        return
+    if not given:
+        click.echo(ctx.get_help())
+        return
+    compress(output, options)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; errors become one line on stderr (and a JSON document where JSON was asked for)."""
+    args = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = group.main(args, prog_name="compress", standalone_mode=False)
+        sys.stdout.flush()
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) or getattr(error, "errno", None) == errno.EPIPE:
+            return _reader_gone()
+        if "--debug" in args and not isinstance(error, click.ClickException):
+            import traceback
+
+            traceback.print_exc()
+        return _fail(error, as_json=_wants_json(args))
+    return code if isinstance(code, int) else 0
+
+
+def _fail(error: Exception, *, as_json: bool) -> int:
+    code, text = _explain(error)
+    print(f"Error: {text}" if code != 130 else text, file=sys.stderr, flush=True)
+    if as_json:
+        kind = "Interrupted" if code == 130 else type(error).__name__
+        write_json(error_document(kind, text, code))
+    return code
+
+
+def _explain(error: Exception) -> tuple[int, str]:
+    """Exit code and one line for any error. Errors raised on purpose carry both."""
+    if isinstance(error, click.Abort):
+        cause = error.__cause__
+        return 130, str(cause) if isinstance(cause, JobInterrupted) else "Interrupted."
+    if isinstance(error, click.UsageError):
+        command = error.ctx.command_path if error.ctx else "compress"
+        return 2, f"{_one_line(error.format_message())} Try '{command} --help'."
+    if isinstance(error, click.ClickException):
+        return error.exit_code, _one_line(error.format_message())
+    code = getattr(error, "exit_code", None)
+    if isinstance(code, int):
+        return code, _one_line(str(error))
+    if isinstance(error, MemoryError):
+        return 1, "Out of memory; use a smaller model, input or --batch-size."
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return 1, f"No space left on the disk ({error.filename or 'while writing'}); free some, then run this again."
+    return 1, f"Unexpected {type(error).__name__}: {_one_line(str(error))} (run again with --debug for the traceback)"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _wants_json(args: list[str]) -> bool:
+    """Whether JSON was asked for; parsing may not have come that far."""
+    pairs = zip(args, [*args[1:], ""], strict=True)
+    return any(arg == "--format=json" or (arg == "--format" and value == "json") for arg, value in pairs)
+
+
+def _reader_gone() -> int:
+    """Whoever read our output has closed it (``compress models | head``): say nothing more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1

@@ -1,0 +1,109 @@
+"""The main job: ``compress --model M --budget-flops 50% ...``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from compressor.cli.options import Names, model_option, stack, structure_options
+from compressor.cli.output import JobInterrupted, Output
+from compressor.config import DEFAULT_EPOCHS, JobConfig, default_out, default_search, parse_budgets
+from compressor.errors import UsageError
+
+_COUNT = click.IntRange(min=0)
+
+COMPRESS_OPTIONS = stack(
+    model_option(required=False),
+    click.option("--budget-flops", metavar="B", help="Most multiply-adds: 2G, 500M or 50% of the model's own."),
+    click.option("--budget-params", metavar="B", help="Most parameters: 5M or 50%."),
+    click.option("--budget-memory", metavar="B", help="Most activation memory at batch 1: 12MB, 12MiB or 50%."),
+    click.option(
+        "--weights",
+        default="default",
+        metavar="W",
+        help="default (the library's pretrained ones), none (random), or a file: .safetensors, .pt, .pth. [default]",
+    ),
+    click.option(
+        "--data",
+        metavar="D",
+        help="digits, cifar10:DIR, cifar100:DIR, fashionmnist:DIR, imagefolder:DIR, npz:FILE or pkg.module:factory. "
+        "Without it nothing is trained.",
+    ),
+    click.option("--search", metavar="S", help="How to choose what stays. [figs with data, oneshot without]"),
+    click.option("--train-epochs", type=_COUNT, metavar="N", help="Train the original first, for N epochs. [0]"),
+    click.option(
+        "--search-epochs",
+        type=_COUNT,
+        metavar="N",
+        help=f"Epochs of a search that trains. [{DEFAULT_EPOCHS} with data]",
+    ),
+    click.option(
+        "--finetune-epochs", type=_COUNT, metavar="N", help=f"Epochs of fine-tuning. [{DEFAULT_EPOCHS} with data]"
+    ),
+    click.option("--batch-size", type=click.IntRange(min=1), default=64, metavar="N", help="[64]"),
+    click.option("--lr", type=float, default=0.05, metavar="X", help="Learning rate. [0.05]"),
+    click.option(
+        "--distill", type=float, default=0.0, metavar="X", help="Weight of distillation from the original. [0]"
+    ),
+    click.option(
+        "--round-to", type=click.IntRange(min=1), default=1, metavar="N", help="Keep multiples of N channels. [1]"
+    ),
+    click.option(
+        "--include", multiple=True, metavar="PATTERN", help="Compress matching modules only; may be repeated."
+    ),
+    click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave matching modules alone; may be repeated."),
+    structure_options,
+    click.option(
+        "--export", type=Names(), default=("onnx",), metavar="F,...", help="Formats to write, or none. [onnx]"
+    ),
+    click.option("--out", metavar="DIR", help="Folder to write; an interrupted job goes on there. [compressed/...]"),
+    click.option("--force", is_flag=True, help="Overwrite a folder that holds another job."),
+    click.option("--seed", type=_COUNT, default=0, metavar="N", help="[0]"),
+    click.option("--device", default="auto", metavar="D", help="auto, cpu, cuda, cuda:N or mps. [auto]"),
+)
+
+
+def compress(output: Output, options: Mapping[str, Any]) -> None:
+    """Run the main job and write its report to stdout."""
+    config = job_config(options)
+    with output.working():
+        from compressor.api import run_job
+
+        try:
+            report = run_job(config, console=output.console())
+        except KeyboardInterrupt as error:
+            raise JobInterrupted(
+                f"Interrupted. Run the same command again to go on from where it stopped (kept in '{config.out}')."
+            ) from error
+        from compressor.report import summary_text
+    output.emit(report.to_json(), lambda: summary_text(report))
+
+
+def job_config(options: Mapping[str, Any]) -> JobConfig:
+    """The options as one checked configuration. Raises ``UsageError``."""
+    values = dict(options)
+    if values["model"] is None:
+        raise UsageError("The model is missing; name one, for example --model resnet50 (compress models lists them).")
+    given = {cost: values.pop(f"budget_{cost}") for cost in ("flops", "params", "memory")}
+    budgets = parse_budgets({cost: text for cost, text in given.items() if text is not None})
+    _check_formats(values["export"])
+    data = values["data"]
+    defaults = {"train_epochs": 0, "search_epochs": DEFAULT_EPOCHS, "finetune_epochs": DEFAULT_EPOCHS}
+    for name, default in defaults.items():
+        if values[name] is None:
+            values[name] = default if data is not None else 0
+    values["search"] = values["search"] or default_search(data)
+    values["out"] = values["out"] or default_out(values["model"], budgets)
+    return JobConfig(budgets=budgets, **values)
+
+
+def _check_formats(names: tuple[str, ...]) -> None:
+    """Refuse unknown formats before hours of training, not after."""
+    from compressor.registry import unknown_name
+    from exporters.registry import FORMATS
+
+    for name in names:
+        if name not in FORMATS.names():
+            raise unknown_name("export format", name, FORMATS.names())

@@ -1,0 +1,86 @@
+"""``compress inspect --model M``: what could be removed, what it costs, and what is fixed and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from compressor.cli.options import model_option, structure_options
+from compressor.cli.output import Output, output_options
+from compressor.cli.structure import load_structure
+from compressor.cli.tables import amount, table
+
+_ROWS = 40
+
+
+@click.command()
+@model_option(required=True)
+@structure_options
+@click.option("--include", multiple=True, metavar="PATTERN", help="Compress matching modules only; may be repeated.")
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave matching modules alone; may be repeated.")
+@click.option("--all", "show_all", is_flag=True, help=f"Show every row, not the first {_ROWS} of each table.")
+@output_options
+def inspect(
+    model: str,
+    num_classes: int | None,
+    input_shape: tuple[int, ...] | None,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    show_all: bool,
+    output: Output,
+) -> None:
+    """Show a model's groups, blocks and cost per layer, and what is fixed and why.
+
+    A group is a set of channels that live or die together; a block is a residual branch that can be taken out.
+    """
+    with output.working():
+        from compressor.graph import capture
+        from compressor.graph.inspect import describe
+
+        loaded = load_structure(model, num_classes=num_classes, input_shape=input_shape)
+        graph = capture(loaded.model, loaded.example_inputs, include=include, exclude=exclude)
+        found = describe(graph)
+        found["input_shape"] = list(loaded.example_inputs.shape[1:])
+    output.emit(found, lambda: _render(found, None if show_all else _ROWS))
+
+
+def _render(found: dict[str, Any], limit: int | None) -> str:
+    shape = "x".join(str(size) for size in found["input_shape"])
+    head = (
+        f"{found['model']} at {shape}: {amount(found['macs'], 'multiply-adds')}, "
+        f"{amount(found['params'], 'parameters')}, "
+        f"{amount(found['memory_bytes'], 'B')} peak activation memory at batch 1 (traced in {found['seconds']:.2f} s)"
+    )
+    parts = [
+        head,
+        table(
+            f"{len(found['groups'])} groups of channels that live or die together",
+            ("group", "channels", "units", "layers"),
+            [(g["name"], g["size"], g["units"], _few(g["layers"])) for g in found["groups"]],
+            limit=limit,
+        ),
+        table(
+            f"{len(found['layers'])} layers with weights",
+            ("layer", "operator", "in", "out", "multiply-adds", "parameters"),
+            [
+                (x["name"], x["op"], x["in_channels"], x["out_channels"], x["macs"], x["params"])
+                for x in found["layers"]
+            ],
+            limit=limit,
+        ),
+    ]
+    if found["blocks"]:
+        names = [block["name"] for block in found["blocks"]]
+        parts.append(f"{len(names)} blocks that can be taken out: {_few(names, 12)}")
+    if found["fixed"]:
+        rows = [(f["place"], f["operator"], f["channels"], f["reason"]) for f in found["fixed"]]
+        parts.append(table("What is fixed, and why", ("place", "operator", "channels", "reason"), rows, limit=limit))
+    else:
+        parts.append("Nothing is fixed but the model's inputs and outputs.")
+    return "\n\n".join(parts)
+
+
+def _few(names: list[str], count: int = 3) -> str:
+    shown = ", ".join(names[:count])
+    return f"{shown}, and {len(names) - count} more" if len(names) > count else shown

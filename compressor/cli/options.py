@@ -1,0 +1,71 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class Shape(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
+    """Positive sizes separated by commas, such as ``3,224,224``."""
+
+    name = "shape"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Text to a tuple of sizes."""
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).replace("x", ",").split(",")
+        if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+            self.fail(f"{value!r} is no shape; expected sizes such as 3,224,224.", param, ctx)
+        return tuple(int(part) for part in parts)
+
+
+class Names(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
+    """Names separated by commas; ``none`` for no name."""
+
+    name = "names"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Text to a tuple of names without repetitions."""
+        if isinstance(value, tuple):
+            return value
+        names = dict.fromkeys(name.strip() for name in str(value).split(",") if name.strip())
+        return () if list(names) == ["none"] else tuple(names)
+
+
+def model_option(required: bool) -> Decorator:
+    """``--model``."""
+    return click.option(
+        "--model",
+        required=required,
+        metavar="M",
+        help="A torchvision name, timm:NAME, pkg.module:factory, a shipped backbone or a saved folder.",
+    )
+
+
+def structure_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--num-classes`` and ``--input-shape``."""
+    for option in (
+        click.option(
+            "--input-shape", type=Shape(), metavar="C,H,W", help="Shape of one input, if not the model's or data's own."
+        ),
+        click.option("--num-classes", type=click.IntRange(min=1), metavar="N", help="Classes of the model's head."),
+    ):
+        function = option(function)
+    return function
+
+
+def stack(*decorators: Decorator) -> Decorator:
+    """Several decorators as one, the first outermost, as if they stood in that order above a function."""
+
+    def apply(function: Callable[..., Any]) -> Callable[..., Any]:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply

@@ -1,0 +1,37 @@
+"""``compress report FOLDER``: read a saved report again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from compressor.cli.output import Output, output_options
+from compressor.errors import UsageError
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write the HTML page again, to FILE.")
+@output_options
+def report(folder: Path, html: Path | None, output: Output) -> None:
+    """Show the report in FOLDER, which an earlier job wrote."""
+    file = folder / "report.json" if folder.is_dir() else folder
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"No report in '{folder}' ({type(error).__name__}); give a folder that compress wrote."
+        ) from error
+    except json.JSONDecodeError as error:
+        raise UsageError(f"'{file}' is damaged: {error}.") from error
+    with output.working():
+        from compressor.files import atomic_write_text
+        from compressor.report import Report, render_html, summary_text
+
+        loaded = Report.from_json(content)
+        if html is not None:
+            atomic_write_text(html, render_html(loaded))
+            output.console().info(f"Wrote {html}.")
+    output.emit(loaded.to_json(), lambda: summary_text(loaded))
