@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from compressor.data.base import Split
 from compressor.errors import DataError
+from compressor.train.layout import to_device
 from compressor.train.modes import mode, model_device
-from compressor.train.splits import Split, call_model, to_device
+from compressor.train.splits import call_model
 
 
 def recalibrate_batchnorm(

@@ -41,7 +41,7 @@ class TrainConfig:
     amp: bool | None = None
     """Mixed precision; None: on CUDA only."""
     channels_last: bool | None = None
-    """Memory layout of images and convolution weights during training; None: channels last on CUDA only."""
+    """Memory layout of images; None: channels last, which is faster, unless the model cannot run with it."""
     seed: int = 0
     augment: bool = True
     max_steps: int | None = None
@@ -51,7 +51,8 @@ class TrainConfig:
     evaluate_every: int = 0
     """Epochs between evaluations on the validation split; 0: never."""
     checkpoint_seconds: float = 20.0
-    """Seconds between checkpoints; they are also written at the ends of epochs, while that costs little. 0: after every step."""
+    """Seconds between checkpoints; they are also written at the ends of epochs, while that costs little. 0: after
+    every step."""
 
     def __post_init__(self) -> None:
         _check_whole("epochs", self.epochs, 0)

@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from compressor.data.base import Split
 from compressor.errors import DataError
+from compressor.train.layout import accepts_channels_last, channels_last, to_device
 from compressor.train.losses import LossFn, check_class_targets, cross_entropy
 from compressor.train.modes import mode, model_device
 from compressor.train.outputs import primary_output
-from compressor.train.splits import Split, batch_count, call_model, to_device
+from compressor.train.splits import batch_count, call_model
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Metrics:
 def evaluate(
     model: nn.Module,
     split: Split,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     device: torch.device | None = None,
     *,
     loss_fn: LossFn | None = None,
@@ -38,6 +40,7 @@ def evaluate(
     """Run the model over the split in evaluation mode, without gradients; the modes it had come back.
 
     Args:
+        batch_size: 256 if not given; on the CPU 64, where larger ones fall out of its caches.
         device: where the model is; found out if not given.
         loss_fn: ``loss_fn(outputs, targets)``; cross entropy if not given. For pixels with classes of their own the
             accuracy is that of pixels.
@@ -46,15 +49,19 @@ def evaluate(
         DataError: the split is empty, or the targets do not fit the model's outputs.
     """
     where = device or model_device(model)
+    size = batch_size or (64 if where.type == "cpu" else 256)
     objective = loss_fn or cross_entropy()
+    images_last: bool | None = None
     losses: list[Tensor] = []
     correct: list[Tensor] = []
     counts: list[int] = []
     decided = 0
     with mode(model, training=False), torch.no_grad():
-        for inputs, targets in split.batches(batch_size):
-            moved = to_device(targets, where)
-            outputs = call_model(model, to_device(inputs, where))
+        for inputs, targets in split.batches(size):
+            moved, given = to_device(targets, where), to_device(inputs, where)
+            if images_last is None:
+                images_last = accepts_channels_last(model, given, call_model)
+            outputs = call_model(model, channels_last(given) if images_last else given)
             if loss_fn is None and not counts:
                 check_class_targets(primary_output(outputs), moved)
             losses.append(objective(outputs, moved))

@@ -18,15 +18,16 @@ from compressor.train.config import TrainConfig
 from compressor.train.distill import distillation_loss
 from compressor.train.evaluate import evaluate
 from compressor.train.hooks import Hooks
+from compressor.train.layout import accepts_channels_last, channels_last, to_device
 from compressor.train.losses import LossFn, check_class_targets, cross_entropy
 from compressor.train.meter import LossMeter
-from compressor.train.modes import deterministic, memory_layout, mode, model_device
+from compressor.train.modes import deterministic, mode, model_device
 from compressor.train.optim import build_optimizer, optimizer_parameters
 from compressor.train.outputs import primary_output
 from compressor.train.progress import Progress
 from compressor.train.rng import derive_seed, isolated_rng, seed_everything, set_rng_state
 from compressor.train.schedule import cosine_with_warmup
-from compressor.train.splits import TrainData, call_model, epoch_batches, steps_per_epoch, to_device
+from compressor.train.splits import TrainData, call_model, epoch_batches, steps_per_epoch
 from compressor.train.state import TrainingState
 
 
@@ -95,7 +96,7 @@ class Trainer:
         self._warmup_steps = round(config.warmup_epochs * self._epoch_steps)
         self._amp_dtype = _amp_dtype(config, self.device)
         on_gpu = self.device.type == "cuda"
-        self._channels_last = on_gpu if config.channels_last is None else config.channels_last
+        self._channels_last = config.channels_last
         scaler = torch.amp.GradScaler(self.device.type, enabled=on_gpu and self._amp_dtype is torch.float16)
         main = build_optimizer(model, config, self._hooks, param_groups) if self.total_steps else None
         optimizers = {"main": main} if main is not None else {}
@@ -118,7 +119,6 @@ class Trainer:
             stack.enter_context(isolated_rng())
             stack.enter_context(deterministic(self.device))
             stack.enter_context(mode(self.model, training=True))
-            stack.enter_context(memory_layout(self.model, channels_last=self._channels_last))
             if self._teacher is not None:
                 stack.enter_context(mode(self._teacher, training=False))
             saved = self._checkpoint.load(self._fingerprint)
@@ -169,13 +169,16 @@ class Trainer:
     def _step(self, step: int, inputs: Any, targets: Any) -> Tensor:
         """One step; returns the loss, still on its device."""
         config, hooks, state = self.config, self._hooks, self._state
-        inputs = to_device(inputs, self.device, channels_last=self._channels_last)
-        targets = to_device(targets, self.device)
+        inputs, targets = to_device(inputs, self.device), to_device(targets, self.device)
         if self._main is not None:
             factor = self._factor(step)
             for group in self._main.param_groups:
                 group["lr"] = group["initial_lr"] * factor
         hooks.before_step(step, self.total_steps)
+        if self._channels_last is None:
+            self._channels_last = self._accepts_channels_last(inputs)
+        if self._channels_last:
+            inputs = channels_last(inputs)
         with torch.autocast(self.device.type, self._amp_dtype, enabled=self._amp_dtype is not None):
             outputs = hooks.forward(self.model, inputs)
             if self._checks_targets:
@@ -200,6 +203,10 @@ class Trainer:
         self._zero_grad()
         hooks.after_step(step, self.total_steps)
         return loss
+
+    def _accepts_channels_last(self, inputs: Any) -> bool:
+        taught = self._teacher is None or accepts_channels_last(self._teacher, inputs, call_model)
+        return taught and accepts_channels_last(self.model, inputs, self._hooks.forward)
 
     def _zero_grad(self) -> None:
         self.model.zero_grad(set_to_none=True)  # of parameters too that no optimizer has

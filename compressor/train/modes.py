@@ -49,22 +49,6 @@ def deterministic(device: torch.device) -> Iterator[None]:
         backend.deterministic, backend.benchmark = before[3], before[4]
 
 
-@contextmanager
-def memory_layout(model: nn.Module, *, channels_last: bool) -> Iterator[None]:
-    """Convolution weights channels last inside, and laid out as they were afterwards. Values do not change."""
-    if not channels_last:
-        yield
-        return
-    before = [(p, p.is_contiguous()) for p in model.parameters() if p.ndim == 4]
-    model.to(memory_format=torch.channels_last)
-    try:
-        yield
-    finally:
-        for parameter, was_contiguous in before:
-            if was_contiguous:
-                parameter.data = parameter.data.contiguous()
-
-
 def model_device(model: nn.Module) -> torch.device:
     """The device of the first parameter or buffer; the CPU for a model that has neither."""
     first = next(chain(model.parameters(), model.buffers()), None)

@@ -9,22 +9,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from compressor.data.base import Split
 from compressor.errors import DataError
 from compressor.train.rng import derive_seed
-
-
-class Split(Protocol):
-    """Samples that can be gone through in batches, in the same order whenever the seed is the same."""
-
-    def __len__(self) -> int:
-        """Number of samples."""
-        ...
-
-    def batches(
-        self, batch_size: int, *, shuffle_seed: int | None = None, augment: bool = False, drop_last: bool = False
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """(inputs, targets) after each other, batch axis first."""
-        ...
 
 
 class TrainData(Protocol):
@@ -70,20 +57,6 @@ def epoch_batches(
             raise DataError("The training split yielded no batch; check that it can be gone through more than once.")
         left -= taken
         again += 1
-
-
-def to_device(value: Any, device: torch.device, *, channels_last: bool = False) -> Any:
-    """Tensors inside tuples, lists and dicts moved to ``device``; images (N, C, H, W) optionally channels last."""
-    if isinstance(value, Tensor):
-        if channels_last and value.ndim == 4:
-            return value.to(device, non_blocking=True, memory_format=torch.channels_last)
-        return value.to(device, non_blocking=True)
-    if isinstance(value, dict):
-        return {key: to_device(item, device, channels_last=channels_last) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        items = [to_device(item, device, channels_last=channels_last) for item in value]
-        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-    return value
 
 
 def call_model(model: torch.nn.Module, inputs: Any) -> Any:

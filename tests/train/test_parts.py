@@ -11,16 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from compressor.errors import TrainingError
+from compressor.train import TrainConfig, Trainer, evaluate
 from compressor.train.distill import distillation_loss
+from compressor.train.layout import accepts_channels_last, channels_last, to_device
 from compressor.train.optim import model_groups
 from compressor.train.outputs import primary_output
 from compressor.train.progress import BarProgress, LineProgress, make_progress
 from compressor.train.rng import derive_seed, isolated_rng, rng_state, seed_everything, set_rng_state
 from compressor.train.schedule import cosine_with_warmup
-from compressor.train.splits import batch_count, to_device
+from compressor.train.splits import batch_count, call_model
 from compressor.train.tree import flatten, unflatten
 
-from .tiny import tiny_model
+from .tiny import fingerprint, tiny_data, tiny_model
 
 LOGITS, OTHER = torch.ones(2, 3), torch.zeros(2, 5)
 Named = namedtuple("Named", ["aux", "logits"])
@@ -131,12 +133,41 @@ def test_generator_states_come_back() -> None:
 
 
 def test_batches_of_any_structure_move() -> None:
-    cpu = torch.device("cpu")
     image = torch.ones(2, 3, 4, 4)
-    moved = to_device({"x": [image, Pair(image, 3)]}, cpu, channels_last=True)
+    moved = channels_last(to_device({"x": [image, Pair(image, 3)]}, torch.device("cpu")))
     assert moved["x"][0].is_contiguous(memory_format=torch.channels_last)
     assert moved["x"][1].right == 3
     assert batch_count({"boxes": image}) == 2
+
+
+class Flat(nn.Module):
+    """Takes the layout of its activations for granted, as much old code does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.body(inputs).view(len(inputs), -1)
+
+
+def test_layout_is_tried_without_a_trace() -> None:
+    model, flat, images = tiny_model(), Flat(), torch.randn(4, 3, 8, 8)
+    vectors = torch.randn(4, 3)
+    bits, state = fingerprint(model), torch.get_rng_state()
+    assert accepts_channels_last(model, images, call_model)
+    assert not accepts_channels_last(flat, images, call_model)
+    assert not accepts_channels_last(model, vectors, call_model)
+    assert fingerprint(model) == bits
+    assert fingerprint(flat)["body.1.running_mean"] == bytes(16)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_model_that_takes_its_layout_for_granted_trains_and_evaluates() -> None:
+    data = tiny_data()
+    model = nn.Sequential(Flat(), nn.Linear(144, 4))
+    assert Trainer(model, data, TrainConfig(epochs=1, batch_size=16)).run().steps == 5
+    assert evaluate(model, data.val).count == 40
 
 
 def test_lines_where_there_is_no_terminal() -> None:
