@@ -1,0 +1,50 @@
+# make demo   runs the main job on embedded data      make test   passes the quick tests
+# Both set up .venv on their own; all they need is Python 3.11, 3.12 or 3.13. PYTHON=... and VENV=... choose others.
+
+VENV ?= .venv
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SOURCES := compressor profilers exporters lut
+
+.PHONY: help setup demo test test-all lint types format clean
+help:
+	@echo "make demo | test | test-all | lint | types | format | clean"
+
+setup: $(READY)
+
+# Installed again when the dependencies change; a failed installation leaves no stamp.
+$(READY): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 to 3.13 was found; install one, or run make PYTHON=/path/to/python." >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	@touch $@
+
+# A small network is trained on handwritten digits, compressed to 30 % of its multiply-adds, fine-tuned, exported and
+# benchmarked. Stopped half-way it goes on where it was; started anew once it is done, it shows the report again.
+demo: $(READY)
+	$(BIN)/python -m compressor --model resnet20_cifar --weights none --data digits --train-epochs 10 --search figs \
+		--search-epochs 8 --budget-flops 30% --finetune-epochs 10 --export onnx --out demo-out
+	@echo "Report: demo-out/report.html"
+
+test: $(READY)
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-all: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf demo-out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
