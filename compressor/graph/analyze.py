@@ -242,14 +242,13 @@ class Analysis:
         return found, [*sites.values(), *self._adjustments(self.flow.adjustments)]
 
     def _adjustments(self, adjustments: list[Adjustment]) -> list[Site]:
-        sites = []
+        sites: dict[tuple[str, str, int, str], Site] = {}  # a pass in training mode meets the same calls again
         for adjustment in adjustments:
             axis, call = self.axis(adjustment.labels), adjustment.node.call
             if axis is not None and call is not None:
-                sites.append(
-                    Site(adjustment.kind, call.place, call.name, call.ordinal, axis, dict(adjustment.options))
-                )
-        return sites
+                key = (call.place, call.name, call.ordinal, adjustment.kind)
+                sites[key] = Site(adjustment.kind, call.place, call.name, call.ordinal, axis, dict(adjustment.options))
+        return list(sites.values())
 
     def attributes(self) -> list[AttributeUse]:
         uses = []

@@ -246,6 +246,15 @@ class Flow:
         if self.node is not None:
             self.products.append(Product(self.node, kind, float(coefficient), labelled))
 
+    def mends(self, name: str, labels: Axis) -> None:
+        """The attribute ``name`` of PyTorch's own module in hand is the length of these labels."""
+        if labels is None or self.node is None or self.owner(self.node) is None:
+            return
+        source = FromAttribute(self.node.place, name)
+        known = self.attributes.setdefault(source, labels)
+        if known is not labels:
+            self.labels.unite(known, labels)
+
     def owner(self, node: Node) -> nn.Module | None:
         """The module whose forward made this operator call."""
         return self.modules.get(node.place)

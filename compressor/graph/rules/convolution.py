@@ -69,6 +69,7 @@ def convolution(flow: Flow, node: Node) -> None:
 def _bind_groups(flow: Flow, node: Node, groups: int, rows: Axis) -> None:
     """Without ``nn.Conv*`` to mend, ``groups`` must follow from the program's own sizes, else no group may go."""
     if isinstance(flow.owner(node), nn.modules.conv._ConvNd):
+        flow.mends("groups", rows)
         return
     call = node.call
     size: Any = groups

@@ -77,10 +77,12 @@ def group_norm(flow: Flow, node: Node) -> None:
         flow.fix(axis, "normalisation that cannot be taken over part of the channels")
         return
     rows, _ = flow.split(axis, groups, channels // groups)
-    if not isinstance(flow.owner(node), nn.GroupNorm):
-        flow.bind(groups, rows, "num_groups")
-    elif rows is None and groups > 1:
+    if rows is None and groups > 1:
         flow.fix(axis, "group norm over channels that repeat")
+    elif isinstance(flow.owner(node), nn.GroupNorm):
+        flow.mends("num_groups", rows)
+    else:
+        flow.bind(groups, rows, "num_groups")
     flow.adjusts("group_norm", axis, groups=groups)
 
 

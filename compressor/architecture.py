@@ -1,0 +1,147 @@
+"""``Architecture``: the decision. What of every parameter is kept, which attributes change, which blocks go.
+
+It needs no graph to be applied: a fresh original model becomes the trimmed one by slicing alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compressor.errors import UsageError
+
+SCHEMA_VERSION = 1
+
+
+@dataclass
+class Architecture:
+    """What is kept of a model.
+
+    Attributes:
+        model_class: qualified name of the original's class.
+        shapes: shape of every parameter and buffer of the original.
+        indices: per parameter or buffer, per axis, the indices kept, ascending; only where some are removed.
+        attributes: per module, attributes and their new values.
+        removed: modules taken out of the model, with what replaces each: ``"identity"`` or ``"zero"``.
+        groups: per group name, how many units it had and which are kept.
+        aliases: other names of tied parameters, by their first name.
+    """
+
+    model_class: str
+    shapes: dict[str, list[int]]
+    indices: dict[str, dict[int, list[int]]] = field(default_factory=dict)
+    attributes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    removed: dict[str, str] = field(default_factory=dict)
+    groups: dict[str, dict[str, Any]] = field(default_factory=dict)
+    aliases: dict[str, list[str]] = field(default_factory=dict)
+
+    def kept(self, fqn: str, axis: int) -> list[int]:
+        """The indices kept of a parameter or buffer along an axis.
+
+        Raises:
+            UsageError: there is no such parameter or axis.
+        """
+        name = next((first for first, names in self.aliases.items() if fqn in names), fqn)
+        if name not in self.shapes:
+            raise UsageError(f"The architecture has no parameter {fqn!r}; it has {len(self.shapes)}, see .shapes.")
+        shape = self.shapes[name]
+        if not -len(shape) <= axis < len(shape):
+            raise UsageError(f"{fqn!r} has shape {shape}; axis {axis} is out of range.")
+        axis %= len(shape)
+        return list(self.indices.get(name, {}).get(axis, range(shape[axis])))
+
+    def slice(self, fqn: str, tensor: Tensor) -> Tensor:
+        """What is kept of a tensor that is laid out like the parameter: a gradient, a momentum. Always a copy."""
+        sliced = tensor.detach()
+        for axis, indices in self.indices.get(fqn, {}).items():
+            sliced = sliced.index_select(axis, torch.tensor(indices, device=tensor.device))
+        return sliced.clone() if sliced.data_ptr() == tensor.data_ptr() else sliced
+
+    def apply_(self, model: nn.Module) -> nn.Module:
+        """Turn a fresh original model into the trimmed one, in place, without tracing.
+
+        Raises:
+            UsageError: the model's parameters have other names or shapes than the original's. Nothing is changed then.
+        """
+        tensors: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
+        tensors.update(model.named_buffers(remove_duplicate=False))
+        for name, shape in self.shapes.items():
+            if name not in tensors:
+                raise UsageError(f"The model has no parameter {name!r}, which the architecture ({self.model_class}) has.")
+            if list(tensors[name].shape) != shape:
+                raise UsageError(
+                    f"{name!r} has shape {list(tensors[name].shape)}; the architecture was made for {shape}. "
+                    "Build the model with the arguments of the original."
+                )
+        modules = dict(model.named_modules(remove_duplicate=False))
+        for name in self.indices:
+            new = self.resized(name, tensors[name])
+            for alias in self.aliases.get(name, [name]):
+                owner, _, attribute = alias.rpartition(".")
+                space = modules[owner]._parameters if isinstance(new, nn.Parameter) else modules[owner]._buffers
+                space[attribute] = new  # type: ignore[assignment]
+        self.finish_(model)
+        return model
+
+    def resized(self, name: str, tensor: Tensor) -> Tensor:
+        """The parameter or buffer after the trim; a parameter stays one and keeps ``requires_grad``."""
+        sliced = self.slice(name, tensor)
+        return nn.Parameter(sliced, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else sliced
+
+    def finish_(self, model: nn.Module) -> None:
+        """Set attributes and take out modules, once parameters are sliced."""
+        modules = dict(model.named_modules(remove_duplicate=False))
+        for name, values in self.attributes.items():
+            for attribute, value in values.items():
+                current = getattr(modules[name], attribute, None)
+                fitting = tuple(value) if isinstance(current, tuple) else value
+                setattr(modules[name], attribute, fitting)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON document, with a schema version."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "model_class": self.model_class,
+            "groups": self.groups,
+            "attributes": self.attributes,
+            "removed": self.removed,
+            "aliases": self.aliases,
+            "parameters": {
+                name: {
+                    "shape": shape,
+                    **({"kept": {str(a): i for a, i in self.indices[name].items()}} if name in self.indices else {}),
+                }
+                for name, shape in self.shapes.items()
+            },
+        }
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Architecture:
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            UsageError: another schema version, or no architecture at all.
+        """
+        version = document.get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise UsageError(f"The architecture has schema version {version!r}; this program reads {SCHEMA_VERSION}.")
+        try:
+            parameters = document["parameters"]
+            return cls(
+                model_class=document["model_class"],
+                shapes={name: list(entry["shape"]) for name, entry in parameters.items()},
+                indices={
+                    name: {int(axis): list(indices) for axis, indices in entry["kept"].items()}
+                    for name, entry in parameters.items()
+                    if "kept" in entry
+                },
+                attributes=document.get("attributes", {}),
+                removed=document.get("removed", {}),
+                groups=document.get("groups", {}),
+                aliases=document.get("aliases", {}),
+            )
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise UsageError(f"This is no architecture written by this program: {error!r} is missing or wrong.") from error

@@ -1,0 +1,27 @@
+"""Cost terms, each a differentiable function of ``Sizes``. New ones register under ``compressor.costs``."""
+
+from __future__ import annotations
+
+from compressor.costs.base import CostTerm
+from compressor.costs.sizes import Sizes
+from compressor.graph.graph import Graph
+from compressor.registry import Registry
+
+COSTS = Registry(
+    "cost",
+    {
+        "flops": "compressor.costs.flops:Flops",
+        "params": "compressor.costs.params:Params",
+        "memory": "compressor.costs.memory:Memory",
+    },
+    group="compressor.costs",
+)
+
+
+def build(name: str, graph: Graph) -> CostTerm:
+    """The cost term ``name`` for a graph. Raises ``UsageError`` for an unknown name."""
+    term: CostTerm = COSTS.get(name)(graph)
+    return term
+
+
+__all__ = ["COSTS", "CostTerm", "Sizes", "build"]

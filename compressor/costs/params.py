@@ -1,0 +1,41 @@
+"""Number of parameters; tied ones count once, buffers do not."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from compressor.costs.base import CostTerm, Products
+from compressor.costs.sizes import Sizes
+from compressor.graph.graph import Axis, Graph, Parameter
+
+
+@dataclass(frozen=True)
+class _Weight:
+    axes: tuple[Axis, ...]
+    gates: tuple[int, ...]
+
+
+class Params(CostTerm):
+    """Parameters of the trimmed model."""
+
+    name = "params"
+    unit = "params"
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__(graph)
+        weights = [p for p in graph.parameters.values() if not p.is_buffer]
+        constants = [
+            float(math.prod(n for n, axis in zip(p.shape, p.axes, strict=True) if axis is None)) for p in weights
+        ]
+        terms = [_Weight(tuple(a for a in p.axes if a is not None), _gates(graph, p)) for p in weights]
+        self._products = Products(constants, terms, graph)
+
+    def __call__(self, sizes: Sizes) -> Tensor:
+        return self._products(sizes).sum()
+
+
+def _gates(graph: Graph, parameter: Parameter) -> tuple[int, ...]:
+    return tuple(block.index for block in graph.blocks if parameter.name in block.parameters)

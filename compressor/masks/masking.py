@@ -1,0 +1,155 @@
+"""Run a model as if units were removed, without removing them.
+
+Weights are multiplied by masks along the axis where channels are read, under the names the modules use, so the
+registered parameters, ``state_dict`` and optimizers are untouched and gradients reach both weights and masks.
+Arithmetic across channels is done over what is kept, at the recorded function calls (``sites``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from compressor.errors import UnsupportedModelError
+from compressor.graph.graph import Axis, Graph, Site
+from compressor.graph.record import ModuleStack, function_name
+from compressor.masks.sites import HANDLERS
+
+
+class Masking:
+    """Applies unit masks to one model. Build it once; ``applied`` costs one multiplication per masked weight."""
+
+    def __init__(self, model: nn.Module, graph: Graph) -> None:
+        self.model = model
+        self.graph = graph
+        modules = dict(model.named_modules(remove_duplicate=False))
+        used: dict[int, Axis] = {}
+        self._places: list[tuple[list[tuple[dict[str, Any], str]], str, list[tuple[int, int]], int]] = []
+        for mask in graph.masks:
+            parameter = graph.parameters[mask.parameter]
+            spaces = []
+            for name in parameter.names:
+                owner, _, attribute = name.rpartition(".")
+                spaces.append((modules[owner].__dict__, attribute))
+            axes = []
+            for d, axis in mask.axes:
+                used[axis.index] = axis
+                axes.append((d, axis.index))
+            self._places.append((spaces, mask.parameter, axes, len(parameter.shape)))
+        for site in graph.sites:
+            used[site.axis.index] = site.axis
+        self._axes = list(used.values())
+        self._position = {axis.index: i for i, axis in enumerate(self._axes)}
+        self._lengths = [len(axis) for axis in self._axes]
+        width = max((axis.factors.shape[1] for axis in self._axes), default=1)
+        self._factors = torch.cat(
+            [
+                nn.functional.pad(torch.from_numpy(a.factors), (0, width - a.factors.shape[1]), value=graph.n_units)
+                for a in self._axes
+            ]
+            or [torch.zeros(0, 1, dtype=torch.int64)]
+        )
+        self._stack = ModuleStack(model) if graph.sites else None
+        self._sites = {(s.place, s.function, s.ordinal): [] for s in graph.sites}  # type: ignore[var-annotated]
+        for site in graph.sites:
+            self._sites[site.place, site.function, site.ordinal].append(site)
+        self._parameters: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
+        self._parameters.update(model.named_buffers(remove_duplicate=False))
+
+    def axis_masks(self, units: Tensor) -> list[Tensor]:
+        """The mask of every axis in use, for unit weights of shape (n_units,)."""
+        if self._factors.device != units.device:
+            self._factors = self._factors.to(units.device)
+        extended = torch.cat([units, units.new_ones(1)])
+        values = extended[self._factors[:, 0]]
+        for column in range(1, self._factors.shape[1]):
+            values = values * extended[self._factors[:, column]]
+        return list(values.split(self._lengths))
+
+    @contextmanager
+    def applied(self, units: Tensor, weights: Mapping[str, Tensor] | None = None) -> Iterator[None]:
+        """Inside, the model's forward is that of the masked model.
+
+        Args:
+            units: weight of every unit, shape (n_units,), of the weights' type; gradients flow to it.
+            weights: use these tensors instead of registered parameters and buffers (all of them, by any name).
+        """
+        masks = self.axis_masks(units)
+        placed: list[tuple[dict[str, Any], str]] = []
+        with ExitStack() as stack:
+            stack.callback(_remove, placed)
+            if weights is not None:
+                modules = dict(self.model.named_modules(remove_duplicate=False))
+                for name, tensor in weights.items():
+                    owner, _, attribute = name.rpartition(".")
+                    modules[owner].__dict__[attribute] = tensor
+                    placed.append((modules[owner].__dict__, attribute))
+            for spaces, name, axes, rank in self._places:
+                tensor = self._parameters[name] if weights is None else weights[name]
+                for d, index in axes:
+                    tensor = tensor * masks[self._position[index]].to(tensor.dtype).reshape(-1, *[1] * (rank - 1 - d))
+                for space, attribute in spaces:
+                    space[attribute] = tensor
+                    placed.append((space, attribute))
+            if self._stack is not None:
+                self._stack.counts.clear()
+                stack.enter_context(self._stack.watch())
+                stack.enter_context(_Sites(self, masks))
+            yield
+
+    def site(self, name: str) -> list[Site]:
+        """The sites of the call of ``name`` that the program is making now."""
+        stack = self._stack
+        if stack is None:
+            return []
+        return self._sites.get((stack.place, name, stack.ordinal(name)), [])
+
+    def mask_of(self, axis: Axis, masks: list[Tensor]) -> Tensor:
+        return masks[self._position[axis.index]]
+
+    @property
+    def functions(self) -> set[str]:
+        """Names of the functions that have sites."""
+        return {function for _, function, _ in self._sites}
+
+
+class _Sites(TorchFunctionMode):
+    def __init__(self, masking: Masking, masks: list[Tensor]) -> None:
+        super().__init__()
+        self.masking, self.masks, self.names = masking, masks, masking.functions
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = function_name(func)
+        if name not in self.names:
+            return func(*args, **kwargs)
+        call: Callable[..., Any] = func
+        for site in self.masking.site(name):
+            call = self._handled(call, site)
+        return call(*args, **kwargs)
+
+    def _handled(self, func: Callable[..., Any], site: Site) -> Callable[..., Any]:
+        mask = self.masking.mask_of(site.axis, self.masks)
+
+        def handled(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return HANDLERS[site.kind](func, args, kwargs, mask, site.options)
+            except (RuntimeError, IndexError, KeyError) as error:
+                raise UnsupportedModelError(
+                    f"The masked model calls {site.function} in {site.place or 'the model'} otherwise than when it was "
+                    f"traced ({str(error).splitlines()[0]}); exclude that module or keep its control flow constant."
+                ) from error
+
+        return handled
+
+
+def _remove(placed: list[tuple[dict[str, Any], str]]) -> None:
+    for space, attribute in placed:
+        space.pop(attribute, None)

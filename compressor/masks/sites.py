@@ -1,0 +1,150 @@
+"""What the masked model computes otherwise at a function call: arithmetic across channels, over what is kept.
+
+Each handler gets the program's arguments and the mask ``m`` of the labelled axis, shape (n,), entries in [0, 1], and
+calls or replaces the function so that a channel of mask 0 has no influence and the rest gets what the trimmed model
+will compute.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
+Handler = Callable[[Callable[..., Any], Args, Kwargs, Tensor, dict[str, Any]], Any]
+
+
+def _kept(mask: Tensor) -> Tensor:
+    return mask.sum().clamp_min(1e-6)
+
+
+def _along(mask: Tensor, dim: int) -> Tensor:
+    """The mask shaped to broadcast along a negative axis."""
+    return mask.reshape(-1, *[1] * (-dim - 1))
+
+
+def _argument(args: Args, kwargs: Kwargs, position: int, name: str, default: Any = None) -> Any:
+    return args[position] if len(args) > position else kwargs.get(name, default)
+
+
+def operand(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Any:
+    """A sum of products: one operand is zero wherever a channel is removed."""
+    where = options["argument"]
+    if isinstance(where, int):
+        masked = args[where] * _along(mask, options["dim"])
+        return func(*args[:where], masked, *args[where + 1 :], **kwargs)
+    return func(*args, **{**kwargs, where: kwargs[where] * _along(mask, options["dim"])})
+
+
+def layer_norm(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Any:
+    """``(x - mean) / sqrt(var + eps) * w + b`` with mean and (biased) variance over the kept channels of the last axis."""
+    x = _argument(args, kwargs, 0, "input")
+    weight, bias = _argument(args, kwargs, 2, "weight"), _argument(args, kwargs, 3, "bias")
+    eps = _argument(args, kwargs, 4, "eps", 1e-5)
+    n = _kept(mask)
+    mean = (x * mask).sum(-1, keepdim=True) / n
+    centred = x - mean
+    variance = (centred.square() * mask).sum(-1, keepdim=True) / n
+    y = centred * torch.rsqrt(variance + eps)
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
+
+
+def rms_norm(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Any:
+    """``x / sqrt(mean(x^2) + eps) * w``, the mean over the kept channels."""
+    x = _argument(args, kwargs, 0, "input")
+    weight, eps = _argument(args, kwargs, 2, "weight"), _argument(args, kwargs, 3, "eps")
+    eps = torch.finfo(x.dtype).eps if eps is None else eps
+    y = x * torch.rsqrt((x.square() * mask).sum(-1, keepdim=True) / _kept(mask) + eps)
+    return y if weight is None else y * weight
+
+
+def group_norm(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Any:
+    """Statistics per group over its kept channels and all positions; x is (B, C, ...)."""
+    x, groups = _argument(args, kwargs, 0, "input"), options["groups"]
+    weight, bias = _argument(args, kwargs, 2, "weight"), _argument(args, kwargs, 3, "bias")
+    eps = _argument(args, kwargs, 4, "eps", 1e-5)
+    grouped = x.reshape(x.shape[0], groups, x.shape[1] // groups, -1)
+    m = mask.reshape(groups, -1, 1)
+    n = (m.sum((1, 2), keepdim=True) * grouped.shape[-1]).clamp_min(1e-6)
+    mean = (grouped * m).sum((2, 3), keepdim=True) / n
+    centred = grouped - mean
+    variance = (centred.square() * m).sum((2, 3), keepdim=True) / n
+    y = (centred * torch.rsqrt(variance + eps)).reshape(x.shape)
+    shape = (1, -1, *[1] * (x.dim() - 2))
+    y = y if weight is None else y * weight.reshape(shape)
+    return y if bias is None else y + bias.reshape(shape)
+
+
+def attention(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Any:
+    """Queries are zero where a channel is removed; the default scale is that of the kept depth."""
+    query = _argument(args, kwargs, 0, "query")
+    masked = query * mask
+    if _argument(args, kwargs, 6, "scale") is None:
+        masked = masked * torch.sqrt(query.shape[-1] / _kept(mask))
+    if args:
+        return func(masked, *args[1:], **kwargs)
+    return func(**{**kwargs, "query": masked})
+
+
+def softmax(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Any:
+    """``exp(x) m / sum(exp(x) m)``: removed channels take no share."""
+    return _with_input(func, args, kwargs, lambda x: x + _along(_log(mask), options["axis"]))
+
+
+def reduce(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Any:
+    """Sum, mean, norm, extrema, variance over a labelled axis."""
+    axis, operator = options["axis"], options["operator"]
+    m = _along(mask, axis)
+    if operator in ("sum", "norm"):
+        return _with_input(func, args, kwargs, lambda x: x * m)
+    if operator == "mean":
+        return _with_input(func, args, kwargs, lambda x: x * m * (len(mask) / _kept(mask)))
+    if operator in ("amax", "max"):
+        return _with_input(func, args, kwargs, lambda x: x.masked_fill(m < 0.5, -math.inf))
+    if operator in ("amin", "min"):
+        return _with_input(func, args, kwargs, lambda x: x.masked_fill(m < 0.5, math.inf))
+    if operator == "logsumexp":
+        return _with_input(func, args, kwargs, lambda x: x + _along(_log(mask), axis))
+    if operator in ("var", "std"):
+        return _variance(args, kwargs, mask, axis, root=operator == "std")
+    raise NotImplementedError(operator)
+
+
+def _variance(args: Args, kwargs: Kwargs, mask: Tensor, axis: int, *, root: bool) -> Tensor:
+    x = _argument(args, kwargs, 0, "input")
+    correction = kwargs.get("correction")
+    if correction is None:
+        unbiased = kwargs.get("unbiased", args[2] if len(args) > 2 and isinstance(args[2], bool) else True)
+        correction = int(unbiased)
+    keepdim = kwargs.get("keepdim", args[3] if len(args) > 3 else False)
+    m, n = _along(mask, axis), _kept(mask)
+    mean = (x * m).sum(axis, keepdim=True) / n
+    variance = ((x - mean).square() * m).sum(axis, keepdim=keepdim) / (n - correction).clamp_min(0)
+    return variance.sqrt() if root else variance
+
+
+def _with_input(func: Callable[..., Any], args: Args, kwargs: Kwargs, change: Callable[[Tensor], Tensor]) -> Any:
+    if args:
+        return func(change(args[0]), *args[1:], **kwargs)
+    return func(**{**kwargs, "input": change(kwargs["input"])})
+
+
+def _log(mask: Tensor) -> Tensor:
+    return torch.where(mask > 0, mask.clamp_min(torch.finfo(mask.dtype).tiny).log(), -math.inf)
+
+
+HANDLERS: dict[str, Handler] = {
+    "operand": operand,
+    "layer_norm": layer_norm,
+    "rms_norm": rms_norm,
+    "group_norm": group_norm,
+    "attention": attention,
+    "softmax": softmax,
+    "reduce": reduce,
+}

@@ -1,0 +1,36 @@
+"""``trim``: a new, smaller model of the same class. The original is not changed and its weights are copied only where kept."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from torch import Tensor, nn
+
+from compressor.architecture import Architecture
+from compressor.errors import UnsupportedModelError
+
+
+def trim(model: nn.Module, architecture: Architecture) -> nn.Module:
+    """The model that ``architecture`` describes, with the original's weights.
+
+    The module tree is copied with every tensor already replaced by what is kept of it, so the full weights are never
+    copied.
+
+    Raises:
+        UnsupportedModelError: the model cannot be copied.
+    """
+    memo: dict[int, Any] = {}
+    tensors: dict[str, Tensor] = dict(model.named_parameters())
+    tensors.update(model.named_buffers())
+    for name, tensor in tensors.items():
+        memo[id(tensor)] = architecture.resized(name, tensor)
+    try:
+        trimmed = copy.deepcopy(model, memo)
+    except (TypeError, RuntimeError, NotImplementedError) as error:
+        raise UnsupportedModelError(
+            f"{type(model).__name__} cannot be copied ({str(error).splitlines()[0]}); remove attributes that "
+            "copy.deepcopy refuses, such as open files, locks or tensors with a history."
+        ) from error
+    architecture.finish_(trimmed)
+    return trimmed

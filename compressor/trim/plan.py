@@ -1,0 +1,96 @@
+"""From a hard choice of units to an ``Architecture``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from compressor.architecture import Architecture
+from compressor.graph.graph import Graph, UnitMask
+
+
+def plan(model: nn.Module, graph: Graph, units: UnitMask) -> Architecture:
+    """What keeping ``units`` (shape (n_units,) or with the constant last entry) means for every parameter."""
+    mask = np.append(np.asarray(units[: graph.n_units], dtype=np.bool_), True)
+    kept = {axis.index: np.flatnonzero(axis.keep(mask)) for axis in graph.axes}
+    indices: dict[str, dict[int, list[int]]] = {}
+    for parameter in graph.parameters.values():
+        for d, axis in enumerate(parameter.axes):
+            if axis is not None and len(kept[axis.index]) < len(axis):
+                indices.setdefault(parameter.name, {})[d] = kept[axis.index].tolist()
+    architecture = Architecture(
+        model_class=graph.model_class,
+        shapes={p.name: list(p.shape) for p in graph.parameters.values()},
+        indices=indices,
+        groups={
+            g.name: {"size": len(g), "kept": np.flatnonzero(mask[g.units]).tolist(), "width": g.width}
+            for g in graph.groups
+        },
+        aliases={p.name: list(p.names) for p in graph.parameters.values() if len(p.names) > 1},
+    )
+    _mend(model, graph, architecture, {index: len(k) for index, k in kept.items()})
+    return architecture
+
+
+def _mend(model: nn.Module, graph: Graph, architecture: Architecture, lengths: dict[int, int]) -> None:
+    """Attributes that hold sizes: those the trace saw in use, and those PyTorch's own modules keep."""
+    modules = dict(model.named_modules())
+    changes: dict[str, dict[str, Any]] = {}
+    for use in graph.attributes:
+        value = lengths[use.axis.index]
+        if use.index is None:
+            changes.setdefault(use.module, {})[use.name] = value
+        else:
+            current = changes.get(use.module, {}).get(use.name, getattr(modules[use.module], use.name))
+            items = list(current)
+            items[use.index] = value
+            changes.setdefault(use.module, {})[use.name] = items
+    for name, module in modules.items():
+        for attribute, value in _own_sizes(name, module, architecture, changes.get(name, {})).items():
+            changes.setdefault(name, {})[attribute] = value
+    for name, values in changes.items():
+        new = {k: v for k, v in values.items() if _differs(getattr(modules[name], k, None), v)}
+        if new:
+            architecture.attributes[name] = new
+
+
+def _differs(current: Any, new: Any) -> bool:
+    return list(current) != new if isinstance(current, (tuple, list)) else bool(current != new)
+
+
+def _own_sizes(prefix: str, module: nn.Module, architecture: Architecture, known: dict[str, Any]) -> dict[str, Any]:
+    """Size attributes of PyTorch's own modules, from the shapes their parameters will have."""
+    weight = f"{prefix}.weight" if prefix else "weight"
+    shape = _new_shape(architecture, weight)
+    if isinstance(module, nn.modules.conv._ConvNd):
+        if shape is None:
+            return {}
+        groups = known.get("groups", module.groups)
+        first, second = shape[0], shape[1] * groups
+        transposed = isinstance(module, nn.modules.conv._ConvTransposeNd)
+        return dict(zip(("in_channels", "out_channels"), (first, second) if transposed else (second, first), strict=True))
+    if isinstance(module, nn.Linear):
+        return {} if shape is None else {"in_features": shape[1], "out_features": shape[0]}
+    if isinstance(module, nn.modules.batchnorm._NormBase):
+        shape = shape or _new_shape(architecture, f"{prefix}.running_mean" if prefix else "running_mean")
+        return {} if shape is None else {"num_features": shape[0]}
+    if isinstance(module, (nn.LayerNorm, nn.RMSNorm)):
+        return {} if shape is None else {"normalized_shape": shape}
+    if isinstance(module, nn.GroupNorm):
+        return {} if shape is None else {"num_channels": shape[0]}
+    if isinstance(module, nn.Embedding):
+        return {} if shape is None else {"num_embeddings": shape[0], "embedding_dim": shape[1]}
+    if isinstance(module, nn.PReLU):
+        return {} if shape is None else {"num_parameters": shape[0]}
+    return {}
+
+
+def _new_shape(architecture: Architecture, name: str) -> list[int] | None:
+    """The shape a parameter will have; ``None`` if the module has none of that name."""
+    first = next((f for f, names in architecture.aliases.items() if name in names), name)
+    if first not in architecture.shapes:
+        return None
+    kept = architecture.indices.get(first, {})
+    return [len(kept[d]) if d in kept else n for d, n in enumerate(architecture.shapes[first])]

@@ -1,0 +1,206 @@
+"""Does the trimmed model compute what the masked model computes? In float64, on random input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from compressor.architecture import Architecture
+from compressor.graph.capture import evaluating, first_example, tensors_in
+from compressor.graph.graph import Graph, UnitMask
+from compressor.graph.record import shadowed
+from compressor.masks import Masking
+from compressor.trim.apply import trim
+from compressor.trim.plan import plan
+
+TOLERANCE = 1e-9
+SINGLE_TOLERANCE = 1e-4  # for models that cannot run in float64
+
+
+@dataclass(frozen=True)
+class Check:
+    """``error`` is max |difference| / max |output| over all outputs; ``reason`` says why it is infinite."""
+
+    error: float
+    tolerance: float = TOLERANCE
+    reason: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return self.error <= self.tolerance
+
+
+@dataclass
+class TrimResult:
+    """A trimmed model that was verified; ``refused`` lists groups left whole because trimming them was not exact."""
+
+    model: nn.Module
+    architecture: Architecture
+    check: Check
+    refused: list[str]
+
+
+class Verifier:
+    """Compares masked and trimmed models of one original. The original is not changed."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        graph: Graph,
+        example_inputs: Any,
+        example_kwargs: dict[str, Any] | None = None,
+        *,
+        seed: int = 0,
+    ) -> None:
+        self.model, self.graph = model, graph
+        self.masking = Masking(model, graph)
+        self._generator = torch.Generator().manual_seed(seed)
+        args = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
+        args, kwargs = first_example(args, example_kwargs or {})
+        device = next(model.parameters()).device
+        self._random = pytree.tree_map(lambda leaf: self._input(leaf, device), (args, kwargs))
+        self._dtype = torch.float64
+
+    def check(self, units: UnitMask, trimmed: nn.Module, architecture: Architecture) -> Check:
+        """The error of one trimmed model."""
+        try:
+            return self._check(units, trimmed, architecture, torch.float64)
+        except _NoDoubleError:
+            return self._check(units, trimmed, architecture, torch.float32)
+
+    def _check(self, units: UnitMask, trimmed: nn.Module, architecture: Architecture, dtype: torch.dtype) -> Check:
+        tolerance = TOLERANCE if dtype is torch.float64 else SINGLE_TOLERANCE
+        weights = self._weights(dtype)
+        args, kwargs = pytree.tree_map(
+            lambda leaf: leaf.to(dtype) if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf, self._random
+        )
+        device = next(iter(weights.values())).device
+        mask = torch.from_numpy(np.asarray(units[: self.graph.n_units])).to(device, dtype)
+        with torch.no_grad(), evaluating(self.model), evaluating(trimmed):
+            try:
+                with self.masking.applied(mask, weights):
+                    expected = tensors_in(self.model(*args, **kwargs))
+            except RuntimeError as error:
+                if dtype is torch.float64:
+                    raise _NoDoubleError from error
+                raise
+            sliced = {name: architecture.slice(self._first[name], tensor) for name, tensor in weights.items()}
+            try:
+                with shadowed(trimmed, {n: t for n, t in sliced.items() if not _gone(n, architecture)}):
+                    found = tensors_in(trimmed(*args, **kwargs))
+            except Exception as error:  # any failure of the trimmed forward is a failed check
+                return Check(float("inf"), tolerance, f"the trimmed model raises {type(error).__name__}: {error}")
+        if [t.shape for t in expected] != [t.shape for t in found]:
+            shapes = [list(t.shape) for t in found], [list(t.shape) for t in expected]
+            return Check(float("inf"), tolerance, f"outputs have shapes {shapes[0]}, not {shapes[1]}")
+        return Check(max((_error(a, b) for a, b in zip(expected, found, strict=True)), default=0.0), tolerance)
+
+    def _weights(self, dtype: torch.dtype) -> dict[str, Tensor]:
+        """All parameters and buffers, constant ones made random: zeros and ones would hide mistakes."""
+        tensors: dict[str, Tensor] = {}
+        self._first: dict[str, str] = {}
+        generator = torch.Generator().manual_seed(0)
+        for parameter in self.graph.parameters.values():
+            tensor = self.model.get_parameter(parameter.name) if not parameter.is_buffer else None
+            tensor = self.model.get_buffer(parameter.name) if tensor is None else tensor
+            value = tensor.detach()
+            if value.is_floating_point():
+                value = value.to(dtype)
+                if value.numel() > 1 and bool((value == value.flatten()[0]).all()):
+                    noise = torch.rand(value.shape, generator=generator, dtype=dtype).to(value.device)
+                    value = value + 0.1 * noise
+            for name in parameter.names:
+                tensors[name] = value
+                self._first[name] = parameter.name
+        return tensors
+
+    def _input(self, leaf: Any, device: torch.device) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        if not leaf.is_floating_point():
+            return leaf.to(device)
+        return torch.randn(leaf.shape, generator=self._generator, dtype=torch.float64).to(device)
+
+
+class _NoDoubleError(Exception):
+    """The original cannot run in float64, for instance because it keeps float32 tensors that are no buffers."""
+
+
+def _gone(name: str, architecture: Architecture) -> bool:
+    return any(name.startswith(f"{module}.") for module in architecture.removed)
+
+
+def _error(expected: Tensor, found: Tensor) -> float:
+    if expected.numel() == 0:
+        return 0.0
+    if not expected.is_floating_point():
+        return 0.0 if torch.equal(expected, found) else float("inf")
+    scale = float(expected.abs().max())
+    difference = float((expected - found).abs().max())
+    if difference != difference:
+        return 0.0 if torch.equal(torch.isnan(expected), torch.isnan(found)) and scale != scale else float("inf")
+    return difference / scale if scale > 0 else difference
+
+
+def trim_verified(
+    model: nn.Module,
+    graph: Graph,
+    units: UnitMask,
+    example_inputs: Any,
+    example_kwargs: dict[str, Any] | None = None,
+    *,
+    seed: int = 0,
+) -> TrimResult:
+    """Trim and verify. Groups whose removal is not exact are found by bisection, restored, and named in ``refused``.
+
+    The result may then lie above a budget; the caller decides again with these groups left whole.
+    """
+    verifier = Verifier(model, graph, example_inputs, example_kwargs, seed=seed)
+    units = np.append(np.asarray(units[: graph.n_units], dtype=np.bool_), True)
+
+    def attempt(mask: UnitMask) -> tuple[nn.Module | None, Architecture, Check]:
+        architecture = plan(model, graph, mask)
+        try:
+            trimmed = trim(model, architecture)
+        except (RuntimeError, IndexError, ValueError, KeyError, AttributeError) as error:
+            return None, architecture, Check(float("inf"), TOLERANCE, f"{type(error).__name__}: {error}")
+        return trimmed, architecture, verifier.check(mask, trimmed, architecture)
+
+    trimmed, architecture, check = attempt(units)
+    refused: list[str] = []
+    if not check.passed:
+        changed = [g.index for g in graph.groups if not units[g.units].all()]
+        guilty = _guilty(changed, lambda some: attempt(_only(graph, units, some))[2].passed)
+        units = _only(graph, units, [g for g in changed if g not in guilty])
+        trimmed, architecture, check = attempt(units)
+        refused = [graph.groups[g].name for g in guilty]
+        if not check.passed:  # no single group is at fault, only several together
+            units = graph.all_units()
+            trimmed, architecture, check = attempt(units)
+            refused = [graph.groups[g].name for g in changed]
+    if trimmed is None:
+        trimmed = trim(model, architecture)
+    return TrimResult(trimmed, architecture, check, refused)
+
+
+def _only(graph: Graph, units: UnitMask, groups: list[int]) -> UnitMask:
+    """Remove what ``units`` removes, in these groups alone."""
+    mask = graph.all_units()
+    for g in groups:
+        mask[graph.groups[g].units] = units[graph.groups[g].units]
+    return mask
+
+
+def _guilty(groups: list[int], passes: Any) -> list[int]:
+    """The groups that fail alone, found by halving."""
+    if not groups or passes(groups):
+        return []
+    if len(groups) == 1:
+        return groups
+    half = len(groups) // 2
+    return _guilty(groups[:half], passes) + _guilty(groups[half:], passes)
