@@ -20,6 +20,7 @@ COMMANDS = Registry(
         "bench": "compressor.cli.bench:bench",
         "export": "compressor.cli.export:export",
         "inspect": "compressor.cli.inspect:inspect",
+        "lut": "compressor.cli.lut:lut",
         "models": "compressor.cli.models:models",
         "report": "compressor.cli.report:report",
     },

@@ -39,12 +39,11 @@ def export(
     if not formats:
         raise UsageError("No format was given; pass at least one, for example --to onnx.")
     with output.working():
+        from compressor.bench import export_all
         from exporters import registry
 
-        exporters = {name: registry.get(name) for name in formats}
         stem = re.sub(r"[^\w.-]+", "-", Path(model).name if Path(model).is_dir() else model)
-        targets = {name: out / f"{stem}{exporter.suffix}" for name, exporter in exporters.items()}
-        for path in targets.values():
+        for path in [out / f"{stem}{registry.get(name).suffix}" for name in formats]:
             if path.exists() and not force:
                 raise UsageError(f"'{path}' exists; pass --force to overwrite it, or another --out.")
         console = output.console()
@@ -52,10 +51,9 @@ def export(
         if loaded.weights.warning:
             console.warn(loaded.weights.warning)
         out.mkdir(parents=True, exist_ok=True)
-        files: list[dict[str, Any]] = []
-        for name, exporter in exporters.items():
-            with console.stage(f"Export {name}"):
-                files.append(exporter.export(loaded.model, loaded.example_inputs, targets[name]).to_json())
+        with console.stage("Export"):
+            written = export_all(loaded.model, loaded.example_inputs, out, formats, stem=stem)
+        files = [info.to_json() for info in written]
     document = {"model": model, "weights": loaded.weights.to_json(), "files": files}
     output.emit(document, lambda: "\n".join(_line(file) for file in files))
 

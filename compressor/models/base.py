@@ -22,10 +22,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Plan:
-    """How to build a model: JSON-able arguments of ``Source.build``, and the shape of one input where it is known."""
+    """How to build a model: JSON-able arguments of ``Source.build``, and what is known about its input: the shape of
+    one without the batch axis, or a whole example."""
 
     kwargs: dict[str, Any] = field(default_factory=dict)
     input_shape: tuple[int, ...] | None = None
+    example_inputs: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,10 @@ class Source(Protocol):
 
     own_weights: str | None
     """Where the weights of a freshly built model come from if they are not random, in words."""
+
+    def own_weights_trained(self, name: str) -> bool:
+        """Whether the weights of a freshly built ``name`` are to be taken for trained ones."""
+        ...
 
     def names(self) -> list[str]:
         """The names of all models of this source; empty where they cannot be listed."""

@@ -178,7 +178,8 @@ def _other_weights(
     if source.own_weights is not None:
         if weights == "none" and source_name == "folder":
             raise UsageError(f"The saved model in '{spec}' has its own weights; leave --weights out.")
-        return WeightsInfo(weights, source.own_weights, weights == "default")
+        name = _name_in_source(spec, source_name)
+        return WeightsInfo(weights, source.own_weights, weights == "default" and source.own_weights_trained(name))
     if weights == "none":
         return WeightsInfo(weights, "random initialisation", False)
     warning = (
@@ -209,6 +210,8 @@ def _reset_warning(reset: tuple[str, ...]) -> str | None:
 
 
 def _example(model: nn.Module, plan: Plan, request: Request, seed: int) -> Tensor:
+    if plan.example_inputs is not None:
+        return plan.example_inputs
     own = getattr(model, "input_shape", None)
     shape = request.input_shape or plan.input_shape or (tuple(own) if own is not None else None)
     if shape is None:

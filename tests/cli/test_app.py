@@ -172,7 +172,8 @@ def test_interrupt_says_how_to_go_on(jobs: list[Any], capsys: pytest.CaptureFixt
         (["report", "/no/such/folder"], "/no/such/folder"),
         (["models", "no-such-model-anywhere"], "No model matches"),
         (["export", "--model", "resnet18", "--to", "none"], "--to onnx"),
-        (["bench", "--model", "a", "--model", "a"], "twice"),
+        (["bench", "a", "--model", "a"], "twice"),
+        (["bench"], "nothing to time"),
     ],
 )
 def test_usage_errors_exit_with_2(

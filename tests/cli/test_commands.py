@@ -67,7 +67,7 @@ def test_inspect_all_and_json(graph: dict[str, Any], capsys: pytest.CaptureFixtu
 
 
 def test_bench_on_the_simulated_target(capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["bench", *("--model", "resnet20_cifar"), *("--model", "resnet32_cifar"), "--quiet"]
+    arguments = ["bench", "resnet20_cifar", *("--model", "resnet32_cifar"), "--quiet"]
     arguments += ["--target", "simulated", "--seconds", "1"]
     assert main(arguments) == 0
     out = capsys.readouterr().out
@@ -76,6 +76,9 @@ def test_bench_on_the_simulated_target(capsys: pytest.CaptureFixture[str]) -> No
     assert main([*arguments, "--format", "json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["ratios"]["resnet32_cifar"]["value"] > 1
+    assert main([*arguments, "--format", "json", "--input-shape", "1,16,16"]) == 0
+    smaller = json.loads(capsys.readouterr().out)
+    assert smaller["timings"]["resnet20_cifar"]["median_ms"] < document["timings"]["resnet20_cifar"]["median_ms"]
 
 
 def test_bench_unknown_target(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,10 @@ class FactorySource:
 
     own_weights: str | None = "the factory"
 
+    def own_weights_trained(self, name: str) -> bool:
+        """The user's code knows what it makes; it is not second-guessed."""
+        return True
+
     def names(self) -> list[str]:
         """Factories cannot be listed."""
         return []

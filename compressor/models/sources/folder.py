@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -16,17 +17,33 @@ class FolderSource:
 
     own_weights: str | None = "the saved folder"
 
+    def own_weights_trained(self, name: str) -> bool:
+        """What the folder's report says of the original's weights; True if it has none."""
+        from compressor.artifact import REPORT, load_report
+
+        return load_report(name).pretrained if (Path(name) / REPORT).is_file() else True
+
     def names(self) -> list[str]:
         """Folders are not listed."""
         return []
 
     def plan(self, name: str, request: Request, *, pretrained: bool) -> Plan:
-        """A saved model is what it is: another head or other input channels are refused."""
+        """A saved model is what it is: another head or other input channels are refused.
+
+        Its example input is the one it was saved with, unless a shape is asked for.
+        """
+        from compressor.artifact import example_inputs
+
         if request.num_classes is not None or request.in_channels is not None:
             raise UsageError(
                 f"The saved model in '{name}' has a fixed head and input; leave class and channel counts out."
             )
-        return Plan({}, request.input_shape)
+        if request.input_shape is not None:
+            return Plan({}, request.input_shape)
+        inputs = example_inputs(name)
+        if inputs is not None and len(inputs) != 1:
+            raise UsageError(f"The saved model in '{name}' takes {len(inputs)} inputs; use it from Python, which can.")
+        return Plan({}, example_inputs=inputs[0] if inputs is not None else None)
 
     def build(self, name: str, kwargs: Mapping[str, Any]) -> nn.Module:
         """The saved model with its saved weights."""

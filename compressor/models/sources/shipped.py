@@ -16,6 +16,10 @@ class ShippedSource:
 
     own_weights: str | None = None
 
+    def own_weights_trained(self, name: str) -> bool:
+        """A fresh model is random."""
+        return False
+
     def names(self) -> list[str]:
         """The shipped backbones."""
         return BACKBONES.names()

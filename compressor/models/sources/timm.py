@@ -33,6 +33,10 @@ class TimmSource:
 
     own_weights: str | None = None
 
+    def own_weights_trained(self, name: str) -> bool:
+        """A fresh model is random."""
+        return False
+
     def names(self) -> list[str]:
         """All architectures of the installed timm, without the prefix."""
         return list(_timm().list_models())

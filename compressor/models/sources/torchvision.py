@@ -35,6 +35,10 @@ class TorchvisionSource:
 
     own_weights: str | None = None
 
+    def own_weights_trained(self, name: str) -> bool:
+        """A fresh model is random."""
+        return False
+
     def names(self) -> list[str]:
         """Every model that takes images or clips; quantised twins and optical flow are left out."""
         models = torchvision.models
