@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -31,10 +32,18 @@ def batch_axes(inputs: Sequence[Tensor]) -> tuple[bool, ...]:
     return tuple(value.ndim > 0 and value.shape[0] == inputs[0].shape[0] for value in inputs)
 
 
-def dynamic_shapes(inputs: Sequence[Tensor]) -> tuple[dict[int, Any] | None, ...]:
-    """What ``torch.export`` wants as ``dynamic_shapes``: axis 0 free for every input that has a batch axis."""
+def dynamic_shapes(model: nn.Module, inputs: Sequence[Tensor]) -> tuple[Any, ...]:
+    """What ``torch.export`` wants as ``dynamic_shapes``: axis 0 free for every input that has a batch axis.
+
+    The structure follows the signature of ``forward``: arguments caught by ``*args`` form a tuple of their own.
+    """
     batch = torch.export.Dim("batch", min=1)
-    return tuple({0: batch} if batched else None for batched in batch_axes(inputs))
+    shapes = tuple({0: batch} if batched else None for batched in batch_axes(inputs))
+    kinds = [parameter.kind for parameter in inspect.signature(model.forward).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        return shapes
+    named = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+    return (*shapes[:named], shapes[named:]) if len(shapes) > named else shapes
 
 
 def random_inputs(

@@ -148,7 +148,7 @@ def _write(
                 model,
                 inputs,
                 dynamo=True,
-                dynamic_shapes=dynamic_shapes(example) if dynamic else None,
+                dynamic_shapes=dynamic_shapes(model, example) if dynamic else None,
                 opset_version=opset_version,
                 input_names=["input"] if len(inputs) == 1 else None,
                 output_names=names if len(set(names)) == len(names) else None,

@@ -13,6 +13,9 @@ FORMATS = PluginTable(
     {
         "onnx": "exporters.onnx:OnnxExporter",
         "torch-export": "exporters.torch_export:TorchExportExporter",
+        "openvino": "exporters.openvino:OpenVinoExporter",
+        "tensorrt": "exporters.tensorrt:TensorRTExporter",
+        "tensorrt-rtx": "exporters.tensorrt_rtx:TensorRTRTXExporter",
     },
     "compressor.exporters",
     ExporterUsageError,

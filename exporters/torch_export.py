@@ -119,7 +119,7 @@ def _write(model: nn.Module, example: tuple[Tensor, ...], path: Path, *, dynamic
     with eval_mode(model), torch.no_grad():
         try:
             program = torch.export.export(
-                model, inputs, dynamic_shapes=dynamic_shapes(example) if dynamic else None, strict=False
+                model, inputs, dynamic_shapes=dynamic_shapes(model, example) if dynamic else None, strict=False
             )
             torch.export.save(program, path)
         except Exception as error:  # any exception: this runs the user's forward and a tracer over it

@@ -65,6 +65,15 @@ class TwoInputs(nn.Module):
         return (self.table(tokens) * weights.unsqueeze(-1)).sum(1)
 
 
+class AnyNumber(nn.Module):
+    """Takes one named input and any number of others."""
+
+    def forward(self, first: Tensor, *others: Tensor) -> Tensor:
+        for other in others:
+            first = first + other
+        return first
+
+
 class FixedBatch(nn.Module):
     """Bakes its batch size in."""
 

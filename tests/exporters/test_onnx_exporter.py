@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from export_models import Chatty, Convnet, FixedBatch, ManyOutputs, Refuses, TwoInputs
+from export_models import AnyNumber, Chatty, Convnet, FixedBatch, ManyOutputs, Refuses, TwoInputs
 from torch import nn
 
 import exporters.onnx
@@ -71,6 +71,13 @@ def test_several_inputs_keep_integers_in_range(tmp_path: Path) -> None:
     info = OnnxExporter().export(TwoInputs(), (tokens, weights), tmp_path / "model.onnx")
     assert info.dynamic_batch
     assert len(info.checks) == 3
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_variable_arguments_keep_a_dynamic_batch(count: int, tmp_path: Path) -> None:
+    info = OnnxExporter().export(AnyNumber(), tuple(torch.ones(1, 4) for _ in range(count)), tmp_path / "model.onnx")
+    assert info.dynamic_batch
+    assert not info.notes
 
 
 def test_falls_back_to_a_static_batch_with_the_reason(tmp_path: Path) -> None:
