@@ -16,7 +16,7 @@ from compressor.data.base import Split
 from compressor.errors import DataError
 from compressor.train.layout import to_device
 from compressor.train.modes import mode, model_device
-from compressor.train.splits import call_model
+from compressor.train.splits import Forward, call_model
 
 
 def recalibrate_batchnorm(
@@ -28,11 +28,13 @@ def recalibrate_batchnorm(
     augment: bool = False,
     seed: int = 0,
     device: torch.device | None = None,
+    forward: Forward = call_model,
 ) -> int:
     """Reset the running statistics of every BatchNorm and average them over ``batches`` batches of ``split``.
 
     The rest of the model runs as in inference (no dropout) and does not change. A layer that inference does not
-    reach (an auxiliary head, say) keeps the statistics it had. If a forward pass fails, all of them do.
+    reach (an auxiliary head, say) keeps the statistics it had. If a forward pass fails, all of them do. ``forward``
+    runs the model, ``forward(model, inputs)``, for instance with masks.
 
     Returns:
         The number of layers recalibrated; 0 if the model has none with running statistics.
@@ -61,7 +63,7 @@ def recalibrate_batchnorm(
                 layer.train()
             seen = 0
             for inputs, _ in islice(source, batches):
-                call_model(model, to_device(inputs, where))
+                forward(model, to_device(inputs, where))
                 seen += 1
         if not seen:
             raise DataError("The split for recalibrating BatchNorm yielded no batch; give data with samples.")

@@ -14,7 +14,7 @@ from compressor.train.layout import accepts_channels_last, channels_last, to_dev
 from compressor.train.losses import LossFn, check_class_targets, cross_entropy
 from compressor.train.modes import mode, model_device
 from compressor.train.outputs import primary_output
-from compressor.train.splits import batch_count, call_model
+from compressor.train.splits import Forward, batch_count, call_model
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ def evaluate(
     device: torch.device | None = None,
     *,
     loss_fn: LossFn | None = None,
+    forward: Forward = call_model,
 ) -> Metrics:
     """Run the model over the split in evaluation mode, without gradients; the modes it had come back.
 
@@ -44,6 +45,7 @@ def evaluate(
         device: where the model is; found out if not given.
         loss_fn: ``loss_fn(outputs, targets)``; cross entropy if not given. For pixels with classes of their own the
             accuracy is that of pixels.
+        forward: how the model is run, ``forward(model, inputs)``; for instance with masks.
 
     Raises:
         DataError: the split is empty, or the targets do not fit the model's outputs.
@@ -60,8 +62,8 @@ def evaluate(
         for inputs, targets in split.batches(size):
             moved, given = to_device(targets, where), to_device(inputs, where)
             if images_last is None:
-                images_last = accepts_channels_last(model, given, call_model)
-            outputs = call_model(model, channels_last(given) if images_last else given)
+                images_last = accepts_channels_last(model, given, forward)
+            outputs = forward(model, channels_last(given) if images_last else given)
             if loss_fn is None and not counts:
                 check_class_targets(primary_output(outputs), moved)
             losses.append(objective(outputs, moved))

@@ -49,7 +49,10 @@ class Hooks:
         return {}
 
     def forward(self, model: nn.Module, inputs: Any) -> Any:
-        """The forward pass; override it to run the model with other weights or extra arguments."""
+        """The forward pass; override it to run the model with other weights or extra arguments.
+
+        It must not count its calls or keep anything from one to the next: there may be one more than there are steps.
+        """
         return call_model(model, inputs)
 
     def penalty(self) -> Tensor | None:

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from compressor.train.rng import isolated_rng
+from compressor.train.splits import Forward
 
 
-def accepts_channels_last(model: nn.Module, inputs: Any, forward: Callable[[nn.Module, Any], Any]) -> bool:
+def accepts_channels_last(model: nn.Module, inputs: Any, forward: Forward) -> bool:
     """Whether there are images (N, C, H, W) in ``inputs`` and ``forward(model, inputs)`` runs with them channels last.
 
     A model may not: ``view`` on an activation refuses the layout. Tried on two samples, in the modes that the model

@@ -22,7 +22,7 @@ from compressor.train.layout import accepts_channels_last, channels_last, to_dev
 from compressor.train.losses import LossFn, check_class_targets, cross_entropy
 from compressor.train.meter import LossMeter
 from compressor.train.modes import deterministic, mode, model_device
-from compressor.train.optim import build_optimizer, optimizer_parameters
+from compressor.train.optim import build_optimizer, has_gradients, optimizer_parameters
 from compressor.train.outputs import primary_output
 from compressor.train.progress import Progress
 from compressor.train.rng import derive_seed, isolated_rng, seed_everything, set_rng_state
@@ -85,6 +85,8 @@ class Trainer:
         self._teacher = teacher if config.distill else None
         if self._teacher is not None and (where := model_device(self._teacher)) != self.device:
             raise UsageError(f"The teacher is on {where}, the model on {self.device}; move one to the other.")
+        if self._teacher is not None and {id(m) for m in self._teacher.modules()} & {id(m) for m in model.modules()}:
+            raise UsageError("The teacher shares modules with the model it is to teach; pass a copy.deepcopy of it.")
         self._loss_fn = loss_fn or cross_entropy(config.label_smoothing)
         self._user_loss = loss_fn
         self._checks_targets = loss_fn is None
@@ -198,7 +200,8 @@ class Trainer:
             state.scaler.unscale_(self._main)
             torch.nn.utils.clip_grad_norm_(self._clipped, config.grad_clip)
         for optimizer in state.optimizers.values():
-            state.scaler.step(optimizer)
+            if has_gradients(optimizer):  # gradient scaling refuses an optimizer without any
+                state.scaler.step(optimizer)
         state.scaler.update()
         self._zero_grad()
         hooks.after_step(step, self.total_steps)

@@ -78,3 +78,8 @@ def build_optimizer(
 def optimizer_parameters(optimizer: Optimizer) -> list[nn.Parameter]:
     """All parameters of an optimizer, in the order of its groups."""
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def has_gradients(optimizer: Optimizer) -> bool:
+    """Whether any of an optimizer's parameters has a gradient."""
+    return any(parameter.grad is not None for group in optimizer.param_groups for parameter in group["params"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, Protocol
 
@@ -57,6 +57,10 @@ def epoch_batches(
             raise DataError("The training split yielded no batch; check that it can be gone through more than once.")
         left -= taken
         again += 1
+
+
+Forward = Callable[[torch.nn.Module, Any], Any]
+"""``forward(model, inputs)``: how a model is run."""
 
 
 def call_model(model: torch.nn.Module, inputs: Any) -> Any:

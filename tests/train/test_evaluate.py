@@ -43,6 +43,15 @@ def test_accuracy_and_loss_do_not_depend_on_the_batches() -> None:
     assert fingerprint(model) == bits
 
 
+def test_forward_of_ones_own() -> None:
+    model, split = tiny_model(), RandomSplit(20)
+    masked = evaluate(model, split, forward=lambda m, x: m(x) * torch.tensor([0.0, 0.0, 0.0, 1e6]))
+    assert masked.accuracy is not None
+    assert masked.loss > 100.0
+    assert recalibrate_batchnorm(model, split, forward=lambda m, x: m(x + 100.0)) == 1
+    assert model[1].running_mean.abs().max() > 5.0
+
+
 def test_modes_come_back_even_after_a_failure() -> None:
     model = tiny_model()
     model[1].eval()

@@ -230,6 +230,9 @@ def test_distillation_pulls_towards_the_teacher() -> None:
 def test_bad_arguments_are_refused() -> None:
     with pytest.raises(UsageError, match="no teacher"):
         Trainer(tiny_model(), tiny_data(), replace(CONFIG, distill=0.5))
+    model = tiny_model()
+    with pytest.raises(UsageError, match="shares modules"):
+        Trainer(model, tiny_data(), replace(CONFIG, distill=0.5), teacher=nn.Sequential(model, nn.ReLU()))
     with pytest.raises(DataError, match="empty"):
         Trainer(tiny_model(), tiny_data(0), CONFIG)
     with pytest.raises(TrainingError, match="nothing to train"):

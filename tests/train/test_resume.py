@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from compressor.errors import CompressorError, UsageError
+from compressor.job import Job
 from compressor.train import Hooks, TrainConfig, Trainer
 
 from .tiny import fingerprint, tiny_data, tiny_model
@@ -80,6 +81,33 @@ def test_stopped_inside_and_at_the_ends_of_epochs(tmp_path: Path, stop: int) -> 
     torch.rand(3)  # the caller's generators must not matter
     train(None, tmp_path / "c.safetensors", again)
     assert fingerprint(again) == fingerprint(alone)
+
+
+def test_weights_laid_out_channels_last(tmp_path: Path) -> None:
+    models = [tiny_model().to(memory_format=torch.channels_last) for _ in range(3)]
+    train(None, None, models[0])
+    with pytest.raises(KeyboardInterrupt):
+        train(7, tmp_path / "c.safetensors", models[1])
+    train(None, tmp_path / "c.safetensors", models[2])
+    assert fingerprint(models[2]) == fingerprint(models[0])
+    assert models[2][0].weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_killed_inside_a_stage_of_a_job(tmp_path: Path) -> None:
+    alone, again = tiny_model(), tiny_model()
+    train(None, None, alone)
+    with Job.open(tmp_path, {"seed": 0}) as job, pytest.raises(KeyboardInterrupt):
+        train(6, job.checkpoint("finetune"), tiny_model())
+    with Job.open(tmp_path, {"seed": 0}) as job:
+        assert job.stage("finetune") is None
+        train(None, job.checkpoint("finetune"), again)
+        job.store("finetune", {"steps": 15}, again.state_dict())
+        assert not job.checkpoint("finetune").exists()
+    assert fingerprint(again) == fingerprint(alone)
+    with Job.open(tmp_path, {"seed": 0}) as job:
+        stored = job.stage("finetune")
+        assert stored is not None
+        assert {name: tensor.numpy().tobytes() for name, tensor in stored.tensors.items()} == fingerprint(alone)
 
 
 def test_finished_run_returns_at_once(tmp_path: Path) -> None:
