@@ -22,14 +22,17 @@ Point = tuple[int, int]
 STATUSES = ("ok", "noisy", "refused")
 
 
-def _build(kind: str, cls: Any, fields: dict[str, Any]) -> Any:
-    known = {field.name for field in dataclasses.fields(cls)}
-    unknown = sorted(set(fields) - known)
+def _build(kind: str, cls: Any, fields: Any) -> Any:
+    if not isinstance(fields, dict):
+        raise InvalidKeyError(f"The {kind} in a key should be a JSON object, not {str(fields)[:40]!r}.")
+    unknown = sorted(set(fields) - {field.name for field in dataclasses.fields(cls)})
     if unknown:
         raise InvalidKeyError(f"The {kind} key has the unknown fields {', '.join(unknown)}: update this program.")
     try:
         return cls(**{name: canonical.to_tuple(value) for name, value in fields.items()})
-    except (TypeError, AttributeError) as error:
+    except InvalidKeyError:
+        raise
+    except (TypeError, AttributeError, ValueError) as error:
         raise InvalidKeyError(f"The {kind} key {str(fields)[:80]} is incomplete or malformed: {error}.") from error
 
 

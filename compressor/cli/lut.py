@@ -214,11 +214,11 @@ def _show_text(document: dict[str, Any], *, with_points: bool) -> str:
             parts.append(draw(entry["label"], heads, cells))
     else:
         heads = ("signature", "points", "refused", "in", "out", "latency ms", "multiples in, out")
-        cells = [
-            [entry["label"], entry["points"], entry["refused"], span(entry["channels_in"]), span(entry["channels_out"])]
-            + [span(entry["latency_ms"]), ", ".join(map(str, entry["multiples"]))]
-            for entry in document["signatures"]
-        ]
+        cells = []
+        for entry in document["signatures"]:
+            spans = [span(entry[name]) for name in ("channels_in", "channels_out", "latency_ms")]
+            multiples = ", ".join(map(str, entry["multiples"]))
+            cells.append([entry["label"], entry["points"], entry["refused"], *spans, multiples])
         parts.append(draw(title, heads, cells))
     for model, found in document["calibrations"].items():
         errors = ", ".join(f"{name} {value:.4g}" for name, value in found["held_out"].items())
