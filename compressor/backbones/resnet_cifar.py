@@ -26,15 +26,16 @@ class BasicBlock(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
         self.stride = stride
-        # Zero channels on each side of the old ones; 0 where the shortcut is the identity.
-        self.shortcut_pad = (channels - in_channels) // 2
+        # Zero channels before and after the old ones; none where the shortcut is the identity. Two numbers, because a
+        # compressed network may keep more of them on one side.
+        self.shortcut_pad = ((channels - in_channels) // 2, (channels - in_channels) // 2)
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
-        if self.shortcut_pad:
-            pad = self.shortcut_pad
-            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, pad, pad))
+        if any(self.shortcut_pad):
+            before, after = self.shortcut_pad
+            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, after))
         return F.relu(out + x)
 
 

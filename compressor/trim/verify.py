@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 from compressor.architecture import Architecture
 from compressor.graph.capture import evaluating, first_example, tensors_in
 from compressor.graph.graph import Graph, UnitMask
+from compressor.graph.labels import BoolArray
 from compressor.graph.record import shadowed
 from compressor.masks import Masking
 from compressor.trim.apply import trim
@@ -43,6 +44,7 @@ class TrimResult:
     architecture: Architecture
     check: Check
     refused: list[str]
+    reason: str = ""
 
 
 class Verifier:
@@ -155,6 +157,7 @@ def trim_verified(
     example_kwargs: dict[str, Any] | None = None,
     *,
     seed: int = 0,
+    gates: BoolArray | None = None,
 ) -> TrimResult:
     """Trim and verify. Groups whose removal is not exact are found by bisection, restored, and named in ``refused``.
 
@@ -173,6 +176,7 @@ def trim_verified(
 
     trimmed, architecture, check = attempt(units)
     refused: list[str] = []
+    reason = check.reason or f"they differ by {check.error:.1e}"
     if not check.passed:
         changed = [g.index for g in graph.groups if not units[g.units].all()]
         guilty = _guilty(changed, lambda some: attempt(_only(graph, units, some))[2].passed)
@@ -185,7 +189,7 @@ def trim_verified(
             refused = [graph.groups[g].name for g in changed]
     if trimmed is None:
         trimmed = trim(model, architecture)
-    return TrimResult(trimmed, architecture, check, refused)
+    return TrimResult(trimmed, architecture, check, refused, reason)
 
 
 def _only(graph: Graph, units: UnitMask, groups: list[int]) -> UnitMask:

@@ -1,0 +1,356 @@
+"""The main job, stage by stage. Each stage's result can be stored and taken up again, so a killed job goes on."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from compressor.architecture import Architecture
+from compressor.config import Budget
+from compressor.console import Console
+from compressor.costs import CostTerm, build
+from compressor.errors import UnsupportedModelError, VerificationError
+from compressor.graph import Graph, capture
+from compressor.search import METHODS
+from compressor.search.base import Constraint, SearchContext, SearchResult, hard_sizes, readable
+from compressor.search.oneshot import shrink
+from compressor.search.project import Projector
+from compressor.trim import Check, TrimResult, trim_verified
+
+if TYPE_CHECKING:
+    from compressor.data import Data
+    from compressor.job import Job, StageResult
+
+REPORTED_COSTS = ("flops", "params", "memory")
+
+
+@dataclass
+class Settings:
+    """What the stages need to know, however the job was asked for. See ``config.JobConfig`` and ``api.compress``."""
+
+    budgets: tuple[Budget, ...]
+    search: str = "oneshot"
+    options: dict[str, Any] = field(default_factory=dict)
+    train_epochs: int = 0
+    finetune_epochs: int = 0
+    batch_size: int = 64
+    lr: float = 0.05
+    distill: float = 0.0
+    round_to: int = 1
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    keep_outputs: tuple[str, ...] = ()
+    seed: int = 0
+    loss_fn: Callable[[Any, Tensor], Tensor] | None = None
+
+
+@dataclass
+class Accuracies:
+    """Fractions of right answers on ``split``; ``None`` where nothing was evaluated."""
+
+    split: str = "test"
+    samples: int | None = None
+    before: float | None = None
+    after_search: float | None = None
+    after_finetune: float | None = None
+
+
+class Pipeline:
+    """One compression. Call the stages in order: ``train``, ``trace``, ``search``, ``trim``, ``finetune``.
+
+    Attributes:
+        model: the original; trained in place by ``train``, otherwise never changed.
+        compressed: the trimmed model, from ``trim`` on.
+        terms: cost terms by name.
+        checks: every verification made, the last one being that of ``compressed``.
+    """
+
+    graph: Graph
+    compressed: nn.Module
+    architecture: Architecture
+    check: Check
+    decision: SearchResult
+
+    def __init__(
+        self,
+        model: nn.Module,
+        example_inputs: Any,
+        settings: Settings,
+        *,
+        example_kwargs: dict[str, Any] | None = None,
+        data: Data | None = None,
+        job: Job | None = None,
+        console: Console | None = None,
+    ) -> None:
+        self.model, self.settings, self.data, self.job = model, settings, data, job
+        self.console = console or Console(quiet=True)
+        self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        self.example_inputs = to_device(example_inputs, self.device)
+        self.example_kwargs = to_device(example_kwargs or {}, self.device)
+        self.accuracies = Accuracies()
+        self.terms: dict[str, CostTerm] = {}
+        self.constraints: list[Constraint] = []
+        self.refused: list[str] = []
+        self._searched = model
+
+    def run(self) -> None:
+        """All stages."""
+        self.train()
+        self.trace()
+        self.search()
+        self.trim()
+        self.finetune()
+
+    # ---- stages
+
+    def train(self) -> None:
+        """Train the original first, if asked to."""
+        if not self.settings.train_epochs or self.data is None:
+            return
+        with self.console.stage("train"):
+            if not self._restore("train", self.model):
+                self._fit("train", self.model, self.settings.train_epochs)
+                self._store("train", {}, self.model)
+
+    def trace(self) -> None:
+        """Capture, costs, budgets. Raises before any search if a budget cannot be met."""
+        settings = self.settings
+        with self.console.stage("trace"):
+            self.graph = capture(
+                self.model,
+                self.example_inputs,
+                example_kwargs=self.example_kwargs,
+                include=settings.include,
+                exclude=settings.exclude,
+                keep_outputs=settings.keep_outputs,
+            )
+            names = dict.fromkeys([*REPORTED_COSTS, *(b.cost for b in settings.budgets)])
+            self.terms = {name: build(name, self.graph) for name in names}
+            self.constraints = [
+                Constraint(self.terms[b.cost], b.limit(self.terms[b.cost].original)) for b in settings.budgets
+            ]
+            if not self.nothing_to_do and not self.graph.groups:
+                raise UnsupportedModelError(
+                    f"Nothing in {self.graph.model_class} can be removed: every channel is held fixed "
+                    "('compress inspect' says by what). Free modules with --include/--exclude, or change the model."
+                )
+            Projector(self.graph, self.constraints, round_to=settings.round_to).check_reachable()
+        if self.nothing_to_do:
+            self.console.warn(
+                "Nothing to do: every budget is at or above what the model already costs "
+                f"({', '.join(self.summary(c) for c in self.constraints)})."
+            )
+        if self.data is not None:
+            with self.console.stage("evaluate"):
+                self.accuracies.split = "test" if self.data.test is not None else "val"
+                self.accuracies.before, self.accuracies.samples = self._accuracy("before", self.model)
+
+    def search(self) -> None:
+        """Decide what is kept."""
+        with self.console.stage("search"):
+            stored = self.job.stage("search") if self.job is not None else None
+            trains = METHODS.get(self.settings.search).trains and not self.nothing_to_do
+            # The original must stay what it was: it is the teacher, and what the result is compared with.
+            self._searched = copy.deepcopy(self.model) if trains else self.model
+            if stored is not None:
+                self.decision = _decision(stored)
+                if trains:
+                    fill(self._searched, {k[2:]: t for k, t in stored.tensors.items() if k.startswith("m.")})
+                return
+            if self.nothing_to_do:
+                units = self.graph.all_units()
+                self.decision = SearchResult(units, torch.ones(self.graph.n_units, dtype=torch.float64), [])
+            else:
+                self.decision = METHODS.get(self.settings.search)().run(
+                    SearchContext(
+                        model=self._searched,
+                        graph=self.graph,
+                        constraints=self.constraints,
+                        data=self.data,
+                        round_to=self.settings.round_to,
+                        seed=self.settings.seed,
+                        loss_fn=self.settings.loss_fn,
+                        checkpoint=self.job.checkpoint("search") if self.job is not None else None,
+                        progress=self.console.progress("search"),
+                        options=self.settings.options,
+                    )
+                )
+            if self.job is not None:
+                tensors = {"units": torch.from_numpy(self.decision.units), "priority": self.decision.priority}
+                tensors["gates"] = torch.from_numpy(self.decision.gates_or_all(self.graph))
+                if trains:
+                    tensors |= {f"m.{name}": t for name, t in state(self._searched).items()}
+                self.job.store("search", {"history": self.decision.history}, tensors)
+
+    def trim(self) -> None:
+        """Trim and verify; decide again where trimming was not exact; recalibrate BatchNorm; evaluate."""
+        with self.console.stage("trim and verify"):
+            result = self._trim_exactly()
+            self.compressed, self.architecture, self.check = result.model, result.architecture, result.check
+        if self.data is None:
+            return
+        with self.console.stage("evaluate"):
+            if not self.nothing_to_do:
+                from compressor.train import recalibrate_batchnorm
+
+                recalibrate_batchnorm(self.compressed, self.data.train, seed=self.settings.seed)
+            self.accuracies.after_search, _ = self._accuracy("after-search", self.compressed)
+
+    def finetune(self) -> None:
+        """Train what is left, with the original as teacher if distillation is asked for."""
+        if not self.settings.finetune_epochs or self.data is None or self.nothing_to_do:
+            return
+        with self.console.stage("finetune"):
+            if not self._restore("finetune", self.compressed):
+                self._fit(
+                    "finetune", self.compressed, self.settings.finetune_epochs, teacher=self.model, lr=self.settings.lr
+                )
+                self._store("finetune", {}, self.compressed)
+        with self.console.stage("evaluate"):
+            self.accuracies.after_finetune, _ = self._accuracy("after-finetune", self.compressed)
+
+    # ---- what the stages found
+
+    @property
+    def nothing_to_do(self) -> bool:
+        """Whether the model is within every budget already."""
+        return all(c.limit >= c.term.original for c in self.constraints)
+
+    def reached(self, term: CostTerm) -> float:
+        """A cost of the compressed model."""
+        with torch.no_grad():
+            return float(term(hard_sizes(self.graph, self.decision.units, self.decision.gates)))
+
+    def summary(self, constraint: Constraint) -> str:
+        """``flops 41.2 MMACs of at most 50 MMACs``."""
+        term = constraint.term
+        return f"{term.name} {readable(term.original, term.unit)} of at most {readable(constraint.limit, term.unit)}"
+
+    # ---- inner workings
+
+    def _trim_exactly(self) -> TrimResult:
+        """Trim; if groups turn out not to be exact, keep them whole and decide again under the same budgets."""
+        whole: set[str] = set()
+        for _ in range(3):
+            result = trim_verified(
+                self._searched,
+                self.graph,
+                self.decision.units,
+                self.example_inputs,
+                self.example_kwargs,
+                seed=self.settings.seed,
+                gates=self.decision.gates,
+            )
+            if not result.refused:
+                if not result.check.passed:
+                    raise VerificationError(
+                        f"The trimmed model differs from the masked one by {result.check.error:.1e} (allowed "
+                        f"{result.check.tolerance:.0e}) even with nothing removed: {result.check.reason or 'unknown cause'}. "
+                        "Does its forward use random numbers, or state that changes between calls?"
+                    )
+                return result
+            whole |= set(result.refused)
+            self.refused = sorted(whole)
+            self.console.warn(
+                f"Removing channels of {', '.join(result.refused[:4])}"
+                f"{' and others' if len(result.refused) > 4 else ''} was not exact "
+                f"({result.reason}); they stay whole."
+            )
+            projector = Projector(self.graph, self.constraints, round_to=self.settings.round_to, whole=whole)
+            projector.check_reachable()
+            self.decision = shrink(projector, self.decision)
+        raise VerificationError(
+            f"No exact trim was found after three attempts; exclude {', '.join(sorted(whole)[:6])} with --exclude."
+        )
+
+    def _fit(
+        self, name: str, model: nn.Module, epochs: int, *, teacher: nn.Module | None = None, lr: float | None = None
+    ) -> None:
+        from compressor.train import TrainConfig, Trainer
+
+        settings = self.settings
+        config = TrainConfig(
+            epochs=epochs,
+            batch_size=settings.batch_size,
+            lr=lr or settings.lr,
+            distill=settings.distill if teacher is not None else 0.0,
+            seed=settings.seed,
+        )
+        Trainer(
+            model,
+            self.data,  # type: ignore[arg-type]
+            config,
+            teacher=teacher if config.distill else None,
+            loss_fn=settings.loss_fn,
+            checkpoint=self.job.checkpoint(name) if self.job is not None else None,
+            progress=self.console.progress(name),
+        ).run()
+
+    def _accuracy(self, name: str, model: nn.Module) -> tuple[float | None, int | None]:
+        from compressor.train import evaluate
+
+        stored = self.job.stage(f"accuracy-{name}") if self.job is not None else None
+        if stored is not None:
+            return stored.data["accuracy"], stored.data["samples"]
+        split = self.data.test if self.data.test is not None else self.data.val  # type: ignore[union-attr]
+        metrics = evaluate(model, split, loss_fn=self.settings.loss_fn)
+        if self.job is not None:
+            self.job.store(f"accuracy-{name}", {"accuracy": metrics.accuracy, "samples": metrics.count})
+        return metrics.accuracy, metrics.count
+
+    def _restore(self, name: str, model: nn.Module) -> bool:
+        stored = self.job.stage(name) if self.job is not None else None
+        if stored is None:
+            return False
+        fill(model, stored.tensors)
+        return True
+
+    def _store(self, name: str, data: dict[str, Any], model: nn.Module) -> None:
+        if self.job is not None:
+            self.job.store(name, data, state(model))
+
+
+def _decision(stored: StageResult) -> SearchResult:
+    tensors = stored.tensors
+    return SearchResult(
+        tensors["units"].numpy().astype(np.bool_),
+        tensors["priority"],
+        stored.data["history"],
+        gates=tensors["gates"].numpy().astype(np.bool_),
+    )
+
+
+def state(model: nn.Module) -> dict[str, Tensor]:
+    """All parameters and buffers by their first name, on the CPU; tied ones once."""
+    found: dict[str, Tensor] = {n: p.detach().cpu() for n, p in model.named_parameters()}
+    found.update({n: b.detach().cpu() for n, b in model.named_buffers()})
+    return found
+
+
+def fill(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Copy what ``state`` returned into a model of the same shapes."""
+    with torch.no_grad():
+        for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+            if name in tensors:
+                tensor.copy_(tensors[name])
+
+
+def to_device(value: Any, device: torch.device) -> Any:
+    """Every tensor in ``value`` on ``device``."""
+    from torch.utils import _pytree as pytree
+
+    return pytree.tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, value)
+
+
+def resolve_device(name: str) -> torch.device:
+    """``auto`` is the GPU if there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+

@@ -1,0 +1,114 @@
+"""What search methods share: the context they run in, the constraints, the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from compressor.costs import CostTerm, Sizes
+from compressor.errors import UnreachableBudgetError
+from compressor.graph.graph import Graph, UnitMask
+from compressor.graph.labels import BoolArray
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A cost that must not exceed ``limit`` (in the term's unit)."""
+
+    term: CostTerm
+    limit: float
+
+    @property
+    def name(self) -> str:
+        return self.term.name
+
+
+@dataclass
+class SearchContext:
+    """Everything a method may use.
+
+    Attributes:
+        model: the network; ``oneshot`` leaves it alone, ``figs`` trains its weights in place.
+        graph: its trace.
+        constraints: all hold at the end.
+        data: splits to learn from, or ``None``.
+        round_to: widths are multiples of this (or stay what they were).
+        loss_fn: ``loss_fn(outputs, targets)``; default cross entropy.
+        checkpoint: where the method keeps its state, to go on after a kill.
+        options: the method's own settings.
+    """
+
+    model: nn.Module
+    graph: Graph
+    constraints: list[Constraint]
+    data: Any = None
+    round_to: int = 1
+    seed: int = 0
+    loss_fn: Callable[[Any, Tensor], Tensor] | None = None
+    checkpoint: Path | None = None
+    progress: Any = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class SearchResult:
+    """The decision: ``units`` of shape (n_units + 1,), the last entry true.
+
+    ``priority`` ranks units from first to last to be removed (low to high), so that the decision can be made again
+    when some groups must stay whole. ``history`` is the cost during the search, as fractions of the original.
+    """
+
+    units: UnitMask
+    priority: Tensor
+    history: list[dict[str, Any]]
+    gates: BoolArray | None = None
+    """Which blocks are kept, shape (n_blocks,); ``None`` keeps all."""
+
+    def gates_or_all(self, graph: Graph) -> BoolArray:
+        return np.ones(len(graph.blocks), dtype=np.bool_) if self.gates is None else self.gates
+
+
+class SearchMethod(Protocol):
+    """A search method: ``run`` decides which units are kept under all constraints.
+
+    ``trains`` says whether it changes the weights of ``context.model``.
+    """
+
+    trains: ClassVar[bool]
+
+    def run(self, context: SearchContext) -> SearchResult:
+        """Search. Raises ``UnreachableBudgetError`` before any work if a budget cannot be met."""
+        ...
+
+
+def hard_sizes(graph: Graph, units: UnitMask, gates: BoolArray | None = None) -> Sizes:
+    """Sizes of a hard choice."""
+    weights = None if gates is None else torch.from_numpy(gates.astype("float64"))
+    return Sizes(graph, torch.from_numpy(units[: graph.n_units].astype("float64")), weights)
+
+
+def unreachable(term: CostTerm, limit: float, smallest: float) -> UnreachableBudgetError:
+    """The error that names the smallest cost the model can be brought to."""
+    share = 100 * smallest / term.original if term.original else 0.0
+    return UnreachableBudgetError(
+        f"The {term.name} budget of {readable(limit, term.unit)} cannot be reached: the smallest this model can be "
+        f"brought to is {readable(smallest, term.unit)} ({share:.1f} % of the original). Raise the budget, or free "
+        "layers that patterns or operators hold fixed ('compress inspect' lists them)."
+    )
+
+
+def readable(value: float, unit: str) -> str:
+    """A number with a prefix and its unit: ``1.83 GMACs``."""
+    names = {"macs": "MACs", "params": "parameters", "bytes": "B", "ms": "ms"}
+    if unit == "ms":
+        return f"{value:.3g} ms"
+    for factor, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= factor:
+            return f"{value / factor:.4g} {prefix}{names.get(unit, unit)}"
+    return f"{value:.4g} {names.get(unit, unit)}"

@@ -1,0 +1,266 @@
+"""FiGS: stochastic channel masks, learned together with the weights (Wan et al., 2021).
+
+Every unit has a logit ``nu`` with keep probability ``pi = sigmoid(nu)``, ``nu`` starting at 2.5. At each step one mask
+per unit is drawn from the Logistic-Sigmoid distribution, ``m = sigmoid((nu + log u - log(1 - u)) / tau)`` (section 3.1),
+and the task loss sees the masked network. The cost is that of the *expected* sizes, ``sum(pi)`` per group (eq. 4), with each
+layer counted once.
+
+Beyond the paper:
+
+- Budgets instead of a fixed regularisation strength: each budget has a multiplier that grows while its expected cost is
+  above a target falling from where it starts to the budget, and shrinks below (``Multipliers``).
+- ``gradient_temperature``: with ``tau = 0.001`` the relaxed mask passes a gradient in about one draw in a thousand, which takes the
+  paper's hundred epochs to average out. The forward pass keeps ``tau``; the backward pass takes the slope of the same
+  sample at a higher temperature. Setting it to ``tau`` gives the paper's estimator.
+- The decision takes ``floor(sum pi)`` units of highest probability from each group, with all logits shifted by one
+  constant so that the budgets are met, and then fills the gap that rounding leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from compressor.costs import Sizes
+from compressor.errors import UsageError
+from compressor.graph.graph import UnitMask
+from compressor.masks import Masking
+from compressor.search.base import Constraint, SearchContext, SearchResult
+from compressor.search.project import Projector
+from compressor.train import Hooks, TrainConfig, Trainer
+from compressor.train.splits import call_model
+
+
+@dataclass(frozen=True)
+class FigsConfig:
+    """Settings of the search; the training's own are ``TrainConfig``'s."""
+
+    epochs: int = 3
+    batch_size: int = 64
+    lr: float = 0.01
+    """Of the weights (SGD with momentum, cosine schedule)."""
+    logit_lr: float = 0.05
+    """Of the logits (Adam)."""
+    start: float = 2.5
+    """Initial logit: a keep probability of 0.924."""
+    tau: float = 0.001
+    gradient_temperature: float = 0.5
+    reach: float = 0.7
+    """Share of the steps after which the expected cost is asked to be at the budget."""
+    max_steps: int | None = None
+
+    @classmethod
+    def from_options(cls, options: dict[str, Any]) -> FigsConfig:
+        """Read options. Raises ``UsageError`` for one that does not exist."""
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(options) - known)
+        if unknown:
+            raise UsageError(f"figs has no option {', '.join(unknown)}; it has {', '.join(sorted(known))}.")
+        return cls(**options)
+
+
+class _LogisticSigmoid(torch.autograd.Function):
+    """Forward ``sigmoid(z / tau)``; backward the slope of ``sigmoid(z / t)`` at temperature t, times t.
+
+    The factor t makes the slope that of a function from 0 to 1 whatever the temperature.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, tau: float, temperature: float) -> Tensor:
+        ctx.save_for_backward(torch.sigmoid(z / temperature))
+        ctx.temperature = temperature
+        return torch.sigmoid(z / tau)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (soft,) = ctx.saved_tensors
+        return gradients[0] * soft * (1 - soft) / ctx.temperature, None, None
+
+
+def sample(logits: Tensor, tau: float, temperature: float) -> Tensor:
+    """One relaxed mask per unit: P(m > 0.5) = sigmoid(logit)."""
+    u = torch.rand_like(logits).clamp(1e-6, 1 - 1e-6)
+    mask: Tensor = _LogisticSigmoid.apply(logits + u.log() - torch.log1p(-u), tau, temperature)  # type: ignore[no-untyped-call]
+    return mask
+
+
+class Multipliers:
+    """Lagrange multipliers that follow the budgets' violations, any number at once.
+
+    ``penalty = sum_k lambda_k * ratio_k + rho / 2 * relu(ratio_k - 1)^2`` with ``ratio = cost / target``; after each
+    step ``lambda_k`` moves by ``rate * (ratio_k - 1)`` and stays at or above zero. The target falls linearly to the limit.
+    """
+
+    def __init__(self, constraints: Sequence[Constraint], start: Sequence[float], *, rate: float = 0.05, rho: float = 10.0):
+        self.constraints, self.start, self.rate, self.rho = list(constraints), list(start), rate, rho
+        self.values = [0.0] * len(self.constraints)
+        self.ratios = [c / k.limit for c, k in zip(self.start, self.constraints, strict=True)]
+        self.progress = 0.0
+
+    def target(self, k: int) -> float:
+        limit = self.constraints[k].limit
+        return limit + max(self.start[k] - limit, 0.0) * (1 - min(self.progress, 1.0))
+
+    def penalty(self, sizes: Sizes) -> Tensor:
+        total = sizes.units.new_zeros(())
+        for k, constraint in enumerate(self.constraints):
+            ratio = constraint.term(sizes) / self.target(k)
+            self.ratios[k] = float(ratio.detach())
+            total = total + self.values[k] * ratio + self.rho / 2 * torch.relu(ratio - 1).square()
+        return total
+
+    def step(self) -> None:
+        for k, ratio in enumerate(self.ratios):
+            self.values[k] = max(0.0, self.values[k] + self.rate * (ratio - 1))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"values": list(self.values), "ratios": list(self.ratios), "progress": self.progress}
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        self.values, self.ratios = [float(v) for v in state["values"]], [float(r) for r in state["ratios"]]
+        self.progress = float(state["progress"])
+
+
+class FigsSession(Hooks):
+    """The masks, as the training loop sees them. Also usable in a user's own loop (``compressor.prepare``)."""
+
+    def __init__(self, model: nn.Module, projector: Projector, config: FigsConfig) -> None:
+        self.config, self.projector, self.graph = config, projector, projector.graph
+        self.masking = Masking(model, self.graph)
+        self.device = next(model.parameters()).device
+        self.logits = nn.Parameter(torch.full((self.graph.n_units,), config.start, device=self.device))
+        self._adam = torch.optim.Adam([self.logits], lr=config.logit_lr)
+        with torch.no_grad():
+            start = [float(c.term(self.expected())) for c in projector.constraints]
+        self.multipliers = Multipliers(projector.constraints, start)
+        self._held = torch.from_numpy(self._whole()).to(self.device)
+        self.history: list[dict[str, Any]] = []
+
+    def _whole(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Units that no width on the grid can do without."""
+        held = np.zeros(self.graph.n_units, dtype=np.bool_)
+        for group in self.graph.groups:
+            if self.projector.smallest[group.index] == len(group):
+                held[group.units] = True
+        return held
+
+    def probabilities(self) -> Tensor:
+        """Keep probability of every unit, shape (n_units,)."""
+        return torch.where(self._held, torch.ones_like(self.logits), torch.sigmoid(self.logits))
+
+    def expected(self) -> Sizes:
+        """Expected sizes."""
+        held = getattr(self, "_held", None)
+        return Sizes(self.graph, torch.sigmoid(self.logits) if held is None else self.probabilities())
+
+    # ---- Hooks
+
+    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+        return {"logits": self._adam}
+
+    @property
+    def stateful(self) -> Mapping[str, Any]:
+        return {"multipliers": self.multipliers}
+
+    @contextmanager
+    def masked(self) -> Iterator[None]:
+        """Inside, the model runs with a fresh sample of the masks."""
+        units = sample(self.logits, self.config.tau, self.config.gradient_temperature)
+        units = torch.where(self._held, torch.ones_like(units), units)
+        with self.masking.applied(self._never_empty(units)):
+            yield
+
+    def _never_empty(self, units: Tensor) -> Tensor:
+        """Give a group that drew all zeros its most probable unit: the trimmed network will have one too."""
+        if not hasattr(self, "_group_of"):
+            self._group_of = torch.from_numpy(self.projector.group_of).to(self.device)
+        n_groups = len(self.graph.groups)
+        drawn = torch.zeros(n_groups, device=units.device).index_add(0, self._group_of, units.detach())
+        if bool((drawn > 0.5).all()):
+            return units
+        for g in torch.nonzero(drawn <= 0.5).flatten().tolist():
+            members = torch.from_numpy(self.graph.groups[g].units).to(units.device)
+            best = members[self.logits.detach()[members].argmax()]
+            units = units.index_fill(0, best.reshape(1), 1.0)
+        return units
+
+    def forward(self, model: nn.Module, inputs: Any) -> Any:
+        with self.masked():
+            return call_model(model, inputs)
+
+    def penalty(self) -> Tensor | None:
+        return self.multipliers.penalty(self.expected()).to(self.logits.dtype)
+
+    def after_step(self, step: int, total_steps: int) -> None:
+        self.multipliers.progress = (step + 1) / max(1.0, self.config.reach * total_steps)
+        self.multipliers.step()
+        with torch.no_grad():
+            self.logits.clamp_(-8.0, 8.0)
+
+    def log(self) -> dict[str, Any]:
+        return {
+            c.name: self.multipliers.ratios[k] * self.multipliers.target(k) / c.term.original
+            for k, c in enumerate(self.projector.constraints)
+        }
+
+    def decide(self) -> UnitMask:
+        """The hard choice: ``floor(sum pi)`` per group with logits shifted so that all budgets hold, then filled up."""
+        return decide(self.projector, self.logits.detach().double().cpu())
+
+
+def decide(projector: Projector, logits: Tensor) -> UnitMask:
+    """See ``FigsSession.decide``. Works for any logits of shape (n_units,)."""
+    priority = logits.numpy()
+    group = torch.from_numpy(projector.group_of)
+    sizes = np.array([len(g) for g in projector.graph.groups])
+
+    def shifted(t: float) -> UnitMask:
+        expected = torch.zeros(len(sizes), dtype=torch.float64).index_add(0, group, torch.sigmoid(logits + t))
+        counts = np.minimum(np.floor(expected.numpy() + 1e-6).astype(np.int64), sizes)
+        return projector.choose(projector.allowed(counts), priority)
+
+    low, high = -40.0, 40.0
+    if projector.fits(shifted(high)):
+        return shifted(high)
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if projector.fits(shifted(middle)) else (low, middle)
+    return projector.fill(shifted(low), torch.sigmoid(logits).numpy())
+
+
+class Figs:
+    """The method on the program's own training loop."""
+
+    trains = True
+
+    def run(self, context: SearchContext) -> SearchResult:
+        if context.data is None:
+            raise UsageError("figs learns from data: pass --data (or data=), or use --search oneshot.")
+        config = FigsConfig.from_options(context.options)
+        projector = Projector(context.graph, context.constraints, round_to=context.round_to)
+        projector.check_reachable()
+        session = FigsSession(context.model, projector, config)
+        trainer = Trainer(
+            context.model,
+            context.data,
+            TrainConfig(
+                epochs=config.epochs,
+                batch_size=config.batch_size,
+                lr=config.lr,
+                seed=context.seed,
+                max_steps=config.max_steps,
+                log_every=20,
+            ),
+            loss_fn=context.loss_fn,
+            hooks=session,
+            checkpoint=context.checkpoint,
+            progress=context.progress,
+        )
+        result = trainer.run()
+        return SearchResult(session.decide(), session.logits.detach().double().cpu(), result.history)

@@ -1,0 +1,153 @@
+"""The last step of every search: a hard choice under all budgets, and as close to them as the grid allows."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from compressor.costs import Sizes
+from compressor.graph.graph import Graph, UnitMask
+from compressor.search.base import Constraint, hard_sizes, unreachable
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class Projector:
+    """Moves unit masks onto the grid of allowed widths and under the budgets.
+
+    A group keeps at least one unit, and a number of units whose width is a multiple of ``round_to`` or all of them.
+    Groups in ``whole`` are never reduced.
+    """
+
+    def __init__(
+        self, graph: Graph, constraints: list[Constraint], *, round_to: int = 1, whole: set[str] | None = None
+    ) -> None:
+        self.graph, self.constraints = graph, constraints
+        self.whole = whole or set()
+        self.steps = np.array([self._step(g.width, round_to) for g in graph.groups], dtype=np.int64)
+        self.smallest = np.array(
+            [len(g) if g.name in self.whole else min(len(g), s) for g, s in zip(graph.groups, self.steps, strict=True)]
+        )
+        self.group_of = np.zeros(graph.n_units, dtype=np.int64)
+        for group in graph.groups:
+            self.group_of[group.units] = group.index
+
+    @staticmethod
+    def _step(width: int, round_to: int) -> int:
+        return int(np.lcm(width, round_to)) // width
+
+    # ---- costs
+
+    def costs(self, units: UnitMask) -> FloatArray:
+        """The cost of each constraint for a hard choice."""
+        with torch.no_grad():
+            sizes = hard_sizes(self.graph, units)
+            return np.array([float(c.term(sizes)) for c in self.constraints])
+
+    def fits(self, units: UnitMask) -> bool:
+        return bool((self.costs(units) <= self.limits).all())
+
+    @property
+    def limits(self) -> FloatArray:
+        return np.array([c.limit for c in self.constraints])
+
+    def marginal(self, units: UnitMask) -> FloatArray:
+        """How much each constraint, as a fraction of its limit, changes per unit: shape (n_constraints, n_units)."""
+        weights = torch.from_numpy(units[:-1].astype(np.float64)).requires_grad_()
+        rows = []
+        for constraint in self.constraints:
+            value = constraint.term(Sizes(self.graph, weights)) / constraint.limit
+            if not value.requires_grad:  # nothing of this cost can change
+                rows.append(np.zeros(self.graph.n_units))
+                continue
+            (gradient,) = torch.autograd.grad(value, weights)
+            rows.append(gradient.numpy())
+        return np.array(rows)
+
+    # ---- choices
+
+    def minimal(self, priority: FloatArray) -> UnitMask:
+        """The smallest choice, keeping the units of highest priority."""
+        return self.choose(self.smallest, priority)
+
+    def check_reachable(self) -> None:
+        """Raise ``UnreachableBudgetError`` if even the smallest choice is over a budget."""
+        costs = self.costs(self.minimal(np.zeros(self.graph.n_units)))
+        for constraint, cost in zip(self.constraints, costs, strict=True):
+            if cost > constraint.limit:
+                raise unreachable(constraint.term, constraint.limit, float(cost))
+
+    def choose(self, counts: npt.NDArray[np.int64], priority: FloatArray) -> UnitMask:
+        """Keep, in each group, ``counts`` units of highest priority (ties: the earlier unit)."""
+        units = self.graph.all_units()
+        for group in self.graph.groups:
+            n = int(counts[group.index])
+            if n < len(group):
+                order = np.argsort(-priority[group.units], kind="stable")
+                units[group.units[order[n:]]] = False
+        return units
+
+    def allowed(self, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The largest allowed counts that are not above ``counts`` (and not below the smallest)."""
+        sizes = np.array([len(g) for g in self.graph.groups])
+        floored = counts // self.steps * self.steps
+        return np.where(counts >= sizes, sizes, np.maximum(floored, self.smallest))
+
+    def counts(self, units: UnitMask) -> npt.NDArray[np.int64]:
+        return np.array([int(units[g.units].sum()) for g in self.graph.groups], dtype=np.int64)
+
+    def fill(self, units: UnitMask, priority: FloatArray, *, slack: float = 0.002, rounds: int = 60) -> UnitMask:
+        """Add units of highest priority per cost while every budget holds, until one is met within ``slack``."""
+        units = units.copy()
+        refused: set[int] = set()
+        for _ in range(rounds):
+            gap = 1.0 - self.costs(units) / self.limits
+            if gap.min() <= slack:
+                break
+            marginal = self.marginal(units)
+            chunks = self._chunks(units, priority, refused)
+            if not chunks:
+                break
+            prices = [marginal[:, chunk].sum(axis=1) for _, chunk in chunks]
+            worth = [
+                priority[chunk].mean() / max(float(price.max()), 1e-12) * len(chunk)
+                for price, (_, chunk) in zip(prices, chunks, strict=True)
+            ]
+            spent = np.zeros(len(gap))
+            added = False
+            for i in np.argsort(worth)[::-1]:
+                g, chunk = chunks[i]
+                if (spent + prices[i] > np.maximum(gap * 0.5, slack / 2)).any() and added:
+                    continue
+                trial = units.copy()
+                trial[chunk] = True
+                if added or not (prices[i] <= gap).all():
+                    if not self.fits(trial):
+                        if not added:
+                            refused.add(g)
+                        continue
+                elif not self.fits(trial):
+                    refused.add(g)
+                    continue
+                units, added = trial, True
+                spent += prices[i]
+            if not added:
+                break
+        return units
+
+    def _chunks(
+        self, units: UnitMask, priority: FloatArray, refused: set[int]
+    ) -> list[tuple[int, npt.NDArray[np.int64]]]:
+        """The next step of every group that can still grow."""
+        found = []
+        for group in self.graph.groups:
+            missing = group.units[~units[group.units]]
+            if not len(missing) or group.index in refused:
+                continue
+            order = np.argsort(-priority[missing], kind="stable")
+            kept = len(group) - len(missing)
+            step = int(self.steps[group.index])
+            n = step - kept % step
+            found.append((group.index, missing[order[: n if kept + n < len(group) else len(missing)]]))
+        return found
