@@ -12,7 +12,12 @@ RUNTIMES = PluginTable(
     "target",
     {
         "torch-cpu": "profilers.torch_cpu:TorchCpu",
+        "torch-cuda": "profilers.torch_cuda:TorchCuda",
         "onnxruntime-cpu": "profilers.onnxruntime_cpu:OnnxRuntimeCpu",
+        "onnxruntime-cuda": "profilers.onnxruntime_cuda:OnnxRuntimeCuda",
+        "openvino-cpu": "profilers.openvino_cpu:OpenVinoCpu",
+        "tensorrt": "profilers.tensorrt:TensorRT",
+        "tensorrt-rtx": "profilers.tensorrt_rtx:TensorRTRTX",
         "simulated": "profilers.simulated:SimulatedDevice",
     },
     "compressor.profilers",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from export_models import Convnet, Refuses
 from torch import nn
 
 from exporters import registry
@@ -26,6 +28,31 @@ def test_every_registered_format_keeps_the_interface() -> None:
         assert exporter.suffix.startswith(".")
         found = exporter.is_available()
         assert found.ok or found.reason
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_contract(name: str, tmp_path: Path) -> None:
+    """What every format must do where it is available: leave the model alone, write whole files or none."""
+    exporter = registry.get(name)
+    path = tmp_path / f"model{exporter.suffix}"
+    if not exporter.is_available():
+        with pytest.raises(MissingPackageError, match="cannot be used here"):
+            exporter.export(Convnet(), torch.zeros(1, 3, 12, 12), path)
+        return
+    model = Convnet().train()
+    info = exporter.export(model, torch.zeros(1, 3, 12, 12), path)
+    assert model.training
+    assert info.format == name
+    assert info.path == info.files[0] == path
+    assert info.bytes == sum(file.stat().st_size for file in info.files)
+    assert {file.name for file in info.files} == {file.name for file in tmp_path.iterdir()}
+    assert info.checks or info.notes
+    assert all(check.rel_error <= (info.tolerance or 0) for check in info.checks)
+    json.dumps(info.to_json())
+    before = path.read_bytes()
+    with pytest.raises(ExporterError):
+        exporter.export(Refuses(), torch.zeros(1, 3, 12, 12), path)
+    assert path.read_bytes() == before
 
 
 def test_unknown_format_lists_the_closest() -> None:

@@ -147,3 +147,37 @@ class TestSimulated:
         assert device.load(convolution, torch.zeros(1, 4, 8, 8)).measure(1).latency_ms == [36 * 3 * 2 * 9 * 2]
         linear = device.load(nn.Linear(5, 7), torch.zeros(2, 3, 5))
         assert linear.measure(1).latency_ms == [2 * 3 * 5 * 7]
+
+
+class TestOpenVino:
+    @pytest.fixture(autouse=True)
+    def _installed(self) -> None:
+        if not registry.get("openvino-cpu").is_available():
+            pytest.skip("openvino is not installed")
+
+    def test_times_its_own_format_and_onnx(self, onnx_path: Path, tmp_path: Path) -> None:
+        from exporters.openvino import OpenVinoExporter
+
+        ir = OpenVinoExporter().export(small(), IMAGE, tmp_path / "small.xml", check=False).path
+        for path in (ir, onnx_path):
+            info = registry.get("openvino-cpu").load(path, threads=1, batch=2).info
+            assert (info.batch, info.threads, info.precision) == (2, 1, "fp32")
+
+    def test_refuses_what_it_should(self, tmp_path: Path) -> None:
+        runtime = registry.get("openvino-cpu")
+        (tmp_path / "junk.xml").write_text("junk")
+        with pytest.raises(ProfilerUsageError, match="no IR or ONNX file"):
+            runtime.load(tmp_path / "junk.xml")
+        with pytest.raises(ProfilerUsageError, match="fp32 or bf16, not 'fp8'"):
+            runtime.load(small(), IMAGE, precision="fp8")
+        path = tmp_path / "fixed.onnx"
+        OnnxExporter().export(small(), IMAGE, path, dynamic_batch=False, check=False)
+        with pytest.raises(ProfilerUsageError, match="wants size 1 along axis 0"):
+            runtime.load(path, IMAGE, batch=2)
+
+
+def test_listing_says_why_something_is_missing() -> None:
+    found = registry.availability()
+    assert list(found) == registry.names()
+    assert found["onnxruntime-cpu"].ok
+    assert all(entry.ok or entry.reason for entry in found.values())

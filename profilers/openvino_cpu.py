@@ -1,0 +1,132 @@
+"""OpenVINO on the CPU, in its latency mode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from profilers.base import (
+    Availability,
+    Runner,
+    RunnerInfo,
+    WallClockRunner,
+    default_threads,
+    package_availability,
+    require,
+)
+from profilers.errors import ProfilerUsageError, RefusedError
+from profilers.onnx_input import onnx_file
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class OpenVinoCpu:
+    """Times IR and ONNX files, or modules exported to ONNX, with shapes fixed as they are on a device."""
+
+    name = "openvino-cpu"
+
+    def is_available(self) -> Availability:
+        """The extra ``openvino`` brings the package."""
+        return package_availability("openvino", package="openvino", extra="openvino")
+
+    def load(
+        self,
+        model: nn.Module | str | Path,
+        example_inputs: Tensor | Sequence[Tensor] | None = None,
+        *,
+        threads: int | None = None,
+        batch: int | None = None,
+        seed: int = 0,
+        precision: str = "fp32",
+        **options: Any,
+    ) -> Runner:
+        """See :meth:`profilers.base.Runtime.load`.
+
+        Args:
+            precision: what the CPU computes in: "fp32", or "bf16" where the processor has it (left alone, OpenVINO
+                would take that by itself and be compared with a network in fp32).
+            options: further OpenVINO properties by name.
+        """
+        require(self)
+        import openvino
+        from openvino import properties
+
+        types = {"fp32": openvino.Type.f32, "bf16": openvino.Type.bf16}
+        if precision not in types:
+            raise ProfilerUsageError(f"{self.name} computes in fp32 or bf16, not {precision!r}.")
+        count = threads or default_threads()
+        core = openvino.Core()
+        settings = {
+            properties.hint.performance_mode: properties.hint.PerformanceMode.LATENCY,
+            properties.hint.inference_precision: types[precision],
+            properties.inference_num_threads: count,
+            properties.num_streams: 1,
+            **options,
+        }
+        with onnx_file(model, example_inputs) as path:
+            try:
+                network = core.read_model(str(path))
+            except RuntimeError as error:
+                raise ProfilerUsageError(f"{path} is no IR or ONNX file that OpenVINO can read.") from error
+            inputs = _inputs(network, path, example_inputs, batch, seed)
+            try:
+                shapes = [list(value.shape) for value in inputs]
+                network.reshape(dict(zip(range(len(shapes)), shapes, strict=True)))
+                compiled = core.compile_model(network, "CPU", settings)
+                request = compiled.create_infer_request()
+                for index, value in enumerate(inputs):
+                    request.set_input_tensor(index, openvino.Tensor(value.numpy(), shared_memory=False))
+                request.infer()
+            except RuntimeError as error:
+                raise RefusedError(f"OpenVINO refuses {path.name}: {_reason(error)}") from error
+        quantised = any(op.get_type_name() == "FakeQuantize" for op in network.get_ops())
+        info = RunnerInfo(
+            runtime=self.name,
+            version=openvino.get_version().split("-")[0],
+            device=core.get_property("CPU", "FULL_DEVICE_NAME"),
+            precision="int8" if quantised else precision,
+            threads=count,
+            batch=int(inputs[0].shape[0]) if inputs and inputs[0].ndim else 1,
+        )
+        return WallClockRunner(info, request.infer)
+
+
+def _inputs(
+    network: Any, path: Path, example_inputs: Tensor | Sequence[Tensor] | None, batch: int | None, seed: int
+) -> tuple[Tensor, ...]:
+    """Random inputs that fit the network, from the example or from its own shapes."""
+    import torch
+
+    from exporters.inputs import as_tuple, random_inputs
+
+    if example_inputs is None:
+        example = []
+        for port in network.inputs:
+            shape = port.get_partial_shape()
+            sizes = [dim.get_length() if dim.is_static else 0 for dim in shape]
+            if 0 in sizes[1:]:
+                raise ProfilerUsageError(f"{path.name} leaves sizes of its input open: {shape}; pass example inputs.")
+            if sizes:
+                sizes[0] = sizes[0] or batch or 1
+            example.append(torch.ones(sizes, dtype=getattr(torch, port.get_element_type().to_dtype().name)))
+    else:
+        example = list(as_tuple(example_inputs))
+    if len(example) != len(network.inputs):
+        raise ProfilerUsageError(f"{path.name} has {len(network.inputs)} inputs, the example {len(example)}.")
+    values = random_inputs(example, batch, seed=seed)
+    for port, value in zip(network.inputs, values, strict=True):
+        for axis, dim in enumerate(port.get_partial_shape()):
+            if dim.is_static and dim.get_length() != value.shape[axis]:
+                raise ProfilerUsageError(
+                    f"{path.name} wants size {dim.get_length()} along axis {axis} of its input, not "
+                    f"{value.shape[axis]}; choose that size or export with a dynamic batch."
+                )
+    return values
+
+
+def _reason(error: RuntimeError) -> str:
+    """OpenVINO's messages begin with places in its own source; the last line is the cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason given"
