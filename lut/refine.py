@@ -202,12 +202,12 @@ class Refiner:
         for point in self._skeleton():
             if not self._seen(point):
                 yield point
+        if self._refused and not self._taken:
+            self._stopped = "refused"
+            return
         if self._patterns is None:
             for axis in range(self.domain.axes):
                 yield from self._probe(axis)
-        if not self._taken and len(self._refused) >= 5:
-            self._stopped = "refused"
-            return
         yield from self._explore()
 
     def _seen(self, point: Point) -> bool:

@@ -45,8 +45,8 @@ class Pattern:
 
     @property
     def complexity(self) -> int:
-        """How much there is to it: 0 smooth, 1 staircase or alignment, up to 3 for both and a second staircase."""
-        return (self.step > self.align) + (self.align > 1) + (self.ragged_step > 1)
+        """How much there is to it: 0 smooth, 1 a staircase, 2 alignment, up to 4 for alignment and two staircases."""
+        return (self.step > self.align) + 2 * (self.align > 1) + (self.ragged_step > 1)
 
     def aligned(self, channels: Ints) -> Flags:
         """Which sizes belong to the aligned family."""
