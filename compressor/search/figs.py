@@ -97,7 +97,9 @@ class Multipliers:
     step ``lambda_k`` moves by ``rate * (ratio_k - 1)`` and stays at or above zero. The target falls linearly to the limit.
     """
 
-    def __init__(self, constraints: Sequence[Constraint], start: Sequence[float], *, rate: float = 0.05, rho: float = 10.0):
+    def __init__(
+        self, constraints: Sequence[Constraint], start: Sequence[float], *, rate: float = 0.05, rho: float = 10.0
+    ):
         self.constraints, self.start, self.rate, self.rho = list(constraints), list(start), rate, rho
         self.values = [0.0] * len(self.constraints)
         self.ratios = [c / k.limit for c, k in zip(self.start, self.constraints, strict=True)]

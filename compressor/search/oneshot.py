@@ -79,7 +79,9 @@ def remove(
             continue
         _remove_round(projector, units, scores, excess)
         history.append(_entry(projector, units, step))
-    units = projector.choose(projector.allowed(projector.counts(units)), np.where(units[:-1], scores + 1, -1 / (scores + 1)))
+    units = projector.choose(
+        projector.allowed(projector.counts(units)), np.where(units[:-1], scores + 1, -1 / (scores + 1))
+    )
     while not projector.fits(units):  # rounding to the grid, or groups at their smallest: give way evenly
         counts = projector.counts(units)
         smaller = projector.allowed(np.maximum(counts - projector.steps, projector.smallest))

@@ -1,0 +1,58 @@
+"""Hardware-aware compression of PyTorch networks.
+
+    import compressor
+    result = compressor.compress(model, example_inputs, {"flops": "50%"}, data=(train_loader, val_loader))
+    result.model        # an ordinary, smaller module of the same class
+    result.save("out")
+
+Importing this package imports nothing heavy; names are resolved on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from compressor.api import Result, compress, prepare
+    from compressor.architecture import Architecture
+    from compressor.artifact import load
+    from compressor.errors import CompressorError
+    from compressor.graph import Graph, capture
+    from compressor.report import Report
+
+__version__ = "0.1.0"
+
+_NAMES = {
+    "Architecture": "compressor.architecture",
+    "CompressorError": "compressor.errors",
+    "Graph": "compressor.graph",
+    "Report": "compressor.report",
+    "Result": "compressor.api",
+    "capture": "compressor.graph",
+    "compress": "compressor.api",
+    "load": "compressor.artifact",
+    "prepare": "compressor.api",
+}
+
+__all__ = [
+    "Architecture",
+    "CompressorError",
+    "Graph",
+    "Report",
+    "Result",
+    "capture",
+    "compress",
+    "load",
+    "prepare",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        return getattr(importlib.import_module(_NAMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_NAMES])

@@ -1,0 +1,94 @@
+"""From a finished pipeline to a ``Report``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from compressor.pipeline import REPORTED_COSTS, Pipeline
+from compressor.report import (
+    Accuracy,
+    AttributeChange,
+    BudgetResult,
+    CostResult,
+    Fixed,
+    Report,
+    Size,
+    Verification,
+    Width,
+)
+from compressor.report.records import installed_versions
+from profilers.machine import machine_info
+
+
+def describe_result(pipeline: Pipeline, *, name: str) -> Report:
+    """Everything the stages found; latency, files and provenance are the caller's to add."""
+    graph, settings = pipeline.graph, pipeline.settings
+    report = Report(
+        model=name,
+        model_class=graph.model_class,
+        search=settings.search,
+        data=pipeline.data.name if pipeline.data is not None else None,
+        input_shape=list(graph.input_shapes[0][1:]) if graph.input_shapes else [],
+        seed=settings.seed,
+        versions=installed_versions(),
+        machine=machine_info(),
+    )
+    for budget, constraint in zip(settings.budgets, pipeline.constraints, strict=True):
+        term = constraint.term
+        report.budgets.append(
+            BudgetResult(budget.cost, term.unit, budget.text, term.original, constraint.limit, pipeline.reached(term))
+        )
+    for cost in REPORTED_COSTS:
+        term = pipeline.terms[cost]
+        report.costs.append(CostResult(cost, term.unit, term.original, pipeline.reached(term)))
+    check = pipeline.check
+    report.verification = Verification(check.error, check.tolerance, "float64" if check.tolerance < 1e-6 else "float32")
+    if pipeline.data is not None:
+        found = pipeline.accuracies
+        report.accuracy = Accuracy(found.split, found.samples, found.before, found.after_search, found.after_finetune)
+    before = sum(p.numel() * p.element_size() for p in pipeline.model.parameters())
+    after = sum(p.numel() * p.element_size() for p in pipeline.compressed.parameters())
+    report.sizes.append(Size("Weights", before, after))
+    report.fixed = [Fixed(f.place, f.operator, f"{f.reason} ({f.channels} channels)") for f in graph.fixed]
+    report.fixed += [Fixed(g, "", "left whole: removing its channels was not exact") for g in pipeline.refused]
+    report.widths = _widths(pipeline)
+    report.blocks_removed = sorted(pipeline.architecture.removed)
+    report.attributes_changed = _attributes(pipeline)
+    report.history = [_entry(pipeline, entry) for entry in pipeline.decision.history]
+    return report
+
+
+def _widths(pipeline: Pipeline) -> list[Width]:
+    """Output channels of every weight with two or more axes, in the order of the module tree."""
+    architecture = pipeline.architecture
+    kinds = {product.place: product.kind for product in pipeline.graph.products}
+    gone = tuple(f"{module}." for module in architecture.removed)
+    rows = []
+    for parameter in pipeline.graph.parameters.values():
+        if parameter.is_buffer or len(parameter.shape) < 2 or not parameter.reached:
+            continue
+        layer = parameter.name.removesuffix(".weight")
+        axis = 1 if kinds.get(layer) == "conv_transposed" else 0
+        kept = 0 if parameter.name.startswith(gone) and gone else len(architecture.kept(parameter.name, axis))
+        rows.append(Width(layer, parameter.shape[axis], kept, kinds.get(layer, "")))
+    return rows
+
+
+def _attributes(pipeline: Pipeline) -> list[AttributeChange]:
+    modules = dict(pipeline.model.named_modules())
+    return [
+        AttributeChange(module, attribute, _plain(getattr(modules[module], attribute, None)), value)
+        for module, values in pipeline.architecture.attributes.items()
+        for attribute, value in values.items()
+    ]
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _entry(pipeline: Pipeline, entry: dict[str, Any]) -> dict[str, Any]:
+    """A history entry with costs in their units (methods note fractions of the original)."""
+    costs = {n: entry[n] * t.original for n, t in pipeline.terms.items() if isinstance(entry.get(n), float)}
+    rest = {k: v for k, v in entry.items() if k not in pipeline.terms}
+    return {**rest, "costs": costs}

@@ -1,0 +1,146 @@
+"""Masks in a model, for a training loop of one's own.
+
+    session = compressor.prepare(model, example_inputs, {"flops": "50%"}, total_steps=len(loader) * epochs)
+    for x, y in loader:
+        loss = criterion(model(x), y) + session.cost_loss()
+        optimizer.zero_grad(); loss.backward(); optimizer.step(); session.step()
+    small = session.finish()
+
+While the session is open, ``model(x)`` in training mode runs with freshly sampled masks. ``state_dict``, the
+optimizer and the parameters are those of the plain model throughout.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compressor.architecture import Architecture
+from compressor.config import Budget
+from compressor.costs import build
+from compressor.errors import UsageError
+from compressor.graph import capture
+from compressor.search import METHODS
+from compressor.search.base import Constraint
+from compressor.search.figs import FigsConfig, FigsSession
+from compressor.search.project import Projector
+from compressor.trim import Check, trim_verified
+
+
+class Session:
+    """See the module docstring. ``architecture`` and ``check`` are set by ``finish``."""
+
+    architecture: Architecture
+    check: Check
+
+    def __init__(
+        self,
+        model: nn.Module,
+        example_inputs: Any,
+        budgets: tuple[Budget, ...],
+        *,
+        search: str,
+        options: dict[str, Any],
+        total_steps: int,
+        round_to: int,
+        include: tuple[str, ...],
+        exclude: tuple[str, ...],
+        example_kwargs: dict[str, Any] | None,
+    ) -> None:
+        if not METHODS.get(search).trains:
+            raise UsageError(f"{search} does not train, so it has no session; call compressor.compress instead.")
+        if search != "figs":
+            raise UsageError(f"{search} has no session yet; use search='figs'.")
+        if total_steps < 1:
+            raise UsageError(f"total_steps must be at least 1, not {total_steps}.")
+        self.model, self.total_steps = model, total_steps
+        self._inputs, self._kwargs = example_inputs, example_kwargs
+        self.graph = capture(model, example_inputs, example_kwargs=example_kwargs, include=include, exclude=exclude)
+        terms = {b.cost: build(b.cost, self.graph) for b in budgets}
+        self._constraints = [Constraint(terms[b.cost], b.limit(terms[b.cost].original)) for b in budgets]
+        projector = Projector(self.graph, self._constraints, round_to=round_to)
+        projector.check_reachable()
+        self._figs = FigsSession(model, projector, FigsConfig.from_options(options))
+        self._steps = 0
+        self._open = ExitStack()
+        self._handles = [
+            model.register_forward_pre_hook(self._enter),
+            model.register_forward_hook(self._leave, always_call=True),
+        ]
+
+    def _enter(self, module: nn.Module, args: Any) -> None:
+        if module.training and torch.is_grad_enabled():
+            self._open.enter_context(self._figs.masked())
+
+    def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
+        self._open.close()
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The mask logits; the session has its own optimizer for them."""
+        return [self._figs.logits]
+
+    def cost_loss(self) -> Tensor:
+        """What to add to the loss: the budgets' violations, weighted by their multipliers."""
+        penalty = self._figs.penalty()
+        return penalty if penalty is not None else self._figs.logits.new_zeros(())
+
+    def costs(self) -> dict[str, float]:
+        """Expected cost of each budget, as a fraction of the original's."""
+        return self._figs.log()
+
+    def step(self) -> None:
+        """Call after ``optimizer.step()``: moves the logits and the multipliers."""
+        optimizer = self._figs.optimizers()["logits"]
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        self._figs.after_step(self._steps, self.total_steps)
+        self._steps += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Logits, their optimizer, multipliers and step count, for a checkpoint of one's own."""
+        return {
+            "logits": self._figs.logits.detach(),
+            "optimizer": self._figs.optimizers()["logits"].state_dict(),
+            "multipliers": self._figs.multipliers.state_dict(),
+            "steps": self._steps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what ``state_dict`` returned."""
+        with torch.no_grad():
+            self._figs.logits.copy_(state["logits"])
+        self._figs.optimizers()["logits"].load_state_dict(state["optimizer"])
+        self._figs.multipliers.load_state_dict(state["multipliers"])
+        self._steps = int(state["steps"])
+
+    def close(self) -> None:
+        """Take the masks out of the model."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def finish(self) -> nn.Module:
+        """Decide, trim and verify: the small model, with the trained weights. The masks leave the original.
+
+        Groups that turn out not to be trimmed exactly stay whole, and the decision is made again.
+        """
+        from compressor.search.base import SearchResult
+        from compressor.search.oneshot import shrink
+
+        self.close()
+        units, gates = self._figs.decide(), None
+        whole: set[str] = set()
+        while True:
+            result = trim_verified(self.model, self.graph, units, self._inputs, self._kwargs, gates=gates)
+            if not result.refused:
+                break
+            whole |= set(result.refused)
+            projector = Projector(self.graph, self._constraints, whole=whole)
+            projector.check_reachable()
+            decision = SearchResult(units, self._figs.logits.detach().double().cpu(), [], gates)
+            units = shrink(projector, decision).units
+        self.architecture, self.check = result.architecture, result.check
+        return result.model
