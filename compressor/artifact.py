@@ -119,7 +119,7 @@ def save_model(
         weights={"bytes": (folder / WEIGHTS).stat().st_size, "sha256": _sha256(folder / WEIGHTS)},
         inputs=inputs,
     )
-    atomic_write_json(folder / ARCHITECTURE, manifest.to_json())
+    atomic_write_json(folder / ARCHITECTURE, manifest.to_json(), indent=None)
     return [folder / WEIGHTS, folder / ARCHITECTURE]
 
 

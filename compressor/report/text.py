@@ -104,7 +104,12 @@ def _result(report: Report) -> list[list[str]]:
     if report.blocks_removed:
         rows.append(["blocks", f"{len(report.blocks_removed)} removed: {', '.join(report.blocks_removed)}"])
     if report.fixed:
-        rows.append(["left alone", f"{len(report.fixed)} places; the report names them and why"])
+        rows.append(
+            [
+                "left alone",
+                f"{len(report.fixed)} place{'s' if len(report.fixed) > 1 else ''}; the report says where and why",
+            ]
+        )
     if report.files:
         rows.append(["files", ", ".join(f"{f.path} ({wording.size_bytes(f.bytes)})" for f in report.files)])
     if report.stage_seconds:
