@@ -140,10 +140,18 @@ class Surface:
         shape, first, second = first.shape, first.ravel(), second.ravel()
         if self.axes == 1:
             second = np.ones_like(first)
-        value = self._value(first, second)
-        d_in = self._slope(0, first, second)
-        d_out = self._slope(1, first, second) if self.axes == 2 else np.zeros_like(value)
-        return Evaluation(value.reshape(shape), d_in.reshape(shape), d_out.reshape(shape))
+        # One pass for the value and both ends of both windows: a search asks every step, and passes cost, not places.
+        windows = [float(pattern.step) for pattern in self.patterns[: self.axes]]
+        ends = [self._ends(axis, first, second, window) for axis, window in enumerate(windows)]
+        places = [(first, second)] + [place for pair in ends for place in pair]
+        values = self._value(*(np.concatenate(sizes) for sizes in zip(*places, strict=True)))
+        value, *sides = np.split(values, len(places))
+        slopes = [np.zeros_like(value), np.zeros_like(value)]
+        for axis, window in enumerate(windows):
+            width = ends[axis][1][axis] - ends[axis][0][axis]
+            slope = (sides[2 * axis + 1] - sides[2 * axis]) / width
+            slopes[axis] = self._across_flats(axis, first, second, slope, window)
+        return Evaluation(value.reshape(shape), slopes[0].reshape(shape), slopes[1].reshape(shape))
 
     def value(self, channels_in: float, channels_out: float) -> float:
         """Latency in ms at one place."""
@@ -155,17 +163,15 @@ class Surface:
         return self.patterns[0].step, self.patterns[1].step
 
     def _value(self, first: Floats, second: Floats) -> Floats:
-        floors = [np.floor(values).astype(np.int64) for values in (first, second)]
-        parts = [first - floors[0], second - floors[1]]
-        total = np.zeros_like(first)
-        for up_in in (0, 1):
-            for up_out in (0, 1):
-                weight = np.abs(1 - up_in - parts[0]) * np.abs(1 - up_out - parts[1])
-                needed = weight > 0
-                if np.any(needed):
-                    whole = self._whole(floors[0][needed] + up_in, floors[1][needed] + up_out)
-                    total[needed] += weight[needed] * whole
-        return total
+        low_in, low_out = np.floor(first).astype(np.int64), np.floor(second).astype(np.int64)
+        part_in, part_out = first - low_in, second - low_out
+        up_in, up_out = low_in + 1, low_out + 1
+        corners = self._whole(
+            np.concatenate([low_in, up_in, low_in, up_in]), np.concatenate([low_out, low_out, up_out, up_out])
+        ).reshape(4, -1)
+        lower = corners[0] * (1 - part_in) + corners[1] * part_in
+        upper = corners[2] * (1 - part_in) + corners[3] * part_in
+        return np.asarray(lower * (1 - part_out) + upper * part_out)
 
     def _whole(self, channels_in: Ints, channels_out: Ints) -> Floats:
         """Value at whole channel counts, (n,)."""
@@ -182,24 +188,24 @@ class Surface:
         size = work(one.pattern.level(channels_in), two.pattern.level(channels_out), *ragged)
         return np.asarray(inside * size / work(one.anchor[at], two.anchor[to], *ragged))
 
-    def _slope(self, axis: int, first: Floats, second: Floats) -> Floats:
+    def _ends(self, axis: int, first: Floats, second: Floats, window: float) -> list[tuple[Floats, Floats]]:
+        """Both ends of a window around each place, along one axis."""
+        centre = (first, second)[axis]
+        sides = np.maximum(centre - window / 2, 0.0), centre + window / 2
+        return [(side, second) if axis == 0 else (first, side) for side in sides]
+
+    def _across_flats(self, axis: int, first: Floats, second: Floats, slope: Floats, window: float) -> Floats:
+        """The slope, seen through wider windows where it is next to nothing."""
         expected = self.estimate.work.slopes(first, second)[axis]
-        window = float(self.patterns[axis].step)
-        slope = self._secant(axis, first, second, window)
         window = max(window, 4.0)
-        while window <= _WIDEST:
-            flat: NDArray[np.bool_] = np.abs(slope) < _FLAT * expected
-            if not np.any(flat):
-                break
-            slope = np.where(flat, self._secant(axis, first, second, window), slope)
+        flat: NDArray[np.bool_] = np.abs(slope) < _FLAT * expected
+        while window <= _WIDEST and np.any(flat):
+            low, high = self._ends(axis, first[flat], second[flat], window)
+            slope = slope.copy()
+            slope[flat] = (self._value(*high) - self._value(*low)) / (high[axis] - low[axis])
+            flat = np.abs(slope) < _FLAT * expected
             window *= 2
         return slope
-
-    def _secant(self, axis: int, first: Floats, second: Floats, window: float) -> Floats:
-        centre = (first, second)[axis]
-        low, high = np.maximum(centre - window / 2, 0.0), centre + window / 2
-        ends = [self._value(end, second) if axis == 0 else self._value(first, end) for end in (low, high)]
-        return np.asarray((ends[1] - ends[0]) / (high - low))
 
 
 def _accumulate(grid: Floats) -> Floats:

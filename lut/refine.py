@@ -30,6 +30,7 @@ from lut.steps import Floats, Ints, Pattern
 
 _PROBES = (2, 4, 8, 32)  # channels past the centre, after 16 and 1
 _CANDIDATES = 192
+_ODD = (2, 4, 6, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -306,13 +307,23 @@ class Refiner:
     def _doubtful(self) -> Point | None:
         """Among many places the one where a wrong prediction is most likely."""
         offset = 1000 + _CANDIDATES * len(self._taken)
-        options = {self._spread(offset + number) for number in range(_CANDIDATES)}
-        places = sorted(point for point in options if not self._seen(point))
+        options = {self._odd(self._spread(offset + number)) for number in range(_CANDIDATES)}
+        places = sorted(point for point in options if point in self.domain and not self._seen(point))
         if not places or not self._taken:
             return places[0] if places else None
         first, second = (np.array([point[axis] for point in places], dtype=np.int64) for axis in (0, 1))
         score = self._now().estimate.doubt(first, np.ones_like(second) if self.domain.axes == 1 else second)
         return places[int(np.argmax(score * self._local_error(first, second)))]
+
+    def _odd(self, point: Point) -> Point:
+        """Along axes with an alignment, sizes whose family is not settled: 2 and 6 channels past a multiple of 8 fall
+        to either side of an alignment of 2 or 4, and chance picks them too rarely."""
+        past = _ODD[len(self.checks) // 2 % len(_ODD)]
+        patterns = self._now().patterns if self._taken else ()
+        sizes = [
+            size // 8 * 8 + past if pattern.align > 1 else size for size, pattern in zip(point, patterns, strict=False)
+        ]
+        return self.domain.point(sizes[0], sizes[1]) if patterns else point
 
     def _local_error(self, first: Ints, second: Ints) -> Floats:
         """Errors of the predictions made so far, weighted by closeness, (n,)."""
