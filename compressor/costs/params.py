@@ -9,7 +9,7 @@ from torch import Tensor
 
 from compressor.costs.base import CostTerm, Products
 from compressor.costs.sizes import Sizes
-from compressor.graph.graph import Axis, Graph, Parameter
+from compressor.graph.graph import Axis, Graph
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class Params(CostTerm):
         constants = [
             float(math.prod(n for n, axis in zip(p.shape, p.axes, strict=True) if axis is None)) for p in weights
         ]
-        terms = [_Weight(tuple(a for a in p.axes if a is not None), _gates(graph, p)) for p in weights]
+        gates: dict[str, tuple[int, ...]] = {}
+        for block in graph.blocks:
+            for name in block.parameters:
+                gates[name] = (*gates.get(name, ()), block.index)
+        terms = [_Weight(tuple(a for a in p.axes if a is not None), gates.get(p.name, ())) for p in weights]
         self._products = Products(constants, terms, graph)
 
     def __call__(self, sizes: Sizes) -> Tensor:
         return self._products(sizes).sum()
-
-
-def _gates(graph: Graph, parameter: Parameter) -> tuple[int, ...]:
-    return tuple(block.index for block in graph.blocks if parameter.name in block.parameters)

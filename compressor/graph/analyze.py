@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -30,9 +30,7 @@ _MASKABLE_CALLS = {"matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "einsum",
 def matches(name: str, patterns: Iterable[str]) -> bool:
     """Whether a module name, or the name of a module around it, matches one of the shell-style patterns."""
     parts = name.split(".")
-    return any(
-        fnmatchcase(".".join(parts[: i + 1]), pattern) for pattern in patterns for i in range(len(parts))
-    )
+    return any(fnmatchcase(".".join(parts[: i + 1]), pattern) for pattern in patterns for i in range(len(parts)))
 
 
 def run_rules(flow: Flow, nodes: list[Node]) -> None:
@@ -179,12 +177,19 @@ class Analysis:
             for name, (value, names, is_buffer) in self.values.items()
         }
 
-    def products(self) -> list[ProductTerm]:
+    def products(self, gates: Mapping[int, tuple[int, ...]]) -> list[ProductTerm]:
+        """Multiply-adds of every operator; ``gates`` gives the blocks that nodes lie in."""
         terms = []
         for product in self.flow.products:
             coefficient, axes = self._sized([(a, len(a)) for a in product.axes])
             terms.append(
-                ProductTerm(coefficient * product.coefficient, axes, product.kind, product.node.place)
+                ProductTerm(
+                    coefficient * product.coefficient,
+                    axes,
+                    product.kind,
+                    product.node.place,
+                    gates.get(product.node.index, ()),
+                )
             )
         return terms
 
@@ -198,8 +203,19 @@ class Analysis:
                 kept.append(axis)
         return coefficient, tuple(kept)
 
-    def storages(self, nodes: list[Node], outputs: list[Value], constants: set[int]) -> list[Storage]:
-        """Activation buffers with their lifetimes. Views and in-place results share the buffer they lie in."""
+    def storages(
+        self,
+        nodes: list[Node],
+        outputs: list[Value],
+        constants: set[int],
+        gates: Mapping[int, tuple[int, ...]],
+        sums: Mapping[int, list[tuple[int, int, int]]],
+    ) -> list[Storage]:
+        """Activation buffers with their lifetimes. Views and in-place results share the buffer they lie in.
+
+        Without its block, a sum is the stream itself: for as long as the stream would have lived, ``sums`` (per
+        storage, the node, block and stream's storage of each sum in it) makes the sum's buffer depend on the block.
+        """
         made: dict[int, tuple[Value, int]] = {}
         last: dict[int, int] = {}
         for node in nodes:
@@ -217,7 +233,18 @@ class Analysis:
         found = []
         for storage, (value, birth) in made.items():
             coefficient, axes = self._sized(list(zip(value.axes, value.shape, strict=True)))
-            found.append(Storage(coefficient * value.itemsize, axes, birth, last[storage]))
+            made_here = value.producer is not None and value.producer.index == birth
+            inside = gates.get(birth, ()) if made_here else ()
+            start, death = birth, last[storage]
+            for add, block, stream in sums.get(storage, ()):
+                until = min(last.get(stream, add), death)
+                if until >= start:
+                    own = inside if block in inside else (*inside, block)
+                    found.append(Storage(coefficient * value.itemsize, axes, start, until, own))
+                    start = until + 1
+                inside = gates.get(add, ())
+            if start <= death:
+                found.append(Storage(coefficient * value.itemsize, axes, start, death, inside))
         return found
 
     def masks(self) -> tuple[list[ParameterMask], list[Site]]:
@@ -315,4 +342,3 @@ class Analysis:
             for reason, n in zip(self.flow.reasons, counts, strict=True)
             if n
         ]
-

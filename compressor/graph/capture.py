@@ -65,7 +65,7 @@ def capture(
         # Auxiliary heads run in training only; record them too, so that they are trimmed with the rest.
         trained: list[Any] = []
         reached = {value.index for node in recorder.nodes for value in node.inputs}
-        n_eval = len(recorder.nodes)
+        n_eval, calls = len(recorder.nodes), list(recorder.calls)
         if any(values[name].index not in reached for name, (_, _, is_buffer) in tensors.items() if not is_buffer):
             trained = _record_training(recorder, model, tensors, values, args, kwargs)
     flow = Flow(recorder.modules.by_name)
@@ -87,31 +87,34 @@ def capture(
     analysis.fix_unenforceable()
     parameters = analysis.parameters(reached)
     main = recorder.nodes[:n_eval]
-    products = analysis.products()
-    storages = analysis.storages(main, outputs, {value.storage for value, _, _ in described.values()})
+    blocks = find_blocks(flow, main, outputs, calls, described, include=tuple(include), exclude=tuple(exclude))
+    products = analysis.products(blocks.gates_of)
+    constants = {value.storage for value, _, _ in described.values()}
+    storages = analysis.storages(main, outputs, constants, blocks.gates_of, blocks.sums)
     masks, sites = analysis.masks()
     attributes = analysis.attributes()
     n_units = analysis.number_units()
     del products[sum(1 for p in flow.products if p.node.index < n_eval) :]
     groups = analysis.groups(n_units, parameters)
+    blocks.assign(groups)
     graph = Graph(
         model_class=f"{type(model).__module__}.{type(model).__qualname__}",
         n_units=n_units,
         axes=analysis.axes,
         parameters=parameters,
         groups=groups,
-        blocks=[],
+        blocks=blocks.blocks,
+        collapses=blocks.collapses,
         products=products,
         storages=storages,
         masks=masks,
-        sites=sites,
+        sites=[*sites, *blocks.sites],
         attributes=attributes,
         fixed=analysis.fixed(),
         input_shapes=[tuple(t.shape) for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, Tensor)],
         on_meta=on_meta,
         seconds=0.0,
     )
-    find_blocks(graph, main, outputs)
     graph.seconds = time.perf_counter() - started
     return graph
 

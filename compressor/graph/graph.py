@@ -94,13 +94,16 @@ class ParameterMask:
 
 @dataclass(eq=False)
 class Site:
-    """A function call of the program at which the masked model computes otherwise; see ``masks/sites``."""
+    """A function call of the program at which the masked model computes otherwise; see ``masks/sites``.
+
+    ``axis`` is the axis whose mask the handler gets; a site of kind "gate" has none and gets a block's gate.
+    """
 
     kind: str
     place: str
     function: str
     ordinal: int
-    axis: Axis
+    axis: Axis | None
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -116,7 +119,19 @@ class AttributeUse:
 
 @dataclass(eq=False)
 class Block:
-    """A residual branch that can be taken out: ``x + branch(x)`` with the same shape before and after."""
+    """A residual branch that can be taken out: ``x + branch(x)`` with the same shape before and after.
+
+    Attributes:
+        add: the node of the addition.
+        nodes: the nodes that go with the branch.
+        modules: names of the modules that go.
+        parameters: names of the parameters and buffers that go.
+        removal: what replaces each module (and each parameter of a module that stays), see ``compressor.stubs``.
+        gated: parameters that scale the branch's output when all are multiplied by the gate; if there are none, a
+            site multiplies the output itself.
+        groups: groups whose units all lie in the branch.
+        inside: the blocks around it; when one of them goes, so does this.
+    """
 
     index: int
     name: str
@@ -124,6 +139,19 @@ class Block:
     nodes: tuple[int, ...]
     modules: tuple[str, ...]
     parameters: tuple[str, ...]
+    removal: dict[str, str] = field(default_factory=dict)
+    gated: tuple[str, ...] = ()
+    groups: tuple[int, ...] = ()
+    inside: tuple[int, ...] = ()
+
+
+@dataclass(eq=False)
+class Collapse:
+    """A module that does nothing once all of ``blocks`` are gone; ``kind`` is what then replaces it."""
+
+    module: str
+    kind: str
+    blocks: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -155,6 +183,7 @@ class Graph:
     input_shapes: list[tuple[int, ...]]
     on_meta: bool
     seconds: float
+    collapses: list[Collapse] = field(default_factory=list)
 
     def group(self, name: str) -> Group:
         """The group of that name. Raises ``KeyError``."""
@@ -166,6 +195,12 @@ class Graph:
     def all_units(self) -> BoolArray:
         """A unit mask that keeps everything: ``n_units`` entries and the last, constant one."""
         return np.ones(self.n_units + 1, dtype=np.bool_)
+
+    def gates(self, kept: BoolArray | None) -> BoolArray:
+        """Which blocks are there if ``kept`` (default all) are to be, shape (n_blocks,): inner ones go with outer ones."""
+        if kept is None:
+            return np.ones(len(self.blocks), dtype=np.bool_)
+        return np.array([kept[b.index] and all(kept[i] for i in b.inside) for b in self.blocks], dtype=np.bool_)
 
     @property
     def channels(self) -> int:

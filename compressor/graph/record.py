@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -65,10 +66,11 @@ class Call:
 class Node:
     """One operator call: ``args`` and ``kwargs`` as dispatched, with values in place of tensors."""
 
-    __slots__ = ("args", "call", "index", "inputs", "kwargs", "mutates", "op", "outputs", "overload", "place")
+    __slots__ = ("args", "call", "index", "inputs", "kwargs", "mutates", "op", "outputs", "overload", "place", "scope")
 
-    def __init__(self, index: int, op: str, overload: Any, place: str, call: Call | None) -> None:
+    def __init__(self, index: int, op: str, overload: Any, place: str, call: Call | None, scope: int = -1) -> None:
         self.index, self.op, self.overload, self.place, self.call = index, op, overload, place, call
+        self.scope = scope  # index of the innermost module call
         self.args: tuple[Any, ...] = ()
         self.kwargs: dict[str, Any] = {}
         self.inputs: list[Value] = []
@@ -77,6 +79,24 @@ class Node:
 
     def __repr__(self) -> str:
         return f"{self.outputs} = {self.op}({self.inputs}) @ {self.place}"
+
+
+@dataclass(eq=False)
+class ModuleCall:
+    """One run of a module's forward: nodes ``start`` up to (not including) ``end``.
+
+    ``first`` is the first positional argument and ``arity`` the number of all arguments; ``output`` is the tensor it
+    returns, alone or as the first item of a tuple whose other ``none_items`` items are ``None``.
+    """
+
+    module: str
+    parent: int
+    start: int
+    end: int
+    first: Value | None
+    arity: int
+    output: Value | None = None
+    none_items: int = 0
 
 
 def function_name(func: Callable[..., Any]) -> str:
@@ -104,23 +124,57 @@ class ModuleStack:
         self.counts[key] = count + 1
         return count
 
+    def entered(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """A module starts to run."""
+
+    def left(self, kwargs: dict[str, Any], output: Any) -> None:
+        """The module that entered last returns."""
+
     @contextmanager
     def watch(self) -> Iterator[ModuleStack]:
         def enter(module: nn.Module, args: Any) -> None:
             self.stack.append(self.names.get(id(module), self.stack[-1]))
+            self.entered(module, args)
 
-        def leave(module: nn.Module, args: Any, output: Any) -> None:
+        def leave(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            self.left(kwargs, output)
             self.stack.pop()
 
         handles = [
             hooks.register_module_forward_pre_hook(enter),
-            hooks.register_module_forward_hook(leave, always_call=True),
+            hooks.register_module_forward_hook(leave, always_call=True, with_kwargs=True),  # type: ignore[arg-type]
         ]
         try:
             yield self
         finally:
             for handle in handles:
                 handle.remove()
+
+
+class _CallStack(ModuleStack):
+    """A module stack that writes down every module call of a recording."""
+
+    def __init__(self, model: nn.Module, recorder: Recorder) -> None:
+        super().__init__(model)
+        self.recorder = recorder
+        self.open: list[int] = []
+
+    def entered(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        first = self.recorder.value_outside(args[0]) if args and isinstance(args[0], Tensor) else None
+        parent, start = self.open[-1] if self.open else -1, len(self.recorder.nodes)
+        self.open.append(len(self.recorder.calls))
+        name = self.names.get(id(module), "")
+        self.recorder.calls.append(ModuleCall(name, parent, start, start, first, len(args)))
+
+    def left(self, kwargs: dict[str, Any], output: Any) -> None:
+        call = self.recorder.calls[self.open.pop()]
+        call.end = len(self.recorder.nodes)
+        call.arity += len(kwargs)
+        if type(output) is tuple and output and all(item is None for item in output[1:]):
+            call.none_items = len(output) - 1
+            output = output[0] if len(output) > 1 else None
+        if isinstance(output, Tensor):
+            call.output = self.recorder.value_outside(output)
 
 
 _SHAPE_GETTER = Tensor.shape.__get__  # type: ignore[attr-defined]
@@ -185,8 +239,9 @@ class Recorder:
     """Collects nodes and values. ``tensors`` keeps every tensor seen alive, so that identities stay unique."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.modules = ModuleStack(model)
+        self.modules = _CallStack(model, self)
         self.nodes: list[Node] = []
+        self.calls: list[ModuleCall] = []
         self.values: list[Value] = []
         self.call: Call | None = None
         self.paused = False
@@ -204,6 +259,14 @@ class Recorder:
         known = self._tensors.get(id(tensor))
         return known[1] if known is not None else self.define(tensor, None)
 
+    def value_outside(self, tensor: Tensor) -> Value:
+        """``value`` for use outside of the modes' own handlers, where looking at a tensor would be recorded too."""
+        known = self._tensors.get(id(tensor))
+        if known is not None:
+            return known[1]
+        with torch._C.DisableTorchFunction():
+            return self.define(tensor, None)
+
     def define(self, tensor: Tensor, producer: Node | None) -> Value:
         value = Value(len(self.values), tensor, producer)
         self.values.append(value)
@@ -219,7 +282,8 @@ class Recorder:
         return torch.Size([Dim(n, FromAxis(value, axis)) for axis, n in enumerate(size)])
 
     def add(self, op: str, overload: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        node = Node(len(self.nodes), op, overload, self.modules.place, self.call)
+        scope = self.modules.open[-1] if self.modules.open else -1
+        node = Node(len(self.nodes), op, overload, self.modules.place, self.call, scope)
         self.nodes.append(node)
         node.args = self._resolve(args, node.inputs)
         node.kwargs = {k: self._resolve(v, node.inputs) for k, v in kwargs.items()} if kwargs else {}
