@@ -76,7 +76,12 @@ class WorkModel:
         ragged = ~one.aligned(channels_in), ~two.aligned(channels_out)
         terms = self._terms(one.level(channels_in), two.level(channels_out), *ragged)
         scale = np.maximum(terms.max(axis=0), 1e-12)
-        self._coefficients = _nonnegative(terms / scale / latency_ms[:, None]) / scale
+        relative = terms / scale / latency_ms[:, None]
+        found = _nonnegative(relative)
+        base = 2 if axes == 1 else 4
+        if not found[:base].any():  # all was put down to ragged sizes, and aligned ones would cost nothing
+            found[:base], found[base:] = _nonnegative(relative[:, :base]), 0.0
+        self._coefficients = found / scale
 
     def _terms(self, sizes_in: Ints, sizes_out: Ints, ragged_in: Flags, ragged_out: Flags) -> Floats:
         # Arithmetic first: with a single point, where every term fits as well, latency is proportional to work.

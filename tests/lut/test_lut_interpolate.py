@@ -172,12 +172,19 @@ def test_steps_are_found_over_several_signatures_together() -> None:
 @given(tables, st.integers(2, 8))
 @settings(deadline=None, max_examples=40)
 def test_beyond_the_points_latency_grows_with_work(points: dict[tuple[int, int], float], factor: int) -> None:
-    surface = Surface(points)
+    surface = Surface(points, patterns=(SMOOTH, Pattern(step=16)))
     first, second = ends(points, 0)[1], ends(points, 1)[1]
     edge = surface.value(first, second)
     beyond = surface.value(factor * first, factor * second)
     assert edge * (1 - 1e-9) <= beyond <= edge * 2 * (factor + 1) ** 2 * 70
     assert math.isfinite(beyond)
+
+
+def test_points_that_are_mostly_ragged_do_not_make_aligned_sizes_free() -> None:
+    points = {(3, 36): 1.0, (49, 2): 2.0, (300, 1): 1.0}
+    surface = Surface(points, patterns=(Pattern(4, 16), Pattern(4, 16)))
+    result = surface.evaluate(*np.meshgrid(np.arange(1, 400, 9), np.arange(1, 400, 9)))
+    assert np.all(np.isfinite(result.value_ms) & (result.value_ms > 0))
 
 
 def test_a_single_point_is_extended_in_proportion_to_work() -> None:
