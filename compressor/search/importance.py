@@ -1,6 +1,6 @@
 """How much each unit matters: by the size of its weights, or by what the loss says.
 
-- magnitude: the squared norm of the weights that carry the unit, as a share of all its group's.
+- magnitude: the squared norm of the weights that carry the unit, as a share of each tensor's.
 - Taylor: ``E[(sum w * dL/dw)^2]`` over batches, the squared first-order change of the loss when the unit's weights go
   to zero (Molchanov et al., 2019, eq. 7-8, summed over the unit).
 """
@@ -22,7 +22,10 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def magnitude(model: nn.Module, graph: Graph) -> FloatArray:
-    """Squared weight norms per unit, shape (n_units,), each group's mean being 1."""
+    """Squared weight norms per unit, each weight's as a share of its tensor's; shape (n_units,).
+
+    A unit that many layers share, such as a channel of a residual stream, adds up its shares in all of them.
+    """
     energy = np.zeros(graph.n_units)
     for parameter in graph.parameters.values():
         if parameter.is_buffer or not parameter.reached or len(parameter.shape) < 2:
@@ -37,7 +40,7 @@ def magnitude(model: nn.Module, graph: Graph) -> FloatArray:
             other = [i for i in range(squared.dim()) if i != d]
             each = (squared.sum(other) if other else squared).double().cpu().numpy() / total
             _add_per_unit(energy, axis.factors, each, graph.n_units)
-    return _normalised(energy, graph)
+    return energy
 
 
 def taylor(
@@ -83,10 +86,3 @@ def _add_per_unit(total: FloatArray, factors: npt.NDArray[np.int64], each: Float
     for column in factors.T:
         total += np.bincount(column, weights=each, minlength=n_units + 1)[:n_units]
 
-
-def _normalised(energy: FloatArray, graph: Graph) -> FloatArray:
-    normal = np.ones_like(energy)
-    for group in graph.groups:
-        mean = energy[group.units].mean()
-        normal[group.units] = energy[group.units] / mean if mean > 0 else 1.0
-    return normal

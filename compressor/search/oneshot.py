@@ -1,7 +1,7 @@
 """One-shot search: no training. Remove, in small rounds, the units that matter least per unit of cost.
 
-What a unit matters is taken relative to what its group still has, ``importance[u] / sum(importance of the kept)``:
-the less is left of a layer, the dearer each further channel, so that no layer collapses. What it costs is the gradient of
+A unit's importance is scaled by its group's scarcity, ``sum(importance of all) / sum(importance of the kept)``: the
+less is left of a layer, the dearer each further channel, so that no layer collapses. What it costs is the gradient of
 the budgets at the current sizes, which fall as its neighbours are removed.
 """
 
@@ -96,10 +96,12 @@ def _remove_round(projector: Projector, units: UnitMask, scores: FloatArray, exc
     kept = np.flatnonzero(units[:-1])
     group = projector.group_of[kept]
     n_groups = len(projector.graph.groups)
-    share = np.bincount(group, weights=scores[kept], minlength=n_groups)
+    left_of = np.bincount(group, weights=scores[kept], minlength=n_groups)
+    total = np.bincount(projector.group_of, weights=scores, minlength=n_groups)
+    scarcity = total / np.maximum(left_of, 1e-300)
     saving = projector.marginal(units)[:, kept]
     weight = excess / excess.sum()
-    worth = scores[kept] / np.maximum(share[group], 1e-300) / np.maximum(weight @ saving, 1e-15)
+    worth = scores[kept] * scarcity[group] / np.maximum(weight @ saving, 1e-15)
     order = np.argsort(worth, kind="stable")
     # Within a round a group loses at most a quarter of what it has, and never goes below its smallest.
     left = np.bincount(group, minlength=n_groups)
