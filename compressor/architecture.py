@@ -82,7 +82,7 @@ class Architecture:
             for alias in self.aliases.get(name, [name]):
                 owner, _, attribute = alias.rpartition(".")
                 space = modules[owner]._parameters if isinstance(new, nn.Parameter) else modules[owner]._buffers
-                space[attribute] = new  # type: ignore[assignment]
+                space[attribute] = new
         self.finish_(model)
         return model
 

@@ -30,7 +30,8 @@ class Axis:
 
     def keep(self, units: BoolArray) -> BoolArray:
         """Which indices are kept. ``units`` has one entry per unit and a last one that is always true."""
-        return units[self.factors].all(axis=1)
+        kept: BoolArray = units[self.factors].all(axis=1)
+        return kept
 
 
 @dataclass(eq=False)

@@ -86,7 +86,7 @@ class _LogisticSigmoid(torch.autograd.Function):
 def sample(logits: Tensor, tau: float, temperature: float) -> Tensor:
     """One relaxed mask per unit: P(m > 0.5) = sigmoid(logit)."""
     u = torch.rand_like(logits).clamp(1e-6, 1 - 1e-6)
-    mask: Tensor = _LogisticSigmoid.apply(logits + u.log() - torch.log1p(-u), tau, temperature)  # type: ignore[no-untyped-call]
+    mask: Tensor = _LogisticSigmoid.apply(logits + u.log() - torch.log1p(-u), tau, temperature)
     return mask
 
 

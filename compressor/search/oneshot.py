@@ -46,7 +46,8 @@ class OneShot:
             seed=context.seed,
         )
         # Without any gradient (a dead or frozen layer) weights decide; the term is far below any real saliency.
-        return scores + 1e-12 * importance.magnitude(context.model, context.graph) * max(scores.max(), 1e-12)
+        tiny = 1e-12 * max(float(scores.max()), 1e-12)
+        return scores + tiny * importance.magnitude(context.model, context.graph)
 
 
 def shrink(projector: Projector, decision: SearchResult) -> SearchResult:

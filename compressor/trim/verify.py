@@ -108,9 +108,8 @@ class Verifier:
         self._first: dict[str, str] = {}
         generator = torch.Generator().manual_seed(0)
         for parameter in self.graph.parameters.values():
-            tensor = self.model.get_parameter(parameter.name) if not parameter.is_buffer else None
-            tensor = self.model.get_buffer(parameter.name) if tensor is None else tensor
-            value = tensor.detach()
+            find = self.model.get_buffer if parameter.is_buffer else self.model.get_parameter
+            value: Tensor = find(parameter.name).detach()
             if value.is_floating_point():
                 value = value.to(dtype)
                 if value.numel() > 1 and bool((value == value.flatten()[0]).all()):
