@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.errors import UsageError
+from compressor.stubs import stub
 
 SCHEMA_VERSION = 1
 
@@ -25,7 +26,9 @@ class Architecture:
         shapes: shape of every parameter and buffer of the original.
         indices: per parameter or buffer, per axis, the indices kept, ascending; only where some are removed.
         attributes: per module, attributes and their new values.
-        removed: modules taken out of the model, with what replaces each: ``"identity"`` or ``"zero"``.
+        removed: modules taken out of the model, with what replaces each, see ``compressor.stubs``; and parameters of
+            modules that stay, replaced by ``"scalar"``.
+        blocks: names of the residual branches taken out.
         groups: per group name, how many units it had and which are kept.
         aliases: other names of tied parameters, by their first name.
     """
@@ -35,11 +38,12 @@ class Architecture:
     indices: dict[str, dict[int, list[int]]] = field(default_factory=dict)
     attributes: dict[str, dict[str, Any]] = field(default_factory=dict)
     removed: dict[str, str] = field(default_factory=dict)
+    blocks: list[str] = field(default_factory=list)
     groups: dict[str, dict[str, Any]] = field(default_factory=dict)
     aliases: dict[str, list[str]] = field(default_factory=dict)
 
     def kept(self, fqn: str, axis: int) -> list[int]:
-        """The indices kept of a parameter or buffer along an axis.
+        """The indices kept of a parameter or buffer along an axis; none if its module was taken out.
 
         Raises:
             UsageError: there is no such parameter or axis.
@@ -51,10 +55,29 @@ class Architecture:
         if not -len(shape) <= axis < len(shape):
             raise UsageError(f"{fqn!r} has shape {shape}; axis {axis} is out of range.")
         axis %= len(shape)
+        if self.is_removed(name):
+            return []
         return list(self.indices.get(name, {}).get(axis, range(shape[axis])))
 
+    def is_removed(self, fqn: str) -> bool:
+        """Whether a parameter or buffer is gone under all of its names."""
+        return bool(self.removed) and all(self.is_gone(name) for name in self.aliases.get(fqn, [fqn]))
+
+    def is_gone(self, name: str) -> bool:
+        """Whether there is nothing of this name any more: it, or a module around it, was taken out."""
+        while name:
+            if name in self.removed:
+                return True
+            name = name.rpartition(".")[0]
+        return False
+
     def slice(self, fqn: str, tensor: Tensor) -> Tensor:
-        """What is kept of a tensor that is laid out like the parameter: a gradient, a momentum. Always a copy."""
+        """What is kept of a tensor that is laid out like the parameter: a gradient, a momentum. Always a copy.
+
+        Of a parameter that was taken out an empty tensor is left.
+        """
+        if self.is_removed(fqn):
+            return tensor.new_empty(0)
         sliced = tensor.detach()
         for axis, indices in self.indices.get(fqn, {}).items():
             sliced = sliced.index_select(axis, torch.tensor(indices, device=tensor.device))
@@ -70,7 +93,9 @@ class Architecture:
         tensors.update(model.named_buffers(remove_duplicate=False))
         for name, shape in self.shapes.items():
             if name not in tensors:
-                raise UsageError(f"The model has no parameter {name!r}, which the architecture ({self.model_class}) has.")
+                raise UsageError(
+                    f"The model has no parameter {name!r}, which the architecture ({self.model_class}) has."
+                )
             if list(tensors[name].shape) != shape:
                 raise UsageError(
                     f"{name!r} has shape {list(tensors[name].shape)}; the architecture was made for {shape}. "
@@ -91,9 +116,30 @@ class Architecture:
         sliced = self.slice(name, tensor)
         return nn.Parameter(sliced, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else sliced
 
+    def stubs(self, model: nn.Module) -> dict[int, nn.Module]:
+        """What replaces the modules of ``model`` that are taken out, by their identity."""
+        modules = dict(model.named_modules(remove_duplicate=False))
+        return {
+            id(modules[name]): stub(kind).train(modules[name].training)
+            for name, kind in self.removed.items()
+            if name in modules
+        }
+
     def finish_(self, model: nn.Module) -> None:
         """Set attributes and take out modules, once parameters are sliced."""
+        stubs = self.stubs(model)
+        for parent in list(model.modules()):
+            for name, child in parent._modules.items():
+                if id(child) in stubs:
+                    parent._modules[name] = stubs[id(child)]
         modules = dict(model.named_modules(remove_duplicate=False))
+        for name, kind in self.removed.items():
+            owner, _, attribute = name.rpartition(".")
+            if kind == "scalar":
+                like = modules[owner]._parameters.pop(attribute, None)
+                dtype = like.dtype if like is not None else None
+                device = like.device if like is not None else None
+                modules[owner].register_buffer(attribute, torch.zeros((), dtype=dtype, device=device), persistent=False)
         for name, values in self.attributes.items():
             for attribute, value in values.items():
                 current = getattr(modules[name], attribute, None)
@@ -108,6 +154,7 @@ class Architecture:
             "groups": self.groups,
             "attributes": self.attributes,
             "removed": self.removed,
+            "blocks": self.blocks,
             "aliases": self.aliases,
             "parameters": {
                 name: {
@@ -140,8 +187,11 @@ class Architecture:
                 },
                 attributes=document.get("attributes", {}),
                 removed=document.get("removed", {}),
+                blocks=document.get("blocks", []),
                 groups=document.get("groups", {}),
                 aliases=document.get("aliases", {}),
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise UsageError(f"This is no architecture written by this program: {error!r} is missing or wrong.") from error
+            raise UsageError(
+                f"This is no architecture written by this program: {error!r} is missing or wrong."
+            ) from error

@@ -49,7 +49,8 @@ def find_gate(dataflow: Dataflow, branch: Branch, values: dict[str, Value]) -> G
     position = next((p for p, value in call.values if value is branch.value), None)
     if position is None:
         return None
-    return Gate(site=Site("gate", call.place, call.name, call.ordinal, None, {"argument": position}))
+    options = {"argument": position, "in_place": call.name == "add_" and position == 0}
+    return Gate(site=Site("gate", call.place, call.name, call.ordinal, None, options))
 
 
 class _Scaling:

@@ -2,13 +2,15 @@
 
 Weights are multiplied by masks along the axis where channels are read, under the names the modules use, so the
 registered parameters, ``state_dict`` and optimizers are untouched and gradients reach both weights and masks.
-Arithmetic across channels is done over what is kept, at the recorded function calls (``sites``).
+Arithmetic across channels is done over what is kept, at the recorded function calls (``sites``). The gate of a block
+multiplies the last parameters of its branch, or its output where there are none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,6 +23,17 @@ from compressor.graph.record import ModuleStack, function_name
 from compressor.masks.sites import HANDLERS
 
 
+@dataclass
+class _Masked:
+    """A parameter, the name spaces its modules see it in, its masked axes (dimension, axis index) and its gates."""
+
+    name: str
+    spaces: list[tuple[dict[str, Any], str]]
+    rank: int
+    axes: list[tuple[int, int]] = field(default_factory=list)
+    gates: list[int] = field(default_factory=list)
+
+
 class Masking:
     """Applies unit masks to one model. Build it once; ``applied`` costs one multiplication per masked weight."""
 
@@ -29,20 +42,26 @@ class Masking:
         self.graph = graph
         modules = dict(model.named_modules(remove_duplicate=False))
         used: dict[int, Axis] = {}
-        self._places: list[tuple[list[tuple[dict[str, Any], str]], str, list[tuple[int, int]], int]] = []
+        masked: dict[str, _Masked] = {}
+
+        def place(name: str) -> _Masked:
+            if name not in masked:
+                split = [each.rpartition(".") for each in graph.parameters[name].names]
+                spaces = [(modules[owner].__dict__, attribute) for owner, _, attribute in split]
+                masked[name] = _Masked(name, spaces, len(graph.parameters[name].shape))
+            return masked[name]
+
         for mask in graph.masks:
-            parameter = graph.parameters[mask.parameter]
-            spaces = []
-            for name in parameter.names:
-                owner, _, attribute = name.rpartition(".")
-                spaces.append((modules[owner].__dict__, attribute))
-            axes = []
             for d, axis in mask.axes:
                 used[axis.index] = axis
-                axes.append((d, axis.index))
-            self._places.append((spaces, mask.parameter, axes, len(parameter.shape)))
+                place(mask.parameter).axes.append((d, axis.index))
+        for block in graph.blocks:
+            for name in block.gated:
+                place(name).gates.append(block.index)
+        self._places = list(masked.values())
         for site in graph.sites:
-            used[site.axis.index] = site.axis
+            if site.axis is not None:
+                used[site.axis.index] = site.axis
         self._axes = list(used.values())
         self._position = {axis.index: i for i, axis in enumerate(self._axes)}
         self._lengths = [len(axis) for axis in self._axes]
@@ -72,14 +91,18 @@ class Masking:
         return list(values.split(self._lengths))
 
     @contextmanager
-    def applied(self, units: Tensor, weights: Mapping[str, Tensor] | None = None) -> Iterator[None]:
+    def applied(
+        self, units: Tensor, weights: Mapping[str, Tensor] | None = None, gates: Tensor | None = None
+    ) -> Iterator[None]:
         """Inside, the model's forward is that of the masked model.
 
         Args:
             units: weight of every unit, shape (n_units,), of the weights' type; gradients flow to it.
             weights: use these tensors instead of registered parameters and buffers (all of them, by any name).
+            gates: weight of every block, shape (n_blocks,), likewise; default all 1.
         """
         masks = self.axis_masks(units)
+        each_gate = [] if gates is None else list(gates.unbind())
         placed: list[tuple[dict[str, Any], str]] = []
         with ExitStack() as stack:
             stack.callback(_remove, placed)
@@ -89,17 +112,22 @@ class Masking:
                     owner, _, attribute = name.rpartition(".")
                     modules[owner].__dict__[attribute] = tensor
                     placed.append((modules[owner].__dict__, attribute))
-            for spaces, name, axes, rank in self._places:
-                tensor = self._parameters[name] if weights is None else weights[name]
-                for d, index in axes:
-                    tensor = tensor * masks[self._position[index]].to(tensor.dtype).reshape(-1, *[1] * (rank - 1 - d))
-                for space, attribute in spaces:
+            for place in self._places:
+                if not place.axes and not each_gate:
+                    continue
+                tensor = self._parameters[place.name] if weights is None else weights[place.name]
+                for d, index in place.axes:
+                    mask = masks[self._position[index]].to(tensor.dtype)
+                    tensor = tensor * mask.reshape(-1, *[1] * (place.rank - 1 - d))
+                for index in place.gates if each_gate else ():
+                    tensor = tensor * each_gate[index].to(tensor.dtype)
+                for space, attribute in place.spaces:
                     space[attribute] = tensor
                     placed.append((space, attribute))
             if self._stack is not None:
                 self._stack.counts.clear()
                 stack.enter_context(self._stack.watch())
-                stack.enter_context(_Sites(self, masks))
+                stack.enter_context(_Sites(self, masks, each_gate))
             yield
 
     def site(self, name: str) -> list[Site]:
@@ -109,8 +137,11 @@ class Masking:
             return []
         return self._sites.get((stack.place, name, stack.ordinal(name)), [])
 
-    def mask_of(self, axis: Axis, masks: list[Tensor]) -> Tensor:
-        return masks[self._position[axis.index]]
+    def mask_of(self, site: Site, masks: list[Tensor], gates: list[Tensor]) -> Tensor | None:
+        """The mask, or gate, that a site's handler gets; ``None`` if the site has nothing to do."""
+        if site.axis is not None:
+            return masks[self._position[site.axis.index]]
+        return gates[site.options["block"]] if gates else None
 
     @property
     def functions(self) -> set[str]:
@@ -119,9 +150,9 @@ class Masking:
 
 
 class _Sites(TorchFunctionMode):
-    def __init__(self, masking: Masking, masks: list[Tensor]) -> None:
+    def __init__(self, masking: Masking, masks: list[Tensor], gates: list[Tensor]) -> None:
         super().__init__()
-        self.masking, self.masks, self.names = masking, masks, masking.functions
+        self.masking, self.masks, self.gates, self.names = masking, masks, gates, masking.functions
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -136,7 +167,9 @@ class _Sites(TorchFunctionMode):
         return call(*args, **kwargs)
 
     def _handled(self, func: Callable[..., Any], site: Site) -> Callable[..., Any]:
-        mask = self.masking.mask_of(site.axis, self.masks)
+        mask = self.masking.mask_of(site, self.masks, self.gates)
+        if mask is None:
+            return func
 
         def handled(*args: Any, **kwargs: Any) -> Any:
             try:

@@ -41,6 +41,17 @@ def operand(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, 
     return func(*args, **{**kwargs, where: kwargs[where] * _along(mask, options["dim"])})
 
 
+def gate(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Any:
+    """One operand of an addition, a branch's output, times the gate (a scalar)."""
+    where = options["argument"]
+    if options.get("in_place"):  # the program may go on with its own reference to the operand
+        args[where].mul_(mask.to(args[where].dtype))
+        return func(*args, **kwargs)
+    if isinstance(where, int):
+        return func(*args[:where], args[where] * mask.to(args[where].dtype), *args[where + 1 :], **kwargs)
+    return func(*args, **{**kwargs, where: kwargs[where] * mask.to(kwargs[where].dtype)})
+
+
 def layer_norm(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Any:
     """``(x - mean) / sqrt(var + eps) * w + b`` with mean and (biased) variance over the kept channels of the last axis."""
     x = _argument(args, kwargs, 0, "input")
@@ -141,6 +152,7 @@ def _log(mask: Tensor) -> Tensor:
 
 HANDLERS: dict[str, Handler] = {
     "operand": operand,
+    "gate": gate,
     "layer_norm": layer_norm,
     "rms_norm": rms_norm,
     "group_norm": group_norm,

@@ -20,10 +20,12 @@ def trim(model: nn.Module, architecture: Architecture) -> nn.Module:
     Raises:
         UnsupportedModelError: the model cannot be copied.
     """
-    memo: dict[int, Any] = {}
+    memo: dict[int, Any] = dict(architecture.stubs(model))
     tensors: dict[str, Tensor] = dict(model.named_parameters())
     tensors.update(model.named_buffers())
     for name, tensor in tensors.items():
+        if architecture.removed and architecture.is_removed(name):
+            continue
         memo[id(tensor)] = architecture.resized(name, tensor)
     try:
         trimmed = copy.deepcopy(model, memo)

@@ -9,14 +9,23 @@ from torch import nn
 
 from compressor.architecture import Architecture
 from compressor.graph.graph import Graph, UnitMask
+from compressor.graph.labels import BoolArray
 
 
-def plan(model: nn.Module, graph: Graph, units: UnitMask) -> Architecture:
-    """What keeping ``units`` (shape (n_units,) or with the constant last entry) means for every parameter."""
+def plan(model: nn.Module, graph: Graph, units: UnitMask, gates: BoolArray | None = None) -> Architecture:
+    """What keeping ``units`` and the blocks in ``gates`` means for every module and parameter.
+
+    Args:
+        units: shape (n_units,) or with the constant last entry.
+        gates: shape (n_blocks,); default all.
+    """
+    removed, blocks, lost = _removed(graph, gates)
     mask = np.append(np.asarray(units[: graph.n_units], dtype=np.bool_), True)
     kept = {axis.index: np.flatnonzero(axis.keep(mask)) for axis in graph.axes}
     indices: dict[str, dict[int, list[int]]] = {}
     for parameter in graph.parameters.values():
+        if parameter.name in lost:
+            continue
         for d, axis in enumerate(parameter.axes):
             if axis is not None and len(kept[axis.index]) < len(axis):
                 indices.setdefault(parameter.name, {})[d] = kept[axis.index].tolist()
@@ -25,13 +34,39 @@ def plan(model: nn.Module, graph: Graph, units: UnitMask) -> Architecture:
         shapes={p.name: list(p.shape) for p in graph.parameters.values()},
         indices=indices,
         groups={
-            g.name: {"size": len(g), "kept": np.flatnonzero(mask[g.units]).tolist(), "width": g.width}
+            g.name: {
+                "size": len(g),
+                "kept": []
+                if g.members and all(n in lost for n, _ in g.members)
+                else np.flatnonzero(mask[g.units]).tolist(),
+                "width": g.width,
+            }
             for g in graph.groups
         },
+        removed=removed,
+        blocks=blocks,
         aliases={p.name: list(p.names) for p in graph.parameters.values() if len(p.names) > 1},
     )
     _mend(model, graph, architecture, {index: len(k) for index, k in kept.items()})
     return architecture
+
+
+def _removed(graph: Graph, gates: BoolArray | None) -> tuple[dict[str, str], list[str], set[str]]:
+    """What replaces which module, the names of the blocks that go, and the parameters that go with them."""
+    kept = graph.gates(gates)
+    gone = [block for block in graph.blocks if not kept[block.index]]
+    outermost = [block for block in gone if all(kept[i] for i in block.inside)]
+    removed = {name: kind for block in outermost for name, kind in block.removal.items()}
+    for collapse in graph.collapses:
+        if not kept[list(collapse.blocks)].any():
+            removed[collapse.module] = collapse.kind
+    removed = {name: kind for name, kind in removed.items() if not any(above in removed for above in _above(name))}
+    return removed, [block.name for block in gone], {name for block in gone for name in block.parameters}
+
+
+def _above(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:n]) for n in range(1, len(parts))]
 
 
 def _mend(model: nn.Module, graph: Graph, architecture: Architecture, lengths: dict[int, int]) -> None:
@@ -39,6 +74,8 @@ def _mend(model: nn.Module, graph: Graph, architecture: Architecture, lengths: d
     modules = dict(model.named_modules())
     changes: dict[str, dict[str, Any]] = {}
     for use in graph.attributes:
+        if use.module in architecture.removed or any(above in architecture.removed for above in _above(use.module)):
+            continue
         value = lengths[use.axis.index]
         if use.index is None:
             changes.setdefault(use.module, {})[use.name] = value
@@ -48,6 +85,8 @@ def _mend(model: nn.Module, graph: Graph, architecture: Architecture, lengths: d
             items[use.index] = value
             changes.setdefault(use.module, {})[use.name] = items
     for name, module in modules.items():
+        if name in architecture.removed or any(above in architecture.removed for above in _above(name)):
+            continue
         for attribute, value in _own_sizes(name, module, architecture, changes.get(name, {})).items():
             changes.setdefault(name, {})[attribute] = value
     for name, values in changes.items():
@@ -70,7 +109,9 @@ def _own_sizes(prefix: str, module: nn.Module, architecture: Architecture, known
         groups = known.get("groups", module.groups)
         first, second = shape[0], shape[1] * groups
         transposed = isinstance(module, nn.modules.conv._ConvTransposeNd)
-        return dict(zip(("in_channels", "out_channels"), (first, second) if transposed else (second, first), strict=True))
+        return dict(
+            zip(("in_channels", "out_channels"), (first, second) if transposed else (second, first), strict=True)
+        )
     if isinstance(module, nn.Linear):
         return {} if shape is None else {"in_features": shape[1], "out_features": shape[0]}
     if isinstance(module, nn.modules.batchnorm._NormBase):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +39,7 @@ class Check:
 
 @dataclass
 class TrimResult:
-    """A trimmed model that was verified; ``refused`` lists groups left whole because trimming them was not exact."""
+    """A trimmed model that was verified; ``refused`` lists groups and blocks left whole, as it was not exact."""
 
     model: nn.Module
     architecture: Architecture
@@ -68,14 +69,23 @@ class Verifier:
         self._random = pytree.tree_map(lambda leaf: self._input(leaf, device), (args, kwargs))
         self._dtype = torch.float64
 
-    def check(self, units: UnitMask, trimmed: nn.Module, architecture: Architecture) -> Check:
+    def check(
+        self, units: UnitMask, trimmed: nn.Module, architecture: Architecture, gates: BoolArray | None = None
+    ) -> Check:
         """The error of one trimmed model."""
         try:
-            return self._check(units, trimmed, architecture, torch.float64)
+            return self._check(units, trimmed, architecture, gates, torch.float64)
         except _NoDoubleError:
-            return self._check(units, trimmed, architecture, torch.float32)
+            return self._check(units, trimmed, architecture, gates, torch.float32)
 
-    def _check(self, units: UnitMask, trimmed: nn.Module, architecture: Architecture, dtype: torch.dtype) -> Check:
+    def _check(
+        self,
+        units: UnitMask,
+        trimmed: nn.Module,
+        architecture: Architecture,
+        gates: BoolArray | None,
+        dtype: torch.dtype,
+    ) -> Check:
         tolerance = TOLERANCE if dtype is torch.float64 else SINGLE_TOLERANCE
         weights = self._weights(dtype)
         args, kwargs = pytree.tree_map(
@@ -83,9 +93,10 @@ class Verifier:
         )
         device = next(iter(weights.values())).device
         mask = torch.from_numpy(np.asarray(units[: self.graph.n_units])).to(device, dtype)
+        gate = None if gates is None else torch.from_numpy(self.graph.gates(gates)).to(device, dtype)
         with torch.no_grad(), evaluating(self.model), evaluating(trimmed):
             try:
-                with self.masking.applied(mask, weights):
+                with self.masking.applied(mask, weights, gate):
                     expected = tensors_in(self.model(*args, **kwargs))
             except RuntimeError as error:
                 if dtype is torch.float64:
@@ -93,7 +104,7 @@ class Verifier:
                 raise
             sliced = {name: architecture.slice(self._first[name], tensor) for name, tensor in weights.items()}
             try:
-                with shadowed(trimmed, {n: t for n, t in sliced.items() if not _gone(n, architecture)}):
+                with shadowed(trimmed, {n: t for n, t in sliced.items() if not architecture.is_gone(n)}):
                     found = tensors_in(trimmed(*args, **kwargs))
             except Exception as error:  # any failure of the trimmed forward is a failed check
                 return Check(float("inf"), tolerance, f"the trimmed model raises {type(error).__name__}: {error}")
@@ -132,10 +143,6 @@ class _NoDoubleError(Exception):
     """The original cannot run in float64, for instance because it keeps float32 tensors that are no buffers."""
 
 
-def _gone(name: str, architecture: Architecture) -> bool:
-    return any(name.startswith(f"{module}.") for module in architecture.removed)
-
-
 def _error(expected: Tensor, found: Tensor) -> float:
     if expected.numel() == 0:
         return 0.0
@@ -158,52 +165,74 @@ def trim_verified(
     seed: int = 0,
     gates: BoolArray | None = None,
 ) -> TrimResult:
-    """Trim and verify. Groups whose removal is not exact are found by bisection, restored, and named in ``refused``.
+    """Trim and verify. Groups and blocks whose removal is not exact are found by bisection, restored, and ``refused``.
 
-    The result may then lie above a budget; the caller decides again with these groups left whole.
+    The result may then lie above a budget; the caller decides again with these left whole.
+
+    Args:
+        units: which units are kept, shape (n_units,) or with the constant last entry.
+        gates: which blocks are kept, shape (n_blocks,); default all.
     """
     verifier = Verifier(model, graph, example_inputs, example_kwargs, seed=seed)
-    units = np.append(np.asarray(units[: graph.n_units], dtype=np.bool_), True)
+    wanted = _Choice(np.append(np.asarray(units[: graph.n_units], dtype=np.bool_), True), graph.gates(gates))
 
-    def attempt(mask: UnitMask) -> tuple[nn.Module | None, Architecture, Check]:
-        architecture = plan(model, graph, mask)
+    def attempt(choice: _Choice) -> tuple[nn.Module | None, Architecture, Check]:
+        architecture = plan(model, graph, choice.units, choice.gates)
         try:
             trimmed = trim(model, architecture)
         except (RuntimeError, IndexError, ValueError, KeyError, AttributeError) as error:
             return None, architecture, Check(float("inf"), TOLERANCE, f"{type(error).__name__}: {error}")
-        return trimmed, architecture, verifier.check(mask, trimmed, architecture)
+        return trimmed, architecture, verifier.check(choice.units, trimmed, architecture, choice.gates)
 
-    trimmed, architecture, check = attempt(units)
+    trimmed, architecture, check = attempt(wanted)
     refused: list[str] = []
     reason = check.reason or f"they differ by {check.error:.1e}"
     if not check.passed:
-        changed = [g.index for g in graph.groups if not units[g.units].all()]
-        guilty = _guilty(changed, lambda some: attempt(_only(graph, units, some))[2].passed)
-        units = _only(graph, units, [g for g in changed if g not in guilty])
-        trimmed, architecture, check = attempt(units)
-        refused = [graph.groups[g].name for g in guilty]
-        if not check.passed:  # no single group is at fault, only several together
-            units = graph.all_units()
-            trimmed, architecture, check = attempt(units)
-            refused = [graph.groups[g].name for g in changed]
+        changed = wanted.changes(graph)
+        guilty = _guilty(changed, lambda some: attempt(wanted.only(graph, some))[2].passed)
+        trimmed, architecture, check = attempt(wanted.only(graph, [c for c in changed if c not in guilty]))
+        if not check.passed:  # none is at fault alone, only several together
+            guilty = changed
+            trimmed, architecture, check = attempt(wanted.only(graph, []))
+        refused = [graph.groups[i].name if kind == "group" else graph.blocks[i].name for kind, i in guilty]
     if trimmed is None:
         trimmed = trim(model, architecture)
     return TrimResult(trimmed, architecture, check, refused, reason)
 
 
-def _only(graph: Graph, units: UnitMask, groups: list[int]) -> UnitMask:
-    """Remove what ``units`` removes, in these groups alone."""
-    mask = graph.all_units()
-    for g in groups:
-        mask[graph.groups[g].units] = units[graph.groups[g].units]
-    return mask
+_Change = tuple[str, int]
 
 
-def _guilty(groups: list[int], passes: Any) -> list[int]:
-    """The groups that fail alone, found by halving."""
-    if not groups or passes(groups):
+@dataclass
+class _Choice:
+    """What is kept: ``units`` with the constant last entry, and ``gates``."""
+
+    units: UnitMask
+    gates: BoolArray
+
+    def changes(self, graph: Graph) -> list[_Change]:
+        """The groups and blocks that lose something; a group inside a removed block goes with it."""
+        gone = [block for block in graph.blocks if not self.gates[block.index]]
+        inside = {g for block in gone for g in block.groups}
+        groups = [g.index for g in graph.groups if g.index not in inside and not self.units[g.units].all()]
+        return [*(("group", g) for g in groups), *(("block", block.index) for block in gone)]
+
+    def only(self, graph: Graph, changes: list[_Change]) -> _Choice:
+        """The same choice, but with these changes alone."""
+        units, gates = graph.all_units(), np.ones(len(graph.blocks), dtype=np.bool_)
+        for kind, i in changes:
+            if kind == "block":
+                gates[i] = False
+            for g in graph.blocks[i].groups if kind == "block" else (i,):
+                units[graph.groups[g].units] = self.units[graph.groups[g].units]
+        return _Choice(units, graph.gates(gates))
+
+
+def _guilty(changes: list[_Change], passes: Callable[[list[_Change]], bool]) -> list[_Change]:
+    """The changes that fail alone, found by halving."""
+    if not changes or passes(changes):
         return []
-    if len(groups) == 1:
-        return groups
-    half = len(groups) // 2
-    return _guilty(groups[:half], passes) + _guilty(groups[half:], passes)
+    if len(changes) == 1:
+        return changes
+    half = len(changes) // 2
+    return _guilty(changes[:half], passes) + _guilty(changes[half:], passes)
