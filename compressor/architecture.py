@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from compressor import multihead
 from compressor.errors import UsageError
 from compressor.stubs import stub
 
@@ -140,7 +141,12 @@ class Architecture:
                 dtype = like.dtype if like is not None else None
                 device = like.device if like is not None else None
                 modules[owner].register_buffer(attribute, torch.zeros((), dtype=dtype, device=device), persistent=False)
+        for module in modules.values():
+            if isinstance(module, nn.RNNBase):  # keeps a list of its weights
+                module._flat_weights = [getattr(module, name) for name in module._flat_weights_names]
         for name, values in self.attributes.items():
+            if multihead.WIDTHS[0] in values and multihead.can_narrow(modules[name]):
+                multihead.narrow_(modules[name])
             for attribute, value in values.items():
                 current = getattr(modules[name], attribute, None)
                 fitting = tuple(value) if isinstance(current, tuple) else value

@@ -17,6 +17,8 @@ from compressor.graph.blocks import find_blocks
 from compressor.graph.flow import Flow
 from compressor.graph.graph import Graph
 from compressor.graph.record import Recorder, Value, shadowed, traceable_attributes
+from compressor.graph.scalars import follow_scalars
+from compressor.multihead import narrowed
 
 
 def capture(
@@ -49,7 +51,7 @@ def capture(
         raise UnsupportedModelError(
             f"{type(model).__name__} has no parameters, so there is nothing to compress; pass the network itself."
         )
-    with evaluating(model), torch.no_grad(), _python_attention():
+    with evaluating(model), torch.no_grad(), narrowed(model), _python_attention():
         try:
             recorder, values, outputs = _record(model, tensors, args, kwargs, meta=True, keep_outputs=keep_outputs)
             on_meta = True
@@ -76,6 +78,7 @@ def capture(
         labelled = 2 if isinstance(owner, nn.modules.conv._ConvNd) else len(value.shape)  # kernels keep their extent
         value.axes = [flow.labels.fresh(n) if n > 1 and d < labelled else None for d, n in enumerate(value.shape)]
     run_rules(flow, recorder.nodes)
+    follow_scalars(flow, recorder.nodes, recorder.escaped)
     reached = {value.index for node in recorder.nodes for value in node.inputs}
     for name, (value, _, _) in described.items():
         if value.index not in reached:

@@ -1,13 +1,19 @@
-"""Integers that remember where they came from.
+"""Numbers that remember where they came from.
 
 A forward pass computes sizes: ``x.view(b, groups, c // groups, h, w)``. Whether such a size follows when channels are
 removed depends on its origin: a shape follows by itself, a module attribute can be set anew, a literal cannot change.
 During capture, shapes and the integer attributes of modules are handed out as ``Dim``, an ``int`` that carries its
-origin through arithmetic, so each rule can tell.
+origin through arithmetic, so each rule can tell. Where arithmetic leaves the integers (``head_dim ** -0.5``) it gives a
+``Scalar``, a ``float`` of the same kind, so that the masked model can use the number the trimmed model will compute.
+A number that escapes (``float(n)``, ``int(0.5 * n)``) is noted in ``escaped``; what it was made from must not change.
 """
 
 from __future__ import annotations
 
+import math
+import operator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,18 +40,89 @@ class FromAttribute:
 
 @dataclass(frozen=True)
 class FromOperation:
-    """``left operator right``, each a ``Dim`` or a plain ``int``."""
+    """``left operator right``, each a ``Dim``, a ``Scalar`` or a plain number."""
 
     operator: str
-    left: int
-    right: int
+    left: Any
+    right: Any
 
 
 Origin = FromAxis | FromAttribute | FromOperation
 
 
-class Dim(int):
-    """An ``int`` with an origin. Arithmetic that may give a size again (+ - * //) keeps track; the rest gives ``int``."""
+OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "//": operator.floordiv,
+    "**": operator.pow,
+}
+escaped: list[Dim | Scalar] = []
+"""Numbers turned into plain ones since ``tracing`` was entered."""
+
+
+def _plain(number: Any) -> Any:
+    if isinstance(number, int):
+        return int.__int__(number)
+    return float.__float__(number) if isinstance(number, float) else number
+
+
+def _traced(symbol: str, left: Any, right: Any) -> Any:
+    """The result of an operator with its origin; ``NotImplemented`` for anything but numbers."""
+    if not (isinstance(left, (int, float)) and isinstance(right, (int, float))):
+        return NotImplemented
+    result = OPERATORS[symbol](_plain(left), _plain(right))
+    if isinstance(result, int):
+        return Dim(result, FromOperation(symbol, left, right))
+    return Scalar(result, FromOperation(symbol, left, right)) if isinstance(result, float) else result
+
+
+class _Arithmetic:
+    """The operators that keep track; all others give plain numbers."""
+
+    def __add__(self, other: Any) -> Any:
+        return _traced("+", self, other)
+
+    def __radd__(self, other: Any) -> Any:
+        return _traced("+", other, self)
+
+    def __sub__(self, other: Any) -> Any:
+        return _traced("-", self, other)
+
+    def __rsub__(self, other: Any) -> Any:
+        return _traced("-", other, self)
+
+    def __mul__(self, other: Any) -> Any:
+        return _traced("*", self, other)
+
+    def __rmul__(self, other: Any) -> Any:
+        return _traced("*", other, self)
+
+    def __floordiv__(self, other: Any) -> Any:
+        return _traced("//", self, other)
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        return _traced("//", other, self)
+
+    def __truediv__(self, other: Any) -> Any:
+        return _traced("/", self, other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return _traced("/", other, self)
+
+    def __pow__(self, other: Any) -> Any:
+        return _traced("**", self, other)
+
+    def __rpow__(self, other: Any) -> Any:
+        return _traced("**", other, self)
+
+    def __neg__(self) -> Any:
+        return _traced("*", -1, self)
+
+
+class Dim(_Arithmetic, int):  # type: ignore[misc]  # the operators accept more than int's
+    """An ``int`` with an origin."""
 
     origin: Origin
 
@@ -63,34 +140,62 @@ class Dim(int):
     def __index__(self) -> int:
         return int.__int__(self)
 
-    def _binary(self, operator: str, left: int, right: Any, result: Any) -> Any:
-        if result is NotImplemented or type(result) is not int or not isinstance(right, int):
-            return result
-        return Dim(result, FromOperation(operator, left, right))
+    def __float__(self) -> float:
+        escaped.append(self)
+        return int.__float__(self)
 
-    def __add__(self, other: Any) -> Any:
-        return self._binary("+", self, other, int.__add__(self, other))
 
-    def __radd__(self, other: Any) -> Any:
-        return self._binary("+", other, self, int.__radd__(self, other))
+class Scalar(_Arithmetic, float):  # type: ignore[misc]
+    """A ``float`` computed from sizes."""
 
-    def __sub__(self, other: Any) -> Any:
-        return self._binary("-", self, other, int.__sub__(self, other))
+    origin: FromOperation
 
-    def __rsub__(self, other: Any) -> Any:
-        return self._binary("-", other, self, int.__rsub__(self, other))
+    def __new__(cls, value: float, origin: FromOperation) -> Scalar:
+        self = super().__new__(cls, value)
+        self.origin = origin
+        return self
 
-    def __mul__(self, other: Any) -> Any:
-        return self._binary("*", self, other, int.__mul__(self, other))
+    def __reduce__(self) -> Any:
+        return (float, (float.__float__(self),))
 
-    def __rmul__(self, other: Any) -> Any:
-        return self._binary("*", other, self, int.__rmul__(self, other))
+    def __deepcopy__(self, memo: dict[int, Any]) -> float:
+        return float.__float__(self)
 
-    def __floordiv__(self, other: Any) -> Any:
-        return self._binary("//", self, other, int.__floordiv__(self, other))
+    def __float__(self) -> float:
+        escaped.append(self)
+        return float.__float__(self)
 
-    def __rfloordiv__(self, other: Any) -> Any:
-        return self._binary("//", other, self, int.__rfloordiv__(self, other))
+    def __int__(self) -> int:
+        escaped.append(self)
+        return float.__int__(self)
+
+    def __round__(self, digits: Any = None) -> Any:
+        escaped.append(self)
+        return round(float.__float__(self), digits)
+
+    __trunc__ = __int__
+
+    def __floor__(self) -> int:
+        return math.floor(float(self))
+
+    def __ceil__(self) -> int:
+        return math.ceil(float(self))
+
+
+@contextmanager
+def tracing() -> Iterator[None]:
+    """Inside, ``math.sqrt`` keeps track too, and ``escaped`` collects."""
+    plain_sqrt = math.sqrt
+
+    def sqrt(x: Any, /) -> Any:
+        return x**0.5 if isinstance(x, (Dim, Scalar)) else plain_sqrt(x)
+
+    escaped.clear()
+    math.sqrt = sqrt
+    try:
+        yield
+    finally:
+        math.sqrt = plain_sqrt
 
 
 def origin_of(size: int) -> Origin | None:

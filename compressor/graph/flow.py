@@ -52,7 +52,7 @@ class Adjustment:
 
 @dataclass
 class Product:
-    """``coefficient`` times the sizes of ``axes``: multiply-adds of one operator (``None`` axes are in the coefficient)."""
+    """``coefficient`` times the sizes of ``axes``: multiply-adds of one operator. The coefficient has what is fixed."""
 
     node: Node
     kind: str
@@ -122,11 +122,12 @@ class Flow:
         """The axes of an elementwise result of ``values``."""
         shape: list[int] = []
         axes: list[Axis] = []
+        none: list[Axis] = [None]
         for value in values:
             extra = len(value.shape) - len(shape)
             if extra > 0:
                 shape = [1] * extra + shape
-                axes = [None] * extra + axes
+                axes = none * extra + axes
             offset = len(shape) - len(value.shape)
             for i, n in enumerate(value.shape):
                 j = i + offset

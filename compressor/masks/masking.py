@@ -19,8 +19,9 @@ from torch.overrides import TorchFunctionMode
 
 from compressor.errors import UnsupportedModelError
 from compressor.graph.graph import Axis, Graph, Site
-from compressor.graph.record import ModuleStack, function_name
+from compressor.graph.record import ModuleStack, flat_weights, function_name
 from compressor.masks.sites import HANDLERS
+from compressor.multihead import narrowed
 
 
 @dataclass
@@ -74,6 +75,7 @@ class Masking:
             or [torch.zeros(0, 1, dtype=torch.int64)]
         )
         self._stack = ModuleStack(model) if graph.sites else None
+        self._recurrent = [module for module in model.modules() if isinstance(module, nn.RNNBase)]
         self._sites = {(s.place, s.function, s.ordinal): [] for s in graph.sites}  # type: ignore[var-annotated]
         for site in graph.sites:
             self._sites[site.place, site.function, site.ordinal].append(site)
@@ -124,6 +126,8 @@ class Masking:
                 for space, attribute in place.spaces:
                     space[attribute] = tensor
                     placed.append((space, attribute))
+            stack.enter_context(flat_weights(self._recurrent))
+            stack.enter_context(narrowed(self.model))
             if self._stack is not None:
                 self._stack.counts.clear()
                 stack.enter_context(self._stack.watch())

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from compressor.graph.dims import OPERATORS
+
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
 Handler = Callable[[Callable[..., Any], Args, Kwargs, Tensor, dict[str, Any]], Any]
@@ -53,7 +55,7 @@ def gate(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, opt
 
 
 def layer_norm(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Any:
-    """``(x - mean) / sqrt(var + eps) * w + b`` with mean and (biased) variance over the kept channels of the last axis."""
+    """``(x - mean) / sqrt(var + eps) * w + b`` with mean and biased variance over what is kept of the last axis."""
     x = _argument(args, kwargs, 0, "input")
     weight, bias = _argument(args, kwargs, 2, "weight"), _argument(args, kwargs, 3, "bias")
     eps = _argument(args, kwargs, 4, "eps", 1e-5)
@@ -136,7 +138,7 @@ def _variance(args: Args, kwargs: Kwargs, mask: Tensor, axis: int, *, root: bool
     keepdim = kwargs.get("keepdim", args[3] if len(args) > 3 else False)
     m, n = _along(mask, axis), _kept(mask)
     mean = (x * m).sum(axis, keepdim=True) / n
-    variance = ((x - mean).square() * m).sum(axis, keepdim=keepdim) / (n - correction).clamp_min(0)
+    variance: Tensor = ((x - mean).square() * m).sum(axis, keepdim=keepdim) / (n - correction).clamp_min(0)
     return variance.sqrt() if root else variance
 
 
@@ -150,6 +152,23 @@ def _log(mask: Tensor) -> Tensor:
     return torch.where(mask > 0, mask.clamp_min(torch.finfo(mask.dtype).tiny).log(), -math.inf)
 
 
+def scalar(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Any:
+    """A number computed from a size: computed anew from the size of what is kept."""
+    number = _evaluate(options["expression"], _kept(mask))
+    where = options["argument"]
+    number = number if options["tensor"] else float(number)
+    if isinstance(where, int):
+        return func(*args[:where], number, *args[where + 1 :], **kwargs)
+    return func(*args, **{**kwargs, where: number})
+
+
+def _evaluate(expression: Any, n: Tensor) -> Any:
+    if isinstance(expression, tuple):
+        symbol, left, right = expression
+        return OPERATORS[symbol](_evaluate(left, n), _evaluate(right, n))
+    return n if expression == "n" else expression
+
+
 HANDLERS: dict[str, Handler] = {
     "operand": operand,
     "gate": gate,
@@ -159,4 +178,5 @@ HANDLERS: dict[str, Handler] = {
     "attention": attention,
     "softmax": softmax,
     "reduce": reduce,
+    "scalar": scalar,
 }

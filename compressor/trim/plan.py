@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from compressor import multihead
 from compressor.architecture import Architecture
 from compressor.graph.graph import Graph, UnitMask
 from compressor.graph.labels import BoolArray
@@ -123,9 +124,30 @@ def _own_sizes(prefix: str, module: nn.Module, architecture: Architecture, known
         return {} if shape is None else {"num_channels": shape[0]}
     if isinstance(module, nn.Embedding):
         return {} if shape is None else {"num_embeddings": shape[0], "embedding_dim": shape[1]}
+    if isinstance(module, nn.RNNBase):
+        shape = _new_shape(architecture, f"{prefix}.weight_ih_l0" if prefix else "weight_ih_l0")
+        return {} if shape is None else {"input_size": shape[1]}
+    if isinstance(module, nn.MultiheadAttention):
+        return _attention_sizes(prefix, module, architecture, known)
     if isinstance(module, nn.PReLU):
         return {} if shape is None else {"num_parameters": shape[0]}
     return {}
+
+
+def _attention_sizes(
+    prefix: str, module: nn.MultiheadAttention, architecture: Architecture, known: dict[str, Any]
+) -> dict[str, Any]:
+    """All widths, if any of the module's parameters or attributes changes: it will then be of another class."""
+    start = f"{prefix}." if prefix else ""
+    if not known and not any(name.startswith(start) for name in architecture.indices):
+        return {}
+    sizes = {name: known.get(name, getattr(module, name, module.embed_dim)) for name in multihead.WIDTHS}
+    shape = _new_shape(architecture, f"{start}out_proj.weight")
+    sizes["embed_dim"] = module.embed_dim if shape is None else shape[0]
+    for name, weight in (("kdim", "k_proj_weight"), ("vdim", "v_proj_weight")):
+        shape = _new_shape(architecture, f"{start}{weight}") or _new_shape(architecture, f"{start}in_proj_weight")
+        sizes[name] = getattr(module, name) if shape is None else shape[1]
+    return {**sizes, "head_dim": sizes["qk_width"] // known.get("num_heads", module.num_heads)}
 
 
 def _new_shape(architecture: Architecture, name: str) -> list[int] | None:

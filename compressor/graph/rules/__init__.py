@@ -28,6 +28,7 @@ _FAMILIES = (
     "movement",
     "normalization",
     "pooling",
+    "recurrent",
     "reduction",
     "view",
 )

@@ -10,15 +10,47 @@ from compressor.graph.record import Node
 from compressor.graph.rules import rule
 
 
-@rule("zeros_like", "ones_like", "full_like", "rand_like", "randn_like", "empty_like", "fill", "zero", "normal",
-      "uniform", "bernoulli_like", "new_empty_strided", "exponential")
+@rule(
+    "zeros_like",
+    "ones_like",
+    "full_like",
+    "rand_like",
+    "randn_like",
+    "empty_like",
+    "fill",
+    "zero",
+    "normal",
+    "uniform",
+    "bernoulli_like",
+    "new_empty_strided",
+    "exponential",
+)
 def like(flow: Flow, node: Node) -> None:
     for output in node.outputs:
         output.axes = list(node.inputs[0].axes)
 
 
-@rule("empty", "zeros", "ones", "full", "rand", "randn", "new_zeros", "new_ones", "new_full", "new_empty", "arange",
-      "linspace", "scalar_tensor", "empty_strided", "randint", "randperm", "eye", "tril_indices", "triu_indices")
+@rule(
+    "empty",
+    "zeros",
+    "ones",
+    "full",
+    "rand",
+    "randn",
+    "new_zeros",
+    "new_ones",
+    "new_full",
+    "new_empty",
+    "arange",
+    "linspace",
+    "scalar_tensor",
+    "empty_strided",
+    "randint",
+    "randperm",
+    "eye",
+    "tril_indices",
+    "triu_indices",
+)
 def make(flow: Flow, node: Node) -> None:
     output = node.outputs[0]
     sizes = _integers(node.call.args if node.call is not None else ())

@@ -76,7 +76,7 @@ def _given_bounds(call: Call, dim: int, rank: int) -> tuple[Any, Any] | None:
 
 @rule("split", "split_with_sizes", "chunk", "tensor_split", "unsafe_split", "unsafe_chunk")
 def split(flow: Flow, node: Node) -> None:
-    """Consecutive pieces. Equal pieces by count tie their positions; sizes that are spelt out are bound, piece by piece."""
+    """Consecutive pieces. Equal pieces by count tie their positions; sizes that are spelt out are bound one by one."""
     x = node.inputs[0]
     dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
     dim = int(dim) % len(x.shape)
@@ -99,7 +99,7 @@ def split(flow: Flow, node: Node) -> None:
         if isinstance(sizes, int):
             sizes = [sizes] * count
     by_count = call is not None and call.name in ("chunk", "unsafe_chunk", "tensor_split")
-    if by_count and len(axis) % count == 0 or sizes is not None and len({id(s) for s in sizes}) == 1 and count > 1:
+    if (by_count and len(axis) % count == 0) or (sizes is not None and len({id(s) for s in sizes}) == 1 and count > 1):
         if len(axis) % count:
             flow.fix(axis, "split into uneven pieces")
             return

@@ -160,4 +160,4 @@ def pad(flow: Flow, node: Node) -> None:
             if int(amount):
                 flow.bind(amount, new, "padding")
             pieces.append(new)
-        y.axes[d] = np.concatenate([pieces[0], axis, pieces[1]])  # type: ignore[list-item]
+        y.axes[d] = np.concatenate([pieces[0], axis, pieces[1]])

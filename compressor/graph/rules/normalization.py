@@ -62,7 +62,7 @@ def layer_norm(flow: Flow, node: Node) -> None:
 
 @rule("native_group_norm")
 def group_norm(flow: Flow, node: Node) -> None:
-    """Channels are ``(G, C/G)``; statistics over C/G and space. Every group must keep as many channels as the others."""
+    """Channels are ``(G, C/G)``; statistics over C/G and space. All groups keep equally many."""
     x, y = node.inputs[0], node.outputs[0]
     groups, channels = int(node.args[6]), x.shape[1]
     axis = x.axes[1]
@@ -97,4 +97,3 @@ def weight_norm(flow: Flow, node: Node) -> None:
     for i, axis in enumerate(v.axes):
         if i != dim:
             flow.reads(axis, (v, i))
-

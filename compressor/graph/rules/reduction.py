@@ -96,4 +96,3 @@ def ordered(flow: Flow, node: Node) -> None:
     flow.fix(x.axes[dim], f"{node.op} along it")
     for output in node.outputs:
         output.axes = [None if i == dim % len(x.shape) else axis for i, axis in enumerate(x.axes)]
-

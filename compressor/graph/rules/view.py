@@ -17,10 +17,11 @@ from compressor.graph.rules import rule
 
 # Functions of PyTorch whose inner views take every size from the shapes of their operands.
 _SIZES_FROM_SHAPES = {
-    "flatten", "linear", "matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "einsum", "squeeze", "unsqueeze", "conv1d",
-    "__getitem__", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "fn", "contiguous", "tensordot", "instance_norm",
-    "layer_norm", "group_norm", "cosine_similarity", "interpolate", "bilinear", "conv2d", "batch_norm", "repeat_interleave",
-    "meshgrid", "avg_pool1d", "movedim", "swapaxes", "mT", "__setitem__", "baddbmm", "baddmm", "addmm", "repeat", "tile",
+    "flatten", "linear", "matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "einsum", "squeeze", "unsqueeze",
+    "conv1d", "__getitem__", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "fn", "contiguous", "tensordot",
+    "instance_norm", "layer_norm", "group_norm", "cosine_similarity", "interpolate", "bilinear", "conv2d",
+    "batch_norm", "repeat_interleave", "meshgrid", "avg_pool1d", "movedim", "swapaxes", "mT", "__setitem__",
+    "baddbmm", "baddmm", "addmm", "repeat", "tile",
 }  # fmt: skip
 _SIZES_SPELT_OUT = {"view", "reshape", "unflatten", "_unsafe_view", "resize", "view_as", "reshape_as"}
 

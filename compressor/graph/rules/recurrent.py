@@ -1,0 +1,35 @@
+"""LSTM, GRU and plain recurrent layers stay whole; what feeds them may be trimmed.
+
+``h' = f(W x + U h)``: the first layer's W (one per direction) reads the last axis of x. Everything else is fixed.
+"""
+
+from __future__ import annotations
+
+from compressor.graph.flow import Flow
+from compressor.graph.record import Node, Value
+from compressor.graph.rules import rule
+
+
+@rule("lstm", "gru", "rnn_tanh", "rnn_relu")
+def recurrent(flow: Flow, node: Node) -> None:
+    x = node.inputs[0]
+    weights = next(arg for arg in node.args[2:] if isinstance(arg, list) and len(arg) > 1)
+    layers, bidirectional = int(node.args[-5]), bool(node.args[-2])
+    directions = 2 if bidirectional else 1
+    readers: list[Value] = [weights[d * len(weights) // (layers * directions)] for d in range(directions)]
+    axis = x.axes[-1]
+    for value in node.inputs[1:]:
+        for d, labels in enumerate(value.axes):
+            if not (d == 1 and any(value is w for w in readers)):
+                flow.fix(labels, "a recurrent layer stays whole")
+    for axis_along in x.axes[:-1]:
+        flow.fix(axis_along, "a recurrent layer runs along it")
+    for w in readers:
+        axis = flow.join(axis, w.axes[1], x.shape[-1], w.shape[1])
+        flow.reads(axis, (w, 1), (x, len(x.shape) - 1))
+        steps = 1.0
+        for n in x.shape[:-1]:
+            steps *= n
+        flow.costs("recurrent", steps, (None, w.shape[0]), (axis, w.shape[1]))
+    inner = [w for w in weights if len(w.shape) == 2 and not any(w is r for r in readers)]
+    flow.costs("recurrent", sum(float(w.shape[0] * w.shape[1]) for w in inner) * float(x.shape[0] * x.shape[1]))
