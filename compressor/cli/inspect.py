@@ -35,8 +35,7 @@ def inspect(
     A group is a set of channels that live or die together; a block is a residual branch that can be taken out.
     """
     with output.working():
-        from compressor.graph.inspect import describe
-
+        from compressor.describe import describe
         from compressor.graph import capture
 
         loaded = load_structure(model, num_classes=num_classes, input_shape=input_shape)

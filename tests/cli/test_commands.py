@@ -39,11 +39,11 @@ def graph(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         seen.update(options, shape=tuple(example_inputs.shape))
         return "graph"
 
-    package, describing = ModuleType("compressor.graph"), ModuleType("compressor.graph.inspect")
+    package, describing = ModuleType("compressor.graph"), ModuleType("compressor.describe")
     package.capture = capture  # type: ignore[attr-defined]
     describing.describe = lambda graph: dict(FOUND)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "compressor.graph", package)
-    monkeypatch.setitem(sys.modules, "compressor.graph.inspect", describing)
+    monkeypatch.setitem(sys.modules, "compressor.describe", describing)
     return seen
 
 
