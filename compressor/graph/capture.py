@@ -16,6 +16,7 @@ from compressor.graph.analyze import Analysis, run_rules
 from compressor.graph.blocks import find_blocks
 from compressor.graph.flow import Flow
 from compressor.graph.graph import Graph
+from compressor.graph.modules import named_modules
 from compressor.graph.record import Recorder, Value, shadowed, traceable_attributes
 from compressor.graph.scalars import follow_scalars
 from compressor.multihead import narrowed
@@ -80,7 +81,7 @@ def capture(
     run_rules(flow, recorder.nodes)
     follow_scalars(flow, recorder.nodes, recorder.escaped)
     reached = {value.index for node in recorder.nodes for value in node.inputs}
-    for name, (value, _, _) in described.items():
+    for value, _, _ in described.values():
         if value.index not in reached:
             flow.fix_value(value, "never used by the forward")
     for value in (*outputs, *trained):
@@ -135,7 +136,10 @@ def first_example(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode inside, every module's own mode restored after."""
-    modes = [(module, module.training) for module in model.modules()]
+    modes = [(module, module.training) for _, module in named_modules(model)]
+    if not any(mode for _, mode in modes):  # setting an attribute of a module is slow
+        yield
+        return
     try:
         model.eval()
         yield
@@ -162,13 +166,13 @@ def _tensors(model: nn.Module) -> _Tensors:
     """Parameters and buffers by their first name, with all names they go by."""
     names: dict[int, list[str]] = {}
     first: dict[int, tuple[Tensor, bool]] = {}
-    for is_buffer, pairs in (
-        (False, model.named_parameters(remove_duplicate=False)),
-        (True, model.named_buffers(remove_duplicate=False)),
-    ):
-        for name, tensor in pairs:
-            names.setdefault(id(tensor), []).append(name)
-            first.setdefault(id(tensor), (tensor, is_buffer))
+    modules = named_modules(model)
+    for is_buffer in (False, True):
+        for owner, module in modules:
+            for attribute, tensor in (module._buffers if is_buffer else module._parameters).items():
+                if tensor is not None:
+                    names.setdefault(id(tensor), []).append(f"{owner}.{attribute}" if owner else attribute)
+                    first.setdefault(id(tensor), (tensor, is_buffer))
     return {names[key][0]: (tensor, tuple(names[key]), is_buffer) for key, (tensor, is_buffer) in first.items()}
 
 

@@ -8,20 +8,19 @@ program wrote them, so that sizes keep their origin (``dims``) and the masked mo
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as hooks
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from compressor.graph.dims import Dim, FromAttribute, FromAxis, Scalar, escaped, tracing
+from compressor.graph.dims import Dim, FromAttribute, FromAxis
 from compressor.graph.labels import IntArray
+from compressor.graph.modules import first_names, named_modules
 from compressor.graph.shapes import quick_result
 
 Axes = list[IntArray | None]
@@ -106,11 +105,10 @@ def function_name(func: Callable[..., Any]) -> str:
 
 
 class ModuleStack:
-    """Knows which module is running, by global forward hooks: no module is changed."""
+    """Knows which module is running."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.by_name: dict[str, nn.Module] = dict(model.named_modules())
-        self.names: dict[int, str] = {id(m): name for name, m in self.by_name.items()}
+        self.by_name: dict[str, nn.Module] = first_names(named_modules(model))
         self.stack: list[str] = [""]
         self.counts: dict[tuple[str, str], int] = {}
 
@@ -125,7 +123,7 @@ class ModuleStack:
         self.counts[key] = count + 1
         return count
 
-    def entered(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+    def entered(self, name: str, args: tuple[Any, ...]) -> None:
         """A module starts to run."""
 
     def left(self, kwargs: dict[str, Any], output: Any) -> None:
@@ -133,23 +131,39 @@ class ModuleStack:
 
     @contextmanager
     def watch(self) -> Iterator[ModuleStack]:
-        def enter(module: nn.Module, args: Any) -> None:
-            self.stack.append(self.names.get(id(module), self.stack[-1]))
-            self.entered(module, args)
+        """Inside, the stack follows the model.
 
-        def leave(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            self.left(kwargs, output)
-            self.stack.pop()
-
-        handles = [
-            hooks.register_module_forward_pre_hook(enter),
-            hooks.register_module_forward_hook(leave, always_call=True, with_kwargs=True),  # type: ignore[arg-type]
-        ]
+        Each module sees, in its own dictionary, another ``_call_impl``. Global forward hooks would tell the same, but
+        with any hook PyTorch takes a path through a module call that costs more than the operators we record.
+        """
+        placed: list[tuple[dict[str, Any], Any]] = []
         try:
+            for name, module in self.by_name.items():
+                space = vars(module)
+                placed.append((space, space.get("_compiled_call_impl")))
+                space["_call_impl"] = self._watched(name, module._call_impl)
+                space["_compiled_call_impl"] = None  # a compiled forward would not be seen
             yield self
         finally:
-            for handle in handles:
-                handle.remove()
+            for space, compiled in placed:
+                space.pop("_call_impl", None)
+                space.pop("_compiled_call_impl", None)
+                if compiled is not None:
+                    space["_compiled_call_impl"] = compiled
+
+    def _watched(self, name: str, run: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            output = None
+            self.stack.append(name)
+            self.entered(name, args)
+            try:
+                output = run(*args, **kwargs)
+            finally:
+                self.left(kwargs, output)
+                self.stack.pop()
+            return output
+
+        return call
 
 
 class _CallStack(ModuleStack):
@@ -160,11 +174,10 @@ class _CallStack(ModuleStack):
         self.recorder = recorder
         self.open: list[int] = []
 
-    def entered(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+    def entered(self, name: str, args: tuple[Any, ...]) -> None:
         first = self.recorder.value_outside(args[0]) if args and isinstance(args[0], Tensor) else None
         parent, start = self.open[-1] if self.open else -1, len(self.recorder.nodes)
         self.open.append(len(self.recorder.calls))
-        name = self.names.get(id(module), "")
         self.recorder.calls.append(ModuleCall(name, parent, start, start, first, len(args)))
 
     def left(self, kwargs: dict[str, Any], output: Any) -> None:
@@ -179,15 +192,17 @@ class _CallStack(ModuleStack):
 
 
 _SHAPE_GETTER = Tensor.shape.__get__  # type: ignore[attr-defined]
-_operator_names: dict[Any, str] = {}
-_QUIET = {"__get__", "__set__", "dim", "is_floating_point", "stride", "is_contiguous", "storage_offset"}
-_WHOLE = {
-    "scaled_dot_product_attention",
-    "lstm",
-    "gru",
-    "rnn_tanh",
-    "rnn_relu",
-}  # one operator to us, whatever is inside
+_operators: dict[Any, tuple[str, bool]] = {}
+_QUIET = {"__get__", "__set__", "dim", "is_floating_point", "numel", "stride", "is_contiguous", "storage_offset"}
+
+
+def _described(overload: Any) -> tuple[str, bool]:
+    """An operator's name without namespace and overload, and whether it changes an argument."""
+    known = _operators.get(overload)
+    if known is None:
+        schema = overload._schema
+        known = _operators[overload] = (schema.name.partition("::")[2], schema.is_mutable)
+    return known
 
 
 class _Functions(TorchFunctionMode):
@@ -202,8 +217,6 @@ class _Functions(TorchFunctionMode):
         recorder = self.recorder
         if func == _SHAPE_GETTER or func is Tensor.size:
             return recorder.sized(args[0], func(*args, **kwargs), args[1:], kwargs)
-        if func is Tensor.numel:
-            return recorder.count(args[0])
         name = function_name(func)
         if name in _QUIET:
             return func(*args, **kwargs)
@@ -212,14 +225,14 @@ class _Functions(TorchFunctionMode):
         call.values += [(k, recorder.value(a)) for k, a in kwargs.items() if isinstance(a, Tensor)]
         outer, recorder.call = recorder.call, call
         try:
-            if name not in _WHOLE:
+            if name != "scaled_dot_product_attention":
                 return func(*args, **kwargs)
-            recorder.paused = True
+            recorder.paused = True  # one operator to us, however the backend takes it apart
             try:
                 output = func(*args, **kwargs)
             finally:
                 recorder.paused = False
-            recorder.add(name, None, args, kwargs, output)
+            recorder.add("scaled_dot_product_attention", None, args, kwargs, output)
             return output
         finally:
             recorder.call = outer
@@ -234,10 +247,8 @@ class _Operators(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        name = _operator_names.get(func)
-        if name is None:
-            name = _operator_names[func] = func._schema.name.partition("::")[2]
-        output = quick_result(func, name, args, kwargs)
+        name = _described(func)[0]
+        output = quick_result(name, args, kwargs)
         if output is None:
             output = func(*args, **kwargs)
         if not self.recorder.paused:
@@ -256,15 +267,13 @@ class Recorder:
         self.call: Call | None = None
         self.paused = False
         self.shadows: dict[str, Tensor] = {}
-        self.escaped: list[Dim | Scalar] = []  # sizes the program turned into plain numbers
         self._tensors: dict[int, tuple[Tensor, Value]] = {}
 
     @contextmanager
     def recording(self) -> Iterator[None]:
         self.modules.counts.clear()
-        with self.modules.watch(), tracing(), _Operators(self), _Functions(self):
+        with self.modules.watch(), _Operators(self), _Functions(self):
             yield
-            self.escaped += escaped
 
     def value(self, tensor: Tensor) -> Value:
         """The value a tensor is now; a tensor never seen before (a constant) becomes a new one."""
@@ -293,19 +302,13 @@ class Recorder:
             return Dim(size, FromAxis(value, axis % len(value.shape)))
         return torch.Size([Dim(n, FromAxis(value, axis)) for axis, n in enumerate(size)])
 
-    def count(self, tensor: Tensor) -> int:
-        """The number of elements: the product of the sizes of all axes."""
-        value = self.value(tensor)
-        sizes = [Dim(n, FromAxis(value, axis)) for axis, n in enumerate(value.shape) if n != 1]
-        return math.prod(sizes[1:], start=sizes[0]) if sizes else 1
-
     def add(self, op: str, overload: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         scope = self.modules.open[-1] if self.modules.open else -1
         node = Node(len(self.nodes), op, overload, self.modules.place, self.call, scope)
         self.nodes.append(node)
         node.args = self._resolve(args, node.inputs)
         node.kwargs = {k: self._resolve(v, node.inputs) for k, v in kwargs.items()} if kwargs else {}
-        node.mutates = overload is not None and overload._schema.is_mutable
+        node.mutates = overload is not None and _described(overload)[1]
         for tensor in output if isinstance(output, (tuple, list)) else (output,):
             if isinstance(tensor, Tensor):
                 known = self._tensors.get(id(tensor))
@@ -329,39 +332,24 @@ def shadowed(model: nn.Module, tensors: dict[str, Tensor]) -> Iterator[None]:
     ``state_dict``, optimizers and ``parameters()`` go on seeing the originals.
     """
     placed: list[tuple[dict[str, Any], str]] = []
-    modules = dict(model.named_modules(remove_duplicate=False))
+    modules = dict(named_modules(model))
     try:
         for name, tensor in tensors.items():
             owner, _, attribute = name.rpartition(".")
             space = modules[owner].__dict__
             space[attribute] = tensor
             placed.append((space, attribute))
-        with flat_weights(modules.values()):
-            yield
+        yield
     finally:
         for space, attribute in placed:
             space.pop(attribute, None)
 
 
 @contextmanager
-def flat_weights(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Recurrent modules keep a list of their weights: inside, it is filled with what the names stand for."""
-    recurrent = [module for module in modules if isinstance(module, nn.RNNBase)]
-    saved = [module._flat_weights for module in recurrent]
-    for module in recurrent:
-        module.__dict__["_flat_weights"] = [getattr(module, name) for name in module._flat_weights_names]
-    try:
-        yield
-    finally:
-        for module, before in zip(recurrent, saved, strict=True):
-            module.__dict__["_flat_weights"] = before
-
-
-@contextmanager
 def traceable_attributes(model: nn.Module) -> Iterator[None]:
     """Replace the integer attributes of the user's own modules by ``Dim`` for the length of one pass."""
     saved: list[tuple[dict[str, Any], str, Any]] = []
-    for fqn, module in model.named_modules():
+    for fqn, module in first_names(named_modules(model)).items():
         if type(module).__module__.startswith("torch.nn."):
             continue  # their sizes are mended by class
         space = vars(module)
