@@ -8,7 +8,8 @@ program wrote them, so that sizes keep their origin (``dims``) and the masked mo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from compressor.graph.dims import Dim, FromAttribute, FromAxis
+from compressor.graph.dims import Dim, FromAttribute, FromAxis, Scalar, escaped, tracing
 from compressor.graph.labels import IntArray
 from compressor.graph.modules import first_names, named_modules
 from compressor.graph.shapes import quick_result
@@ -193,7 +194,9 @@ class _CallStack(ModuleStack):
 
 _SHAPE_GETTER = Tensor.shape.__get__  # type: ignore[attr-defined]
 _operators: dict[Any, tuple[str, bool]] = {}
-_QUIET = {"__get__", "__set__", "dim", "is_floating_point", "numel", "stride", "is_contiguous", "storage_offset"}
+_QUIET = {"__get__", "__set__", "dim", "is_floating_point", "stride", "is_contiguous", "storage_offset"}
+# One operator to us, whatever is inside.
+_WHOLE = {"scaled_dot_product_attention", "lstm", "gru", "rnn_tanh", "rnn_relu"}
 
 
 def _described(overload: Any) -> tuple[str, bool]:
@@ -217,6 +220,8 @@ class _Functions(TorchFunctionMode):
         recorder = self.recorder
         if func == _SHAPE_GETTER or func is Tensor.size:
             return recorder.sized(args[0], func(*args, **kwargs), args[1:], kwargs)
+        if func is Tensor.numel:
+            return recorder.count(args[0])
         name = function_name(func)
         if name in _QUIET:
             return func(*args, **kwargs)
@@ -225,14 +230,14 @@ class _Functions(TorchFunctionMode):
         call.values += [(k, recorder.value(a)) for k, a in kwargs.items() if isinstance(a, Tensor)]
         outer, recorder.call = recorder.call, call
         try:
-            if name != "scaled_dot_product_attention":
+            if name not in _WHOLE:
                 return func(*args, **kwargs)
-            recorder.paused = True  # one operator to us, however the backend takes it apart
+            recorder.paused = True
             try:
                 output = func(*args, **kwargs)
             finally:
                 recorder.paused = False
-            recorder.add("scaled_dot_product_attention", None, args, kwargs, output)
+            recorder.add(name, None, args, kwargs, output)
             return output
         finally:
             recorder.call = outer
@@ -267,13 +272,15 @@ class Recorder:
         self.call: Call | None = None
         self.paused = False
         self.shadows: dict[str, Tensor] = {}
+        self.escaped: list[Dim | Scalar] = []  # sizes the program turned into plain numbers
         self._tensors: dict[int, tuple[Tensor, Value]] = {}
 
     @contextmanager
     def recording(self) -> Iterator[None]:
         self.modules.counts.clear()
-        with self.modules.watch(), _Operators(self), _Functions(self):
+        with self.modules.watch(), tracing(), _Operators(self), _Functions(self):
             yield
+            self.escaped += escaped
 
     def value(self, tensor: Tensor) -> Value:
         """The value a tensor is now; a tensor never seen before (a constant) becomes a new one."""
@@ -301,6 +308,12 @@ class Recorder:
             axis = args[0] if args else kwargs["dim"]
             return Dim(size, FromAxis(value, axis % len(value.shape)))
         return torch.Size([Dim(n, FromAxis(value, axis)) for axis, n in enumerate(size)])
+
+    def count(self, tensor: Tensor) -> int:
+        """The number of elements: the product of the sizes of all axes."""
+        value = self.value(tensor)
+        sizes = [Dim(n, FromAxis(value, axis)) for axis, n in enumerate(value.shape) if n != 1]
+        return math.prod(sizes[1:], start=sizes[0]) if sizes else 1
 
     def add(self, op: str, overload: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         scope = self.modules.open[-1] if self.modules.open else -1
@@ -339,10 +352,25 @@ def shadowed(model: nn.Module, tensors: dict[str, Tensor]) -> Iterator[None]:
             space = modules[owner].__dict__
             space[attribute] = tensor
             placed.append((space, attribute))
-        yield
+        with flat_weights(modules.values()):
+            yield
     finally:
         for space, attribute in placed:
             space.pop(attribute, None)
+
+
+@contextmanager
+def flat_weights(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Recurrent modules keep a list of their weights: inside, it is filled with what the names stand for."""
+    recurrent = [module for module in modules if isinstance(module, nn.RNNBase)]
+    saved = [module._flat_weights for module in recurrent]
+    for module in recurrent:
+        module.__dict__["_flat_weights"] = [getattr(module, name) for name in module._flat_weights_names]
+    try:
+        yield
+    finally:
+        for module, before in zip(recurrent, saved, strict=True):
+            module.__dict__["_flat_weights"] = before
 
 
 @contextmanager
