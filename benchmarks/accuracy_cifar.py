@@ -51,7 +51,7 @@ def uniform(model: nn.Module, graph: Graph, constraint: Constraint) -> np.ndarra
         middle = (low + high) / 2
         fits = projector.fits(projector.choose(projector.allowed(np.floor(middle * sizes).astype(int)), scores))
         low, high = (middle, high) if fits else (low, middle)
-    return projector.choose(projector.allowed(np.floor(low * sizes).astype(int)), scores)
+    return projector.fill(projector.choose(projector.allowed(np.floor(low * sizes).astype(int)), scores), scores)
 
 
 def torch_pruning(model: nn.Module, data: Data) -> nn.Module:
