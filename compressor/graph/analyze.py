@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
+from functools import cached_property
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from compressor.graph.graph import (
     Site,
     Storage,
 )
-from compressor.graph.labels import FIXED, FREE, IntArray
+from compressor.graph.labels import FREE, IntArray
 from compressor.graph.record import Node, Value
 
 _MASKABLE_CALLS = {"matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "einsum", "baddbmm", "addmm", "linear",
@@ -127,6 +128,14 @@ class Analysis:
 
     # ---- resolution
 
+    @cached_property
+    def _table(self) -> IntArray:
+        """The free factors of every atom, shape (atoms, k), -1 elsewhere: all at once, as labels are final now."""
+        labels = self.flow.labels
+        table = labels.factors(np.arange(len(labels)), self.flow.reason("labels nested too deep"))
+        table[labels.kinds(np.maximum(table, 0).ravel()).reshape(table.shape) != FREE] = -1
+        return table
+
     def axis(self, labels: IntArray | None) -> Axis | None:
         """The resolved axis, one object per distinct content; ``None`` if all its indices are fixed."""
         if labels is None:
@@ -134,13 +143,11 @@ class Analysis:
         known = self._by_array.get(id(labels))
         if known is not None:
             return known[1]
-        flow = self.flow
-        table = flow.labels.factors(labels, flow.reason("labels nested too deep"))
-        free = (table >= 0) & (flow.labels.kinds(np.maximum(table, 0)) == FREE)
-        table = np.where(free, table, -1)
-        table = table[:, (table >= 0).any(axis=0)]
+        table = self._table[labels]
+        used = (table >= 0).any(axis=0)
         axis: Axis | None = None
-        if table.shape[1]:
+        if used.any():
+            table = table if used.all() else table[:, used]
             key = table.tobytes() + bytes([table.shape[1]])
             axis = self._by_factors.get(key)
             if axis is None:
@@ -155,13 +162,14 @@ class Analysis:
         if not self.axes:
             return 0
         every = np.concatenate([axis.factors.ravel() for axis in self.axes])
-        atoms, first = np.unique(every[every >= 0], return_index=True)
-        order = np.argsort(first, kind="stable")
-        rank = np.empty(len(atoms), dtype=np.int64)
-        rank[order] = np.arange(len(atoms))
+        every = every[every >= 0]
+        first = np.full(len(self.flow.labels), -1, dtype=np.int64)
+        first[every[::-1]] = np.arange(len(every))[::-1]  # of several writes to one place the last one stays
+        atoms = np.flatnonzero(first >= 0)
+        number = np.full(len(first) + 1, len(atoms), dtype=np.int64)  # the last entry stands for -1
+        number[atoms[np.argsort(first[atoms])]] = np.arange(len(atoms))
         for axis in self.axes:
-            found = rank[np.searchsorted(atoms, np.maximum(axis.factors, atoms[0])).clip(max=len(atoms) - 1)]
-            axis.factors = np.where(axis.factors >= 0, found, len(atoms))
+            axis.factors = number[axis.factors]
         return len(atoms)
 
     def parameters(self, reached: set[int]) -> dict[str, Parameter]:
@@ -289,26 +297,23 @@ class Analysis:
     def groups(self, n_units: int, parameters: dict[str, Parameter]) -> list[Group]:
         """Units that take part in the same axes form a group, named after the first weight that writes them."""
         signature = np.zeros(n_units + 1, dtype=np.uint64)
-        random = np.random.default_rng(0)
-        for axis in self.axes:
+        for axis, tag in zip(
+            self.axes, np.random.default_rng(0).integers(1, 2**63, len(self.axes), dtype=np.uint64), strict=True
+        ):
             for column in axis.factors.T:
-                signature[np.unique(column)] ^= random.integers(1, 2**63, dtype=np.uint64)
+                signature[column] ^= tag  # once per unit, however often it occurs
+                tag = tag * np.uint64(3)
         _, first, member = np.unique(signature[:n_units], return_index=True, return_inverse=True)
         rank = np.empty(len(first), dtype=np.int64)
         rank[np.argsort(first, kind="stable")] = np.arange(len(first))
         group_of = np.append(rank[member], -1)
+        groups_on = self._groups_on(np.sort(first))
         members: list[list[tuple[str, int]]] = [[] for _ in first]
         widths = [1] * len(first)
-        groups_on: dict[int, IntArray] = {}
         for parameter in parameters.values():
             for d, axis_or_none in enumerate(parameter.axes):
-                if axis_or_none is None:
-                    continue
-                axis = axis_or_none
-                if axis.index not in groups_on:
-                    groups_on[axis.index] = np.unique(group_of[axis.factors])
-                for g in groups_on[axis.index]:
-                    if g >= 0:
+                if axis_or_none is not None:
+                    for g in groups_on[axis_or_none.index]:
                         members[g].append((parameter.name, d))
         groups: list[Group] = []
         taken: dict[str, int] = {}
@@ -325,19 +330,30 @@ class Analysis:
             groups.append(Group(g, short if not count else f"{short}#{count + 1}", units, tuple(members[g]), widths[g]))
         return groups
 
+    def _groups_on(self, firsts: IntArray) -> list[list[int]]:
+        """Per axis the groups on it, ascending. A group is on an axis if its first unit is."""
+        lengths = [axis.factors.size for axis in self.axes]
+        every = np.concatenate([axis.factors.ravel() for axis in self.axes]) if self.axes else np.zeros(0, np.int64)
+        axis_of = np.repeat(np.arange(len(self.axes)), lengths)
+        group = np.full(max(int(every.max(initial=0)), int(firsts.max(initial=0))) + 1, -1, dtype=np.int64)
+        group[firsts] = np.arange(len(firsts))
+        found = group[every]
+        pairs = np.unique(axis_of[found >= 0] * len(firsts) + found[found >= 0]) if len(firsts) else found
+        on: list[list[int]] = [[] for _ in self.axes]
+        for pair in pairs.tolist():
+            on[pair // len(firsts)].append(pair % len(firsts))
+        return on
+
     def fixed(self) -> list[Fixed]:
         """Reasons with the number of channels, written by weights along axis 0, that each one fixes."""
+        written = [v.axes[0] for v, _, is_buffer in self.values.values() if not is_buffer and len(v.shape) > 1]
+        labels = [axis for axis in written if axis is not None]
         counts = np.zeros(len(self.flow.reasons), dtype=np.int64)
-        for value, _, is_buffer in self.values.values():
-            if is_buffer or len(value.shape) < 2 or value.axes[0] is None:
-                continue
-            labels = value.axes[0]
-            table = self.flow.labels.factors(labels, 0) if self.flow.reasons else labels[:, None]
-            kinds = self.flow.labels.kinds(np.maximum(table, 0))
-            stays = ((kinds == FIXED) | (table < 0)).all(axis=1)
-            first = self.flow.labels.reasons(np.maximum(table[stays, 0], 0))
-            for reason, n in zip(*np.unique(first[first >= 0], return_counts=True), strict=True):
-                counts[reason] += n
+        if labels:
+            atoms = np.concatenate(labels)
+            atoms = atoms[(self._table[atoms] < 0).all(axis=1)]
+            reasons = self.flow.labels.reasons(self.flow.labels.factors(atoms, 0)[:, 0]) if len(atoms) else atoms
+            counts += np.bincount(reasons[reasons >= 0], minlength=len(counts))
         return [
             Fixed(reason.place, reason.operator, reason.text, int(n))
             for reason, n in zip(self.flow.reasons, counts, strict=True)
