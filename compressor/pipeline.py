@@ -140,7 +140,7 @@ class Pipeline:
                     f"Nothing in {self.graph.model_class} can be removed: every channel is held fixed "
                     "('compress inspect' says by what). Free modules with --include/--exclude, or change the model."
                 )
-            Projector(self.graph, self.constraints, round_to=settings.round_to).check_reachable()
+            self._projector().check_reachable()
         if self.nothing_to_do:
             self.console.warn(
                 "Nothing to do: every budget is at or above what the model already costs "
@@ -184,6 +184,8 @@ class Pipeline:
             if self.job is not None:
                 tensors = {"units": torch.from_numpy(self.decision.units), "priority": self.decision.priority}
                 tensors["gates"] = torch.from_numpy(self.decision.gates_or_all(self.graph))
+                if self.decision.block_priority is not None:
+                    tensors["block_priority"] = self.decision.block_priority
                 if trains:
                     tensors |= {f"m.{name}": t for name, t in state(self._searched).items()}
                 self.job.store("search", {"history": self.decision.history}, tensors)
@@ -234,6 +236,10 @@ class Pipeline:
 
     # ---- inner workings
 
+    def _projector(self, whole: set[str] | None = None) -> Projector:
+        depth = bool(self.settings.options.get("depth", True))
+        return Projector(self.graph, self.constraints, round_to=self.settings.round_to, whole=whole, depth=depth)
+
     def _trim_exactly(self) -> TrimResult:
         """Trim; if groups turn out not to be exact, keep them whole and decide again under the same budgets."""
         whole: set[str] = set()
@@ -258,11 +264,11 @@ class Pipeline:
             whole |= set(result.refused)
             self.refused = sorted(whole)
             self.console.warn(
-                f"Removing channels of {', '.join(result.refused[:4])}"
+                f"Removing (channels of) {', '.join(result.refused[:4])}"
                 f"{' and others' if len(result.refused) > 4 else ''} was not exact "
                 f"({result.reason}); they stay whole."
             )
-            projector = Projector(self.graph, self.constraints, round_to=self.settings.round_to, whole=whole)
+            projector = self._projector(whole)
             projector.check_reachable()
             self.decision = shrink(projector, self.decision)
         raise VerificationError(
@@ -323,6 +329,7 @@ def _decision(stored: StageResult) -> SearchResult:
         tensors["priority"],
         stored.data["history"],
         gates=tensors["gates"].numpy().astype(np.bool_),
+        block_priority=tensors.get("block_priority"),
     )
 
 

@@ -61,15 +61,20 @@ class Session:
         self.graph = capture(model, example_inputs, example_kwargs=example_kwargs, include=include, exclude=exclude)
         terms = {b.cost: build(b.cost, self.graph) for b in budgets}
         self._constraints = [Constraint(terms[b.cost], b.limit(terms[b.cost].original)) for b in budgets]
-        projector = Projector(self.graph, self._constraints, round_to=round_to)
+        config = FigsConfig.from_options(options)
+        self._round_to = round_to
+        projector = self._projector(config)
         projector.check_reachable()
-        self._figs = FigsSession(model, projector, FigsConfig.from_options(options))
+        self._figs = FigsSession(model, projector, config)
         self._steps = 0
         self._open = ExitStack()
         self._handles = [
             model.register_forward_pre_hook(self._enter),
             model.register_forward_hook(self._leave, always_call=True),
         ]
+
+    def _projector(self, config: FigsConfig, whole: set[str] | None = None) -> Projector:
+        return Projector(self.graph, self._constraints, round_to=self._round_to, whole=whole, depth=config.depth)
 
     def _enter(self, module: nn.Module, args: Any) -> None:
         if module.training and torch.is_grad_enabled():
@@ -125,22 +130,22 @@ class Session:
     def finish(self) -> nn.Module:
         """Decide, trim and verify: the small model, with the trained weights. The masks leave the original.
 
-        Groups that turn out not to be trimmed exactly stay whole, and the decision is made again.
+        Groups and blocks that turn out not to be trimmed exactly stay whole, and the decision is made again.
         """
-        from compressor.search.base import SearchResult
         from compressor.search.oneshot import shrink
 
         self.close()
-        units, gates = self._figs.decide(), None
+        decision = self._figs.decide()
         whole: set[str] = set()
         while True:
-            result = trim_verified(self.model, self.graph, units, self._inputs, self._kwargs, gates=gates)
+            result = trim_verified(
+                self.model, self.graph, decision.units, self._inputs, self._kwargs, gates=decision.gates
+            )
             if not result.refused:
                 break
             whole |= set(result.refused)
-            projector = Projector(self.graph, self._constraints, whole=whole)
+            projector = self._projector(self._figs.config, whole)
             projector.check_reachable()
-            decision = SearchResult(units, self._figs.logits.detach().double().cpu(), [], gates)
-            units = shrink(projector, decision).units
+            decision = shrink(projector, decision)
         self.architecture, self.check = result.architecture, result.check
         return result.model

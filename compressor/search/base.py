@@ -69,6 +69,8 @@ class SearchResult:
     history: list[dict[str, Any]]
     gates: BoolArray | None = None
     """Which blocks are kept, shape (n_blocks,); ``None`` keeps all."""
+    block_priority: Tensor | None = None
+    """Ranks blocks like ``priority`` ranks units; ``None`` if the method does not decide on blocks."""
 
     def gates_or_all(self, graph: Graph) -> BoolArray:
         return np.ones(len(graph.blocks), dtype=np.bool_) if self.gates is None else self.gates

@@ -12,8 +12,10 @@ Beyond the paper:
 - ``gradient_temperature``: with ``tau = 0.001`` the relaxed mask passes a gradient in about one draw in a thousand, which takes the
   paper's hundred epochs to average out. The forward pass keeps ``tau``; the backward pass takes the slope of the same
   sample at a higher temperature. Setting it to ``tau`` gives the paper's estimator.
-- The decision takes ``floor(sum pi)`` units of highest probability from each group, with all logits shifted by one
-  constant so that the budgets are met, and then fills the gap that rounding leaves.
+- Residual blocks have a logit each, like units: the sample multiplies the branch, the probability its expected cost.
+- The decision takes ``floor(sum pi)`` units of highest probability from each group and the blocks of probability above
+  a half, with all logits shifted by one constant so that the budgets are met, and then fills the gap that rounding
+  leaves.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from torch import Tensor, nn
 from compressor.costs import Sizes
 from compressor.errors import UsageError
 from compressor.graph.graph import UnitMask
+from compressor.graph.labels import BoolArray
 from compressor.masks import Masking
 from compressor.search.base import Constraint, SearchContext, SearchResult
 from compressor.search.project import Projector
@@ -49,6 +52,10 @@ class FigsConfig:
     """Of the logits (Adam)."""
     start: float = 2.5
     """Initial logit: a keep probability of 0.924."""
+    depth: bool = True
+    """Whether whole residual blocks may go."""
+    block_start: float = 4.0
+    """Initial logit of a block: 0.982, as a block that is missing costs more than a channel."""
     tau: float = 0.001
     gradient_temperature: float = 0.5
     reach: float = 0.7
@@ -136,7 +143,9 @@ class FigsSession(Hooks):
         self.config, self.projector, self.graph = config, projector, projector.graph
         self.masking = Masking(model, self.graph)
         self.device = next(model.parameters()).device
-        self.logits = nn.Parameter(torch.full((self.graph.n_units,), config.start, device=self.device))
+        start_at = [config.start] * self.graph.n_units + [config.block_start] * len(self.graph.blocks)
+        self.logits = nn.Parameter(torch.tensor(start_at, device=self.device))  # units, then blocks
+        self.depth = bool(projector.removable.any())
         self._adam = torch.optim.Adam([self.logits], lr=config.logit_lr)
         with torch.no_grad():
             start = [float(c.term(self.expected())) for c in projector.constraints]
@@ -145,21 +154,22 @@ class FigsSession(Hooks):
         self.history: list[dict[str, Any]] = []
 
     def _whole(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Units that no width on the grid can do without."""
-        held = np.zeros(self.graph.n_units, dtype=np.bool_)
+        """Units that no width on the grid can do without, and blocks that may not go."""
+        held = np.concatenate([np.zeros(self.graph.n_units, dtype=np.bool_), ~self.projector.removable])
         for group in self.graph.groups:
             if self.projector.smallest[group.index] == len(group):
                 held[group.units] = True
         return held
 
     def probabilities(self) -> Tensor:
-        """Keep probability of every unit, shape (n_units,)."""
+        """Keep probability of every unit and every block, shape (n_units + n_blocks,)."""
         return torch.where(self._held, torch.ones_like(self.logits), torch.sigmoid(self.logits))
 
     def expected(self) -> Sizes:
         """Expected sizes."""
         held = getattr(self, "_held", None)
-        return Sizes(self.graph, torch.sigmoid(self.logits) if held is None else self.probabilities())
+        every = torch.sigmoid(self.logits) if held is None else self.probabilities()
+        return Sizes(self.graph, every[: self.graph.n_units], every[self.graph.n_units :])
 
     # ---- Hooks
 
@@ -173,9 +183,10 @@ class FigsSession(Hooks):
     @contextmanager
     def masked(self) -> Iterator[None]:
         """Inside, the model runs with a fresh sample of the masks."""
-        units = sample(self.logits, self.config.tau, self.config.gradient_temperature)
-        units = torch.where(self._held, torch.ones_like(units), units)
-        with self.masking.applied(self._never_empty(units)):
+        drawn = sample(self.logits, self.config.tau, self.config.gradient_temperature)
+        drawn = torch.where(self._held, torch.ones_like(drawn), drawn)
+        units, gates = drawn[: self.graph.n_units], drawn[self.graph.n_units :]
+        with self.masking.applied(self._never_empty(units), gates=gates if self.depth else None):
             yield
 
     def _never_empty(self, units: Tensor) -> Tensor:
@@ -211,29 +222,35 @@ class FigsSession(Hooks):
             for k, c in enumerate(self.projector.constraints)
         }
 
-    def decide(self) -> UnitMask:
+    def decide(self, history: list[dict[str, Any]] | None = None) -> SearchResult:
         """The hard choice: ``floor(sum pi)`` per group with logits shifted so that all budgets hold, then filled up."""
-        return decide(self.projector, self.logits.detach().double().cpu())
+        logits = self.logits.detach().double().cpu()
+        units, blocks = logits[: self.graph.n_units], logits[self.graph.n_units :]
+        kept, gates = decide(self.projector, units, blocks)
+        return SearchResult(kept, units, history or [], gates, blocks)
 
 
-def decide(projector: Projector, logits: Tensor) -> UnitMask:
-    """See ``FigsSession.decide``. Works for any logits of shape (n_units,)."""
-    priority = logits.numpy()
+def decide(projector: Projector, logits: Tensor, blocks: Tensor) -> tuple[UnitMask, BoolArray]:
+    """Units and gates, see ``FigsSession.decide``. Works for any logits of shapes (n_units,) and (n_blocks,)."""
+    priority, block_logits = logits.numpy(), blocks.numpy()
     group = torch.from_numpy(projector.group_of)
     sizes = np.array([len(g) for g in projector.graph.groups])
 
-    def shifted(t: float) -> UnitMask:
+    def shifted(t: float) -> tuple[UnitMask, BoolArray]:
         expected = torch.zeros(len(sizes), dtype=torch.float64).index_add(0, group, torch.sigmoid(logits + t))
         counts = np.minimum(np.floor(expected.numpy() + 1e-6).astype(np.int64), sizes)
-        return projector.choose(projector.allowed(counts), priority)
+        gates = (block_logits + t >= 0) | ~projector.removable
+        return projector.choose(projector.allowed(counts), priority), projector.graph.gates(gates)
 
     low, high = -40.0, 40.0
-    if projector.fits(shifted(high)):
+    if projector.fits(*shifted(high)):
         return shifted(high)
     for _ in range(40):
         middle = (low + high) / 2
-        low, high = (middle, high) if projector.fits(shifted(middle)) else (low, middle)
-    return projector.fill(shifted(low), torch.sigmoid(logits).numpy())
+        low, high = (middle, high) if projector.fits(*shifted(middle)) else (low, middle)
+    units, gates = shifted(low)
+    gates = projector.graph.gates(projector.restore(units, gates, block_logits))
+    return projector.fill(units, torch.sigmoid(logits).numpy(), gates=gates), gates
 
 
 class Figs:
@@ -245,7 +262,7 @@ class Figs:
         if context.data is None:
             raise UsageError("figs learns from data: pass --data (or data=), or use --search oneshot.")
         config = FigsConfig.from_options(context.options)
-        projector = Projector(context.graph, context.constraints, round_to=context.round_to)
+        projector = Projector(context.graph, context.constraints, round_to=context.round_to, depth=config.depth)
         projector.check_reachable()
         session = FigsSession(context.model, projector, config)
         trainer = Trainer(
@@ -265,4 +282,4 @@ class Figs:
             progress=context.progress,
         )
         result = trainer.run()
-        return SearchResult(session.decide(), session.logits.detach().double().cpu(), result.history)
+        return session.decide(result.history)

@@ -2,7 +2,8 @@
 
 A unit's importance is scaled by its group's scarcity, ``sum(importance of all) / sum(importance of the kept)``: the
 less is left of a layer, the dearer each further channel, so that no layer collapses. What it costs is the gradient of
-the budgets at the current sizes, which fall as its neighbours are removed.
+the budgets at the current sizes, which fall as its neighbours are removed. A whole block goes where that is cheaper
+than the channels which save as much (``depth``).
 """
 
 from __future__ import annotations
@@ -13,31 +14,36 @@ import numpy as np
 import torch
 
 from compressor.graph.graph import UnitMask
+from compressor.graph.labels import BoolArray
 from compressor.search import importance
 from compressor.search.base import SearchContext, SearchResult
+from compressor.search.depth import cheapest_block
 from compressor.search.project import FloatArray, Projector
 
 
 class OneShot:
-    """Options: ``importance`` ("magnitude" or "taylor"; default taylor with data), ``rounds``, ``batches``."""
+    """Options: ``importance`` ("magnitude" or "taylor"; default taylor with data), ``rounds``, ``batches``, ``depth``
+    (whether whole blocks may go; default true).
+    """
 
     trains = False
 
     def run(self, context: SearchContext) -> SearchResult:
-        projector = Projector(context.graph, context.constraints, round_to=context.round_to)
+        depth = bool(context.options.get("depth", True))
+        projector = Projector(context.graph, context.constraints, round_to=context.round_to, depth=depth)
         projector.check_reachable()
         kind = context.options.get("importance") or ("taylor" if context.data is not None else "magnitude")
-        scores = self.scores(context, kind)
-        units, history = remove(projector, scores, rounds=int(context.options.get("rounds", 32)))
-        units = projector.fill(units, scores)
-        history.append(_entry(projector, units, len(history)))
-        return SearchResult(units, torch.from_numpy(scores), history)
+        scores, blocks = self.scores(context, kind)
+        units, gates, history = remove(projector, scores, blocks, rounds=int(context.options.get("rounds", 32)))
+        units = projector.fill(units, scores, gates=gates)
+        history.append(_entry(projector, units, gates, len(history)))
+        return SearchResult(units, torch.from_numpy(scores), history, gates, torch.from_numpy(blocks))
 
-    def scores(self, context: SearchContext, kind: str) -> FloatArray:
-        """Importance of every unit, shape (n_units,)."""
+    def scores(self, context: SearchContext, kind: str) -> tuple[FloatArray, FloatArray]:
+        """Importance of every unit, shape (n_units,), and of every block, shape (n_blocks,)."""
         if kind == "magnitude":
-            return importance.magnitude(context.model, context.graph)
-        scores = importance.taylor(
+            return importance.magnitude(context.model, context.graph), importance.block_magnitude(context.graph)
+        scores, blocks = importance.taylor(
             context.model,
             context.graph,
             context.data.train,
@@ -47,7 +53,7 @@ class OneShot:
         )
         # Without any gradient (a dead or frozen layer) weights decide; the term is far below any real saliency.
         tiny = 1e-12 * max(float(scores.max()), 1e-12)
-        return scores + tiny * importance.magnitude(context.model, context.graph)
+        return scores + tiny * importance.magnitude(context.model, context.graph), blocks
 
 
 def shrink(projector: Projector, decision: SearchResult) -> SearchResult:
@@ -58,52 +64,91 @@ def shrink(projector: Projector, decision: SearchResult) -> SearchResult:
     for group in projector.graph.groups:
         if group.name in projector.whole:
             units[group.units] = True
-    units, history = remove(projector, scores, rounds=16, start=units)
-    units = projector.fill(units, scores)
-    return SearchResult(units, decision.priority, [*decision.history, *history], decision.gates)
+    gates = decision.gates_or_all(projector.graph) | ~projector.removable
+    blocks = None  # what is gone already is enough, as a rule: give only channels as long as there are any
+    units, gates, history = remove(projector, scores, blocks, rounds=16, start=units, gates=gates)
+    units = projector.fill(units, scores, gates=gates)
+    history = [*decision.history, *history]
+    return SearchResult(units, decision.priority, history, gates, decision.block_priority)
 
 
 def remove(
-    projector: Projector, scores: FloatArray, *, rounds: int, start: UnitMask | None = None
-) -> tuple[UnitMask, list[dict[str, Any]]]:
-    """Remove units round by round until every budget holds."""
-    units = projector.graph.all_units() if start is None else start.copy()
-    history = [_entry(projector, units, 0)]
-    excess_at_first = projector.costs(units) / projector.limits
+    projector: Projector,
+    scores: FloatArray,
+    blocks: FloatArray | None,
+    *,
+    rounds: int,
+    start: UnitMask | None = None,
+    gates: BoolArray | None = None,
+) -> tuple[UnitMask, BoolArray, list[dict[str, Any]]]:
+    """Remove units and blocks round by round until every budget holds.
+
+    Args:
+        scores: importance of every unit, shape (n_units,).
+        blocks: importance of every block, shape (n_blocks,); without it blocks go only when channels do not suffice.
+        start: units to start from; default all.
+        gates: blocks to start from; default all.
+    """
+    graph = projector.graph
+    units = graph.all_units() if start is None else start.copy()
+    gates = graph.gates(gates)
+    last_resort = np.ones(len(graph.blocks)) if blocks is None else blocks
+    history = [_entry(projector, units, gates, 0)]
+    excess_at_first = projector.costs(units, gates) / projector.limits
     for step in range(1, 4 * rounds + 1):
-        ratio = projector.costs(units) / projector.limits
+        ratio = projector.costs(units, gates) / projector.limits
         if (ratio <= 1).all():
             break
         target = np.maximum(1.0, excess_at_first - (excess_at_first - 1.0) * min(step / rounds, 1.0))
         excess = np.maximum(ratio - target, 0)
         if not excess.any():
             continue
-        _remove_round(projector, units, scores, excess)
-        history.append(_entry(projector, units, step))
+        worth = _worth(projector, units, scores)
+        block = None
+        if blocks is not None:
+            block = cheapest_block(projector, units, gates, blocks, worth, np.maximum(ratio - 1, 0))
+        if block is not None:
+            gates[block] = False
+        else:
+            _remove_round(projector, units, gates, worth, excess)
+        history.append(_entry(projector, units, gates, step))
     units = projector.choose(
         projector.allowed(projector.counts(units)), np.where(units[:-1], scores + 1, -1 / (scores + 1))
     )
-    while not projector.fits(units):  # rounding to the grid, or groups at their smallest: give way evenly
+    while not projector.fits(units, gates):  # rounding to the grid, or groups at their smallest: give way evenly
         counts = projector.counts(units)
         smaller = projector.allowed(np.maximum(counts - projector.steps, projector.smallest))
         if (smaller == counts).all():
-            break
+            excess = np.maximum(projector.costs(units, gates) / projector.limits - 1, 0)
+            block = cheapest_block(projector, units, gates, last_resort, scores, excess, forced=True)
+            if block is None:
+                break
+            gates[block] = False
+            continue
         units = projector.choose(smaller, np.where(units[:-1], scores + 1, -1 / (scores + 1)))
-    return units, history
+    gates = graph.gates(projector.restore(units, gates, last_resort))
+    return units, gates, history
 
 
-def _remove_round(projector: Projector, units: UnitMask, scores: FloatArray, excess: FloatArray) -> None:
+def _worth(projector: Projector, units: UnitMask, scores: FloatArray) -> FloatArray:
+    """Importance of every unit times the scarcity of its group, shape (n_units,)."""
+    n_groups = len(projector.graph.groups)
+    left = np.bincount(projector.group_of, weights=scores * units[:-1], minlength=n_groups)
+    total = np.bincount(projector.group_of, weights=scores, minlength=n_groups)
+    scarcity: FloatArray = total / np.maximum(left, 1e-300)
+    return scores * scarcity[projector.group_of]
+
+
+def _remove_round(
+    projector: Projector, units: UnitMask, gates: BoolArray, worth: FloatArray, excess: FloatArray
+) -> None:
     """Remove units, in place, until the linearised costs have fallen by ``excess`` (fractions of the limits)."""
     kept = np.flatnonzero(units[:-1])
     group = projector.group_of[kept]
     n_groups = len(projector.graph.groups)
-    left_of = np.bincount(group, weights=scores[kept], minlength=n_groups)
-    total = np.bincount(projector.group_of, weights=scores, minlength=n_groups)
-    scarcity = total / np.maximum(left_of, 1e-300)
-    saving = projector.marginal(units)[:, kept]
+    saving = projector.marginal(units, gates)[:, kept]
     weight = excess / excess.sum()
-    worth = scores[kept] * scarcity[group] / np.maximum(weight @ saving, 1e-15)
-    order = np.argsort(worth, kind="stable")
+    order = np.argsort(worth[kept] / np.maximum(weight @ saving, 1e-15), kind="stable")
     # Within a round a group loses at most a quarter of what it has, and never goes below its smallest.
     left = np.bincount(group, minlength=n_groups)
     quota = np.minimum(left - projector.smallest, np.maximum(left // 4, 1))
@@ -118,8 +163,8 @@ def _remove_round(projector: Projector, units: UnitMask, scores: FloatArray, exc
     units[kept[eligible[:n]]] = False
 
 
-def _entry(projector: Projector, units: UnitMask, step: int) -> dict[str, Any]:
-    costs = projector.costs(units)
+def _entry(projector: Projector, units: UnitMask, gates: BoolArray, step: int) -> dict[str, Any]:
+    costs = projector.costs(units, gates)
     return {
         "step": step,
         **{c.name: float(v / c.term.original) for c, v in zip(projector.constraints, costs, strict=True)},

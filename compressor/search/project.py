@@ -8,6 +8,7 @@ import torch
 
 from compressor.costs import Sizes
 from compressor.graph.graph import Graph, UnitMask
+from compressor.graph.labels import BoolArray
 from compressor.search.base import Constraint, hard_sizes, unreachable
 
 FloatArray = npt.NDArray[np.float64]
@@ -17,11 +18,18 @@ class Projector:
     """Moves unit masks onto the grid of allowed widths and under the budgets.
 
     A group keeps at least one unit, and a number of units whose width is a multiple of ``round_to`` or all of them.
-    Groups in ``whole`` are never reduced.
+    Groups in ``whole`` are never reduced, blocks in it and (without ``depth``) all blocks never removed.
+    ``gates`` of shape (n_blocks,) says which blocks are kept; default all.
     """
 
     def __init__(
-        self, graph: Graph, constraints: list[Constraint], *, round_to: int = 1, whole: set[str] | None = None
+        self,
+        graph: Graph,
+        constraints: list[Constraint],
+        *,
+        round_to: int = 1,
+        whole: set[str] | None = None,
+        depth: bool = True,
     ) -> None:
         self.graph, self.constraints = graph, constraints
         self.whole = whole or set()
@@ -29,6 +37,7 @@ class Projector:
         self.smallest = np.array(
             [len(g) if g.name in self.whole else min(len(g), s) for g, s in zip(graph.groups, self.steps, strict=True)]
         )
+        self.removable = np.array([depth and b.name not in self.whole for b in graph.blocks], dtype=np.bool_)
         self.group_of = np.zeros(graph.n_units, dtype=np.int64)
         for group in graph.groups:
             self.group_of[group.units] = group.index
@@ -39,31 +48,38 @@ class Projector:
 
     # ---- costs
 
-    def costs(self, units: UnitMask) -> FloatArray:
+    def costs(self, units: UnitMask, gates: BoolArray | None = None) -> FloatArray:
         """The cost of each constraint for a hard choice."""
         with torch.no_grad():
-            sizes = hard_sizes(self.graph, units)
+            sizes = hard_sizes(self.graph, units, gates)
             return np.array([float(c.term(sizes)) for c in self.constraints])
 
-    def fits(self, units: UnitMask) -> bool:
-        return bool((self.costs(units) <= self.limits).all())
+    def fits(self, units: UnitMask, gates: BoolArray | None = None) -> bool:
+        return bool((self.costs(units, gates) <= self.limits).all())
 
     @property
     def limits(self) -> FloatArray:
         return np.array([c.limit for c in self.constraints])
 
-    def marginal(self, units: UnitMask) -> FloatArray:
+    def marginal(self, units: UnitMask, gates: BoolArray | None = None) -> FloatArray:
         """How much each constraint, as a fraction of its limit, changes per unit: shape (n_constraints, n_units)."""
+        return self.marginals(units, gates)[0]
+
+    def marginals(self, units: UnitMask, gates: BoolArray | None = None) -> tuple[FloatArray, FloatArray]:
+        """``marginal`` per unit and per block: (n_constraints, n_units) and (n_constraints, n_blocks)."""
         weights = torch.from_numpy(units[:-1].astype(np.float64)).requires_grad_()
+        kept = np.ones(len(self.graph.blocks)) if gates is None else gates.astype(np.float64)
+        blocks = torch.from_numpy(kept).requires_grad_()
         rows = []
         for constraint in self.constraints:
-            value = constraint.term(Sizes(self.graph, weights)) / constraint.limit
-            if not value.requires_grad:  # nothing of this cost can change
-                rows.append(np.zeros(self.graph.n_units))
-                continue
-            (gradient,) = torch.autograd.grad(value, weights)
-            rows.append(gradient.numpy())
-        return np.array(rows)
+            value = constraint.term(Sizes(self.graph, weights, blocks)) / constraint.limit
+            if value.requires_grad:
+                found = torch.autograd.grad(value, [weights, blocks], allow_unused=True, materialize_grads=True)
+                rows.append(torch.cat(found).numpy())
+            else:  # nothing of this cost can change
+                rows.append(np.zeros(self.graph.n_units + len(kept)))
+        table = np.array(rows)
+        return table[:, : self.graph.n_units], table[:, self.graph.n_units :]
 
     # ---- choices
 
@@ -72,8 +88,8 @@ class Projector:
         return self.choose(self.smallest, priority)
 
     def check_reachable(self) -> None:
-        """Raise ``UnreachableBudgetError`` if even the smallest choice is over a budget."""
-        costs = self.costs(self.minimal(np.zeros(self.graph.n_units)))
+        """Raise ``UnreachableBudgetError`` if even the smallest choice, without any block, is over a budget."""
+        costs = self.costs(self.minimal(np.zeros(self.graph.n_units)), ~self.removable)
         for constraint, cost in zip(self.constraints, costs, strict=True):
             if cost > constraint.limit:
                 raise unreachable(constraint.term, constraint.limit, float(cost))
@@ -97,15 +113,34 @@ class Projector:
     def counts(self, units: UnitMask) -> npt.NDArray[np.int64]:
         return np.array([int(units[g.units].sum()) for g in self.graph.groups], dtype=np.int64)
 
-    def fill(self, units: UnitMask, priority: FloatArray, *, slack: float = 0.002, rounds: int = 60) -> UnitMask:
+    def restore(self, units: UnitMask, gates: BoolArray, priority: FloatArray) -> BoolArray:
+        """Put back removed blocks, those of highest priority first, where every budget goes on holding."""
+        gates = gates.copy()
+        for b in np.argsort(-priority, kind="stable"):
+            trial = gates.copy()
+            trial[b] = True
+            if not gates[b] and self.fits(units, trial):
+                gates = trial
+        return gates
+
+    def fill(
+        self,
+        units: UnitMask,
+        priority: FloatArray,
+        *,
+        slack: float = 0.002,
+        rounds: int = 60,
+        gates: BoolArray | None = None,
+    ) -> UnitMask:
         """Add units of highest priority per cost while every budget holds, until one is met within ``slack``."""
         units = units.copy()
-        refused: set[int] = set()
+        kept = self.graph.gates(gates)
+        refused = {g for block in self.graph.blocks if not kept[block.index] for g in block.groups}
         for _ in range(rounds):
-            gap = 1.0 - self.costs(units) / self.limits
+            gap = 1.0 - self.costs(units, gates) / self.limits
             if gap.min() <= slack:
                 break
-            marginal = self.marginal(units)
+            marginal = self.marginal(units, gates)
             chunks = self._chunks(units, priority, refused)
             if not chunks:
                 break
@@ -123,11 +158,11 @@ class Projector:
                 trial = units.copy()
                 trial[chunk] = True
                 if added or not (prices[i] <= gap).all():
-                    if not self.fits(trial):
+                    if not self.fits(trial, gates):
                         if not added:
                             refused.add(g)
                         continue
-                elif not self.fits(trial):
+                elif not self.fits(trial, gates):
                     refused.add(g)
                     continue
                 units, added = trial, True
