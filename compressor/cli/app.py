@@ -23,6 +23,7 @@ COMMANDS = Registry(
         "lut": "compressor.cli.lut:lut",
         "models": "compressor.cli.models:models",
         "report": "compressor.cli.report:report",
+        "targets": "compressor.cli.targets:targets",
     },
 )
 
