@@ -94,7 +94,12 @@ class Masking:
 
     @contextmanager
     def applied(
-        self, units: Tensor, weights: Mapping[str, Tensor] | None = None, gates: Tensor | None = None
+        self,
+        units: Tensor,
+        weights: Mapping[str, Tensor] | None = None,
+        gates: Tensor | None = None,
+        *,
+        at_calls: tuple[Tensor, Tensor | None] | None = None,
     ) -> Iterator[None]:
         """Inside, the model's forward is that of the masked model.
 
@@ -102,9 +107,15 @@ class Masking:
             units: weight of every unit, shape (n_units,), of the weights' type; gradients flow to it.
             weights: use these tensors instead of registered parameters and buffers (all of them, by any name).
             gates: weight of every block, shape (n_blocks,), likewise; default all 1.
+            at_calls: units and gates as the handlers at function calls get them, if not the same. Weights can take up
+                soft masks (``fold_``), arithmetic across channels cannot.
         """
         masks = self.axis_masks(units)
         each_gate = [] if gates is None else list(gates.unbind())
+        call_masks, call_gates = masks, each_gate
+        if at_calls is not None:
+            call_masks = self.axis_masks(at_calls[0])
+            call_gates = [] if at_calls[1] is None else list(at_calls[1].unbind())
         placed: list[tuple[dict[str, Any], str]] = []
         with ExitStack() as stack:
             stack.callback(_remove, placed)
@@ -131,8 +142,20 @@ class Masking:
             if self._stack is not None:
                 self._stack.counts.clear()
                 stack.enter_context(self._stack.watch())
-                stack.enter_context(_Sites(self, masks, each_gate))
+                stack.enter_context(_Sites(self, call_masks, call_gates))
             yield
+
+    @torch.no_grad()
+    def fold_(self, units: Tensor, gates: Tensor | None = None) -> None:
+        """Multiply the masks into the model's own weights, as ``applied`` does for one forward pass."""
+        masks = self.axis_masks(units)
+        for place in self._places:
+            tensor = self._parameters[place.name]
+            for d, index in place.axes:
+                mask = masks[self._position[index]].to(tensor.dtype)
+                tensor.mul_(mask.reshape(-1, *[1] * (place.rank - 1 - d)))
+            for index in place.gates if gates is not None else ():
+                tensor.mul_(gates[index].to(tensor.dtype))  # type: ignore[index]
 
     def site(self, name: str) -> list[Site]:
         """The sites of the call of ``name`` that the program is making now."""
