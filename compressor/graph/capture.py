@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 from compressor.errors import UnsupportedModelError
 from compressor.graph.analyze import Analysis, run_rules
 from compressor.graph.blocks import find_blocks
+from compressor.graph.collect import collect_operators
 from compressor.graph.flow import Flow
 from compressor.graph.graph import Graph
 from compressor.graph.modules import named_modules
@@ -95,6 +96,7 @@ def capture(
     products = analysis.products(blocks.gates_of)
     constants = {value.storage for value, _, _ in described.values()}
     storages = analysis.storages(main, outputs, constants, blocks.gates_of, blocks.sums)
+    operators = collect_operators(analysis, main, outputs, constants, blocks.gates_of)
     masks, sites = analysis.masks()
     attributes = analysis.attributes()
     n_units = analysis.number_units()
@@ -111,6 +113,7 @@ def capture(
         collapses=blocks.collapses,
         products=products,
         storages=storages,
+        operators=operators,
         masks=masks,
         sites=[*sites, *blocks.sites],
         attributes=attributes,

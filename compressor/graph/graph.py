@@ -7,12 +7,15 @@ tensors and no reference to the model, so it can be kept as long as wanted.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from compressor.graph.labels import BoolArray, IntArray
+
+if TYPE_CHECKING:
+    from compressor.graph.operators import Operator
 
 
 @dataclass(eq=False)
@@ -185,6 +188,7 @@ class Graph:
     on_meta: bool
     seconds: float
     collapses: list[Collapse] = field(default_factory=list)
+    operators: list[Operator] = field(default_factory=list)
 
     def group(self, name: str) -> Group:
         """The group of that name. Raises ``KeyError``."""
