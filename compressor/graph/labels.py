@@ -29,7 +29,7 @@ class Labels:
     """Allocates atoms and unites them. Arrays of atoms are ``int64`` and one-dimensional, one entry per index."""
 
     def __init__(self) -> None:
-        capacity = 4096
+        capacity = 1 << 16
         self._size = 0
         self._parent = np.arange(capacity, dtype=np.int64)
         self._kind = np.zeros(capacity, dtype=np.int8)
@@ -135,7 +135,7 @@ class Labels:
                 self._parent[child] = root  # where a child occurs twice one write wins; the next round does the rest
 
     def _simplify(self, roots: IntArray) -> IntArray:
-        """"x and always" is x: link pairs with a fixed part to their other part."""
+        """ "x and always" is x: link pairs with a fixed part to their other part."""
         while True:
             is_pair = self._kind[roots] == PAIR
             if not is_pair.any():

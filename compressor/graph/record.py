@@ -227,7 +227,8 @@ class _Functions(TorchFunctionMode):
             return func(*args, **kwargs)
         call = Call(func, args, kwargs, recorder.modules.place, recorder.modules.ordinal(name))
         call.values = [(i, recorder.value(a)) for i, a in enumerate(args) if isinstance(a, Tensor)]
-        call.values += [(k, recorder.value(a)) for k, a in kwargs.items() if isinstance(a, Tensor)]
+        if kwargs:
+            call.values += [(k, recorder.value(a)) for k, a in kwargs.items() if isinstance(a, Tensor)]
         outer, recorder.call = recorder.call, call
         try:
             if name not in _WHOLE:
@@ -252,12 +253,12 @@ class _Operators(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        name = _described(func)[0]
+        name, mutates = _described(func)
         output = quick_result(name, args, kwargs)
         if output is None:
             output = func(*args, **kwargs)
         if not self.recorder.paused:
-            self.recorder.add(name, func, args, kwargs, output)
+            self.recorder.add(name, func, args, kwargs, output, mutates=mutates)
         return output
 
 
@@ -315,17 +316,27 @@ class Recorder:
         sizes = [Dim(n, FromAxis(value, axis)) for axis, n in enumerate(value.shape) if n != 1]
         return math.prod(sizes[1:], start=sizes[0]) if sizes else 1
 
-    def add(self, op: str, overload: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+    def add(
+        self,
+        op: str,
+        overload: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        output: Any,
+        *,
+        mutates: bool = False,
+    ) -> None:
         scope = self.modules.open[-1] if self.modules.open else -1
         node = Node(len(self.nodes), op, overload, self.modules.place, self.call, scope)
         self.nodes.append(node)
         node.args = self._resolve(args, node.inputs)
-        node.kwargs = {k: self._resolve(v, node.inputs) for k, v in kwargs.items()} if kwargs else {}
-        node.mutates = overload is not None and _described(overload)[1]
+        if kwargs:
+            node.kwargs = {k: self._resolve(v, node.inputs) for k, v in kwargs.items()}
+        node.mutates = mutates
         for tensor in output if isinstance(output, (tuple, list)) else (output,):
             if isinstance(tensor, Tensor):
                 known = self._tensors.get(id(tensor))
-                node.outputs.append(known[1] if known and not node.mutates else self.define(tensor, node))
+                node.outputs.append(known[1] if known and not mutates else self.define(tensor, node))
 
     def _resolve(self, arg: Any, inputs: list[Value]) -> Any:
         if isinstance(arg, Tensor):
@@ -333,6 +344,8 @@ class Recorder:
             inputs.append(value)
             return value
         if type(arg) is list or type(arg) is tuple:
+            if arg and type(arg[0]) is int:  # sizes, the most common lists by far
+                return list(arg)
             return [self._resolve(a, inputs) for a in arg]
         return arg
 
