@@ -1,8 +1,8 @@
-"""The Python API: ``compress`` in one call, ``prepare`` for a training loop of one's own, ``run_job`` for the command line."""
+"""The Python API: ``compress`` in one call, ``prepare`` for a training loop of one's own; ``run_job`` is the CLI's job."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from compressor.architecture import Architecture
-from compressor.config import DEFAULT_EPOCHS, JobConfig, default_search, parse_budgets
+from compressor.config import DEFAULT_BENCH_SECONDS, DEFAULT_EPOCHS, JobConfig, default_search, parse_budgets
 from compressor.console import Console
 from compressor.errors import UsageError
 from compressor.pipeline import Pipeline, Settings, resolve_device
 from compressor.report import Report
 from compressor.reporting import describe_result
+from compressor.search import METHODS
 
 if TYPE_CHECKING:
     from compressor.data import Data
@@ -41,7 +42,7 @@ class Result:
     def save(self, folder: str | Path) -> Path:
         """Write ``architecture.json``, ``model.safetensors``, ``report.json`` and ``report.html``.
 
-        Load with ``compressor.load(folder, model=FreshOriginal())``. Raises ``CompressorError`` if it cannot be written.
+        Load with ``compressor.load(folder, model=FreshOriginal())``. Raises ``CompressorError`` if writing fails.
         """
         from compressor import artifact
 
@@ -175,9 +176,11 @@ def run_job(config: JobConfig, *, console: Console) -> Report:
     from exporters.registry import FORMATS  # noqa: F401  (fail early if the package is incomplete)
 
     device = _available(resolve_device(config.device))
+    if METHODS.get(config.search).trains and config.data is None:
+        raise UsageError(f"{config.search} learns from data: pass --data, or use --search oneshot.")
     with Job.open(config.out, config.identity(), force=config.force) as job:
         finished = job.stage("report")
-        if finished is not None and (Path(config.out) / "report.json").exists():
+        if finished is not None and artifact.is_complete(config.out):
             console.info(f"{config.out} is complete already; delete it or choose another --out to run again.")
             return artifact.load_report(config.out)
         with console.stage("load"):
@@ -197,6 +200,11 @@ def run_job(config: JobConfig, *, console: Console) -> Report:
                 "No --data: nothing is trained or evaluated; channels are ranked by the size of their weights."
             )
         example = data.example_inputs if data is not None else loaded.example_inputs
+        if config.input_shape is not None and tuple(example.shape[1:]) != config.input_shape:
+            raise UsageError(
+                f"--input-shape is {shown(config.input_shape)}, but the inputs of {config.data or config.model} are "
+                f"{shown(example.shape[1:])}; leave the option out, or pass data of that shape."
+            )
         settings = Settings(
             budgets=config.budgets,
             search=config.search,
@@ -218,7 +226,7 @@ def run_job(config: JobConfig, *, console: Console) -> Report:
         report.weights = loaded.weights.origin or loaded.weights.choice
         report.pretrained = loaded.weights.pretrained or config.train_epochs > 0
         report.command = command_of(config)
-        _deliver(pipeline, report, Path(config.out), config.export)
+        _deliver(pipeline, report, Path(config.out), config.export, config.bench_seconds)
         report.stage_seconds = dict(console.stage_seconds)
         report.warnings = list(console.warnings)
         artifact.save(
@@ -231,6 +239,11 @@ def run_job(config: JobConfig, *, console: Console) -> Report:
         )
         job.store("report", {"written": [f.path for f in report.files]})
     return report
+
+
+def shown(shape: Sequence[int]) -> str:
+    """``3x224x224``."""
+    return "x".join(str(size) for size in shape)
 
 
 def command_of(config: JobConfig) -> str:
@@ -254,7 +267,7 @@ _OPTIONS = {
     name: f"--{name.replace('_', '-')}"
     for name in (
         "weights", "data", "search", "train_epochs", "search_epochs", "finetune_epochs", "batch_size", "lr", "distill",
-        "round_to", "include", "exclude", "export", "num_classes", "input_shape", "seed", "device",
+        "round_to", "include", "exclude", "export", "bench_seconds", "num_classes", "input_shape", "seed", "device",
     )
 }  # fmt: skip
 
@@ -268,9 +281,8 @@ def as_data(data: Any) -> Data | None:
     if isinstance(data, Mapping):
         unknown = sorted(set(data) - {"train", "val", "test", "num_classes"})
         if unknown or "train" not in data:
-            raise UsageError(
-                f"data has {', '.join(sorted(map(str, data)))}; it needs 'train' and may have 'val', 'test' and 'num_classes'."
-            )
+            found = ", ".join(sorted(map(str, data)))
+            raise UsageError(f"data has {found}; it needs 'train' and may have 'val', 'test' and 'num_classes'.")
         return from_loaders(**data)
     if isinstance(data, (tuple, list)) and 1 <= len(data) <= 3:
         return from_loaders(*data)
@@ -282,8 +294,6 @@ def as_data(data: Any) -> Data | None:
 
 
 def _options(search: str, given: Mapping[str, Any] | None, epochs: int, batch_size: int) -> dict[str, Any]:
-    from compressor.search import METHODS
-
     options = dict(given or {})
     if METHODS.get(search).trains:
         options.setdefault("epochs", epochs)
@@ -304,11 +314,17 @@ def _available(device: torch.device) -> torch.device:
     return device
 
 
-def _deliver(pipeline: Pipeline, report: Report, out: Path | None, formats: tuple[str, ...]) -> None:
+def _deliver(
+    pipeline: Pipeline,
+    report: Report,
+    out: Path | None,
+    formats: tuple[str, ...],
+    seconds: float = DEFAULT_BENCH_SECONDS,
+) -> None:
     """Export and benchmark; fill in the report."""
     import tempfile
 
-    from compressor.bench import deliver
+    from compressor.bench import DEFAULT_TARGET, deliver
 
     with pipeline.console.stage("export and benchmark"), tempfile.TemporaryDirectory() as scratch:
         delivery = deliver(
@@ -317,6 +333,8 @@ def _deliver(pipeline: Pipeline, report: Report, out: Path | None, formats: tupl
             pipeline.example_inputs,
             out or Path(scratch),
             formats=formats,
+            targets=(DEFAULT_TARGET,) if seconds else (),
+            seconds=seconds,
             progress=None,
         )
     report.files += delivery.files if out is not None else []

@@ -162,6 +162,11 @@ def load(folder: str | Path, model: nn.Module | None = None) -> nn.Module:
     return model.eval()
 
 
+def is_complete(folder: str | Path) -> bool:
+    """Whether every file that ``save`` writes is there."""
+    return all((Path(folder) / name).is_file() for name in (ARCHITECTURE, WEIGHTS, REPORT, PAGE))
+
+
 def load_report(folder: str | Path) -> Report:
     """The report in ``folder``. Raises ``UsageError`` if there is none or it is of a newer version."""
     from compressor.report import Report

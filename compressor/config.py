@@ -16,6 +16,7 @@ from compressor.errors import UsageError
 
 DEFAULT_EPOCHS = 5
 DEFAULT_ROUND_TO = 1
+DEFAULT_BENCH_SECONDS = 10.0
 
 _DECIMAL = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
 _BYTES = {
@@ -147,6 +148,7 @@ class JobConfig:
         round_to: widths are kept at multiples of this.
         include, exclude: patterns over module names; what is not included, or is excluded, keeps its width.
         export: names of the formats to write.
+        bench_seconds: how long to time both networks at the end, 0 for not at all.
         num_classes: classes of the model's head; None takes them from the data, or the model's own default.
         input_shape: shape of one input without the batch axis, (channels, height, width) for images; None takes it
             from the data, or from the model's weights.
@@ -170,6 +172,7 @@ class JobConfig:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     export: tuple[str, ...] = ("onnx",)
+    bench_seconds: float = DEFAULT_BENCH_SECONDS
     num_classes: int | None = None
     input_shape: tuple[int, ...] | None = None
     seed: int = 0
@@ -194,6 +197,8 @@ class JobConfig:
             raise UsageError(f"lr must be above zero and finite, but got {self.lr}.")
         if not math.isfinite(self.distill) or self.distill < 0:
             raise UsageError(f"distill must be zero or more and finite, but got {self.distill}.")
+        if not math.isfinite(self.bench_seconds) or self.bench_seconds < 0:
+            raise UsageError(f"bench_seconds must be zero or more and finite, but got {self.bench_seconds}.")
         if self.input_shape is not None and (not self.input_shape or min(self.input_shape) < 1):
             raise UsageError(f"input_shape must be positive sizes such as 3,224,224, but got {self.input_shape}.")
         if not _DEVICE.fullmatch(self.device):

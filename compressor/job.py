@@ -8,10 +8,13 @@ finds the results there. What the job needs for that lies under ``<out>/.job``:
     stages/<name>.json         a finished stage; written last, so its presence is the commit
     stages/<name>.safetensors  the stage's tensors, if it has any
     checkpoints/<name>.safetensors   for training inside a stage, dropped when the stage is stored
+
+A job that fails before it has stored anything leaves nothing behind, so a mistyped option does not claim the folder.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -68,8 +71,9 @@ class Job:
     def open(cls, out: str | os.PathLike[str], fingerprint: Mapping[str, Any], *, force: bool = False) -> Job:
         """Open ``out`` for the job that ``fingerprint`` (JSON values) describes, making or continuing it.
 
-        With ``force``, a folder of another job loses what that job stored under ``.job``; other files stay until
-        they are written again. A folder of the same job is continued with or without ``force``.
+        A folder whose job has stored nothing yet is taken over. With ``force``, a folder of another job loses what
+        that job stored under ``.job``; other files stay until they are written again. A folder of the same job is
+        continued with or without ``force``.
 
         Raises:
             UsageError: ``out`` is a file, holds another job or other files, or another process works in it.
@@ -80,7 +84,7 @@ class Job:
             raise UsageError(f"{folder} is a file; name a folder to write to.")
         _refuse_foreign(folder, force)
         with storage_errors(folder):
-            (folder / _FOLDER).mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
             lock = FolderLock.acquire(folder / _FOLDER / "lock", folder)
         try:
             resumed = _claim(folder / _FOLDER, folder, dict(fingerprint), force)
@@ -136,7 +140,20 @@ class Job:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if error is not None and not _stored(self._folder):
+            self._forget()
         self.close()
+
+    def _forget(self) -> None:
+        """Take away what opening made; the lock file last, and the folder only if nothing else is in it."""
+        with contextlib.suppress(OSError):  # another error is on its way out, and an empty folder does no harm
+            (self._folder / "job.json").unlink(missing_ok=True)
+            for kind in ("stages", "checkpoints"):
+                if (self._folder / kind).is_dir():
+                    (self._folder / kind).rmdir()
+            (self._folder / "lock").unlink()
+            self._folder.rmdir()
+            self.out.rmdir()
 
     def _path(self, kind: str, name: str, suffix: str) -> Path:
         if not _STAGE_NAME.fullmatch(name):
@@ -165,7 +182,7 @@ def _claim(folder: Path, out: Path, fingerprint: dict[str, Any], force: bool) ->
     if found is not None and found.get("schema_version") == SCHEMA_VERSION and found.get("fingerprint") == wanted:
         remove_stale_temporaries(folder)
         return True
-    if path.exists() and not force:
+    if path.exists() and not force and (_stored(folder) or any(entry != folder for entry in out.iterdir())):
         raise UsageError(
             f"The folder {out} holds another job ({_difference(found, wanted)}); "
             "choose another one, or pass --force to overwrite it."
@@ -178,6 +195,11 @@ def _claim(folder: Path, out: Path, fingerprint: dict[str, Any], force: bool) ->
     remove_stale_temporaries(folder)
     atomic_write_json(path, {"schema_version": SCHEMA_VERSION, "fingerprint": wanted})
     return False
+
+
+def _stored(folder: Path) -> bool:
+    """Whether a stage or a checkpoint lies in a job's ``.job`` folder."""
+    return any(any((folder / kind).glob("[!.]*")) for kind in ("stages", "checkpoints"))
 
 
 def _difference(found: dict[str, Any] | None, wanted: dict[str, Any]) -> str:

@@ -25,9 +25,23 @@ class FolderLock:
 
     @classmethod
     def acquire(cls, path: Path, folder: Path) -> FolderLock:
-        """Lock ``path`` on behalf of ``folder``. Raises ``UsageError`` if a living process holds it."""
-        file = open(path, "a+", encoding="ascii")  # noqa: SIM115  (held open for as long as the lock)
+        """Lock ``path`` on behalf of ``folder``, which exists. Raises ``UsageError`` if a living process holds it."""
         deadline = time.monotonic() + _GRACE_S
+        while True:
+            path.parent.mkdir(exist_ok=True)
+            file = open(path, "a+", encoding="ascii")  # noqa: SIM115  (held open for as long as the lock)
+            cls._wait(file, folder, deadline)
+            if _is_at(file, path):
+                break
+            file.close()  # its owner gave up and took the file away, see ``Job``
+        file.seek(0)
+        file.truncate()
+        file.write(str(os.getpid()))
+        file.flush()
+        return cls(file)
+
+    @staticmethod
+    def _wait(file: IO[str], folder: Path, deadline: float) -> None:
         while not _try_lock(file):
             file.seek(0)
             owner = file.read().strip()
@@ -38,11 +52,6 @@ class FolderLock:
                     "wait until it ends, or choose another folder."
                 )
             time.sleep(0.1)
-        file.seek(0)
-        file.truncate()
-        file.write(str(os.getpid()))
-        file.flush()
-        return cls(file)
 
     def release(self) -> None:
         """Give the lock up. Harmless when called again."""
@@ -51,6 +60,14 @@ class FolderLock:
             with contextlib.suppress(OSError):  # the disk may be full, and the id is for messages only
                 file.truncate(0)
             file.close()
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    """Whether ``path`` still names the open file."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _alive(owner: str) -> bool:

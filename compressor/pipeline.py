@@ -17,6 +17,7 @@ from compressor.console import Console
 from compressor.costs import CostTerm, build
 from compressor.errors import UnsupportedModelError, VerificationError
 from compressor.graph import Graph, capture
+from compressor.patterns import require_matches
 from compressor.search import METHODS
 from compressor.search.base import Constraint, SearchContext, SearchResult, hard_sizes, readable
 from compressor.search.oneshot import shrink
@@ -121,6 +122,9 @@ class Pipeline:
     def trace(self) -> None:
         """Capture, costs, budgets. Raises before any search if a budget cannot be met."""
         settings = self.settings
+        require_matches(
+            self.model, include=settings.include, exclude=settings.exclude, keep_outputs=settings.keep_outputs
+        )
         with self.console.stage("trace"):
             self.graph = capture(
                 self.model,
@@ -254,12 +258,7 @@ class Pipeline:
                 gates=self.decision.gates,
             )
             if not result.refused:
-                if not result.check.passed:
-                    raise VerificationError(
-                        f"The trimmed model differs from the masked one by {result.check.error:.1e} (allowed "
-                        f"{result.check.tolerance:.0e}) even with nothing removed: {result.check.reason or 'unknown cause'}. "
-                        "Does its forward use random numbers, or state that changes between calls?"
-                    )
+                result.require_exact()
                 return result
             whole |= set(result.refused)
             self.refused = sorted(whole)

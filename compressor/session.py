@@ -23,6 +23,7 @@ from compressor.config import Budget
 from compressor.costs import build
 from compressor.errors import UsageError
 from compressor.graph import capture
+from compressor.patterns import require_matches
 from compressor.search import METHODS
 from compressor.search.base import Constraint
 from compressor.search.figs import FigsConfig, FigsSession
@@ -58,6 +59,7 @@ class Session:
             raise UsageError(f"total_steps must be at least 1, not {total_steps}.")
         self.model, self.total_steps = model, total_steps
         self._inputs, self._kwargs = example_inputs, example_kwargs
+        require_matches(model, include=include, exclude=exclude)
         self.graph = capture(model, example_inputs, example_kwargs=example_kwargs, include=include, exclude=exclude)
         terms = {b.cost: build(b.cost, self.graph) for b in budgets}
         self._constraints = [Constraint(terms[b.cost], b.limit(terms[b.cost].original)) for b in budgets]
@@ -142,6 +144,7 @@ class Session:
                 self.model, self.graph, decision.units, self._inputs, self._kwargs, gates=decision.gates
             )
             if not result.refused:
+                result.require_exact()
                 break
             whole |= set(result.refused)
             projector = self._projector(self._figs.config, whole)

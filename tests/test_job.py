@@ -79,7 +79,8 @@ def test_other_job_is_refused_unless_forced(tmp_path: Path) -> None:
 
 
 def test_damaged_job_file_and_other_schema_are_refused(tmp_path: Path) -> None:
-    Job.open(tmp_path, ASKED).close()
+    with Job.open(tmp_path, ASKED) as job:
+        job.store("tune", {"a": 1})
     path = tmp_path / ".job" / "job.json"
     path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 99'))
     with pytest.raises(UsageError, match="schema version 99"):
@@ -108,6 +109,31 @@ def test_killed_before_the_job_file_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / ".job" / ".job.1-ab.tmp.json").write_text("{")
     Job.open(tmp_path, ASKED).close()
     assert not list((tmp_path / ".job").glob("*.tmp*"))
+
+
+def test_job_that_stored_nothing_does_not_claim_the_folder(tmp_path: Path) -> None:
+    Job.open(tmp_path / "killed", ASKED).close()
+    with Job.open(tmp_path / "killed", {**ASKED, "seed": 1}) as job:
+        assert not job.resumed
+    (tmp_path / "killed" / "model.onnx").write_text("precious")
+    with pytest.raises(UsageError, match="another job"):
+        Job.open(tmp_path / "killed", ASKED)
+
+
+def test_job_that_failed_leaves_what_it_stored_and_nothing_else(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="mistyped"), Job.open(tmp_path / "new" / "out", ASKED):
+        raise ValueError("mistyped")
+    assert not (tmp_path / "new" / "out").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("precious")
+    with pytest.raises(ValueError, match="mistyped"), Job.open(tmp_path / "mine", ASKED, force=True):
+        raise ValueError("mistyped")
+    assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
+    with pytest.raises(ValueError, match="late"), Job.open(tmp_path / "late", ASKED) as job:
+        job.store("tune", {"a": 1})
+        raise ValueError("late")
+    with Job.open(tmp_path / "late", ASKED) as job:
+        assert job.stage("tune") is not None
 
 
 def test_stage_names_cannot_leave_the_folder(tmp_path: Path) -> None:

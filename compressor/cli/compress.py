@@ -9,7 +9,14 @@ import click
 
 from compressor.cli.options import Names, model_option, stack, structure_options
 from compressor.cli.output import JobInterrupted, Output
-from compressor.config import DEFAULT_EPOCHS, JobConfig, default_out, default_search, parse_budgets
+from compressor.config import (
+    DEFAULT_BENCH_SECONDS,
+    DEFAULT_EPOCHS,
+    JobConfig,
+    default_out,
+    default_search,
+    parse_budgets,
+)
 from compressor.errors import UsageError
 
 _COUNT = click.IntRange(min=0)
@@ -58,6 +65,13 @@ COMPRESS_OPTIONS = stack(
     click.option(
         "--export", type=Names(), default=("onnx",), metavar="F,...", help="Formats to write, or none. [onnx]"
     ),
+    click.option(
+        "--bench-seconds",
+        type=click.FloatRange(min=0),
+        default=DEFAULT_BENCH_SECONDS,
+        metavar="S",
+        help="How long to time both networks at the end, 0 for not at all. [10]",
+    ),
     click.option("--out", metavar="DIR", help="Folder to write; an interrupted job goes on there. [compressed/...]"),
     click.option("--force", is_flag=True, help="Overwrite a folder that holds another job."),
     click.option("--seed", type=_COUNT, default=0, metavar="N", help="[0]"),
@@ -86,24 +100,27 @@ def job_config(options: Mapping[str, Any]) -> JobConfig:
     values = dict(options)
     if values["model"] is None:
         raise UsageError("The model is missing; name one, for example --model resnet50 (compress models lists them).")
+    values["search"] = values["search"] or default_search(values["data"])
     given = {cost: values.pop(f"budget_{cost}") for cost in ("flops", "params", "memory")}
     budgets = parse_budgets({cost: text for cost, text in given.items() if text is not None})
-    _check_formats(values["export"])
+    _check_names(values)
     data = values["data"]
     defaults = {"train_epochs": 0, "search_epochs": DEFAULT_EPOCHS, "finetune_epochs": DEFAULT_EPOCHS}
     for name, default in defaults.items():
         if values[name] is None:
             values[name] = default if data is not None else 0
-    values["search"] = values["search"] or default_search(data)
     values["out"] = values["out"] or default_out(values["model"], budgets)
     return JobConfig(budgets=budgets, **values)
 
 
-def _check_formats(names: tuple[str, ...]) -> None:
-    """Refuse unknown formats before hours of training, not after."""
+def _check_names(values: Mapping[str, Any]) -> None:
+    """Refuse unknown names before anything is loaded or written."""
     from compressor.registry import unknown_name
+    from compressor.search import METHODS
     from exporters.registry import FORMATS
 
-    for name in names:
+    if values["search"] not in METHODS:
+        raise unknown_name(METHODS.kind, values["search"], METHODS.names())
+    for name in values["export"]:
         if name not in FORMATS.names():
             raise unknown_name("export format", name, FORMATS.names())

@@ -296,6 +296,8 @@ class Analysis:
 
     def groups(self, n_units: int, parameters: dict[str, Parameter]) -> list[Group]:
         """Units that take part in the same axes form a group, named after the first weight that writes them."""
+        if not n_units:
+            return []
         signature = np.zeros(n_units + 1, dtype=np.uint64)
         for axis, tag in zip(
             self.axes, np.random.default_rng(0).integers(1, 2**63, len(self.axes), dtype=np.uint64), strict=True

@@ -99,6 +99,8 @@ def of_original(reached: float, original: float) -> float | None:
 def headline(report: Report) -> Headline:
     """Is it faster? If not, that is what comes first."""
     latency = report.latency
+    if report.budgets and report.costs and all(cost.reached == cost.original for cost in report.costs):
+        return Headline("Nothing was removed", "Every budget is at or above what the network costs already.", "neutral")
     if latency is None:
         return Headline(*_without_latency(report))
     before, after = float(latency.original["median_ms"]), float(latency.compressed["median_ms"])

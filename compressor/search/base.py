@@ -110,7 +110,7 @@ def readable(value: float, unit: str) -> str:
     names = {"macs": "MACs", "params": "parameters", "bytes": "B", "ms": "ms"}
     if unit == "ms":
         return f"{value:.3g} ms"
-    for factor, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= factor:
             return f"{value / factor:.4g} {prefix}{names.get(unit, unit)}"
     return f"{value:.4g} {names.get(unit, unit)}"

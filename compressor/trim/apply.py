@@ -1,4 +1,4 @@
-"""``trim``: a new, smaller model of the same class. The original is not changed and its weights are copied only where kept."""
+"""``trim``: a new, smaller model of the same class. The original is not changed; weights are copied where kept."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from compressor.architecture import Architecture
+from compressor.errors import VerificationError
 from compressor.graph.capture import evaluating, first_example, tensors_in
 from compressor.graph.graph import Graph, UnitMask
 from compressor.graph.labels import BoolArray
@@ -46,6 +47,15 @@ class TrimResult:
     check: Check
     refused: list[str]
     reason: str = ""
+
+    def require_exact(self) -> None:
+        """Raise ``VerificationError`` if the check failed although nothing was refused."""
+        if not self.check.passed:
+            raise VerificationError(
+                f"The trimmed model differs from the masked one by {self.check.error:.1e} (allowed "
+                f"{self.check.tolerance:.0e}) even with nothing removed: {self.check.reason or 'unknown cause'}. "
+                "Does its forward use random numbers, or state that changes between calls?"
+            )
 
 
 class Verifier:

@@ -1,0 +1,29 @@
+"""Patterns over module names, as the user writes them."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from compressor.errors import UsageError
+from compressor.graph.analyze import matches
+from compressor.registry import closest
+
+
+def require_matches(model: nn.Module, **patterns: tuple[str, ...]) -> None:
+    """Refuse patterns that name nothing: one mistyped would free, or hold, something else than was meant.
+
+    Args:
+        patterns: shell-style patterns under the name of the option they come from.
+
+    Raises:
+        UsageError: a pattern matches no module's name, nor that of a module around one.
+    """
+    names = [name for name, _ in model.named_modules() if name]
+    for option, given in patterns.items():
+        for pattern in given:
+            if not any(matches(name, (pattern,)) for name in names):
+                near = closest(pattern, names)
+                hint = f"did you mean {', '.join(near)}?" if near else f"names are such as {', '.join(names[:3])}."
+                raise UsageError(
+                    f"No module of {type(model).__name__} matches the {option} pattern {pattern!r}; {hint}"
+                )
