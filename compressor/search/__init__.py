@@ -4,7 +4,11 @@ from compressor.registry import Registry
 
 METHODS = Registry(
     "search method",
-    {"oneshot": "compressor.search.oneshot:OneShot", "figs": "compressor.search.figs:Figs"},
+    {
+        "oneshot": "compressor.search.oneshot:OneShot",
+        "figs": "compressor.search.figs:Figs",
+        "dnarch": "compressor.search.dnarch:Dnarch",
+    },
     group="compressor.search",
 )
 

@@ -1,0 +1,331 @@
+"""DNArch: width and depth as differentiable masks, learned together with the weights (Romero and Zeghidour, 2023).
+
+Every group of channels, and the row of removable residual blocks, has one sigmoid mask over its ordered members
+(``masks.sigmoid``). The mask multiplies the network where channels are read, and each block's branch (section 3.3); its
+differentiable size goes into the cost (appendix C.1). The search starts from the trained network at its full size, with
+members sorted by importance, so that what a mask takes first matters least.
+
+Mask values near the frontier lie between T and 1. They are part of the network that was trained: at the end they are
+multiplied into the weights, so the trimmed network needs no retraining. Where there is no weight to take them up
+(arithmetic across channels) the masks act as 0 or 1 and only their gradient is soft.
+
+Beyond the paper:
+
+- Budgets instead of a fixed weight of the complexity loss: multipliers that follow the violations (``Multipliers``).
+  ``penalty`` gives the paper's ``lambda (cost / budget - 1)^2`` instead, with a linear rise over ``penalty_ramp``.
+- Any traced network, any cost term, any number of budgets.
+- The decision, mask >= T on the grid, is shifted by one constant until the budgets hold, then filled up.
+- Only what the masks keep is computed during the search (``live``).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from compressor.costs import Sizes
+from compressor.errors import UsageError
+from compressor.graph.graph import Graph, UnitMask
+from compressor.graph.labels import BoolArray
+from compressor.masks import Masking
+from compressor.masks.sigmoid import THRESHOLD
+from compressor.masks.straight_through import hard
+from compressor.search.base import SearchContext, SearchResult, unreachable
+from compressor.search.figs import Multipliers
+from compressor.search.live import Live, NotLiveError
+from compressor.search.oneshot import OneShot
+from compressor.search.prefix import IntArray, Rows
+from compressor.search.project import FloatArray, Projector
+from compressor.train import Hooks, TrainConfig, Trainer
+from compressor.train.splits import call_model
+
+logger = logging.getLogger(__name__)
+
+COMPONENTS = ("width", "depth")
+
+
+@dataclass(frozen=True)
+class DnarchConfig:
+    """Settings of the search; the training's own are ``TrainConfig``'s."""
+
+    epochs: int = 3
+    batch_size: int = 64
+    lr: float = 0.01
+    """Of the weights (SGD with momentum, cosine schedule)."""
+    mask_lr: float | None = None
+    """Of the masks' offsets (Adam); None: 8 / steps, between 0.003 and 0.05. It falls to zero over the last steps."""
+    learn: tuple[str, ...] | None = None
+    """Components to learn, of "width" and "depth"; None: all that the model has."""
+    width_tau: float = 25.0
+    """Steepness of the masks over channels. At 25 a layer keeps at least 10.3 % of them, at 50 5.1 %."""
+    depth_tau: float = 8.0
+    """Steepness of the masks over blocks. At 8 at least 32 % of the blocks stay, at 16 16 %."""
+    depth_over: str = "network"
+    """"network": one mask over all removable blocks; "stage": one for the blocks on each residual stream."""
+    order: str = "taylor"
+    """What goes last: "taylor" or "magnitude" importance, or "none" for the order in which things stand."""
+    penalty: float | None = None
+    """Fixed weight of ``(cost / budget - 1)^2``, as in the paper (0.1 to 5); None: automatic multipliers."""
+    penalty_ramp: float = 0.0
+    """Share of the steps over which the fixed weight rises from zero."""
+    live: bool = True
+    """Whether only what the masks keep is computed; the result is the same up to rounding."""
+    reach: float = 0.7
+    """Share of the steps after which the cost is asked to be at the budget."""
+    max_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, choices in (("depth_over", ("network", "stage")), ("order", ("taylor", "magnitude", "none"))):
+            if getattr(self, name) not in choices:
+                raise UsageError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}.")
+        for name in ("width_tau", "depth_tau"):
+            if not getattr(self, name) > 5:
+                raise UsageError(f"{name} must be above 5, not {getattr(self, name)!r}; below, no mask can shrink.")
+        if self.penalty is not None and not self.penalty > 0:
+            raise UsageError(f"penalty must be above zero, not {self.penalty!r}; leave it out for multipliers.")
+        if not 0 <= self.penalty_ramp <= 1 or (self.penalty_ramp and self.penalty is None):
+            raise UsageError(f"penalty_ramp must be a share of the steps, beside a penalty; not {self.penalty_ramp!r}.")
+        for name in self.learn or ():
+            if name not in COMPONENTS:
+                raise UsageError(f"dnarch cannot learn {name!r}; it learns {' and '.join(COMPONENTS)}.")
+        if self.learn is not None and not self.learn:
+            raise UsageError(f"learn is empty; name components to learn, of {' and '.join(COMPONENTS)}.")
+
+    @classmethod
+    def from_options(cls, options: dict[str, Any]) -> DnarchConfig:
+        """Read options; ``learn`` may be a text such as "width,depth". Raises ``UsageError`` for unusable ones."""
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(options) - known)
+        if unknown:
+            raise UsageError(f"dnarch has no option {', '.join(unknown)}; it has {', '.join(sorted(known))}.")
+        values = dict(options)
+        if isinstance(values.get("learn"), str):
+            values["learn"] = [part.strip() for part in values["learn"].split(",") if part.strip()]
+        if values.get("learn") is not None:
+            values["learn"] = tuple(dict.fromkeys(values["learn"]))
+        return cls(**values)
+
+    def components(self, graph: Graph) -> set[str]:
+        """What is learned of this model. Raises ``UsageError`` for a component that it does not have."""
+        there = {"width": bool(graph.groups), "depth": bool(graph.blocks)}
+        why = {"width": "every channel is held fixed", "depth": "it has no residual block that can be taken out"}
+        for name in self.learn or ():
+            if not there[name]:
+                have = " and ".join(c for c in COMPONENTS if there[c]) or "nothing to learn"
+                raise UsageError(f"{graph.model_class} has no {name} to learn: {why[name]}. It has {have}.")
+        return {name for name in self.learn or COMPONENTS if there[name]}
+
+
+class DnarchSession(Hooks):
+    """The masks, as the training loop sees them.
+
+    Args:
+        scores: importance of every unit, shape (n_units,), and of every block, shape (n_blocks,).
+
+    Raises:
+        UsageError: a component to learn that the model does not have.
+        UnreachableBudgetError: a budget below what the bounds of the masks leave.
+    """
+
+    def __init__(
+        self, model: nn.Module, projector: Projector, config: DnarchConfig, scores: tuple[FloatArray, FloatArray]
+    ) -> None:
+        self.config, self.projector, self.graph = config, projector, projector.graph
+        graph, device = self.graph, next(model.parameters()).device
+        self.masking, self.device = Masking(model, graph), device
+        components = config.components(graph)
+        self._free = [g for g in graph.groups if "width" in components and projector.smallest[g.index] < len(g)]
+        self.width = Rows(graph.n_units, [_ordered(g.units, scores[0]) for g in self._free], config.width_tau, device)
+        rows = _block_rows(graph, projector.removable, config.depth_over) if "depth" in components else []
+        self.depth = Rows(len(graph.blocks), [_ordered(r, scores[1]) for r in rows], config.depth_tau, device)
+        self._bound()
+        parameters = [rows.offsets for rows in (self.width, self.depth) if len(rows)]
+        self._adam = torch.optim.Adam(parameters, lr=0.0) if parameters else None
+        with torch.no_grad():
+            start = [float(c.term(self.sizes())) for c in projector.constraints]
+        self.multipliers = Multipliers(projector.constraints, start)
+        self.live = Live(model, graph) if config.live else None
+
+    def _bound(self) -> None:
+        """Tell the projector what the bounds of the masks leave at least, and check that it is enough."""
+        for group, least in zip(self._free, self.width.least(), strict=True):
+            floor = int(self.projector.allowed(np.full(len(self.graph.groups), least))[group.index])
+            self.projector.smallest[group.index] = max(self.projector.smallest[group.index], floor)
+        for group in self.graph.groups:
+            if group not in self._free:
+                self.projector.smallest[group.index] = len(group)
+        costs = self.projector.costs(
+            self.projector.minimal(np.zeros(self.graph.n_units)), self._gates(self.depth.least())
+        )
+        for constraint, cost in zip(self.projector.constraints, costs, strict=True):
+            if cost > constraint.limit:
+                raise unreachable(constraint.term, constraint.limit, float(cost))
+
+    def sizes(self) -> Sizes:
+        """Differentiable sizes."""
+        return Sizes(self.graph, self.width.weights(), self.depth.weights())
+
+    # ---- Hooks
+
+    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+        return {} if self._adam is None else {"masks": self._adam}
+
+    @property
+    def stateful(self) -> Mapping[str, Any]:
+        states: dict[str, Any] = {"multipliers": self.multipliers}
+        return states if self.live is None else {**states, "live": self.live}
+
+    def forward(self, model: nn.Module, inputs: Any) -> Any:
+        units, gates = self.width.masks().float(), self.depth.masks().float()
+        if self.live is not None and self.live.works:
+            try:
+                return self.live.forward(inputs, units, gates)
+            except NotLiveError as error:
+                logger.warning("%s", error)
+        with self.masked(units, gates):
+            return call_model(model, inputs)
+
+    @contextmanager
+    def masked(self, units: Tensor, gates: Tensor) -> Iterator[None]:
+        """Inside, the model runs with these masks; function calls see them as 0 or 1."""
+        with self.masking.applied(units, gates=gates, at_calls=(hard(units), hard(gates))):
+            yield
+
+    def penalty(self) -> Tensor | None:
+        sizes = self.sizes()
+        if self.config.penalty is None:
+            return self.multipliers.penalty(sizes).float()
+        total = sizes.units.new_zeros(())
+        for k, constraint in enumerate(self.multipliers.constraints):
+            cost = constraint.term(sizes)
+            self.multipliers.ratios[k] = float(cost.detach()) / self.multipliers.target(k)
+            total = total + (cost / constraint.limit - 1).square()
+        return (self.config.penalty * self._ramp * total).float()
+
+    def before_step(self, step: int, total_steps: int) -> None:
+        self._ramp = min(1.0, (step + 1) / max(1.0, self.config.penalty_ramp * total_steps))
+        full = self.config.mask_lr or min(max(8 / total_steps, 0.003), 0.05)
+        for group in self._adam.param_groups if self._adam is not None else ():
+            group["lr"] = full * min(1.0, (total_steps - step) / (0.2 * total_steps))
+
+    def after_step(self, step: int, total_steps: int) -> None:
+        self.multipliers.progress = (step + 1) / max(1.0, self.config.reach * total_steps)
+        if self.config.penalty is None:
+            self.multipliers.step()
+        for rows in (self.width, self.depth):
+            rows.clamp_()
+
+    def log(self) -> dict[str, Any]:
+        return {
+            c.name: self.multipliers.ratios[k] * self.multipliers.target(k) / c.term.original
+            for k, c in enumerate(self.projector.constraints)
+        }
+
+    # ---- decision
+
+    def decide(self, history: list[dict[str, Any]] | None = None) -> SearchResult:
+        """The hard choice: mask >= T on the grid, all masks shifted alike until every budget holds, then filled up."""
+        units = _finite(self.width.logits().detach().cpu())
+        blocks = _finite(self.depth.logits().detach().cpu())
+        kept, gates = self._choose(units.numpy(), blocks.numpy())
+        return SearchResult(kept, units, history or [], gates, blocks)
+
+    def _choose(self, units: FloatArray, blocks: FloatArray) -> tuple[UnitMask, BoolArray]:
+        projector = self.projector
+
+        def shifted(t: float) -> tuple[UnitMask, BoolArray]:
+            counts = np.array([len(g) for g in self.graph.groups], dtype=np.int64)
+            for group, n in zip(self._free, self.width.kept(t), strict=True):
+                counts[group.index] = n
+            return projector.choose(projector.allowed(counts), units), self._gates(self.depth.kept(t))
+
+        low, high = -3.0, 3.0
+        if projector.fits(*shifted(high)):
+            return shifted(high)
+        if projector.fits(*shifted(0.0)):
+            low = 0.0
+        for _ in range(40):
+            middle = (low + high) / 2
+            low, high = (middle, high) if projector.fits(*shifted(middle)) else (low, middle)
+        kept, gates = shifted(low)
+        gates = self.graph.gates(projector.restore(kept, gates, blocks))
+        return projector.fill(kept, 1 / (1 + np.exp(-units)), gates=gates), gates
+
+    def _gates(self, counts: IntArray) -> BoolArray:
+        gates = np.ones(len(self.graph.blocks), dtype=np.bool_)
+        for row, n in zip(self.depth.rows, counts, strict=True):
+            gates[row[n:]] = False
+        return self.graph.gates(gates)
+
+    def fold_(self, decision: SearchResult) -> None:
+        """Multiply the masks of what is kept into the model's weights; what was let in last enters with T."""
+        units, gates = (torch.sigmoid(rows.logits().detach()).clamp_min(THRESHOLD) for rows in (self.width, self.depth))
+        self.masking.fold_(units, gates)
+
+
+def _finite(logits: Tensor) -> Tensor:
+    return logits.clamp(-500, 500)  # exp stays finite
+
+
+def _ordered(things: IntArray, scores: FloatArray) -> IntArray:
+    """By falling importance; ties in the order they stand."""
+    return things[np.argsort(-scores[things], kind="stable")]
+
+
+def _block_rows(graph: Graph, removable: BoolArray, over: str) -> list[IntArray]:
+    """The removable blocks, in rows. Blocks whose last parameters have the same output axis are on one stream."""
+    rows: dict[object, list[int]] = {}
+    for block in graph.blocks:
+        if removable[block.index]:
+            axis = next((graph.parameters[name].axes[0] for name in block.gated if graph.parameters[name].axes), None)
+            stream = axis.index if axis is not None else block.name.rpartition(".")[0]
+            rows.setdefault(stream if over == "stage" else "network", []).append(block.index)
+    return [np.array(row, dtype=np.int64) for row in rows.values()]
+
+
+class Dnarch:
+    """The method on the program's own training loop."""
+
+    trains = True
+
+    def run(self, context: SearchContext) -> SearchResult:
+        if context.data is None:
+            raise UsageError("dnarch learns from data: pass --data (or data=), or use --search oneshot.")
+        config = DnarchConfig.from_options(context.options)
+        components = config.components(context.graph)
+        projector = Projector(
+            context.graph, context.constraints, round_to=context.round_to, depth="depth" in components
+        )
+        session = DnarchSession(context.model, projector, config, self._scores(context, config))
+        trainer = Trainer(
+            context.model,
+            context.data,
+            TrainConfig(
+                epochs=config.epochs,
+                batch_size=config.batch_size,
+                lr=config.lr,
+                seed=context.seed,
+                max_steps=config.max_steps,
+                log_every=20,
+            ),
+            loss_fn=context.loss_fn,
+            hooks=session,
+            checkpoint=context.checkpoint,
+            progress=context.progress,
+        )
+        result = trainer.run()
+        decision = session.decide(result.history)
+        session.fold_(decision)
+        return decision
+
+    def _scores(self, context: SearchContext, config: DnarchConfig) -> tuple[FloatArray, FloatArray]:
+        if config.order == "none":
+            return np.zeros(context.graph.n_units), np.zeros(len(context.graph.blocks))
+        return OneShot().scores(context, config.order)

@@ -1,0 +1,190 @@
+"""Compute only what masks keep: the network as it would be trimmed now, on slices of the full weights.
+
+The full weights stay the parameters. For every forward pass they are sliced to what is live and multiplied by the masks
+where channels are read, inside the graph of autograd, so gradients reach the weights and the masks as they do with
+masks on the full network. The slices stand in a trimmed copy of the modules, made anew when what is live changes. What
+is dead has no mask to learn from (it is zero there), so nothing is lost.
+
+The price of a step then follows the size of the network. Batch norms of the copy keep running statistics of their own,
+which nobody reads: a search ends with their recalibration.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from compressor import multihead
+from compressor.architecture import Architecture
+from compressor.errors import CompressorError
+from compressor.graph.graph import Axis, Graph, Parameter
+from compressor.graph.labels import BoolArray
+from compressor.graph.record import shadowed
+from compressor.train.splits import call_model
+from compressor.trim.apply import trim
+from compressor.trim.plan import plan
+
+# What a trimmed copy may raise on a model whose trim turns out not to be exact.
+_FAILURES = (CompressorError, RuntimeError, AttributeError, IndexError, KeyError, TypeError, ValueError)
+
+
+class NotLiveError(CompressorError):
+    """The live network cannot be built or run."""
+
+
+class _Slice:
+    """How one parameter becomes what is live of it."""
+
+    def __init__(self, parameter: Tensor, names: list[str]) -> None:
+        self.parameter, self.names = parameter, names
+        self.keep: list[tuple[int, Tensor]] = []
+        self.masks: list[tuple[Tensor, tuple[int, ...], bool]] = []  # units (n, k), shape, whether for gradients only
+        self.gates: list[int] = []
+
+
+class Live:
+    """The live network of one model. ``works`` turns false when it cannot be built or run; masks do the same then.
+
+    Groups that no weight reads (the depth of queries and keys) have nothing that takes up a soft mask: their mask is 1
+    as far as it reaches, and its gradient is that of scaling the channels where they are written.
+    """
+
+    def __init__(self, model: nn.Module, graph: Graph) -> None:
+        self.model, self.graph = model, graph
+        self.works = all(block.gated for block in graph.blocks)  # other gates act at calls, which need the masks
+        self.builds = 0
+        self._key = b""
+        self._copy: nn.Module = model
+        self._slices: list[_Slice] = []
+        self._buffers: dict[str, Tensor] = {}
+        self._modules: dict[str, tuple[nn.Module, nn.Module]] = {}  # (of the copy, of the model)
+        self._blocks = b""
+        self._changed: dict[str, dict[str, Any]] = {}
+        self._removed: set[str] = set()
+        self._gated: dict[str, list[int]] = {}
+        for block in graph.blocks:
+            for name in block.gated:
+                self._gated.setdefault(name, []).append(block.index)
+        self._read: dict[str, list[tuple[int, Axis, bool]]] = {
+            mask.parameter: [(d, axis, False) for d, axis in mask.axes] for mask in graph.masks
+        }
+        read = np.zeros(graph.n_units + 1, dtype=np.bool_)
+        read[graph.n_units] = True
+        for mask in graph.masks:
+            for _, axis in mask.axes:
+                read[axis.factors] = True
+        for parameter in graph.parameters.values():
+            written = parameter.axes[0] if parameter.axes and not parameter.is_buffer else None
+            if written is not None and not read[written.factors].all(axis=1).any():
+                self._read.setdefault(parameter.name, []).append((0, written, True))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"works": self.works}
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        self.works = bool(state["works"])
+
+    def forward(self, inputs: Any, units: Tensor, gates: Tensor) -> Any:
+        """The model's output with masks ``units`` (n_units,) and ``gates`` (n_blocks,); zeros are not computed.
+
+        Raises:
+            NotLiveError: this choice cannot be built or run; ``works`` is false from now on.
+        """
+        try:
+            return self._forward(inputs, units, gates)
+        except torch.OutOfMemoryError:
+            raise
+        except _FAILURES as error:
+            self.works = False
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise NotLiveError(
+                f"The live network cannot be run ({reason}); masks do the same at the full cost."
+            ) from error
+
+    def _forward(self, inputs: Any, units: Tensor, gates: Tensor) -> Any:
+        kept = [(mask.detach() > 0).cpu().numpy() for mask in (units, gates)]
+        key = b"".join(mask.tobytes() for mask in kept)
+        if key != self._key:
+            self._build(*kept)
+            self._key = key
+        for mine, theirs in self._modules.values():
+            mine.training = theirs.training
+        with shadowed(self._copy, self._tensors(units, gates)):
+            return call_model(self._copy, inputs)
+
+    def _tensors(self, units: Tensor, gates: Tensor) -> dict[str, Tensor]:
+        extended = torch.cat([units, units.new_ones(1)])
+        found: dict[str, Tensor] = dict(self._buffers)
+        for part in self._slices:
+            tensor = part.parameter
+            for d, index in part.keep:
+                tensor = tensor.index_select(d, index)
+            for members, shape, for_gradient in part.masks:
+                mask = extended[members].prod(1) if members.shape[1] > 1 else extended[members[:, 0]]
+                if for_gradient:
+                    mask = 1 + (mask - mask.detach())
+                tensor = tensor * mask.reshape(shape).to(tensor.dtype)
+            for block in part.gates:
+                tensor = tensor * gates[block].to(tensor.dtype)
+            for name in part.names:
+                found[name] = tensor
+        return found
+
+    def _build(self, units: BoolArray, gates: BoolArray) -> None:
+        """Prepare another choice; the modules are copied anew only if other blocks are there."""
+        self.builds += 1
+        graph = self.graph
+        architecture = plan(self.model, graph, units, graph.gates(gates))
+        narrow = any(multihead.WIDTHS[0] in values for values in architecture.attributes.values())
+        key = gates.tobytes()
+        if key != self._blocks or narrow:
+            self._copy = trim(self.model, architecture)
+            self._blocks = b"" if narrow else key
+            originals = dict(self.model.named_modules())
+            copied = dict(self._copy.named_modules())
+            self._modules = {name: (mine, originals[name]) for name, mine in copied.items() if name in originals}
+            self._removed = {p.name for p in graph.parameters.values() if architecture.is_removed(p.name)}
+        else:
+            self._resize(architecture)
+        self._changed = architecture.attributes
+        self._slices = [
+            self._slice(parameter, architecture)
+            for parameter in graph.parameters.values()
+            if not parameter.is_buffer and parameter.name not in self._removed
+        ]
+        self._buffers = {
+            name: architecture.slice(parameter.name, self.model.get_buffer(parameter.name))
+            for parameter in graph.parameters.values()
+            if parameter.is_buffer and any(a is not None for a in parameter.axes) and parameter.name not in self._removed
+            for name in parameter.names
+        }
+
+    def _resize(self, architecture: Architecture) -> None:
+        """Bring the attributes of the copied modules from one choice to the next."""
+        for name, values in self._changed.items():
+            mine, original = self._modules[name]
+            for attribute in values:
+                setattr(mine, attribute, getattr(original, attribute))
+        for name, values in architecture.attributes.items():
+            mine, original = self._modules[name]
+            for attribute, value in values.items():
+                fitting = tuple(value) if isinstance(getattr(original, attribute, None), tuple) else value
+                setattr(mine, attribute, fitting)
+
+    def _slice(self, parameter: Parameter, architecture: Architecture) -> _Slice:
+        tensor = self.model.get_parameter(parameter.name)
+        names = (
+            [name for name in parameter.names if not architecture.is_gone(name)] if self._removed else parameter.names
+        )
+        part = _Slice(tensor, list(names))
+        kept = architecture.indices.get(parameter.name, {})
+        part.keep = [(d, torch.tensor(index, device=tensor.device)) for d, index in sorted(kept.items())]
+        for d, axis, for_gradient in self._read.get(parameter.name, ()):
+            rows = axis.factors[kept[d]] if d in kept else axis.factors
+            shape = (-1, *[1] * (len(parameter.shape) - 1 - d))
+            part.masks.append((torch.from_numpy(rows).to(tensor.device), shape, for_gradient))
+        part.gates = self._gated.get(parameter.name, [])
+        return part
