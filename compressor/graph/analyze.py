@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
-from functools import cached_property
 
 import numpy as np
 
@@ -71,6 +70,7 @@ class Analysis:
         self.values = parameters
         self.axes: list[Axis] = []
         self._units: dict[int, int] = {}
+        self._tables: dict[int, tuple[IntArray, IntArray]] = {}
         self._by_array: dict[int, tuple[IntArray, Axis | None]] = {}
         self._by_factors: dict[bytes, Axis] = {}
         self._roots: list[IntArray] = []
@@ -128,13 +128,18 @@ class Analysis:
 
     # ---- resolution
 
-    @cached_property
-    def _table(self) -> IntArray:
-        """The free factors of every atom, shape (atoms, k), -1 elsewhere: all at once, as labels are final now."""
+    def resolve(self, every: Iterable[IntArray | None]) -> None:
+        """Find the free factors of many label arrays at once: tables of shape (n, k), -1 where there is none."""
+        arrays = {id(a): a for a in every if a is not None and id(a) not in self._tables}
+        if not arrays:
+            return
         labels = self.flow.labels
-        table = labels.factors(np.arange(len(labels)), self.flow.reason("labels nested too deep"))
+        table = labels.factors(np.concatenate(list(arrays.values())), self.flow.reason("labels nested too deep"))
         table[labels.kinds(np.maximum(table, 0).ravel()).reshape(table.shape) != FREE] = -1
-        return table
+        start = 0
+        for key, array in arrays.items():
+            self._tables[key] = (array, table[start : start + len(array)])
+            start += len(array)
 
     def axis(self, labels: IntArray | None) -> Axis | None:
         """The resolved axis, one object per distinct content; ``None`` if all its indices are fixed."""
@@ -143,7 +148,8 @@ class Analysis:
         known = self._by_array.get(id(labels))
         if known is not None:
             return known[1]
-        table = self._table[labels]
+        self.resolve([labels])
+        table = self._tables[id(labels)][1]
         used = (table >= 0).any(axis=0)
         axis: Axis | None = None
         if used.any():
@@ -173,6 +179,7 @@ class Analysis:
         return len(atoms)
 
     def parameters(self, reached: set[int]) -> dict[str, Parameter]:
+        self.resolve(axis for value, _, _ in self.values.values() for axis in value.axes)
         return {
             name: Parameter(
                 name,
@@ -299,12 +306,10 @@ class Analysis:
         if not n_units:
             return []
         signature = np.zeros(n_units + 1, dtype=np.uint64)
-        for axis, tag in zip(
-            self.axes, np.random.default_rng(0).integers(1, 2**63, len(self.axes), dtype=np.uint64), strict=True
-        ):
+        random = np.random.default_rng(0)
+        for axis in self.axes:
             for column in axis.factors.T:
-                signature[column] ^= tag  # once per unit, however often it occurs
-                tag = tag * np.uint64(3)
+                signature[column] ^= random.integers(1, 2**63, dtype=np.uint64)  # once, however often a unit occurs
         _, first, member = np.unique(signature[:n_units], return_index=True, return_inverse=True)
         rank = np.empty(len(first), dtype=np.int64)
         rank[np.argsort(first, kind="stable")] = np.arange(len(first))
@@ -352,8 +357,8 @@ class Analysis:
         labels = [axis for axis in written if axis is not None]
         counts = np.zeros(len(self.flow.reasons), dtype=np.int64)
         if labels:
-            atoms = np.concatenate(labels)
-            atoms = atoms[(self._table[atoms] < 0).all(axis=1)]
+            self.resolve(labels)
+            atoms = np.concatenate([axis[(self._tables[id(axis)][1] < 0).all(axis=1)] for axis in labels])
             reasons = self.flow.labels.reasons(self.flow.labels.factors(atoms, 0)[:, 0]) if len(atoms) else atoms
             counts += np.bincount(reasons[reasons >= 0], minlength=len(counts))
         return [

@@ -33,9 +33,9 @@ class Labels:
         self._size = 0
         self._parent = np.arange(capacity, dtype=np.int64)
         self._kind = np.zeros(capacity, dtype=np.int8)
-        self._left = np.full(capacity, -1, dtype=np.int64)
-        self._right = np.full(capacity, -1, dtype=np.int64)
-        self._reason = np.full(capacity, -1, dtype=np.int64)
+        self._left = np.empty(capacity, dtype=np.int64)  # only meaningful for pairs
+        self._right = np.empty(capacity, dtype=np.int64)
+        self._reason = np.empty(capacity, dtype=np.int64)  # only meaningful for what is fixed
         self._products: dict[tuple[int, int], tuple[IntArray, IntArray, IntArray]] = {}
 
     def __len__(self) -> int:
@@ -194,8 +194,8 @@ class Labels:
             return
         while capacity < size:
             capacity *= 2
-        extra = capacity - len(self._parent)
-        self._parent = np.concatenate([self._parent, np.arange(len(self._parent), capacity, dtype=np.int64)])
-        self._kind = np.concatenate([self._kind, np.zeros(extra, dtype=np.int8)])
+        old = len(self._parent)
+        self._parent = np.concatenate([self._parent, np.arange(old, capacity, dtype=np.int64)])
+        self._kind = np.concatenate([self._kind, np.zeros(capacity - old, dtype=np.int8)])
         for name in ("_left", "_right", "_reason"):
-            setattr(self, name, np.concatenate([getattr(self, name), np.full(extra, -1, dtype=np.int64)]))
+            setattr(self, name, np.concatenate([getattr(self, name), np.empty(capacity - old, dtype=np.int64)]))
