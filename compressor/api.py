@@ -1,4 +1,4 @@
-"""The Python API: ``compress`` in one call, ``prepare`` for a training loop of one's own; ``run_job`` is the CLI's job."""
+"""The Python API: ``compress`` in one call, ``prepare`` for a loop of one's own; ``run_job`` for the command line."""
 
 from __future__ import annotations
 

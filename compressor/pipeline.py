@@ -257,8 +257,8 @@ class Pipeline:
                 seed=self.settings.seed,
                 gates=self.decision.gates,
             )
+            result.require_exact()
             if not result.refused:
-                result.require_exact()
                 return result
             whole |= set(result.refused)
             self.refused = sorted(whole)

@@ -143,8 +143,8 @@ class Session:
             result = trim_verified(
                 self.model, self.graph, decision.units, self._inputs, self._kwargs, gates=decision.gates
             )
+            result.require_exact()
             if not result.refused:
-                result.require_exact()
                 break
             whole |= set(result.refused)
             projector = self._projector(self._figs.config, whole)

@@ -49,7 +49,7 @@ class TrimResult:
     reason: str = ""
 
     def require_exact(self) -> None:
-        """Raise ``VerificationError`` if the check failed although nothing was refused."""
+        """Raise ``VerificationError`` if the check fails even with everything restored that was not exact."""
         if not self.check.passed:
             raise VerificationError(
                 f"The trimmed model differs from the masked one by {self.check.error:.1e} (allowed "
