@@ -76,11 +76,11 @@ class Labels:
         """The representative of each atom."""
         parent = self._parent
         roots = parent[atoms]
-        while True:
-            above = parent[roots]
-            if (above == roots).all():
-                break
-            roots = above
+        above = parent[roots]
+        if (above == roots).all():
+            return roots
+        while not (above == roots).all():
+            roots, above = above, parent[above]
         parent[atoms] = roots
         return roots
 
@@ -115,11 +115,20 @@ class Labels:
             if a is b:
                 continue
             while True:
-                ra, rb = self._simplify(self.find(a)), self._simplify(self.find(b))
+                ra, rb = self.find(a), self.find(b)
+                all_free = not (self._kind[ra].any() or self._kind[rb].any())
+                if not all_free:
+                    ra, rb = self._simplify(ra), self._simplify(rb)
                 differ = ra != rb
                 if not differ.any():
                     break
                 ra, rb = ra[differ], rb[differ]
+                if all_free:  # nearly always, so worth a short way
+                    child, root = np.maximum(ra, rb), np.minimum(ra, rb)
+                    self._parent[child] = root
+                    if (self._parent[child] == root).all():
+                        break
+                    continue
                 # The root of higher kind (then of lower index) stays: links always go one way, so no cycle can form.
                 swap = (self._kind[ra] > self._kind[rb]) | ((self._kind[ra] == self._kind[rb]) & (ra < rb))
                 child, root = np.where(swap, rb, ra), np.where(swap, ra, rb)
