@@ -1,4 +1,4 @@
-"""Networks by name for the main job (``job_networks:plain``), good and bad, for digits: inputs of shape (B, 1, 8, 8)."""
+"""Networks by name for the main job (``job_networks:plain``), good and bad; inputs are digits, shape (B, 1, 8, 8)."""
 
 from __future__ import annotations
 
