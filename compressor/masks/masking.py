@@ -90,7 +90,7 @@ class Masking:
         values = extended[self._factors[:, 0]]
         for column in range(1, self._factors.shape[1]):
             values = values * extended[self._factors[:, column]]
-        return list(values.split(self._lengths))
+        return list(torch.split(values, self._lengths))
 
     @contextmanager
     def applied(

@@ -11,7 +11,7 @@ multiplied into the weights, so the trimmed network needs no retraining. Where t
 
 Beyond the paper:
 
-- Budgets instead of a fixed weight of the complexity loss: multipliers that follow the violations (``Multipliers``).
+- Budgets instead of a fixed weight of the complexity loss: ``Multipliers`` that follow the costs, pulling both ways.
   ``penalty`` gives the paper's ``lambda (cost / budget - 1)^2`` instead, with a linear rise over ``penalty_ramp``.
 - Any traced network, any cost term, any number of budgets.
 - The decision, mask >= T on the grid, is shifted by one constant until the budgets hold, then filled up.
@@ -38,8 +38,8 @@ from compressor.masks import Masking
 from compressor.masks.sigmoid import THRESHOLD
 from compressor.masks.straight_through import hard
 from compressor.search.base import SearchContext, SearchResult, unreachable
-from compressor.search.figs import Multipliers
 from compressor.search.live import Live, NotLiveError
+from compressor.search.multipliers import Multipliers
 from compressor.search.oneshot import OneShot
 from compressor.search.prefix import IntArray, Rows
 from compressor.search.project import FloatArray, Projector
@@ -77,8 +77,8 @@ class DnarchConfig:
     """Share of the steps over which the fixed weight rises from zero."""
     live: bool = True
     """Whether only what the masks keep is computed; the result is the same up to rounding."""
-    reach: float = 0.7
-    """Share of the steps after which the cost is asked to be at the budget."""
+    reach: float = 0.3
+    """Share of the steps after which the cost is asked to be at the budget; the rest trains at its size."""
     max_steps: int | None = None
 
     def __post_init__(self) -> None:
@@ -150,7 +150,7 @@ class DnarchSession(Hooks):
         self._adam = torch.optim.Adam(parameters, lr=0.0) if parameters else None
         with torch.no_grad():
             start = [float(c.term(self.sizes())) for c in projector.constraints]
-        self.multipliers = Multipliers(projector.constraints, start)
+        self.multipliers = Multipliers(projector.constraints, start, use_all=True)
         self.live = Live(model, graph) if config.live else None
 
     def _bound(self) -> None:

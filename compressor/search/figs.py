@@ -1,17 +1,17 @@
 """FiGS: stochastic channel masks, learned together with the weights (Wan et al., 2021).
 
 Every unit has a logit ``nu`` with keep probability ``pi = sigmoid(nu)``, ``nu`` starting at 2.5. At each step one mask
-per unit is drawn from the Logistic-Sigmoid distribution, ``m = sigmoid((nu + log u - log(1 - u)) / tau)`` (section 3.1),
-and the task loss sees the masked network. The cost is that of the *expected* sizes, ``sum(pi)`` per group (eq. 4), with each
-layer counted once.
+per unit is drawn from the Logistic-Sigmoid distribution, ``m = sigmoid((nu + log u - log(1 - u)) / tau)`` (section
+3.1), and the task loss sees the masked network. The cost is that of the *expected* sizes, ``sum(pi)`` per group (eq. 4),
+with each layer counted once.
 
 Beyond the paper:
 
 - Budgets instead of a fixed regularisation strength: each budget has a multiplier that grows while its expected cost is
   above a target falling from where it starts to the budget, and shrinks below (``Multipliers``).
-- ``gradient_temperature``: with ``tau = 0.001`` the relaxed mask passes a gradient in about one draw in a thousand, which takes the
-  paper's hundred epochs to average out. The forward pass keeps ``tau``; the backward pass takes the slope of the same
-  sample at a higher temperature. Setting it to ``tau`` gives the paper's estimator.
+- ``gradient_temperature``: with ``tau = 0.001`` the relaxed mask passes a gradient in about one draw in a thousand,
+  which takes the paper's hundred epochs to average out. The forward pass keeps ``tau``; the backward pass takes the
+  slope of the same sample at a higher temperature. Setting it to ``tau`` gives the paper's estimator.
 - Residual blocks have a logit each, like units: the sample multiplies the branch, the probability its expected cost.
 - The decision takes ``floor(sum pi)`` units of highest probability from each group and the blocks of probability above
   a half, with all logits shifted by one constant so that the budgets are met, and then fills the gap that rounding
@@ -20,7 +20,7 @@ Beyond the paper:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
@@ -34,7 +34,8 @@ from compressor.errors import UsageError
 from compressor.graph.graph import UnitMask
 from compressor.graph.labels import BoolArray
 from compressor.masks import Masking
-from compressor.search.base import Constraint, SearchContext, SearchResult
+from compressor.search.base import SearchContext, SearchResult
+from compressor.search.multipliers import Multipliers
 from compressor.search.project import Projector
 from compressor.train import Hooks, TrainConfig, Trainer
 from compressor.train.splits import call_model
@@ -95,45 +96,6 @@ def sample(logits: Tensor, tau: float, temperature: float) -> Tensor:
     u = torch.rand_like(logits).clamp(1e-6, 1 - 1e-6)
     mask: Tensor = _LogisticSigmoid.apply(logits + u.log() - torch.log1p(-u), tau, temperature)
     return mask
-
-
-class Multipliers:
-    """Lagrange multipliers that follow the budgets' violations, any number at once.
-
-    ``penalty = sum_k lambda_k * ratio_k + rho / 2 * relu(ratio_k - 1)^2`` with ``ratio = cost / target``; after each
-    step ``lambda_k`` moves by ``rate * (ratio_k - 1)`` and stays at or above zero. The target falls linearly to the limit.
-    """
-
-    def __init__(
-        self, constraints: Sequence[Constraint], start: Sequence[float], *, rate: float = 0.05, rho: float = 10.0
-    ):
-        self.constraints, self.start, self.rate, self.rho = list(constraints), list(start), rate, rho
-        self.values = [0.0] * len(self.constraints)
-        self.ratios = [c / k.limit for c, k in zip(self.start, self.constraints, strict=True)]
-        self.progress = 0.0
-
-    def target(self, k: int) -> float:
-        limit = self.constraints[k].limit
-        return limit + max(self.start[k] - limit, 0.0) * (1 - min(self.progress, 1.0))
-
-    def penalty(self, sizes: Sizes) -> Tensor:
-        total = sizes.units.new_zeros(())
-        for k, constraint in enumerate(self.constraints):
-            ratio = constraint.term(sizes) / self.target(k)
-            self.ratios[k] = float(ratio.detach())
-            total = total + self.values[k] * ratio + self.rho / 2 * torch.relu(ratio - 1).square()
-        return total
-
-    def step(self) -> None:
-        for k, ratio in enumerate(self.ratios):
-            self.values[k] = max(0.0, self.values[k] + self.rate * (ratio - 1))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"values": list(self.values), "ratios": list(self.ratios), "progress": self.progress}
-
-    def load_state_dict(self, state: dict[str, Any], /) -> None:
-        self.values, self.ratios = [float(v) for v in state["values"]], [float(r) for r in state["ratios"]]
-        self.progress = float(state["progress"])
 
 
 class FigsSession(Hooks):

@@ -59,9 +59,13 @@ class Live:
         self._key = b""
         self._copy: nn.Module = model
         self._slices: list[_Slice] = []
+        self._full: dict[str, Tensor] = {
+            p.name: model.get_buffer(p.name) if p.is_buffer else model.get_parameter(p.name)
+            for p in graph.parameters.values()
+        }
         self._buffers: dict[str, Tensor] = {}
         self._modules: dict[str, tuple[nn.Module, nn.Module]] = {}  # (of the copy, of the model)
-        self._blocks = b""
+        self._blocks: bytes | None = None  # which blocks the copy has; None if it cannot be resized
         self._changed: dict[str, dict[str, Any]] = {}
         self._removed: set[str] = set()
         self._gated: dict[str, list[int]] = {}
@@ -142,7 +146,7 @@ class Live:
         key = gates.tobytes()
         if key != self._blocks or narrow:
             self._copy = trim(self.model, architecture)
-            self._blocks = b"" if narrow else key
+            self._blocks = None if narrow else key
             originals = dict(self.model.named_modules())
             copied = dict(self._copy.named_modules())
             self._modules = {name: (mine, originals[name]) for name, mine in copied.items() if name in originals}
@@ -156,9 +160,11 @@ class Live:
             if not parameter.is_buffer and parameter.name not in self._removed
         ]
         self._buffers = {
-            name: architecture.slice(parameter.name, self.model.get_buffer(parameter.name))
+            name: architecture.slice(parameter.name, self._full[parameter.name])
             for parameter in graph.parameters.values()
-            if parameter.is_buffer and any(a is not None for a in parameter.axes) and parameter.name not in self._removed
+            if parameter.is_buffer
+            and any(a is not None for a in parameter.axes)
+            and parameter.name not in self._removed
             for name in parameter.names
         }
 
@@ -175,7 +181,7 @@ class Live:
                 setattr(mine, attribute, fitting)
 
     def _slice(self, parameter: Parameter, architecture: Architecture) -> _Slice:
-        tensor = self.model.get_parameter(parameter.name)
+        tensor = self._full[parameter.name]
         names = (
             [name for name in parameter.names if not architecture.is_gone(name)] if self._removed else parameter.names
         )
