@@ -1,0 +1,31 @@
+"""Every use of every operator: trimmed equals masked, and what should be free or fixed is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from compressor.graph import capture
+from compressor.trim import trim_verified
+from tests.graph.tiny import CASES, Case
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_trimmed_equals_masked(case: Case) -> None:
+    torch.manual_seed(0)
+    model, inputs = case.build()
+    graph = capture(model.eval(), inputs)
+    for text, free in (*((t, True) for t in case.free), *((t, False) for t in case.fixed)):
+        name, _, axis = text.rpartition(":")
+        assert (graph.parameters[name].axes[int(axis)] is not None) == free, f"{text}: {graph.fixed}"
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        units = graph.all_units()
+        for group in graph.groups:
+            keep = rng.random(len(group)) < rng.uniform(0.3, 0.9)
+            keep[rng.integers(len(group))] = True
+            units[group.units] = keep
+        result = trim_verified(model, graph, units, inputs, seed=seed)
+        assert not result.refused, result.check.reason
+        assert result.check.error <= 1e-9, result.check.reason
