@@ -61,25 +61,28 @@ def capture(
     """
     started = time.perf_counter()
     args = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
-    args, kwargs = first_example(args, example_kwargs or {})
+    whole = args, example_kwargs or {}
+    args, kwargs = first_example(*whole)
     tensors = _tensors(model)
     if not any(not is_buffer for _, _, is_buffer in tensors.values()):
         raise UnsupportedModelError(
             f"{type(model).__name__} has no parameters, so there is nothing to compress; pass the network itself."
         )
     with evaluating(model), torch.no_grad(), narrowed(model), _python_attention():
-        try:
-            recorder, values, outputs = _record(model, tensors, args, kwargs, meta=True, keep_outputs=keep_outputs)
-            on_meta = True
-        except Exception:  # whatever a forward does on meta tensors that it would not on real ones
+        # On meta tensors if the forward can; on the inputs as given if it wants their whole batch, or has none.
+        ways = [(meta, given) for given in ((args, kwargs), whole) for meta in (True, False)]
+        for meta, (args, kwargs) in ways[: 2 if args is whole[0] else 4]:
             try:
-                recorder, values, outputs = _record(model, tensors, args, kwargs, meta=False, keep_outputs=keep_outputs)
-            except Exception as error:
-                raise UnsupportedModelError(
-                    f"The forward of {type(model).__name__} raises on the example inputs: {type(error).__name__}: "
-                    f"{_first_line(error)}. Check the inputs' shapes and types."
-                ) from error
-            on_meta = False
+                recorder, values, outputs = _record(model, tensors, args, kwargs, meta=meta, keep_outputs=keep_outputs)
+                on_meta = meta
+                break
+            except Exception as error:  # whatever a forward may raise
+                failure = error
+        else:
+            raise UnsupportedModelError(
+                f"The forward of {type(model).__name__} raises on the example inputs: {type(failure).__name__}: "
+                f"{_first_line(failure)}. Check the inputs' shapes and types."
+            ) from failure
         # Auxiliary heads run in training only; record them too, so that they are trimmed with the rest.
         trained: list[Any] = []
         reached = {value.index for node in recorder.nodes for value in node.inputs}
@@ -100,6 +103,7 @@ def capture(
     analysis = Analysis(flow, described)
     analysis.restrict(tuple(include), tuple(exclude))
     analysis.fix_unenforceable()
+    flow.fix_unowned([axis for value, _, _ in described.values() for axis in value.axes if axis is not None])
     parameters = analysis.parameters(reached)
     main = recorder.nodes[:n_eval]
     blocks = find_blocks(flow, main, outputs, calls, described, include=tuple(include), exclude=tuple(exclude))

@@ -74,7 +74,9 @@ class Verifier:
         self.masking = Masking(model, graph)
         self._generator = torch.Generator().manual_seed(seed)
         args = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
-        args, kwargs = first_example(args, example_kwargs or {})
+        kwargs = example_kwargs or {}
+        if [tuple(t.shape) for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, Tensor)] != graph.input_shapes:
+            args, kwargs = first_example(args, kwargs)
         device = next(model.parameters()).device
         self._random = pytree.tree_map(lambda leaf: self._input(leaf, device), (args, kwargs))
         self._dtype = torch.float64

@@ -61,8 +61,8 @@ def par(*shape: int) -> Callable[[], nn.Parameter]:
     return lambda: nn.Parameter(torch.randn(*shape))
 
 
-IMAGE = (2, 3, 6, 6)
-TOKENS = (2, 5, 8)
+IMAGE = (1, 3, 6, 6)  # one example: capture cuts batches, and some of these spell the batch out
+TOKENS = (1, 5, 8)
 A = {"a": conv(3, 8, 3), "b": conv(8, 4)}  # image in, 8 channels between, 4 out
 T = {"a": lin(8, 12), "b": lin(12, 4)}  # tokens in, 12 channels between, 4 out
 AB = "a.weight:0 b.weight:1"
@@ -169,7 +169,7 @@ among("baddbmm", lambda x: torch.baddbmm(x, x @ x.mT, x))
 among("einsum", lambda x: torch.einsum("bnm,bmc->bnc", torch.einsum("bnc,bmc->bnm", x, x), x))
 case("einsum weights", lambda m, x: m.b(torch.einsum("bnc,cd->bnd", m.a(x), m.w)), TOKENS, **{**T, "b": lin(6, 4)}, w=par(12, 6),
      free="a.weight:0 w:0 w:1 b.weight:1")  # fmt: skip
-case("einsum heads", lambda m, x: m.b(torch.einsum("bnhd,hde->bnhe", m.a(x).view(2, 5, m.heads, -1), m.w).flatten(2)), TOKENS,
+case("einsum heads", lambda m, x: m.b(torch.einsum("bnhd,hde->bnhe", m.a(x).view(1, 5, m.heads, -1), m.w).flatten(2)), TOKENS,
      **{**T, "b": lin(20, 4)}, w=par(4, 3, 5), heads=4, free="a.weight:0 w:0 w:1 w:2 b.weight:1")  # fmt: skip
 case("addmm", lambda m, x: m.b(torch.addmm(m.c, m.a(x), m.w)), (5, 8), **{**T, "b": lin(6, 4)}, w=par(12, 6), c=par(6),
      free="a.weight:0 w:0 w:1 c:0 b.weight:1")  # fmt: skip
@@ -247,7 +247,7 @@ case("attention heads outside", _heads_outside, TOKENS, qkv=lin(8, 36), b=lin(12
 case("attention uneven", _uneven, TOKENS, qkv=lin(8, 4 * (3 + 3 + 5)), b=lin(20, 4), heads=4, key_dim=3, d=5, scale=0.5,
      bias=par(4, 6, 6), free="qkv.weight:0 b.weight:1 bias:0")  # fmt: skip
 case("attention grouped queries", _grouped_queries, TOKENS, q=lin(8, 24), k=lin(8, 12), v=lin(8, 12), b=lin(24, 4), d=6)
-case("attention grouped queries fused", lambda m, x: m.b(F.scaled_dot_product_attention(*((f(x).view(2, 5, -1, m.d).transpose(1, 2))
+case("attention grouped queries fused", lambda m, x: m.b(F.scaled_dot_product_attention(*((f(x).view(1, 5, -1, m.d).transpose(1, 2))
      for f in (m.q, m.k, m.v)), enable_gqa=True).transpose(1, 2).flatten(2)), TOKENS, q=lin(8, 24), k=lin(8, 12), v=lin(8, 12),
      b=lin(24, 4), d=6)  # fmt: skip
 case("attention over channels", lambda m, x: m.b((F.normalize(m.q(x), dim=1).transpose(1, 2) @ F.normalize(m.k(x), dim=1)).softmax(-1)
@@ -258,11 +258,11 @@ case("attention with talking heads", lambda m, x: m.b(((m.t((_heads(m, m.q(x)) @
      .softmax(-1) @ _heads(m, m.v(x))).transpose(1, 2).flatten(2)), TOKENS, **QKV, t=lin(4, 4), heads=4, free=f"{Q} {V} t.weight:0 t.weight:1")  # fmt: skip
 case("multihead module", lambda m, x: m.b(m.m(y := m.a(x), y, y)[0]), TOKENS, **T, m=lambda: nn.MultiheadAttention(12, 4, batch_first=True),
      free=f"{AB} m.in_proj_weight:0 m.in_proj_weight:1 m.out_proj.weight:0 m.out_proj.weight:1")  # fmt: skip
-case("multihead module across", lambda m, x, z: m.b(m.m(m.a(x), z, z, need_weights=False)[0]), TOKENS, (2, 7, 6), **T,
+case("multihead module across", lambda m, x, z: m.b(m.m(m.a(x), z, z, need_weights=False)[0]), TOKENS, (1, 7, 6), **T,
      m=lambda: nn.MultiheadAttention(12, 4, kdim=6, vdim=6, batch_first=True), free=f"{AB} m.q_proj_weight:0 m.v_proj_weight:0")  # fmt: skip
 case("encoder layer", lambda m, x: m.b(m.m(m.a(x))), TOKENS, **T, m=lambda: nn.TransformerEncoderLayer(12, 4, 20, batch_first=True),
      free=f"{AB} m.linear1.weight:0 m.self_attn.in_proj_weight:0")  # fmt: skip
-case("decoder layer", lambda m, x, z: m.b(m.m(m.a(x), m.a(z))), TOKENS, (2, 7, 8), **T, m=lambda: nn.TransformerDecoderLayer(12, 4, 20, batch_first=True),
+case("decoder layer", lambda m, x, z: m.b(m.m(m.a(x), m.a(z))), TOKENS, (1, 7, 8), **T, m=lambda: nn.TransformerDecoderLayer(12, 4, 20, batch_first=True),
      free=f"{AB} m.linear1.weight:0 m.multihead_attn.in_proj_weight:0")  # fmt: skip
 case("encoder", lambda m, x: m.b(m.m(m.a(x))), TOKENS, **T, free=AB,
      m=lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(12, 4, 20, batch_first=True), 2))  # fmt: skip
@@ -286,17 +286,17 @@ case("squeeze excite linear", lambda m, x: m.b((y := m.a(x)) * m.e(F.relu(m.s(y.
      s=lin(8, 3), e=lin(3, 8), free=f"{AB} s.weight:0 s.weight:1 e.weight:0 e.weight:1")  # fmt: skip
 case("squeeze excite by view", lambda m, x: m.b((y := m.a(x)) * m.e(F.relu(m.s(F.adaptive_avg_pool2d(y, 1).view(y.size(0), y.size(1)))))
      .sigmoid().view(y.size(0), y.size(1), 1, 1).expand_as(y)), IMAGE, **A, s=lin(8, 3), e=lin(3, 8), free=f"{AB} s.weight:0 e.weight:0")  # fmt: skip
-case("channel attention by conv1d", lambda m, x: m.b((y := m.a(x)) * m.s(y.mean((2, 3)).unsqueeze(1)).sigmoid().view(2, -1, 1, 1)), IMAGE, **A,
+case("channel attention by conv1d", lambda m, x: m.b((y := m.a(x)) * m.s(y.mean((2, 3)).unsqueeze(1)).sigmoid().view(1, -1, 1, 1)), IMAGE, **A,
      s=lambda: nn.Conv1d(1, 1, 3, padding=1))  # fmt: skip
 case("spatial attention", lambda m, x: m.b((y := m.a(x)) * m.s(torch.cat([y.mean(1, keepdim=True), y.amax(1, keepdim=True)], 1)).sigmoid()),
      IMAGE, **A, s=conv(2, 1, 3), free=AB)  # fmt: skip
 case("spatial attention by max", lambda m, x: m.b((y := m.a(x)) * m.s(torch.max(y, dim=1, keepdim=True)[0]).sigmoid()), IMAGE, **A,
      s=conv(1, 1, 3), free=AB)  # fmt: skip
 case("selective kernels", lambda m, x: m.b(((s := torch.stack([m.a(x), m.c(x)], 1)) * m.e(F.relu(m.s(s.sum(1).mean((2, 3), keepdim=True))))
-     .view(2, 2, -1, 1, 1).softmax(1)).sum(1)), IMAGE, **A, c=conv(3, 8, 3), s=conv(8, 3), e=conv(3, 16), free=f"{AB} c.weight:0 e.weight:0")  # fmt: skip
-case("split attention", lambda m, x: m.b(((y := m.g(x)).reshape(2, m.radix, y.shape[1] // m.radix, 6, 6)
-     * m.e(F.relu(m.s(y.reshape(2, m.radix, -1, 6, 6).sum(1).mean((2, 3), keepdim=True)))).view(2, 1, m.radix, -1).transpose(1, 2).softmax(1)
-     .reshape(2, m.radix, -1, 1, 1)).sum(1)), IMAGE, radix=2, g=conv(3, 16, 3), s=conv(8, 3), e=conv(3, 16), b=conv(8, 4),
+     .view(1, 2, -1, 1, 1).softmax(1)).sum(1)), IMAGE, **A, c=conv(3, 8, 3), s=conv(8, 3), e=conv(3, 16), free=f"{AB} c.weight:0 e.weight:0")  # fmt: skip
+case("split attention", lambda m, x: m.b(((y := m.g(x)).reshape(1, m.radix, y.shape[1] // m.radix, 6, 6)
+     * m.e(F.relu(m.s(y.reshape(1, m.radix, -1, 6, 6).sum(1).mean((2, 3), keepdim=True)))).view(1, 1, m.radix, -1).transpose(1, 2).softmax(1)
+     .reshape(1, m.radix, -1, 1, 1)).sum(1)), IMAGE, radix=2, g=conv(3, 16, 3), s=conv(8, 3), e=conv(3, 16), b=conv(8, 4),
      free="g.weight:0 s.weight:1 e.weight:0 b.weight:1")  # fmt: skip
 case("glu", lambda m, x: m.b(F.glu(m.a(x), -1)), TOKENS, a=lin(8, 24), b=lin(12, 4), free=AB)
 case("gated by chunk", lambda m, x: m.b(F.silu((y := m.a(x).chunk(2, -1))[0]) * y[1]), TOKENS, a=lin(8, 24), b=lin(12, 4), free=AB)
@@ -313,7 +313,7 @@ case("buffer", lambda m, x: m.b(m.n(m.a(x))), IMAGE, **A, n=lambda: nn.BatchNorm
 case("residual", lambda m, x: m.b(F.relu((y := m.a(x)) + m.c(F.relu(m.d(y))))), IMAGE, **A, d=conv(8, 5, 3), c=conv(5, 8),
      free=f"{AB} d.weight:0 d.weight:1 c.weight:0 c.weight:1")  # fmt: skip
 case("in place", lambda m, x: m.b(m.a(x).relu_().add_(1.0).mul_(2.0)), IMAGE, **A, free=AB)
-case("two inputs", lambda m, x, z: m.b(m.a(x) * m.c(z)), IMAGE, (2, 5, 6, 6), **A, c=conv(5, 8), free=f"{AB} c.weight:0")
+case("two inputs", lambda m, x, z: m.b(m.a(x) * m.c(z)), IMAGE, (1, 5, 6, 6), **A, c=conv(5, 8), free=f"{AB} c.weight:0")
 case("dict output", lambda m, x: {"y": m.b(m.a(x)), "z": [m.c(m.a(x))]}, IMAGE, **A, c=conv(8, 2), free=f"{AB} c.weight:1", fixed="c.weight:0")
 case("output between", lambda m, x: (m.b(y := m.a(x)), y), IMAGE, **A, fixed=AB)
 case("dense", lambda m, x: m.b(torch.cat([y := m.a(x), z := m.c(y), m.d(torch.cat([y, z], 1))], 1)), IMAGE, a=conv(3, 8), c=conv(8, 6), d=conv(14, 6),
@@ -324,8 +324,8 @@ case("interpolated sum", lambda m, x: m.b(m.a(x) + F.interpolate(m.c(F.max_pool2
 case("flatten into linear", lambda m, x: m.b(m.a(x).flatten(1)), IMAGE, a=conv(3, 8, 3), b=lin(8 * 36, 4), free=AB)
 case("flatten by view", lambda m, x: m.b((y := m.a(x)).view(y.size(0), -1)), IMAGE, a=conv(3, 8, 3), b=lin(8 * 36, 4), free=AB)
 case("flatten by constant", lambda m, x: m.b(m.a(x).view(-1, 288)), IMAGE, a=conv(3, 8, 3), b=lin(8 * 36, 4), fixed=AB)
-case("unflatten", lambda m, x: m.b(F.relu(m.a(x).view(2, -1, 3, 3))), (2, 8), a=lin(8, 54), b=conv(6, 4), free=AB)
-between("tokens and back", lambda x: x.flatten(2).transpose(1, 2).transpose(1, 2).reshape(2, -1, 6, 6))
+case("unflatten", lambda m, x: m.b(F.relu(m.a(x).view(1, -1, 3, 3))), (1, 8), a=lin(8, 54), b=conv(6, 4), free=AB)
+between("tokens and back", lambda x: x.flatten(2).transpose(1, 2).transpose(1, 2).reshape(1, -1, 6, 6))
 between("tokens and back by shape", lambda x: x.flatten(2).permute(0, 2, 1).permute(0, 2, 1).view(x.shape))
 between("roll over space", lambda x: x.roll((1, 2), (2, 3)))
 between("roll over channels", lambda x: x.roll(2, 1), free="")
@@ -356,12 +356,12 @@ case("select a token", lambda m, x: m.b(m.a(x)[:, -1]), TOKENS, **T, free=AB)
 case("index space", lambda m, x: m.b(m.a(x)[:, torch.tensor([0, 3, 1])]), TOKENS, **T, free=AB)
 case("index channels", lambda m, x: m.b(m.a(x)[..., torch.arange(11, -1, -1)]), TOKENS, **T)
 case("index select", lambda m, x: m.b(m.a(x).index_select(1, torch.tensor([0, 2]))), TOKENS, **T, free=AB)
-case("gather tokens", lambda m, x: m.b((y := m.a(x)).gather(1, torch.tensor([1, 2]).view(1, 2, 1).expand(2, 2, y.shape[-1]))), TOKENS, **T)
+case("gather tokens", lambda m, x: m.b((y := m.a(x)).gather(1, torch.tensor([1, 2]).view(1, 2, 1).expand(1, 2, y.shape[-1]))), TOKENS, **T)
 case("take top tokens", lambda m, x: m.b((y := m.a(x)) * (y[..., :1] > y[..., :1].topk(3, 1)[0][:, -1:]).to(y.dtype)), TOKENS, **T)
 case("assign to channels", lambda m, x: m.b(_assigned(m, m.a(x))), IMAGE, **A, p=3, c=conv(3, 3), free=AB)
 between("unbind", lambda x: torch.stack([*x.unbind(2)][::-1], 2))
 between("unbind channels", lambda x: torch.stack([*x.unbind(1)][::-1], 1), free="")
-case("expand", lambda m, x: m.b(m.a(x) + m.c.expand(2, -1, 6, 6)), IMAGE, **A, c=par(1, 8, 1, 1), free=f"{AB} c:1")
+case("expand", lambda m, x: m.b(m.a(x) + m.c.expand(1, -1, 6, 6)), IMAGE, **A, c=par(1, 8, 1, 1), free=f"{AB} c:1")
 case("expand by shape", lambda m, x: m.b((y := m.a(x)) * m.c.view(1, -1, 1, 1).expand(y.shape)), IMAGE, **A, c=par(8), free=f"{AB} c:0")
 case("repeat", lambda m, x: m.b(m.a(x).repeat(1, 2, 1, 1)), IMAGE, a=conv(3, 4), b=conv(8, 4), free=AB)
 case("repeat interleave", lambda m, x: m.b(m.a(x).repeat_interleave(2, 1)), IMAGE, a=conv(3, 4), b=conv(8, 4), free=AB)
@@ -369,14 +369,14 @@ case("repeat by expand", lambda m, x: m.b(m.a(x)[:, :, None].expand(-1, -1, 2, -
 case("pixel shuffle", lambda m, x: m.b(F.pixel_shuffle(m.a(x), 2)), IMAGE, a=conv(3, 16), b=conv(4, 4), free=AB)
 case("pixel unshuffle", lambda m, x: m.b(F.pixel_unshuffle(m.a(x), 2)), IMAGE, a=conv(3, 4), b=conv(16, 4), free=AB)
 between("channel shuffle", lambda x: F.channel_shuffle(x, 2))
-between("channel shuffle by view", lambda x: x.view(2, 2, x.shape[1] // 2, 6, 6).transpose(1, 2).reshape(2, -1, 6, 6))
+between("channel shuffle by view", lambda x: x.view(1, 2, x.shape[1] // 2, 6, 6).transpose(1, 2).reshape(1, -1, 6, 6))
 case("shuffled halves", lambda m, x: m.b(_shuffled(m, m.a(x))), IMAGE, **A, c=conv(4, 4, 3), free=AB)
 case("focus", lambda m, x: m.b(torch.cat([(y := m.a(x))[..., ::2, ::2], y[..., 1::2, ::2], y[..., ::2, 1::2], y[..., 1::2, 1::2]], 1)), IMAGE,
      a=conv(3, 4), b=conv(16, 4), free=AB)  # fmt: skip
 case("unfold", lambda m, x: m.b(F.unfold(m.a(x), 2).transpose(1, 2)), IMAGE, a=conv(3, 4), b=lin(16, 4), free=AB)
 case("unfold windows", lambda m, x: m.b(m.a(x).unfold(2, 2, 2).unfold(3, 2, 2).flatten(1, 3).mean(-1).mean(-1)), IMAGE, a=conv(3, 4), b=lin(36, 4))
 case("fold", lambda m, x: m.b(F.fold(F.unfold(m.a(x), 2), (6, 6), 2)), IMAGE, **A)
-between("windows", lambda x: x.view(2, -1, 3, 2, 3, 2).permute(0, 2, 4, 3, 5, 1).reshape(-1, 4, x.shape[1]).transpose(1, 2).reshape(2, 9, -1, 4).mean((1, 3))
+between("windows", lambda x: x.view(1, -1, 3, 2, 3, 2).permute(0, 2, 4, 3, 5, 1).reshape(-1, 4, x.shape[1]).transpose(1, 2).reshape(1, 9, -1, 4).mean((1, 3))
         [..., None, None])  # fmt: skip
 case("token mixing", lambda m, x: m.b((y := m.a(x)) + m.d(F.gelu(m.c(y.transpose(1, 2)))).transpose(1, 2)), TOKENS, **T, c=lin(5, 7), d=lin(7, 5),
      free=f"{AB} c.weight:0 d.weight:1", fixed="c.weight:1 d.weight:0")  # fmt: skip
@@ -386,7 +386,7 @@ between("meshgrid", lambda x: x + torch.stack(torch.meshgrid(torch.linspace(0, 1
 for name, pool in {
     "max pool": lambda x: F.max_pool2d(x, 2), "average pool": lambda x: F.avg_pool2d(x, 3, 1, 1), "adaptive": lambda x: F.adaptive_avg_pool2d(x, 2),
     "adaptive max": lambda x: F.adaptive_max_pool2d(x, 2), "lp pool": lambda x: F.lp_pool2d(x.relu() + 1, 2, 2), "bilinear": lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"),
-    "nearest": lambda x: F.interpolate(x, scale_factor=2), "grid sample": lambda x: F.grid_sample(x, torch.zeros(2, 3, 3, 2), align_corners=False),
+    "nearest": lambda x: F.interpolate(x, scale_factor=2), "grid sample": lambda x: F.grid_sample(x, torch.zeros(1, 3, 3, 2), align_corners=False),
     "max pool indices": lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2), "dropout": lambda x: F.dropout2d(x, 0.5, False),
 }.items():  # fmt: skip
     between(f"{name} of space", pool, free="" if "indices" in name else AB)

@@ -54,8 +54,10 @@ def convolution(flow: Flow, node: Node) -> None:
             if c_in // groups > 1:
                 flow.join(columns, w.axes[1], c_in // groups, c_in // groups)
             out = w.axes[0]
-        if c_in // groups > 1:
-            flow.reads(w.axes[w_in] if not transposed else columns, (w, w_in), (x, channel))
+        if transposed:
+            flow.reads(into, (w, 0), (x, channel))
+        elif c_in // groups > 1:
+            flow.reads(w.axes[1], (w, 1))
     if bias is not None:
         flow.adopt(bias, 0, out)
     y.axes[channel] = out

@@ -47,12 +47,12 @@ def layer_norm(flow: Flow, node: Node) -> None:
         for i in range(len(shape)):
             axes[first + i] = flow.adopt(affine, i, axes[first + i])
     y.axes = axes
-    labelled = [i for i in range(first, len(axes)) if axes[i] is not None]
-    if not labelled:
+    if all(flow.is_fixed(axis) for axis in axes[first:]):
         return
     call = flow.call("layer_norm", "rms_norm")
     if call is None or len(shape) > 1:
-        flow.fix_value(y, "normalisation that cannot be taken over part of the channels")
+        for axis in axes[first:]:
+            flow.fix(axis, "normalisation that cannot be taken over part of the channels")
         return
     if not isinstance(flow.owner(node), (nn.LayerNorm, nn.RMSNorm)):
         given = call.args[1] if len(call.args) > 1 else call.kwargs["normalized_shape"]
