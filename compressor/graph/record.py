@@ -196,7 +196,7 @@ _SHAPE_GETTER = Tensor.shape.__get__  # type: ignore[attr-defined]
 _operators: dict[Any, tuple[str, bool]] = {}
 _QUIET = {"__get__", "__set__", "dim", "is_floating_point", "stride", "is_contiguous", "storage_offset"}
 # One operator to us, whatever is inside.
-_WHOLE = {"scaled_dot_product_attention", "lstm", "gru", "rnn_tanh", "rnn_relu"}
+_WHOLE = {"scaled_dot_product_attention", "lstm", "gru", "rnn_tanh", "rnn_relu", "rms_norm", "pad"}
 
 
 def _described(overload: Any) -> tuple[str, bool]:

@@ -110,11 +110,17 @@ def softmax(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, 
     return _with_input(func, args, kwargs, lambda x: x + _along(_log(mask), options["axis"]))
 
 
+def log_softmax(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Any:
+    """Softmax over what is kept; removed channels give 0, not minus infinity, which no later mask could undo."""
+    m = _along(mask, options["axis"])
+    return softmax(func, args, kwargs, mask, options).masked_fill(m <= 0, 0.0)
+
+
 def reduce(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Any:
     """Sum, mean, norm, extrema, variance over a labelled axis."""
     axis, operator = options["axis"], options["operator"]
     m = _along(mask, axis)
-    if operator in ("sum", "norm"):
+    if operator in ("sum", "norm", "linalg_vector_norm", "normalize"):
         return _with_input(func, args, kwargs, lambda x: x * m)
     if operator == "mean":
         return _with_input(func, args, kwargs, lambda x: x * m * (len(mask) / _kept(mask)))
@@ -126,6 +132,9 @@ def reduce(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, o
         return _with_input(func, args, kwargs, lambda x: x + _along(_log(mask), axis))
     if operator in ("var", "std"):
         return _variance(args, kwargs, mask, axis, root=operator == "std")
+    if operator in ("var_mean", "std_mean"):
+        mean = (_argument(args, kwargs, 0, "input") * m).sum(axis, keepdim=_keepdim(args, kwargs)) / _kept(mask)
+        return _variance(args, kwargs, mask, axis, root=operator == "std_mean"), mean
     raise NotImplementedError(operator)
 
 
@@ -135,11 +144,15 @@ def _variance(args: Args, kwargs: Kwargs, mask: Tensor, axis: int, *, root: bool
     if correction is None:
         unbiased = kwargs.get("unbiased", args[2] if len(args) > 2 and isinstance(args[2], bool) else True)
         correction = int(unbiased)
-    keepdim = kwargs.get("keepdim", args[3] if len(args) > 3 else False)
+    keepdim = _keepdim(args, kwargs)
     m, n = _along(mask, axis), _kept(mask)
     mean = (x * m).sum(axis, keepdim=True) / n
     variance: Tensor = ((x - mean).square() * m).sum(axis, keepdim=keepdim) / (n - correction).clamp_min(0)
     return variance.sqrt() if root else variance
+
+
+def _keepdim(args: Args, kwargs: Kwargs) -> bool:
+    return bool(kwargs.get("keepdim", args[3] if len(args) > 3 else False))
 
 
 def _with_input(func: Callable[..., Any], args: Args, kwargs: Kwargs, change: Callable[[Tensor], Tensor]) -> Any:
@@ -177,6 +190,7 @@ HANDLERS: dict[str, Handler] = {
     "group_norm": group_norm,
     "attention": attention,
     "softmax": softmax,
+    "log_softmax": log_softmax,
     "reduce": reduce,
     "scalar": scalar,
 }

@@ -19,6 +19,7 @@ from compressor.graph.labels import BoolArray
 from compressor.graph.record import shadowed
 from compressor.masks import Masking
 from compressor.trim.apply import trim
+from compressor.trim.double import in_double
 from compressor.trim.plan import plan
 
 TOLERANCE = 1e-9
@@ -106,7 +107,8 @@ class Verifier:
         device = next(iter(weights.values())).device
         mask = torch.from_numpy(np.asarray(units[: self.graph.n_units])).to(device, dtype)
         gate = None if gates is None else torch.from_numpy(self.graph.gates(gates)).to(device, dtype)
-        with torch.no_grad(), evaluating(self.model), evaluating(trimmed):
+        double = dtype is torch.float64
+        with torch.no_grad(), evaluating(self.model), evaluating(trimmed), in_double(double):
             try:
                 with self.masking.applied(mask, weights, gate):
                     expected = tensors_in(self.model(*args, **kwargs))

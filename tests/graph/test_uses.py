@@ -18,7 +18,9 @@ def test_trimmed_equals_masked(case: Case) -> None:
     graph = capture(model.eval(), inputs)
     for text, free in (*((t, True) for t in case.free), *((t, False) for t in case.fixed)):
         name, _, axis = text.rpartition(":")
-        assert (graph.parameters[name].axes[int(axis)] is not None) == free, f"{text}: {[(f.place, f.operator, f.reason) for f in graph.fixed]}"
+        assert (graph.parameters[name].axes[int(axis)] is not None) == free, (
+            f"{text}: {[(f.place, f.operator, f.reason) for f in graph.fixed]}"
+        )
     for seed in range(4):
         rng = np.random.default_rng(seed)
         units = graph.all_units()

@@ -80,7 +80,14 @@ def among(name: str, run: Callable[[Tensor], Tensor], **kw: Any) -> None:
 
 # ---- convolutions
 case("conv1d", lambda m, x: m.b(m.a(x)), (2, 3, 9), a=lambda: nn.Conv1d(3, 8, 3), b=lambda: nn.Conv1d(8, 4, 1), free=AB)
-case("conv3d", lambda m, x: m.b(m.a(x)), (1, 3, 4, 5, 5), a=lambda: nn.Conv3d(3, 8, 3), b=lambda: nn.Conv3d(8, 4, 1), free=AB)
+case(
+    "conv3d",
+    lambda m, x: m.b(m.a(x)),
+    (1, 3, 4, 5, 5),
+    a=lambda: nn.Conv3d(3, 8, 3),
+    b=lambda: nn.Conv3d(8, 4, 1),
+    free=AB,
+)
 case("conv unbatched", lambda m, x: m.b(m.a(x)), (3, 6, 6), free=AB, **A)
 case("transposed", lambda m, x: m.b(m.t(m.a(x))), IMAGE, t=lambda: nn.ConvTranspose2d(8, 6, 2, 2), **{**A, "b": conv(6, 4)},
      free="a.weight:0 t.weight:0 t.weight:1 t.bias:0 b.weight:1")  # fmt: skip
@@ -101,7 +108,15 @@ case("functional depthwise", lambda m, x: m.b(F.conv2d(y := m.a(x), m.w, padding
      w=par(8, 1, 3, 3), free="a.weight:0 w:0 b.weight:1")  # fmt: skip
 case("functional grouped", lambda m, x: m.b(F.conv2d(m.a(x), m.w, padding=1, groups=2)), IMAGE, **A, w=par(8, 4, 3, 3),
      free="a.weight:0 w:0 w:1 b.weight:1")  # fmt: skip
-case("shared conv", lambda m, x: m.b(m.s(F.relu(m.s(m.a(x))))), IMAGE, **A, s=conv(8, 8, 3), free="a.weight:0 s.weight:0 s.weight:1")
+case(
+    "shared conv",
+    lambda m, x: m.b(m.s(F.relu(m.s(m.a(x))))),
+    IMAGE,
+    **A,
+    s=conv(8, 8, 3),
+    free="a.weight:0 s.weight:0 s.weight:1",
+)
+
 
 # ---- weights that are computed
 def _standardised(w: Tensor) -> Tensor:
@@ -116,7 +131,13 @@ case("weight norm", lambda m, x: m.b(m.c(m.a(x))), IMAGE, **A, c=lambda: paramet
      free="a.weight:0 b.weight:1")  # fmt: skip
 case("old weight norm", lambda m, x: m.b(m.c(m.a(x))), IMAGE, **A,
      c=lambda: nn.utils.weight_norm(nn.Conv2d(8, 8, 1)), free="a.weight:0 b.weight:1")  # fmt: skip
-case("spectral norm", lambda m, x: m.b(m.c(m.a(x))), IMAGE, **A, c=lambda: parametrizations.spectral_norm(nn.Conv2d(8, 8, 1)))
+case(
+    "spectral norm",
+    lambda m, x: m.b(m.c(m.a(x))),
+    IMAGE,
+    **A,
+    c=lambda: parametrizations.spectral_norm(nn.Conv2d(8, 8, 1)),
+)
 case("low rank", lambda m, x: m.b(F.linear(m.a(x), m.u @ m.v)), TOKENS, **{**T, "b": lin(10, 4)}, u=par(10, 3), v=par(3, 12),
      free="a.weight:0 u:0 u:1 v:0 v:1 b.weight:1")  # fmt: skip
 case("low rank update", lambda m, x: m.b(F.linear(m.a(x), m.w + m.u @ m.v)), TOKENS, **{**T, "b": lin(10, 4)}, u=par(10, 3), v=par(3, 12),
@@ -133,11 +154,30 @@ case("dynamic convolution", lambda m, x: m.b(F.conv2d(m.a(x), (m.k(x.mean((0, 2,
      IMAGE, **A, k=lin(3, 4), w=par(4, 8, 8))  # fmt: skip
 
 # ---- normalisation
-between("batch norm", lambda x: x, a=lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)), free="a.0.weight:0 a.1.running_mean:0")
+between(
+    "batch norm",
+    lambda x: x,
+    a=lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)),
+    free="a.0.weight:0 a.1.running_mean:0",
+)
 for n_groups in (1, 2, 8):
-    case(f"group norm {n_groups}", lambda m, x: m.b(m.n(m.a(x))), IMAGE, **A, n=lambda g=n_groups: nn.GroupNorm(g, 8), free=f"{AB} n.weight:0")
+    case(
+        f"group norm {n_groups}",
+        lambda m, x: m.b(m.n(m.a(x))),
+        IMAGE,
+        **A,
+        n=lambda g=n_groups: nn.GroupNorm(g, 8),
+        free=f"{AB} n.weight:0",
+    )
 case("group norm functional", lambda m, x: m.b(F.group_norm(m.a(x), 2)), IMAGE, **A, free=AB)
-case("instance norm", lambda m, x: m.b(m.n(m.a(x))), IMAGE, **A, n=lambda: nn.InstanceNorm2d(8, affine=True), free=f"{AB} n.weight:0")
+case(
+    "instance norm",
+    lambda m, x: m.b(m.n(m.a(x))),
+    IMAGE,
+    **A,
+    n=lambda: nn.InstanceNorm2d(8, affine=True),
+    free=f"{AB} n.weight:0",
+)
 case("layer norm", lambda m, x: m.b(m.n(m.a(x))), TOKENS, **T, n=lambda: nn.LayerNorm(12), free=f"{AB} n.weight:0")
 case("layer norm functional", lambda m, x: m.b(F.layer_norm(y := m.a(x), (y.shape[-1],))), TOKENS, **T, free=AB)
 case("layer norm constant", lambda m, x: m.b(F.layer_norm(m.a(x), (12,))), TOKENS, **T, fixed=AB)
@@ -154,12 +194,21 @@ def _by_hand(x: Tensor) -> Tensor:
 
 
 between("layer norm by hand", _by_hand)
-between("layer norm by variance", lambda x: (x - x.mean(1, keepdim=True)) * torch.rsqrt(x.var(1, unbiased=False, keepdim=True) + 1e-6))
+between(
+    "layer norm by variance",
+    lambda x: (x - x.mean(1, keepdim=True)) * torch.rsqrt(x.var(1, unbiased=False, keepdim=True) + 1e-6),
+)
 among("rms norm by hand", lambda x: x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6))
 among("rms norm by size", lambda x: x / (x.norm(dim=-1, keepdim=True) * x.shape[-1] ** -0.5 + 1e-6))
-between("var mean", lambda x: (x - torch.var_mean(x, 1, keepdim=True)[1]) / (torch.var_mean(x, dim=1, keepdim=True)[0] + 1e-3).sqrt())
+between(
+    "var mean",
+    lambda x: (x - torch.var_mean(x, 1, keepdim=True)[1]) / (torch.var_mean(x, dim=1, keepdim=True)[0] + 1e-3).sqrt(),
+)
 between("normalize", lambda x: F.normalize(x, dim=1))
-between("global response norm", lambda x: x * (g := x.norm(p=2, dim=(2, 3), keepdim=True)) / (g.mean(1, keepdim=True) + 1e-6))
+between(
+    "global response norm",
+    lambda x: x * (g := x.norm(p=2, dim=(2, 3), keepdim=True)) / (g.mean(1, keepdim=True) + 1e-6),
+)
 between("local response norm", lambda x: F.local_response_norm(x, 3), free="")
 
 # ---- contraction
@@ -175,7 +224,9 @@ case("addmm", lambda m, x: m.b(torch.addmm(m.c, m.a(x), m.w)), (5, 8), **{**T, "
      free="a.weight:0 w:0 w:1 c:0 b.weight:1")  # fmt: skip
 case("mv", lambda m, x: m.a(x) @ m.w, TOKENS, a=lin(8, 12), w=par(12), free="a.weight:0 w:0")
 case("dot", lambda m, x: torch.dot(m.a(x), m.w), (8,), a=lin(8, 12), w=par(12), free="a.weight:0 w:0")
-case("bilinear", lambda m, x: m.b(m.l(m.a(x), m.a(x))), TOKENS, **{**T, "b": lin(5, 4)}, l=lambda: nn.Bilinear(12, 12, 5))
+case(
+    "bilinear", lambda m, x: m.b(m.l(m.a(x), m.a(x))), TOKENS, **{**T, "b": lin(5, 4)}, l=lambda: nn.Bilinear(12, 12, 5)
+)
 among("tensordot", lambda x: torch.tensordot(x, x, ([2], [2])).sum((2, 3))[..., None] * x)
 among("outer", lambda x: (x[..., :, None] * x[..., None, :]).sum(-1))
 among("cosine similarity", lambda x: x * F.cosine_similarity(x, x.flip(1), dim=-1)[..., None], free="")
@@ -240,10 +291,20 @@ def _grouped_queries(m: Any, x: Tensor) -> Tensor:
 
 case("attention", _sdpa, TOKENS, **QKV, heads=4, free=f"{Q} {V}")
 case("attention by softmax", _softmax_attention, TOKENS, **QKV, heads=4, free=f"{Q} {V}")
-case("attention fused", _fused, TOKENS, qkv=lin(8, 36), b=lin(12, 4), heads=4, head_dim=3, free="qkv.weight:0 b.weight:1")
+case(
+    "attention fused", _fused, TOKENS, qkv=lin(8, 36), b=lin(12, 4), heads=4, head_dim=3, free="qkv.weight:0 b.weight:1"
+)
 case("attention fused by width", lambda m, x: m.z(_fused_by_width(m, m.e(x))), TOKENS, e=lin(8, 12), qkv=lin(12, 36), b=lin(12, 12),
      z=lin(12, 4), heads=4, free="qkv.weight:0 b.weight:1 e.weight:0")  # fmt: skip
-case("attention heads outside", _heads_outside, TOKENS, qkv=lin(8, 36), b=lin(12, 4), heads=4, free="qkv.weight:0 b.weight:1")
+case(
+    "attention heads outside",
+    _heads_outside,
+    TOKENS,
+    qkv=lin(8, 36),
+    b=lin(12, 4),
+    heads=4,
+    free="qkv.weight:0 b.weight:1",
+)
 case("attention uneven", _uneven, TOKENS, qkv=lin(8, 4 * (3 + 3 + 5)), b=lin(20, 4), heads=4, key_dim=3, d=5, scale=0.5,
      bias=par(4, 6, 6), free="qkv.weight:0 b.weight:1 bias:0")  # fmt: skip
 case("attention grouped queries", _grouped_queries, TOKENS, q=lin(8, 24), k=lin(8, 12), v=lin(8, 12), b=lin(24, 4), d=6)
@@ -253,7 +314,13 @@ case("attention grouped queries fused", lambda m, x: m.b(F.scaled_dot_product_at
 case("attention over channels", lambda m, x: m.b((F.normalize(m.q(x), dim=1).transpose(1, 2) @ F.normalize(m.k(x), dim=1)).softmax(-1)
      @ m.v(x).transpose(1, 2) if False else ((m.q(x).transpose(1, 2) @ m.k(x)).softmax(-1) @ m.v(x).transpose(1, 2)).transpose(1, 2)),
      TOKENS, **QKV, free=f"{Q} {V}")  # fmt: skip
-case("attention linear", lambda m, x: m.b(F.relu(m.q(x)) @ (F.relu(m.k(x)).transpose(1, 2) @ m.v(x))), TOKENS, **QKV, free=f"{Q} {V}")
+case(
+    "attention linear",
+    lambda m, x: m.b(F.relu(m.q(x)) @ (F.relu(m.k(x)).transpose(1, 2) @ m.v(x))),
+    TOKENS,
+    **QKV,
+    free=f"{Q} {V}",
+)
 case("attention with talking heads", lambda m, x: m.b(((m.t((_heads(m, m.q(x)) @ _heads(m, m.k(x)).mT).permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
      .softmax(-1) @ _heads(m, m.v(x))).transpose(1, 2).flatten(2)), TOKENS, **QKV, t=lin(4, 4), heads=4, free=f"{Q} {V} t.weight:0 t.weight:1")  # fmt: skip
 case("multihead module", lambda m, x: m.b(m.m(y := m.a(x), y, y)[0]), TOKENS, **T, m=lambda: nn.MultiheadAttention(12, 4, batch_first=True),
@@ -272,11 +339,27 @@ case("class token", lambda m, x: m.b((torch.cat([m.c.expand(x.shape[0], -1, -1),
      p=par(1, 6, 12), free=f"{AB} c:2 p:2")  # fmt: skip
 
 # ---- recurrent
-case("lstm", lambda m, x: m.b(m.r(m.a(x))[0]), TOKENS, **{**T, "b": lin(6, 4)}, r=lambda: nn.LSTM(12, 6, 2), free="a.weight:0 r.weight_ih_l0:1")
+case(
+    "lstm",
+    lambda m, x: m.b(m.r(m.a(x))[0]),
+    TOKENS,
+    **{**T, "b": lin(6, 4)},
+    r=lambda: nn.LSTM(12, 6, 2),
+    free="a.weight:0 r.weight_ih_l0:1",
+)
 case("gru", lambda m, x: m.b(m.r(m.a(x))[0]), TOKENS, **T, r=lambda: nn.GRU(12, 6, bidirectional=True, batch_first=True),
      free="a.weight:0 r.weight_ih_l0:1 r.weight_ih_l0_reverse:1")  # fmt: skip
-case("rnn", lambda m, x: m.b(m.r(m.a(x))[0]), TOKENS, **{**T, "b": lin(6, 4)}, r=lambda: nn.RNN(12, 6), free="a.weight:0")
-case("lstm cell", lambda m, x: m.b(m.r(m.a(x))[0]), (2, 8), **{**T, "b": lin(6, 4)}, r=lambda: nn.LSTMCell(12, 6), free="a.weight:0 r.weight_ih:1")
+case(
+    "rnn", lambda m, x: m.b(m.r(m.a(x))[0]), TOKENS, **{**T, "b": lin(6, 4)}, r=lambda: nn.RNN(12, 6), free="a.weight:0"
+)
+case(
+    "lstm cell",
+    lambda m, x: m.b(m.r(m.a(x))[0]),
+    (2, 8),
+    **{**T, "b": lin(6, 4)},
+    r=lambda: nn.LSTMCell(12, 6),
+    free="a.weight:0 r.weight_ih:1",
+)
 
 # ---- gates
 between("squeeze excite", lambda x: x * x.mean((2, 3), keepdim=True).sigmoid())
@@ -299,7 +382,14 @@ case("split attention", lambda m, x: m.b(((y := m.g(x)).reshape(1, m.radix, y.sh
      .reshape(1, m.radix, -1, 1, 1)).sum(1)), IMAGE, radix=2, g=conv(3, 16, 3), s=conv(8, 3), e=conv(3, 16), b=conv(8, 4),
      free="g.weight:0 s.weight:1 e.weight:0 b.weight:1")  # fmt: skip
 case("glu", lambda m, x: m.b(F.glu(m.a(x), -1)), TOKENS, a=lin(8, 24), b=lin(12, 4), free=AB)
-case("gated by chunk", lambda m, x: m.b(F.silu((y := m.a(x).chunk(2, -1))[0]) * y[1]), TOKENS, a=lin(8, 24), b=lin(12, 4), free=AB)
+case(
+    "gated by chunk",
+    lambda m, x: m.b(F.silu((y := m.a(x).chunk(2, -1))[0]) * y[1]),
+    TOKENS,
+    a=lin(8, 24),
+    b=lin(12, 4),
+    free=AB,
+)
 case("gated apart", lambda m, x: m.b(F.silu(m.a(x)) * m.c(x)), TOKENS, **T, c=lin(8, 12), free=f"{AB} c.weight:0")
 among("softmax over channels", lambda x: x.softmax(-1))
 among("log softmax over channels", lambda x: F.log_softmax(x, dim=-1), free="")
@@ -307,22 +397,53 @@ among("softmax of tokens", lambda x: x.softmax(1) * x)
 case("layer scale", lambda m, x: m.b(m.a(x) * m.g), TOKENS, **T, g=par(12), free=f"{AB} g:0")
 case("prelu", lambda m, x: m.b(m.p(m.a(x))), IMAGE, **A, p=lambda: nn.PReLU(8), free=f"{AB} p.weight:0")
 case("prelu one slope", lambda m, x: m.b(m.p(m.a(x))), IMAGE, **A, p=nn.PReLU, free=AB)
-case("buffer", lambda m, x: m.b(m.n(m.a(x))), IMAGE, **A, n=lambda: nn.BatchNorm2d(8, affine=False), free=f"{AB} n.running_var:0")
+case(
+    "buffer",
+    lambda m, x: m.b(m.n(m.a(x))),
+    IMAGE,
+    **A,
+    n=lambda: nn.BatchNorm2d(8, affine=False),
+    free=f"{AB} n.running_var:0",
+)
 
 # ---- residuals, several inputs and outputs
 case("residual", lambda m, x: m.b(F.relu((y := m.a(x)) + m.c(F.relu(m.d(y))))), IMAGE, **A, d=conv(8, 5, 3), c=conv(5, 8),
      free=f"{AB} d.weight:0 d.weight:1 c.weight:0 c.weight:1")  # fmt: skip
 case("in place", lambda m, x: m.b(m.a(x).relu_().add_(1.0).mul_(2.0)), IMAGE, **A, free=AB)
-case("two inputs", lambda m, x, z: m.b(m.a(x) * m.c(z)), IMAGE, (1, 5, 6, 6), **A, c=conv(5, 8), free=f"{AB} c.weight:0")
-case("dict output", lambda m, x: {"y": m.b(m.a(x)), "z": [m.c(m.a(x))]}, IMAGE, **A, c=conv(8, 2), free=f"{AB} c.weight:1", fixed="c.weight:0")
+case(
+    "two inputs", lambda m, x, z: m.b(m.a(x) * m.c(z)), IMAGE, (1, 5, 6, 6), **A, c=conv(5, 8), free=f"{AB} c.weight:0"
+)
+case(
+    "dict output",
+    lambda m, x: {"y": m.b(m.a(x)), "z": [m.c(m.a(x))]},
+    IMAGE,
+    **A,
+    c=conv(8, 2),
+    free=f"{AB} c.weight:1",
+    fixed="c.weight:0",
+)
 case("output between", lambda m, x: (m.b(y := m.a(x)), y), IMAGE, **A, fixed=AB)
 case("dense", lambda m, x: m.b(torch.cat([y := m.a(x), z := m.c(y), m.d(torch.cat([y, z], 1))], 1)), IMAGE, a=conv(3, 8), c=conv(8, 6), d=conv(14, 6),
      b=conv(20, 4), free="a.weight:0 c.weight:0 d.weight:0 d.weight:1 b.weight:1")  # fmt: skip
-case("interpolated sum", lambda m, x: m.b(m.a(x) + F.interpolate(m.c(F.max_pool2d(x, 2)), size=(6, 6))), IMAGE, **A, c=conv(3, 8), free=AB)
+case(
+    "interpolated sum",
+    lambda m, x: m.b(m.a(x) + F.interpolate(m.c(F.max_pool2d(x, 2)), size=(6, 6))),
+    IMAGE,
+    **A,
+    c=conv(3, 8),
+    free=AB,
+)
 
 # ---- moving and reshaping
 case("flatten into linear", lambda m, x: m.b(m.a(x).flatten(1)), IMAGE, a=conv(3, 8, 3), b=lin(8 * 36, 4), free=AB)
-case("flatten by view", lambda m, x: m.b((y := m.a(x)).view(y.size(0), -1)), IMAGE, a=conv(3, 8, 3), b=lin(8 * 36, 4), free=AB)
+case(
+    "flatten by view",
+    lambda m, x: m.b((y := m.a(x)).view(y.size(0), -1)),
+    IMAGE,
+    a=conv(3, 8, 3),
+    b=lin(8 * 36, 4),
+    free=AB,
+)
 case("flatten by constant", lambda m, x: m.b(m.a(x).view(-1, 288)), IMAGE, a=conv(3, 8, 3), b=lin(8 * 36, 4), fixed=AB)
 case("unflatten", lambda m, x: m.b(F.relu(m.a(x).view(1, -1, 3, 3))), (1, 8), a=lin(8, 54), b=conv(6, 4), free=AB)
 between("tokens and back", lambda x: x.flatten(2).transpose(1, 2).transpose(1, 2).reshape(1, -1, 6, 6))
@@ -332,7 +453,14 @@ between("roll over channels", lambda x: x.roll(2, 1), free="")
 between("flip over channels", lambda x: x.flip(1))
 between("flip twice", lambda x: x + x.flip(1).flip(1))
 between("pad space", lambda x: F.pad(x, (1, 1, 1, 1))[:, :, 1:-1, 1:-1])
-case("pad channels", lambda m, x: m.b(F.pad(m.a(x), (0, 0, 0, 0, 1, 2)) + m.c(x)), IMAGE, a=conv(3, 5), c=conv(3, 8), b=conv(8, 4))
+case(
+    "pad channels",
+    lambda m, x: m.b(F.pad(m.a(x), (0, 0, 0, 0, 1, 2)) + m.c(x)),
+    IMAGE,
+    a=conv(3, 5),
+    c=conv(3, 8),
+    b=conv(8, 4),
+)
 case("pad channels by size", lambda m, x: m.b(F.pad(y := m.a(x), (0, 0, 0, 0, 0, (z := m.c(x)).shape[1] - y.shape[1])) + z), IMAGE, a=conv(3, 5),
      c=conv(3, 8), b=conv(8, 4))  # fmt: skip
 between("pad modes", lambda x: F.pad(F.pad(x, (1, 1, 1, 1), "reflect"), (1, 1, 1, 1), "replicate")[..., 2:-2, 2:-2])
@@ -341,9 +469,31 @@ between("chunk", lambda x: torch.cat([(p := x.chunk(2, 1))[1], p[0].relu()], 1))
 between("split even", lambda x: torch.cat(x.split(x.shape[1] // 2, 1)[::-1], 1))
 between("split constant", lambda x: torch.cat(x.split(4, 1)[::-1], 1), free="", fixed="")
 between("split uneven", lambda x: torch.cat(x.split([3, 5], 1)[::-1], 1), free="")
-case("split by attribute", lambda m, x: m.b(torch.cat([(p := m.a(x).split([m.p, m.q], 1))[0].relu(), p[1]], 1)), IMAGE, **A, p=3, q=5, free=AB)
-case("split by rest", lambda m, x: m.b(torch.cat([(p := (y := m.a(x)).split([m.p, y.shape[1] - m.p], 1))[0].relu(), p[1]], 1)), IMAGE, **A, p=3)
-case("split into blocks", lambda m, x: m.b(torch.cat([m.c((y := m.a(x))[:, : m.p]), y[:, m.p :]], 1)), IMAGE, **A, p=3, c=conv(3, 3, 3), free=AB)
+case(
+    "split by attribute",
+    lambda m, x: m.b(torch.cat([(p := m.a(x).split([m.p, m.q], 1))[0].relu(), p[1]], 1)),
+    IMAGE,
+    **A,
+    p=3,
+    q=5,
+    free=AB,
+)
+case(
+    "split by rest",
+    lambda m, x: m.b(torch.cat([(p := (y := m.a(x)).split([m.p, y.shape[1] - m.p], 1))[0].relu(), p[1]], 1)),
+    IMAGE,
+    **A,
+    p=3,
+)
+case(
+    "split into blocks",
+    lambda m, x: m.b(torch.cat([m.c((y := m.a(x))[:, : m.p]), y[:, m.p :]], 1)),
+    IMAGE,
+    **A,
+    p=3,
+    c=conv(3, 3, 3),
+    free=AB,
+)
 between("slice half", lambda x: torch.cat([x[:, : x.shape[1] // 2].relu(), x[:, x.shape[1] // 2 :]], 1))
 between("slice constant", lambda x: torch.cat([x[:, :3], x[:, 3:].relu()], 1), free="")
 case("slice and drop", lambda m, x: m.b(m.a(x)[:, :5]), IMAGE, a=conv(3, 8), b=conv(5, 4))
@@ -351,21 +501,47 @@ case("slice by attribute and drop", lambda m, x: m.b(m.a(x)[:, : m.n]), IMAGE, a
 case("slice with a step", lambda m, x: m.b(torch.cat([(y := m.a(x))[:, ::2], y[:, 1::2].relu()], 1)), IMAGE, **A)
 case("slice from the end", lambda m, x: m.b(torch.cat([(y := m.a(x))[:, -3:], y[:, :-3].relu()], 1)), IMAGE, **A)
 case("narrow", lambda m, x: m.b(m.a(x).narrow(1, 0, 5)), IMAGE, a=conv(3, 8), b=conv(5, 4))
-case("select", lambda m, x: m.b(torch.stack([m.a(x)[:, i] for i in (0, 2, 5, 7)], 1)), IMAGE, a=conv(3, 8), b=conv(4, 4))
+case(
+    "select", lambda m, x: m.b(torch.stack([m.a(x)[:, i] for i in (0, 2, 5, 7)], 1)), IMAGE, a=conv(3, 8), b=conv(4, 4)
+)
 case("select a token", lambda m, x: m.b(m.a(x)[:, -1]), TOKENS, **T, free=AB)
 case("index space", lambda m, x: m.b(m.a(x)[:, torch.tensor([0, 3, 1])]), TOKENS, **T, free=AB)
 case("index channels", lambda m, x: m.b(m.a(x)[..., torch.arange(11, -1, -1)]), TOKENS, **T)
 case("index select", lambda m, x: m.b(m.a(x).index_select(1, torch.tensor([0, 2]))), TOKENS, **T, free=AB)
-case("gather tokens", lambda m, x: m.b((y := m.a(x)).gather(1, torch.tensor([1, 2]).view(1, 2, 1).expand(1, 2, y.shape[-1]))), TOKENS, **T)
-case("take top tokens", lambda m, x: m.b((y := m.a(x)) * (y[..., :1] > y[..., :1].topk(3, 1)[0][:, -1:]).to(y.dtype)), TOKENS, **T)
+case(
+    "gather tokens",
+    lambda m, x: m.b((y := m.a(x)).gather(1, torch.tensor([1, 2]).view(1, 2, 1).expand(1, 2, y.shape[-1]))),
+    TOKENS,
+    **T,
+)
+case(
+    "take top tokens",
+    lambda m, x: m.b((y := m.a(x)) * (y[..., :1] > y[..., :1].topk(3, 1)[0][:, -1:]).to(y.dtype)),
+    TOKENS,
+    **T,
+)
 case("assign to channels", lambda m, x: m.b(_assigned(m, m.a(x))), IMAGE, **A, p=3, c=conv(3, 3), free=AB)
 between("unbind", lambda x: torch.stack([*x.unbind(2)][::-1], 2))
 between("unbind channels", lambda x: torch.stack([*x.unbind(1)][::-1], 1), free="")
 case("expand", lambda m, x: m.b(m.a(x) + m.c.expand(1, -1, 6, 6)), IMAGE, **A, c=par(1, 8, 1, 1), free=f"{AB} c:1")
-case("expand by shape", lambda m, x: m.b((y := m.a(x)) * m.c.view(1, -1, 1, 1).expand(y.shape)), IMAGE, **A, c=par(8), free=f"{AB} c:0")
+case(
+    "expand by shape",
+    lambda m, x: m.b((y := m.a(x)) * m.c.view(1, -1, 1, 1).expand(y.shape)),
+    IMAGE,
+    **A,
+    c=par(8),
+    free=f"{AB} c:0",
+)
 case("repeat", lambda m, x: m.b(m.a(x).repeat(1, 2, 1, 1)), IMAGE, a=conv(3, 4), b=conv(8, 4), free=AB)
 case("repeat interleave", lambda m, x: m.b(m.a(x).repeat_interleave(2, 1)), IMAGE, a=conv(3, 4), b=conv(8, 4), free=AB)
-case("repeat by expand", lambda m, x: m.b(m.a(x)[:, :, None].expand(-1, -1, 2, -1, -1).flatten(1, 2)), IMAGE, a=conv(3, 4), b=conv(8, 4), free=AB)
+case(
+    "repeat by expand",
+    lambda m, x: m.b(m.a(x)[:, :, None].expand(-1, -1, 2, -1, -1).flatten(1, 2)),
+    IMAGE,
+    a=conv(3, 4),
+    b=conv(8, 4),
+    free=AB,
+)
 case("pixel shuffle", lambda m, x: m.b(F.pixel_shuffle(m.a(x), 2)), IMAGE, a=conv(3, 16), b=conv(4, 4), free=AB)
 case("pixel unshuffle", lambda m, x: m.b(F.pixel_unshuffle(m.a(x), 2)), IMAGE, a=conv(3, 4), b=conv(16, 4), free=AB)
 between("channel shuffle", lambda x: F.channel_shuffle(x, 2))
@@ -374,13 +550,22 @@ case("shuffled halves", lambda m, x: m.b(_shuffled(m, m.a(x))), IMAGE, **A, c=co
 case("focus", lambda m, x: m.b(torch.cat([(y := m.a(x))[..., ::2, ::2], y[..., 1::2, ::2], y[..., ::2, 1::2], y[..., 1::2, 1::2]], 1)), IMAGE,
      a=conv(3, 4), b=conv(16, 4), free=AB)  # fmt: skip
 case("unfold", lambda m, x: m.b(F.unfold(m.a(x), 2).transpose(1, 2)), IMAGE, a=conv(3, 4), b=lin(16, 4), free=AB)
-case("unfold windows", lambda m, x: m.b(m.a(x).unfold(2, 2, 2).unfold(3, 2, 2).flatten(1, 3).mean(-1).mean(-1)), IMAGE, a=conv(3, 4), b=lin(36, 4))
+case(
+    "unfold windows",
+    lambda m, x: m.b(m.a(x).unfold(2, 2, 2).unfold(3, 2, 2).flatten(1, 3).mean(-1).mean(-1)),
+    IMAGE,
+    a=conv(3, 4),
+    b=lin(36, 4),
+)
 case("fold", lambda m, x: m.b(F.fold(F.unfold(m.a(x), 2), (6, 6), 2)), IMAGE, **A)
 between("windows", lambda x: x.view(1, -1, 3, 2, 3, 2).permute(0, 2, 4, 3, 5, 1).reshape(-1, 4, x.shape[1]).transpose(1, 2).reshape(1, 9, -1, 4).mean((1, 3))
         [..., None, None])  # fmt: skip
 case("token mixing", lambda m, x: m.b((y := m.a(x)) + m.d(F.gelu(m.c(y.transpose(1, 2)))).transpose(1, 2)), TOKENS, **T, c=lin(5, 7), d=lin(7, 5),
      free=f"{AB} c.weight:0 d.weight:1", fixed="c.weight:1 d.weight:0")  # fmt: skip
-between("meshgrid", lambda x: x + torch.stack(torch.meshgrid(torch.linspace(0, 1, 6), torch.linspace(0, 1, 6), indexing="ij")).sum(0))
+between(
+    "meshgrid",
+    lambda x: x + torch.stack(torch.meshgrid(torch.linspace(0, 1, 6), torch.linspace(0, 1, 6), indexing="ij")).sum(0),
+)
 
 # ---- pooling, resizing, reductions
 for name, pool in {

@@ -115,6 +115,19 @@ def split(flow: Flow, node: Node) -> None:
         flow.fix(axis, "split into uneven pieces")
 
 
+@rule("glu")
+def glu(flow: Flow, node: Node) -> None:
+    """``a * sigmoid(b)`` where ``a`` and ``b`` are the halves of an axis: their positions are tied."""
+    x, y = node.inputs[0], node.outputs[0]
+    dim = (int(node.args[1]) if len(node.args) > 1 else -1) % len(x.shape)
+    y.axes = list(x.axes)
+    axis = x.axes[dim]
+    if axis is not None:
+        y.axes[dim] = flow.join(
+            axis[: len(axis) // 2].copy(), axis[len(axis) // 2 :].copy(), y.shape[dim], y.shape[dim]
+        )
+
+
 @rule("select", "unbind")
 def select(flow: Flow, node: Node) -> None:
     """One index of an axis, or each in turn: positions must stay."""

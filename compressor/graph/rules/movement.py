@@ -69,8 +69,12 @@ def expand(flow: Flow, node: Node) -> None:
         else:
             source = flow.labels_of(size)
             y.axes[i] = source if source is not None and len(source) == n else None
-    if call is not None and call.name == "expand_as":
-        y.axes = flow.broadcast([y, *[v for _, v in call.values[1:2]]])
+    if call is not None and not sizes:  # inside another function: as large as one of its arguments
+        for _, like in call.values:
+            shift = len(y.shape) - len(like.shape)
+            for i, n in enumerate(like.shape):
+                if shift >= 0 and y.axes[i + shift] is None and y.shape[i + shift] == n > 1:
+                    y.axes[i + shift] = like.axes[i]
 
 
 @rule("cat", "concat", "concatenate")
@@ -129,20 +133,16 @@ def repeat(flow: Flow, node: Node) -> None:
         y.axes[i + offset] = axis if axis is None or times == 1 else np.tile(axis, times)
 
 
-@rule("constant_pad_nd", "pad")
+@rule("pad")
 def pad(flow: Flow, node: Node) -> None:
-    """Constant padding, listed from the last axis: ``before`` and ``after`` new indices around the old ones.
+    """Padding, listed from the last axis: ``before`` and ``after`` new indices around the old ones.
 
-    Padding a labelled axis makes new labels, whose number the program must be able to follow: an attribute or a size.
-    A zero pad is what a removed channel reads as, so they may go like any others.
+    Constant padding of a labelled axis makes new labels, whose number the program must be able to follow: an attribute
+    or a size. Other modes repeat indices, which then must stay.
     """
     x, y = node.inputs[0], node.outputs[0]
-    amounts: list[Any] = list(node.args[1])
-    call = flow.call("pad")
-    if call is not None:
-        given = call.args[1] if len(call.args) > 1 else call.kwargs.get("pad", amounts)
-        if not isinstance(given, int) and len(given) == len(amounts):
-            amounts = list(given)
+    amounts: Any = node.args[1] if len(node.args) > 1 else node.kwargs["pad"]
+    mode = node.args[2] if len(node.args) > 2 else node.kwargs.get("mode", "constant")
     y.axes = list(x.axes)
     for k in range(len(amounts) // 2):
         d = len(x.shape) - 1 - k
@@ -150,9 +150,9 @@ def pad(flow: Flow, node: Node) -> None:
         before, after = amounts[2 * k], amounts[2 * k + 1]
         if axis is None or (int(before) == 0 and int(after) == 0):
             continue
-        if int(before) < 0 or int(after) < 0:
-            flow.fix(axis, "negative padding")
-            y.axes[d] = flow.constant(y.shape[d])
+        if int(before) < 0 or int(after) < 0 or mode != "constant":
+            flow.fix(axis, "padding that repeats or removes indices")
+            y.axes[d] = None
             continue
         pieces: list[Axis] = []
         for amount in (before, after):
@@ -161,3 +161,34 @@ def pad(flow: Flow, node: Node) -> None:
                 flow.bind(amount, new, "padding")
             pieces.append(new)
         y.axes[d] = np.concatenate([pieces[0], axis, pieces[1]])
+
+
+@rule("constant_pad_nd")
+def constant_pad(flow: Flow, node: Node) -> None:
+    """Padding inside another function: padded axes must stay."""
+    x, y = node.inputs[0], node.outputs[0]
+    y.axes = list(x.axes)
+    for d, n in enumerate(y.shape):
+        if x.shape[d] != n:
+            flow.fix(x.axes[d], "padding inside another function")
+            y.axes[d] = None
+
+
+@rule("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle")
+def shuffle(flow: Flow, node: Node) -> None:
+    """``pixel_shuffle`` takes channels as ``(C, r * r)`` and keeps the first factor, ``pixel_unshuffle`` undoes that;
+    ``channel_shuffle`` turns ``(G, C/G)`` into ``(C/G, G)`` with G a constant."""
+    x, y = node.inputs[0], node.outputs[0]
+    factor = int(node.args[1])
+    channel = 1 if node.op.endswith("channel_shuffle") else len(x.shape) - 3
+    axis, n = x.axes[channel], x.shape[channel]
+    y.axes = [*x.axes[:channel], None, *[None] * (len(x.shape) - channel - 1)]
+    if node.op == "pixel_unshuffle":
+        y.axes[channel] = flow.product(axis, n, None, factor**2)
+    elif node.op == "pixel_shuffle":
+        y.axes[channel] = flow.split(axis, n // factor**2, factor**2, constant=(False, True))[0]
+    else:
+        _, columns = flow.split(axis, factor, n // factor, constant=(True, False))
+        y.axes[channel] = None if axis is None else flow.product(columns, n // factor, None, factor)
+    for spatial in x.axes[channel + 1 :]:
+        flow.fix(spatial, f"{node.op} over it")

@@ -10,7 +10,10 @@ from compressor.graph.flow import Flow
 from compressor.graph.record import Node
 from compressor.graph.rules import rule
 
-_ADJUSTED = {"sum", "mean", "var", "std", "amax", "amin", "max", "min", "softmax", "log_softmax", "norm", "logsumexp"}
+_ADJUSTED = {
+    "sum", "mean", "var", "std", "var_mean", "std_mean", "amax", "amin", "max", "min", "norm", "linalg_vector_norm",
+    "normalize", "logsumexp",
+}  # fmt: skip
 
 
 @rule(
@@ -66,7 +69,7 @@ def _across(flow: Flow, node: Node, touched: list[int], reduced: set[int]) -> No
         for d in touched:
             flow.fix(x.axes[d], f"{node.op} across channels")
         return
-    if len(touched) > 1 or (call.name in ("var", "std") and len(reduced) > 1):
+    if len(touched) > 1 or (call.name in ("var", "std", "var_mean", "std_mean") and len(reduced) > 1):
         for d in touched:
             flow.fix(x.axes[d], f"{node.op} across several labelled axes")
         return
@@ -86,7 +89,7 @@ def softmax(flow: Flow, node: Node) -> None:
     if call is None or not call.values or call.values[0][1].shape != x.shape:
         flow.fix(axis, "softmax across channels")
         return
-    flow.adjusts("softmax", axis, axis=dim - len(x.shape))
+    flow.adjusts(call.name, axis, axis=dim - len(x.shape))
 
 
 @rule("cumsum", "cumprod", "sort", "topk", "logcumsumexp")

@@ -15,14 +15,7 @@ from compressor.graph.flow import Axis, Flow
 from compressor.graph.record import Node, Value
 from compressor.graph.rules import rule
 
-# Functions of PyTorch whose inner views take every size from the shapes of their operands.
-_SIZES_FROM_SHAPES = {
-    "flatten", "linear", "matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "einsum", "squeeze", "unsqueeze",
-    "conv1d", "__getitem__", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "fn", "contiguous", "tensordot",
-    "instance_norm", "layer_norm", "group_norm", "cosine_similarity", "interpolate", "bilinear", "conv2d",
-    "batch_norm", "repeat_interleave", "meshgrid", "avg_pool1d", "movedim", "swapaxes", "mT", "__setitem__",
-    "baddbmm", "baddmm", "addmm", "repeat", "tile",
-}  # fmt: skip
+_OPAQUE = {"multi_head_attention_forward"}  # computes sizes from several others
 _SIZES_SPELT_OUT = {"view", "reshape", "unflatten", "_unsafe_view", "resize", "view_as", "reshape_as"}
 
 
@@ -50,25 +43,25 @@ def view(flow: Flow, node: Node) -> None:
 
 
 def spelt_sizes(node: Node, y: Value) -> list[Any]:
-    """For each axis of ``y`` the size as the program wrote it, or -1 where nothing needs to be bound."""
+    """For each axis of ``y`` the size as the program wrote it, or -1 where nothing needs to be bound.
+
+    A view inside another function of PyTorch's takes its sizes from shapes, unless the function was given that number.
+    """
     call = node.call
     rank = len(y.shape)
     if call is None:
         return list(y.shape)
-    if call.name in _SIZES_FROM_SHAPES:
-        return [-1] * rank
-    if call.name in ("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle"):
-        factor = int(call.args[1])
-        return [n if n == factor else -1 for n in y.shape]
     if call.name in _SIZES_SPELT_OUT:
         given = _flat(call.args[1:]) or _flat(tuple(call.kwargs.values()))
         if call.name == "unflatten":
             dim, inner = int(given[0]), given[1:]
             dim %= rank - len(inner) + 1
             return [-1] * dim + inner + [-1] * (rank - dim - len(inner))
-        if len(given) == rank:
-            return given
-    return list(y.shape)
+        return given if len(given) == rank else list(y.shape)
+    if call.name in _OPAQUE:
+        return list(y.shape)
+    numbers = {int(n): n for n in _flat(tuple(call.args)) + _flat(tuple(call.kwargs.values()))}
+    return [numbers.get(n, -1) for n in y.shape]
 
 
 def _flat(args: tuple[Any, ...]) -> list[Any]:
