@@ -20,7 +20,7 @@ from compressor.graph.graph import (
     Site,
     Storage,
 )
-from compressor.graph.labels import FREE, IntArray
+from compressor.graph.labels import FREE, IntArray, every, some
 from compressor.graph.record import Node, Value
 
 _MASKABLE_CALLS = {"matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "einsum", "baddbmm", "addmm", "linear",
@@ -151,10 +151,10 @@ class Analysis:
             return known[1]
         self.resolve([labels])
         table = self._tables[id(labels)][1]
-        used = (table >= 0).any(axis=0)
+        used = np.count_nonzero(table >= 0, axis=0)
         axis: Axis | None = None
-        if used.any():
-            table = table if used.all() else table[:, used]
+        if some(used > 0):
+            table = table if every(used > 0) else table[:, used > 0]
             key = table.tobytes() + bytes([table.shape[1]])
             axis = self._by_factors.get(key)
             if axis is None:

@@ -136,6 +136,7 @@ def capture(
         on_meta=on_meta,
         seconds=0.0,
     )
+    recorder.release()
     graph.seconds = time.perf_counter() - started
     return graph
 

@@ -25,6 +25,16 @@ FREE, PAIR, FIXED = 0, 1, 2
 MAX_FACTORS = 8  # a label that is a conjunction of more atoms than this is fixed
 
 
+def some(mask: BoolArray) -> bool:
+    """``mask.any()``, which takes a detour through Python that costs more than all else done to a short array."""
+    return np.count_nonzero(mask) > 0
+
+
+def every(mask: BoolArray) -> bool:
+    """``mask.all()``, likewise."""
+    return np.count_nonzero(mask) == mask.size
+
+
 class Labels:
     """Allocates atoms and unites them. Arrays of atoms are ``int64`` and one-dimensional, one entry per index."""
 
@@ -77,9 +87,9 @@ class Labels:
         parent = self._parent
         roots = parent[atoms]
         above = parent[roots]
-        if (above == roots).all():
+        if every(above == roots):
             return roots
-        while not (above == roots).all():
+        while not every(above == roots):
             roots, above = above, parent[above]
         parent[atoms] = roots
         return roots
@@ -116,24 +126,24 @@ class Labels:
                 continue
             while True:
                 ra, rb = self.find(a), self.find(b)
-                all_free = not (self._kind[ra].any() or self._kind[rb].any())
+                all_free = not (np.count_nonzero(self._kind[ra]) or np.count_nonzero(self._kind[rb]))
                 if not all_free:
                     ra, rb = self._simplify(ra), self._simplify(rb)
                 differ = ra != rb
-                if not differ.any():
+                if not some(differ):
                     break
                 ra, rb = ra[differ], rb[differ]
                 if all_free:  # nearly always, so worth a short way
                     child, root = np.maximum(ra, rb), np.minimum(ra, rb)
                     self._parent[child] = root
-                    if (self._parent[child] == root).all():
+                    if every(self._parent[child] == root):
                         break
                     continue
                 # The root of higher kind (then of lower index) stays: links always go one way, so no cycle can form.
                 swap = (self._kind[ra] > self._kind[rb]) | ((self._kind[ra] == self._kind[rb]) & (ra < rb))
                 child, root = np.where(swap, rb, ra), np.where(swap, ra, rb)
                 was_pair = self._kind[child] == PAIR
-                if was_pair.any():
+                if some(was_pair):
                     pair, other = child[was_pair], root[was_pair]
                     both = self._kind[other] == PAIR
                     pending.append((self._left[pair[both]], self._left[other[both]]))
@@ -147,12 +157,12 @@ class Labels:
         """ "x and always" is x: link pairs with a fixed part to their other part."""
         while True:
             is_pair = self._kind[roots] == PAIR
-            if not is_pair.any():
+            if not some(is_pair):
                 return roots
             pairs = roots[is_pair]
             left, right = self.find(self._left[pairs]), self.find(self._right[pairs])
             left_fixed, right_fixed = self._kind[left] == FIXED, self._kind[right] == FIXED
-            if not (left_fixed.any() or right_fixed.any()):
+            if not (some(left_fixed) or some(right_fixed)):
                 return roots
             self._parent[pairs] = np.where(left_fixed, right, np.where(right_fixed, left, pairs))
             roots = self.find(roots)
@@ -176,7 +186,7 @@ class Labels:
         while j < len(columns):
             column = columns[j]
             pair = (column >= 0) & (self._kind[column] == PAIR)
-            if not pair.any():
+            if not some(pair):
                 j += 1
                 continue
             if len(columns) > MAX_FACTORS:
@@ -195,7 +205,7 @@ class Labels:
         return table[:, (table >= 0).any(axis=0)] if table.size else table
 
     def _is_fixed(self, atoms: IntArray) -> bool:
-        return bool((self.kinds(atoms) == FIXED).all())
+        return every(self.kinds(atoms) == FIXED)
 
     def _grow(self, size: int) -> None:
         capacity = len(self._parent)

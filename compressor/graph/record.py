@@ -172,7 +172,7 @@ class _CallStack(ModuleStack):
 
     def __init__(self, model: nn.Module, recorder: Recorder) -> None:
         super().__init__(model)
-        self.recorder = recorder
+        self.recorder: Any = recorder
         self.open: list[int] = []
 
     def entered(self, name: str, args: tuple[Any, ...]) -> None:
@@ -245,6 +245,10 @@ class _Functions(TorchFunctionMode):
 
 
 class _Operators(TorchDispatchMode):
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here, and the guard against it would run at every operator
+
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()
         self.recorder = recorder
@@ -309,6 +313,12 @@ class Recorder:
             axis = args[0] if args else kwargs["dim"]
             return Dim(size, FromAxis(value, axis % len(value.shape)))
         return torch.Size([Dim(n, FromAxis(value, axis)) for axis, n in enumerate(size)])
+
+    def release(self) -> None:
+        """Undo references in circles, so that all goes when the trace ends rather than in some garbage collection."""
+        for value in self.values:
+            value.producer = None
+        self.modules.recorder = None
 
     def count(self, tensor: Tensor) -> int:
         """The number of elements: the product of the sizes of all axes."""
