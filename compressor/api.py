@@ -87,7 +87,7 @@ def compress(
         budgets: cost to limit: ``{"flops": "50%", "params": "5M", "memory": "12MB"}``. All hold in the result.
         data: ``compressor.data.Data``, loaders ``(train, val)`` or ``(train, val, test)``, or a mapping with these
             names. Without data nothing is trained and channels are ranked by their weights.
-        search: ``"figs"`` (default with data) or ``"oneshot"`` (default without).
+        search: ``"figs"`` (default with data), ``"dnarch"``, or ``"oneshot"`` (default without).
         options: settings of the search method.
         search_epochs, finetune_epochs: epochs of training; default 5 with data.
         round_to: keep widths at multiples of this.
@@ -208,7 +208,7 @@ def run_job(config: JobConfig, *, console: Console) -> Report:
         settings = Settings(
             budgets=config.budgets,
             search=config.search,
-            options=_options(config.search, None, config.search_epochs, config.batch_size),
+            options=_options(config.search, _given(config), config.search_epochs, config.batch_size),
             train_epochs=config.train_epochs,
             finetune_epochs=config.finetune_epochs,
             batch_size=config.batch_size,
@@ -266,8 +266,8 @@ def command_of(config: JobConfig) -> str:
 _OPTIONS = {
     name: f"--{name.replace('_', '-')}"
     for name in (
-        "weights", "data", "search", "train_epochs", "search_epochs", "finetune_epochs", "batch_size", "lr", "distill",
-        "round_to", "include", "exclude", "export", "bench_seconds", "num_classes", "input_shape", "seed", "device",
+        "weights", "data", "search", "learn", "penalty", "train_epochs", "search_epochs", "finetune_epochs",
+        "batch_size", "lr", "distill", "round_to", "include", "exclude", "export", "bench_seconds", "num_classes", "input_shape", "seed", "device",
     )
 }  # fmt: skip
 
@@ -293,11 +293,18 @@ def as_data(data: Any) -> Data | None:
     )
 
 
+def _given(config: JobConfig) -> dict[str, Any]:
+    """Settings of the search method that were asked for."""
+    given = {"learn": config.learn or None, "penalty": config.penalty}
+    return {name: value for name, value in given.items() if value is not None}
+
+
 def _options(search: str, given: Mapping[str, Any] | None, epochs: int, batch_size: int) -> dict[str, Any]:
     options = dict(given or {})
     if METHODS.get(search).trains:
         options.setdefault("epochs", epochs)
         options.setdefault("batch_size", batch_size)
+    METHODS.get(search).check_options(options)
     return options
 
 

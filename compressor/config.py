@@ -140,6 +140,8 @@ class JobConfig:
         weights: ``"default"``, ``"none"`` or the path of a weights file.
         data: a data specification, or None: then nothing is trained.
         search: name of a search method.
+        learn: components for a method that learns several, such as width and depth; empty for all the model has.
+        penalty: fixed weight of the cost for a method that has one; None finds it from the budgets.
         train_epochs: epochs of training the original first (it has no pretrained weights).
         search_epochs: epochs of the search itself, for methods that train.
         finetune_epochs: epochs of fine-tuning the compressed model.
@@ -162,6 +164,8 @@ class JobConfig:
     weights: str = "default"
     data: str | None = None
     search: str = "oneshot"
+    learn: tuple[str, ...] = ()
+    penalty: float | None = None
     train_epochs: int = 0
     search_epochs: int = 0
     finetune_epochs: int = 0

@@ -241,7 +241,8 @@ class Pipeline:
     # ---- inner workings
 
     def _projector(self, whole: set[str] | None = None) -> Projector:
-        depth = bool(self.settings.options.get("depth", True))
+        options = self.settings.options
+        depth = bool(options.get("depth", True)) and "depth" in (options.get("learn") or ("depth",))
         return Projector(self.graph, self.constraints, round_to=self.settings.round_to, whole=whole, depth=depth)
 
     def _trim_exactly(self) -> TrimResult:

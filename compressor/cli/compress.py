@@ -38,7 +38,15 @@ COMPRESS_OPTIONS = stack(
         help="digits, cifar10:DIR, cifar100:DIR, fashionmnist:DIR, imagefolder:DIR, npz:FILE or pkg.module:factory. "
         "Without it nothing is trained.",
     ),
-    click.option("--search", metavar="S", help="How to choose what stays. [figs with data, oneshot without]"),
+    click.option(
+        "--search", metavar="S", help="What chooses: oneshot, figs or dnarch. [figs with data, oneshot without]"
+    ),
+    click.option(
+        "--learn", type=Names(), default=(), metavar="C,...", help="dnarch: learn width, depth, or both. [all there is]"
+    ),
+    click.option(
+        "--penalty", type=float, metavar="X", help="dnarch: a fixed weight of the cost, such as 5. [follows the budget]"
+    ),
     click.option("--train-epochs", type=_COUNT, metavar="N", help="Train the original first, for N epochs. [0]"),
     click.option(
         "--search-epochs",

@@ -84,6 +84,11 @@ class SearchMethod(Protocol):
 
     trains: ClassVar[bool]
 
+    @staticmethod
+    def check_options(options: dict[str, Any]) -> None:
+        """Refuse unusable options before any work. Raises ``UsageError``."""
+        ...
+
     def run(self, context: SearchContext) -> SearchResult:
         """Search. Raises ``UnreachableBudgetError`` before any work if a budget cannot be met."""
         ...

@@ -295,6 +295,11 @@ class Dnarch:
 
     trains = True
 
+    @staticmethod
+    def check_options(options: dict[str, Any]) -> None:
+        """See ``DnarchConfig``."""
+        DnarchConfig.from_options(options)
+
     def run(self, context: SearchContext) -> SearchResult:
         if context.data is None:
             raise UsageError("dnarch learns from data: pass --data (or data=), or use --search oneshot.")

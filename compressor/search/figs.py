@@ -2,8 +2,8 @@
 
 Every unit has a logit ``nu`` with keep probability ``pi = sigmoid(nu)``, ``nu`` starting at 2.5. At each step one mask
 per unit is drawn from the Logistic-Sigmoid distribution, ``m = sigmoid((nu + log u - log(1 - u)) / tau)`` (section
-3.1), and the task loss sees the masked network. The cost is that of the *expected* sizes, ``sum(pi)`` per group (eq. 4),
-with each layer counted once.
+3.1), and the task loss sees the masked network. The cost is that of the *expected* sizes, ``sum(pi)`` per group (eq.
+4), with each layer counted once.
 
 Beyond the paper:
 
@@ -219,6 +219,11 @@ class Figs:
     """The method on the program's own training loop."""
 
     trains = True
+
+    @staticmethod
+    def check_options(options: dict[str, Any]) -> None:
+        """See ``FigsConfig``."""
+        FigsConfig.from_options(options)
 
     def run(self, context: SearchContext) -> SearchResult:
         if context.data is None:

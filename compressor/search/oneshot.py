@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from compressor.errors import UsageError
 from compressor.graph.graph import UnitMask
 from compressor.graph.labels import BoolArray
 from compressor.search import importance
@@ -28,7 +29,15 @@ class OneShot:
 
     trains = False
 
+    @staticmethod
+    def check_options(options: dict[str, Any]) -> None:
+        """Refuse options that do not exist."""
+        known = {"importance", "rounds", "batches", "depth"}
+        if unknown := sorted(set(options) - known):
+            raise UsageError(f"oneshot has no option {', '.join(unknown)}; it has {', '.join(sorted(known))}.")
+
     def run(self, context: SearchContext) -> SearchResult:
+        self.check_options(context.options)
         depth = bool(context.options.get("depth", True))
         projector = Projector(context.graph, context.constraints, round_to=context.round_to, depth=depth)
         projector.check_reachable()

@@ -123,7 +123,7 @@ def test_the_history_is_json_and_comes_down(method: str) -> None:
     assert result.history[-1]["flops"] < 0.8
 
 
-@pytest.mark.parametrize("method", TRAINING)
+@pytest.mark.parametrize("method", EVERY)
 def test_unknown_options_are_refused(method: str) -> None:
     with pytest.raises(UsageError, match="no option speling"):
         search(method, residual(), {"flops": 0.5}, options={"speling": 1})
