@@ -267,7 +267,8 @@ _OPTIONS = {
     name: f"--{name.replace('_', '-')}"
     for name in (
         "weights", "data", "search", "learn", "penalty", "train_epochs", "search_epochs", "finetune_epochs",
-        "batch_size", "lr", "distill", "round_to", "include", "exclude", "export", "bench_seconds", "num_classes", "input_shape", "seed", "device",
+        "batch_size", "lr", "distill", "round_to", "include", "exclude", "export", "bench_seconds", "num_classes",
+        "input_shape", "seed", "device",
     )
 }  # fmt: skip
 
