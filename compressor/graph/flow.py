@@ -16,7 +16,7 @@ import numpy as np
 from torch import nn
 
 from compressor.graph.dims import Dim, FromAttribute, FromAxis, FromOperation
-from compressor.graph.labels import FIXED, IntArray, Labels, every
+from compressor.graph.labels import FIXED, FREE, IntArray, Labels, every
 from compressor.graph.record import Call, Node, Value
 
 Axis = IntArray | None
@@ -91,6 +91,16 @@ class Flow:
         if axis is not None:
             self.labels.fix(axis, self.reason(text))
 
+    def fix_unowned(self, owned: list[IntArray]) -> None:
+        """Fix every label that none of these axes has: what no parameter carries is not removed."""
+        if not owned:
+            return
+        reason = self.reason("no parameter carries it")
+        atoms = np.arange(len(self.labels), dtype=np.int64)
+        kept = np.unique(self.labels.factors(np.concatenate(owned), reason))
+        free = np.unique(self.labels.find(atoms[self.labels.kinds(atoms) == FREE]))
+        self.labels.fix(np.setdiff1d(free, kept), reason)
+
     def fix_value(self, value: Value, text: str) -> None:
         for axis in value.axes:
             self.fix(axis, text)
@@ -112,7 +122,8 @@ class Flow:
 
     def adopt(self, value: Value, d: int, axis: Axis) -> Axis:
         """``join`` for an axis of a parameter: one that no rule has used yet simply takes the other's labels."""
-        if axis is not None and not value.used and value.axes[d] is not None and len(axis) == value.shape[d]:
+        own = value.param is not None and value.producer is None and not value.used
+        if axis is not None and own and value.axes[d] is not None and len(axis) == value.shape[d]:
             value.axes[d] = axis
             return axis
         n = value.shape[d]
