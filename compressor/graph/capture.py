@@ -92,6 +92,7 @@ def capture(
     flow = Flow(recorder.modules.by_name)
     described = {name: (values[name], names, is_buffer) for name, (_, names, is_buffer) in tensors.items()}
     _label_parameters(flow, described)
+    made = len(flow.labels)
     run_rules(flow, recorder.nodes)
     follow_scalars(flow, recorder.nodes, recorder.escaped)
     reached = {value.index for node in recorder.nodes for value in node.inputs}
@@ -103,7 +104,7 @@ def capture(
     analysis = Analysis(flow, described)
     analysis.restrict(tuple(include), tuple(exclude))
     analysis.fix_unenforceable()
-    flow.fix_unowned([axis for value, _, _ in described.values() for axis in value.axes if axis is not None])
+    flow.fix_unowned([axis for value, _, _ in described.values() for axis in value.axes if axis is not None], made)
     parameters = analysis.parameters(reached)
     main = recorder.nodes[:n_eval]
     blocks = find_blocks(flow, main, outputs, calls, described, include=tuple(include), exclude=tuple(exclude))

@@ -91,15 +91,20 @@ class Flow:
         if axis is not None:
             self.labels.fix(axis, self.reason(text))
 
-    def fix_unowned(self, owned: list[IntArray]) -> None:
-        """Fix every label that none of these axes has: what no parameter carries is not removed."""
-        if not owned:
+    def fix_unowned(self, owned: list[IntArray], first: int) -> None:
+        """Fix every label that none of these axes has: what no parameter carries is not removed.
+
+        ``first`` is the first label that was not made for a parameter.
+        """
+        labels = self.labels
+        later = np.unique(labels.find(np.arange(first, len(labels))))
+        later = later[(later >= first) & (labels.kinds(later) == FREE)]  # a parameter's label is the root of its class
+        if not len(later):
             return
         reason = self.reason("no parameter carries it")
-        atoms = np.arange(len(self.labels), dtype=np.int64)
-        kept = np.unique(self.labels.factors(np.concatenate(owned), reason))
-        free = np.unique(self.labels.find(atoms[self.labels.kinds(atoms) == FREE]))
-        self.labels.fix(np.setdiff1d(free, kept), reason)
+        carried = np.zeros(len(labels) + 1, dtype=np.bool_)
+        carried[labels.factors(np.concatenate(owned), reason)] = True
+        labels.fix(later[~carried[later]], reason)
 
     def fix_value(self, value: Value, text: str) -> None:
         for axis in value.axes:
