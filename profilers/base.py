@@ -57,22 +57,25 @@ class Samples:
     """Raw measurements of consecutive runs, in ms.
 
     ``latency_ms`` is the time from handing the input over to having the output. On a GPU ``enqueue_ms`` is the time the
-    host needs to issue the work and ``compute_ms`` the time the device works; elsewhere both stay empty.
+    host needs to issue the work and ``compute_ms`` the time the device works; elsewhere both stay empty. ``cpu_ms`` is
+    the processor time of runs on one CPU thread: what they would take if no other work had interrupted them.
     """
 
     latency_ms: list[float] = field(default_factory=list)
     enqueue_ms: list[float] = field(default_factory=list)
     compute_ms: list[float] = field(default_factory=list)
+    cpu_ms: list[float] = field(default_factory=list)
 
     def extend(self, other: Samples) -> None:
         """Append the measurements of ``other``."""
         self.latency_ms += other.latency_ms
         self.enqueue_ms += other.enqueue_ms
         self.compute_ms += other.compute_ms
+        self.cpu_ms += other.cpu_ms
 
     def after(self, count: int) -> Samples:
         """The same without the first ``count`` runs."""
-        return Samples(self.latency_ms[count:], self.enqueue_ms[count:], self.compute_ms[count:])
+        return Samples(*(values[count:] for values in vars(self).values()))
 
 
 @dataclass(frozen=True)
@@ -178,19 +181,23 @@ class WallClockRunner:
         self._live()()
 
     def measure(self, runs: int) -> Samples:
-        call, clock = self._live(), time.perf_counter_ns
-        times = []
+        call, clock, work_clock = self._live(), time.perf_counter_ns, time.process_time_ns
+        alone = self._info.threads == 1
+        times, worked = [], []
         collecting = gc.isenabled()
         gc.disable()  # a collection in the middle of a run would be charged to the network
         try:
             for _ in range(runs):
+                begun = work_clock() if alone else 0
                 started = clock()
                 call()
                 times.append((clock() - started) / 1e6)
+                if alone:
+                    worked.append((work_clock() - begun) / 1e6)
         finally:
             if collecting:
                 gc.enable()
-        return Samples(times)
+        return Samples(times, cpu_ms=worked)
 
     def close(self) -> None:
         self._call = None

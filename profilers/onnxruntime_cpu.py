@@ -17,6 +17,7 @@ from profilers.base import (
     require,
 )
 from profilers.errors import RefusedError
+from profilers.kernels import KernelTimes, onnxruntime_kernels
 from profilers.machine import cpu_name
 from profilers.onnx_input import onnx_file, onnx_inputs, onnx_precision
 
@@ -48,13 +49,7 @@ class OnnxRuntimeCpu:
         import onnxruntime
 
         count = threads or default_threads()
-        settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = count
-        settings.inter_op_num_threads = 1
-        settings.log_severity_level = 3
-        # Worker threads wait actively for the next operator. Left on between runs, they would take the cores from the
-        # network that is timed next.
-        settings.add_session_config_entry("session.force_spinning_stop", "1")
+        settings = _options(count)
         for key, value in options.items():
             settings.add_session_config_entry(key, str(value))
         with onnx_file(model, example_inputs) as path:
@@ -81,3 +76,25 @@ class OnnxRuntimeCpu:
             batch=int(first.shape[0]) if first is not None and first.ndim else 1,
         )
         return WallClockRunner(info, lambda: session.run_with_iobinding(binding))
+
+    def kernels(self, path: Path, *, threads: int, batch: int, runs: int, seed: int = 0) -> KernelTimes:
+        """See :meth:`profilers.kernels.KernelRuntime.kernels`."""
+        require(self)
+        feeds = onnx_inputs(path, None, batch, seed=seed)
+        try:
+            return onnxruntime_kernels(_options(threads), path, feeds, runs)
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            raise RefusedError(f"ONNX Runtime refuses {path.name}: {str(error).splitlines()[0]}") from error
+
+
+def _options(threads: int) -> Any:
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    settings.inter_op_num_threads = 1
+    settings.log_severity_level = 3
+    # Worker threads wait actively for the next operator. Left on between runs, they would take the cores from the
+    # network that is timed next.
+    settings.add_session_config_entry("session.force_spinning_stop", "1")
+    return settings

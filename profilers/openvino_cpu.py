@@ -16,6 +16,7 @@ from profilers.base import (
     require,
 )
 from profilers.errors import ProfilerUsageError, RefusedError
+from profilers.kernels import KernelTimes, openvino_kernels
 from profilers.onnx_input import onnx_file
 
 if TYPE_CHECKING:
@@ -91,6 +92,31 @@ class OpenVinoCpu:
             batch=int(inputs[0].shape[0]) if inputs and inputs[0].ndim else 1,
         )
         return WallClockRunner(info, request.infer)
+
+    def kernels(self, path: Path, *, threads: int, batch: int, runs: int, seed: int = 0) -> KernelTimes:
+        """See :meth:`profilers.kernels.KernelRuntime.kernels`; computed in fp32."""
+        require(self)
+        import openvino
+        from openvino import properties
+
+        settings = {
+            properties.hint.performance_mode: properties.hint.PerformanceMode.LATENCY,
+            properties.hint.inference_precision: openvino.Type.f32,
+            properties.inference_num_threads: threads,
+            properties.num_streams: 1,
+            properties.enable_profiling: True,
+        }
+        try:
+            network = openvino.Core().read_model(str(path))
+            inputs = _inputs(network, path, None, batch, seed)
+            network.reshape(dict(enumerate(list(value.shape) for value in inputs)))
+            compiled = openvino.Core().compile_model(network, "CPU", settings)
+            request = compiled.create_infer_request()
+            for index, value in enumerate(inputs):
+                request.set_input_tensor(index, openvino.Tensor(value.numpy(), shared_memory=False))
+            return openvino_kernels(compiled, request, runs)
+        except RuntimeError as error:
+            raise RefusedError(f"OpenVINO refuses {path.name}: {_reason(error)}") from error
 
 
 def _inputs(

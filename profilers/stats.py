@@ -68,6 +68,14 @@ def summarise(samples: Samples, info: RunnerInfo) -> Timing:
     )
 
 
+def quiet_ms(samples: Samples) -> float:
+    """What a run takes when nothing disturbs it: the lower quartile, of processor time where that was taken.
+
+    Interruptions only ever add time. On one thread, processor time leaves out what other programs took.
+    """
+    return float(np.percentile(samples.cpu_ms or samples.latency_ms, 25))
+
+
 def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float, float]:
     """Bounds for the median of what ``values`` were drawn from, by the sign test; returns low, high, confidence.
 

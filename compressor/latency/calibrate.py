@@ -1,0 +1,173 @@
+"""From sums of operators to whole networks: a few random subnets are timed, in turn, and the sums fitted to them.
+
+The fit has a handful of numbers (``Coefficients``) and is pulled towards plain sums, so that a dozen networks are
+enough. Other subnets, timed in the same rounds, are held out: their error is what the prediction is trusted with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from compressor.costs.latency import Latency
+from compressor.graph.graph import Graph
+from compressor.latency.predict import CLASSES, Coefficients
+from compressor.latency.signatures import signature_of
+from compressor.latency.subnets import Choice
+from compressor.search.base import hard_sizes
+from lut import Calibration
+from profilers.layer_timer import LayerTimer
+from profilers.stats import quiet_ms
+
+#: How strongly the fit holds on to plain sums.
+_PULL = 0.3
+#: Classes with a smaller share of the time than this are held on to as if they had it: noise would decide them.
+_LEAST_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How well latencies were predicted. Fractions: 0.05 is 5 %."""
+
+    mean_error: float
+    worst_error: float
+    kendall_tau: float
+    networks: int
+
+    @staticmethod
+    def of(predicted: Sequence[float], measured: Sequence[float]) -> Accuracy:
+        """Compare; both in ms."""
+        errors = [abs(p - m) / m for p, m in zip(predicted, measured, strict=True)]
+        if not errors:
+            return Accuracy(float("nan"), float("nan"), float("nan"), 0)
+        return Accuracy(float(np.mean(errors)), max(errors), kendall_tau(predicted, measured), len(errors))
+
+
+def kendall_tau(one: Sequence[float], two: Sequence[float]) -> float:
+    """Agreement of two orders: 1 the same, -1 reversed (tau-a)."""
+    first, second = np.asarray(one), np.asarray(two)
+    if len(first) < 2:
+        return float("nan")
+    i, j = np.triu_indices(len(first), 1)
+    return float(np.mean(np.sign(first[i] - first[j]) * np.sign(second[i] - second[j])))
+
+
+def model_key(graph: Graph) -> str:
+    """A calibration belongs to a network's class and operators, not to its weights."""
+    text = "\n".join(f"{signature_of(o).key} {o.channels_in.full} {o.channels_out.full}" for o in graph.operators)
+    return f"{graph.model_class} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def time_networks(
+    timer: LayerTimer,
+    paths: Mapping[str, Path],
+    *,
+    rounds: int = 5,
+    burst_ms: float = 100.0,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, float]:
+    """Milliseconds of whole networks in the table's time: in turn, each round measured against the reference.
+
+    Raises:
+        RefusedError: the runtime cannot run one of them.
+    """
+    runners = {}
+    try:
+        for name, path in paths.items():
+            runners[name] = timer.runtime.load(path, threads=timer.threads, batch=timer.batch)
+        found: dict[str, list[float]] = {name: [] for name in runners}
+        runs = {}
+        for name, runner in runners.items():
+            runs[name] = int(min(40, max(2, burst_ms / max(quiet_ms(runner.measure(2)), 1e-3))))
+        for number in range(rounds):
+            for name, runner in runners.items():
+                drift = timer.drift()
+                found[name].append(quiet_ms(runner.measure(runs[name] + 1).after(1)) / drift)
+            if progress is not None:
+                progress(number + 1, rounds)
+    finally:
+        for runner in runners.values():
+            runner.close()
+    return {name: median(values) for name, values in found.items()}
+
+
+def fit(features: Sequence[Mapping[str, float]], measured_ms: Sequence[float]) -> Coefficients:
+    """The coefficients that make ``Latency`` meet measurements of networks with these ``Latency.features``.
+
+    Least squares of relative errors, pulled towards plain sums; traffic and overhead are never negative.
+    """
+    names = [name for name in CLASSES if any(row.get(name, 0.0) > 0 for row in features)]
+    extra = ["weights_mb", "activations_mb", "operators"]
+    start = {**dict.fromkeys(names, 1.0), **dict.fromkeys(extra, 0.0)}
+    free = [*names, *extra]
+    rows = np.array([[row.get(name, 0.0) for name in start] for row in features]) / np.asarray(measured_ms)[:, None]
+    order = list(start)
+    while True:
+        chosen = [order.index(name) for name in free]
+        matrix = rows[:, chosen]
+        prior = np.array([start[name] for name in free])
+        share = np.abs(matrix).mean(axis=0)
+        weight = _PULL * np.maximum(share, [_LEAST_SHARE if name in names else 1e-9 for name in free])
+        # Traffic and overhead compete with the factors for the same milliseconds; what they explain is small.
+        solution, *_ = np.linalg.lstsq(
+            np.concatenate([matrix, np.diag(weight)]),
+            np.concatenate([np.ones(len(matrix)), weight * prior]),
+            rcond=None,
+        )
+        negative = [name for name, value in zip(free, solution, strict=True) if value < 0]
+        if not negative:
+            break
+        free = [name for name in free if name not in negative]
+    values = dict.fromkeys(order, 0.0) | dict(zip(free, (float(v) for v in solution), strict=True))
+    return Coefficients(
+        {name: values.get(name, 1.0) for name in CLASSES},
+        values["weights_mb"],
+        values["activations_mb"],
+        values["operators"],
+    )
+
+
+def calibrate(
+    term: Latency,
+    timer: LayerTimer,
+    write: Callable[[Choice, str], Path],
+    original: Path,
+    choices: Sequence[Choice],
+    *,
+    held_out: int = 5,
+    rounds: int = 5,
+    progress: Callable[[int, int], None] | None = None,
+) -> Calibration:
+    """Time the original and subnets, fit, and test on those held out. Sets the term's coefficients.
+
+    Args:
+        write: writes a subnet as an ONNX file.
+        choices: subnets; every so many of them is held out.
+
+    Raises:
+        RefusedError: the runtime cannot run one of them. ExporterError: one cannot be exported.
+    """
+    graph = term.graph
+    paths = {"original": original}
+    everything = {"original": Choice(graph.all_units())}
+    for index, choice in enumerate(choices):
+        name = f"subnet{index}"
+        paths[name], everything[name] = write(choice, name), choice
+    measured = time_networks(timer, paths, rounds=rounds, progress=progress)
+    features = {name: term.features(hard_sizes(graph, c.units, c.gates)) for name, c in everything.items()}
+    every = max(2, round(len(choices) / max(1, held_out)))
+    tested = [f"subnet{index}" for index in range(len(choices)) if index % every == every - 1][:held_out]
+    fitted = [name for name in paths if name not in tested]
+    term.coefficients = fit([features[name] for name in fitted], [measured[name] for name in fitted])
+    predicted = {name: float(term(hard_sizes(graph, c.units, c.gates))) for name, c in everything.items()}
+    found = Accuracy.of([predicted[n] for n in tested], [measured[n] for n in tested])
+    return Calibration(
+        term.coefficients.to_json(),
+        {k: v for k, v in vars(found).items() if np.isfinite(v)},
+        {"measured_ms": measured, "predicted_ms": predicted, "held_out": tested},
+    )

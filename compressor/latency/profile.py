@@ -1,0 +1,240 @@
+"""``profile``: measure what a latency table lacks for a model.
+
+Signatures take turns, one point each, so that a run that is stopped leaves all of them about equally well known, and
+the drift of a machine does not fall on some alone. Every point is stored at once: whoever goes on later, here or in
+another process, measures only what is missing.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from compressor.graph.graph import Graph
+from compressor.latency.signatures import domains
+from lut import LatencyTable, Measurement, Point, Signature, Target, UnknownTargetError, cpu_device, nvidia_gpus
+from lut.device import Device
+from lut.interpolate import usable
+from lut.refine import Domain, Refinement, Refiner
+from lut.steps import Pattern
+from profilers.errors import TargetUnavailableError
+from profilers.layer_timer import REFERENCE, REFERENCE_CHANNELS, LayerTimer
+
+if TYPE_CHECKING:
+    from profilers.base import RunnerInfo, Runtime
+
+#: Share of noisy points above which the machine is called too noisy.
+NOISY_SHARE = 0.25
+
+
+@dataclass
+class Profiled:
+    """What ``profile`` did.
+
+    Attributes:
+        target: what was measured.
+        refinements: per signature, points and what interpolation errs by.
+        measured, known: points timed now, and found in the table.
+        refused: signatures the runtime would not run at all, with its words.
+        noisy: points whose runs disagreed; ``spread`` is the median relative spread of all points timed now.
+        finished: ``False`` if time ran out.
+    """
+
+    target: Target
+    refinements: dict[Signature, Refinement] = field(default_factory=dict)
+    measured: int = 0
+    known: int = 0
+    refused: dict[str, str] = field(default_factory=dict)
+    noisy: int = 0
+    spread: float = 0.0
+    seconds: float = 0.0
+    finished: bool = True
+
+    @property
+    def noise(self) -> str | None:
+        """One line if the machine was too noisy, else ``None``."""
+        if not self.measured or self.noisy <= NOISY_SHARE * self.measured:
+            return None
+        return (
+            f"This machine is too noisy to measure well: {self.noisy} of {self.measured} points disagree between runs "
+            f"(typical spread {self.spread:.0%}). Stop other work and profile again; noisy points are measured anew."
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able dictionary."""
+        return {
+            "target": {"key": self.target.key, "label": self.target.label},
+            "signatures": [
+                {
+                    "label": signature.label,
+                    "points": len(found.points),
+                    "refused": len(found.refused),
+                    "error": None if math.isnan(found.error) else found.error,
+                    "stopped": found.stopped,
+                }
+                for signature, found in self.refinements.items()
+            ],
+            "measured": self.measured,
+            "known": self.known,
+            "refused": self.refused,
+            "noisy": self.noisy,
+            "spread": self.spread,
+            "noise": self.noise,
+            "seconds": self.seconds,
+            "finished": self.finished,
+        }
+
+
+def target_of(info: RunnerInfo) -> Target:
+    """The table's target for the conditions a runner runs under. Raises ``TargetUnavailableError``."""
+    return Target(_device(info), info.runtime, info.version, info.precision, info.threads, info.batch)
+
+
+def _device(info: RunnerInfo) -> Device:
+    if info.runtime == "simulated":
+        return Device("simulated", info.device)
+    if info.threads:
+        return cpu_device()
+    gpus = nvidia_gpus()
+    if not gpus:
+        raise TargetUnavailableError(f"{info.runtime} ran on a GPU, but nvidia-smi lists none; check the driver.")
+    return gpus[0]
+
+
+def open_timer(runtime: Runtime, table: LatencyTable, *, threads: int | None, batch: int = 1) -> LayerTimer:
+    """A timer that speaks in the table's time: its reference takes what it took when the table was begun."""
+    timer = LayerTimer(runtime, threads=threads, batch=batch)
+    target = target_of(timer.info)
+    point = (REFERENCE_CHANNELS, REFERENCE_CHANNELS)
+    try:
+        known = table.get(target, REFERENCE, point)
+    except UnknownTargetError:
+        known = None
+    if known is not None and known.median_ms is not None:
+        timer.reference_ms = known.median_ms
+    else:
+        table.register(target)
+        table.put(target, REFERENCE, point, Measurement(timer.reference_ms, repeats=1))
+    return timer
+
+
+def profile(
+    graph: Graph,
+    table: LatencyTable,
+    timer: LayerTimer,
+    *,
+    tolerance: float = 0.03,
+    max_points: int = 24,
+    seconds: float | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Profiled:
+    """Measure what the table lacks for every signature of a graph.
+
+    Args:
+        tolerance: mean relative error of interpolation to reach per signature.
+        max_points: most points per signature, those in the table included.
+        seconds: stop after this long; what was measured stays.
+        progress: called with signatures done, all signatures and the label of the one in hand.
+
+    Raises:
+        LutError: the table cannot be written.
+    """
+    started = time.perf_counter()
+    target = target_of(timer.info)
+    result = Profiled(target)
+    ranges = domains(graph)
+    refiners: dict[Signature, Refiner] = {}
+    leaders = _leaders(ranges)
+    patterns: dict[Family, tuple[Pattern, Pattern] | None] = {}
+    spreads: list[float] = []
+
+    def start(signature: Signature, most: int) -> None:
+        points = table.points(target, signature)
+        good = {point: took.median_ms for point, took in points.items() if took.status == "ok" and took.median_ms}
+        refused = tuple(point for point, took in points.items() if took.status == "refused")
+        result.known += len(good) + len(refused)
+        refiners[signature] = Refiner(
+            ranges[signature],
+            tolerance=tolerance,
+            max_points=max(1, most - len(good)),
+            known=good,
+            refused=refused,
+            patterns=patterns.get(family_of(signature)),
+        )
+
+    def measure(chosen: list[Signature]) -> bool:
+        """Take turns until none of them asks for more; ``False`` if time ran out."""
+        waiting = list(chosen)
+        while waiting:
+            for signature in list(waiting):
+                if seconds is not None and time.perf_counter() - started >= seconds:
+                    return False
+                point = refiners[signature].next_point()
+                if point is None:
+                    waiting.remove(signature)
+                    continue
+                took = timer.measure(signature, *point)
+                table.put(target, signature, point, took)
+                result.measured += 1
+                spreads.append(took.spread)
+                result.noisy += took.status == "noisy"
+                refiners[signature].add(point, took.median_ms)
+                if progress is not None:
+                    progress(len(refiners) - len(waiting), len(ranges), signature.label)
+        return True
+
+    # Staircases belong to a kernel family: those found on one signature serve the rest, and save them the probing.
+    for signature in leaders.values():
+        start(signature, 2 * max_points)
+    result.finished = measure(list(leaders.values()))
+    for family, signature in leaders.items():
+        patterns[family] = refiners[signature].result().patterns
+    rest = [signature for signature in ranges if signature not in refiners]
+    for signature in rest:
+        start(signature, max_points)
+    result.finished = result.finished and measure(rest)
+    result.refinements = {signature: refiner.result() for signature, refiner in refiners.items()}
+    for signature in refiners:
+        points = table.points(target, signature)
+        if points and not usable(points):
+            result.refused[signature.label] = next(iter(points.values())).error
+    result.spread = sorted(spreads)[len(spreads) // 2] if spreads else 0.0
+    result.seconds = time.perf_counter() - started
+    return result
+
+
+Family = tuple[str, bool, bool, bool]
+
+
+def family_of(signature: Signature) -> Family:
+    """Signatures that a runtime runs with the same kernels, as far as one can tell from outside."""
+    pointwise = bool(signature.kernel) and max(signature.kernel) == 1
+    return signature.kind, signature.depthwise, signature.groups > 1, pointwise
+
+
+def _leaders(ranges: dict[Signature, Domain]) -> dict[Family, Signature]:
+    """Of each family the signature with the widest range of channels."""
+    found: dict[Family, Signature] = {}
+    for signature, domain in ranges.items():
+        family = family_of(signature)
+        known = found.get(family)
+        if known is None or _width(domain) > _width(ranges[known]):
+            found[family] = signature
+    return found
+
+
+def _width(domain: Domain) -> int:
+    return math.prod(high - low + 1 for low, high in (domain.channels_in, domain.channels_out))
+
+
+def known_surfaces(table: LatencyTable, target: Target, graph: Graph) -> dict[Signature, dict[Point, float]]:
+    """Points in ms of every signature of a graph that the table can answer for."""
+    found = {}
+    for signature in domains(graph):
+        points = usable(table.points(target, signature))
+        if points:
+            found[signature] = points
+    return found

@@ -1,0 +1,170 @@
+"""Random smaller networks of a model as ONNX files, for calibrating predictions and testing them.
+
+Tracing a network into ONNX takes seconds to minutes; cutting the weights in a file that is there takes a moment. So the
+original is exported once and its file cut, and what comes out is compared with the trimmed PyTorch model. Where they
+differ (a size is written into the graph, a layout was folded into a weight) the trimmed model is exported as any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from compressor.architecture import Architecture
+from compressor.graph.graph import Graph, UnitMask
+from compressor.graph.labels import BoolArray
+from compressor.search.project import Projector
+from compressor.trim.apply import trim
+from compressor.trim.plan import plan
+
+_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A hard choice: units with the constant last entry, and blocks (``None`` keeps all)."""
+
+    units: UnitMask
+    gates: BoolArray | None = None
+
+
+def random_choices(graph: Graph, count: int, *, seed: int = 0, narrowest: float = 0.25) -> list[Choice]:
+    """Subnets whose widths lie around a common fraction each, from ``narrowest`` to all.
+
+    Three of four keep multiples of 8 channels, as searches do; the others any number.
+    """
+    random = np.random.default_rng(seed)
+    found = []
+    for index in range(count):
+        projector = Projector(graph, [], round_to=1 if index % 4 == 3 else 8)
+        around = narrowest + (1 - narrowest) * (index + random.random()) / count
+        share = np.clip(around * random.uniform(0.7, 1.3, len(graph.groups)), narrowest / 2, 1.0)
+        sizes = np.array([len(group) for group in graph.groups], dtype=np.int64)
+        counts = projector.allowed(np.maximum((sizes * share).astype(np.int64), 1))
+        found.append(Choice(projector.choose(counts, random.random(graph.n_units))))
+    return found
+
+
+class Subnets:
+    """Writes subnets of one model into a folder.
+
+    Args:
+        example_inputs: a tensor or a tuple of tensors.
+        folder: where to; the original goes to ``original.onnx``.
+
+    Raises:
+        ExporterError: the model cannot be exported.
+
+    Attributes:
+        exported: how many subnets had to be exported because cutting the file did not do.
+    """
+
+    def __init__(self, model: nn.Module, graph: Graph, example_inputs: Any, folder: Path) -> None:
+        from exporters.onnx import OnnxExporter
+
+        self.model, self.graph, self.folder = model.eval(), graph, folder
+        self.example = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
+        self.example = tuple(value[:1] if value.ndim else value for value in self.example)
+        self.exported = 0
+        self.original = OnnxExporter().export(self.model, self.example, folder / "original.onnx", check=False).path
+        self._cut_works = True
+
+    def write(self, choice: Choice, name: str) -> Path:
+        """The file of one subnet."""
+        from exporters.onnx import OnnxExporter
+
+        architecture = plan(self.model, self.graph, choice.units, choice.gates)
+        small = trim(self.model, architecture).eval()
+        path = self.folder / f"{name}.onnx"
+        if self._cut_works and (choice.gates is None or choice.gates.all()):
+            try:
+                cut_onnx(self.original, self.graph, architecture, path)
+                if self._same(small, path):
+                    return path
+            except (ValueError, IndexError, KeyError):
+                pass  # a weight that is not what the name says; exported below
+            self._cut_works = False
+        self.exported += 1
+        return OnnxExporter().export(small, self.example, path, check=False).path
+
+    def _same(self, small: nn.Module, path: Path) -> bool:
+        from exporters.errors import ExporterError
+        from exporters.inputs import flatten_outputs, random_inputs
+        from exporters.onnx import onnxruntime_run
+
+        inputs = random_inputs([value.cpu() for value in self.example])
+        device = next((p.device for p in small.parameters()), torch.device("cpu"))
+        with torch.no_grad():
+            wanted = [t.cpu().numpy() for _, t in flatten_outputs(small(*(value.to(device) for value in inputs)))]
+        try:
+            found = onnxruntime_run(path)(inputs)
+        except ExporterError:
+            return False
+        return len(wanted) == len(found) and all(
+            a.shape == b.shape and float(np.abs(a - b).max()) <= _TOLERANCE * max(float(np.abs(a).max()), 1e-6)
+            for a, b in zip(wanted, found, strict=True)
+        )
+
+
+def cut_onnx(source: Path, graph: Graph, architecture: Architecture, path: Path) -> None:
+    """Write ``source``, an export of the original, with the weights cut to ``architecture``.
+
+    Raises:
+        KeyError, ValueError, IndexError: the file's weights are not the model's.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    proto = onnx.load(str(source))
+    named = {name: parameter.name for parameter in graph.parameters.values() for name in parameter.names}
+    weights = {tensor.name: tensor for tensor in proto.graph.initializer}
+    for node in proto.graph.node:
+        if node.op_type not in ("Conv", "ConvTranspose") or len(node.input) < 2 or node.input[1] not in named:
+            continue
+        place = node.input[1].rpartition(".")[0]
+        groups = architecture.attributes.get(place, {}).get("groups")
+        if groups is not None:
+            for attribute in node.attribute:
+                if attribute.name == "group":
+                    attribute.i = int(groups)
+        bias = node.input[2] if len(node.input) > 2 else ""
+        if bias in weights and bias not in named and node.op_type == "Conv":  # a normalisation folded into it
+            _cut(weights[bias], [architecture.kept(named[node.input[1]], 0)], numpy_helper)
+    for name, tensor in weights.items():
+        if name in named:
+            parameter = graph.parameters[named[name]]
+            kept = [architecture.kept(parameter.name, d) for d in range(len(parameter.shape))]
+            if tuple(tensor.dims) != parameter.shape:
+                raise ValueError(
+                    f"{name} has the shape {tuple(tensor.dims)} in the file, {parameter.shape} in the model."
+                )
+            _cut(tensor, kept, numpy_helper)
+    _free_sizes(proto.graph, weights, numpy_helper)
+    onnx.save(proto, str(path))
+
+
+def _free_sizes(graph: Any, weights: dict[str, Any], numpy_helper: Any) -> None:
+    """Let the last size of every constant reshape follow from the data, as flattening before a head does."""
+    for node in graph.node:
+        if node.op_type == "Reshape" and node.input[1] in weights:
+            shape = numpy_helper.to_array(weights[node.input[1]]).copy()
+            if len(shape) > 1:
+                shape[0], shape[-1] = (0 if shape[0] == -1 else shape[0]), -1
+                weights[node.input[1]].CopyFrom(numpy_helper.from_array(shape, node.input[1]))
+                for attribute in [a for a in node.attribute if a.name == "allowzero"]:
+                    node.attribute.remove(attribute)
+    del graph.value_info[:]
+
+
+def _cut(tensor: Any, kept: Sequence[Sequence[int]], numpy_helper: Any) -> None:
+    values = numpy_helper.to_array(tensor)
+    for axis, indices in enumerate(kept):
+        if len(indices) != values.shape[axis]:
+            values = np.take(values, indices, axis=axis)
+    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values), tensor.name))
