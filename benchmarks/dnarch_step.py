@@ -1,0 +1,125 @@
+"""Time per training step against the multiply-adds of the network a DNArch search holds at that step.
+
+    python benchmarks/dnarch_step.py [--model resnet20_cifar] [--batch 32] [--repeats 5]
+
+At each size all masks stand where that share of the multiply-adds is left. A step is forward, loss and backward. Three
+ways are timed in turn, so that drift of the machine meets all alike: *plain*, the base network without any search;
+*live*, computing only what the masks keep; *masked*, computing everything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from compressor.costs import build
+from compressor.graph import capture
+from compressor.models import load_model
+from compressor.search.base import Constraint
+from compressor.search.dnarch import DnarchConfig, DnarchSession
+from compressor.search.project import Projector
+
+SHARES = (1.0, 0.75, 0.5, 0.25, 0.1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="resnet20_cifar")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+
+    loaded = load_model(arguments.model, weights="none")
+    model = loaded.model.to(arguments.device).train()
+    example = loaded.example_inputs.to(arguments.device)
+    graph = capture(model, example)
+    term = build("flops", graph)
+    projector = Projector(graph, [Constraint(term, term.original)])
+    scores = np.zeros(graph.n_units), np.zeros(len(graph.blocks))
+    session = DnarchSession(model, projector, DnarchConfig(width_tau=50.0, depth_tau=16.0), scores)
+    inputs = torch.randn(arguments.batch, *example.shape[1:], device=arguments.device)
+    targets = torch.zeros(arguments.batch, dtype=torch.int64, device=arguments.device)
+
+    def masked() -> Tensor:
+        units, gates = session.width.masks().float(), session.depth.masks().float()
+        with session.masked(units, gates):
+            output: Tensor = model(inputs)
+        return output
+
+    ways: dict[str, Callable[[], Tensor]] = {
+        "plain": lambda: model(inputs),
+        "live": lambda: session.forward(model, inputs),
+        "masked": masked,
+    }
+    print(f"{arguments.model}, batch {arguments.batch}, {arguments.device}, {torch.get_num_threads()} threads")
+    print("multiply-adds      plain       live     masked   live/plain")
+    for share in SHARES:
+        shrink(session, share)
+        times = interleaved(ways, session, model, targets, arguments.repeats)
+        reached = cost(session)
+        print(
+            f"{reached:12.1%} {times['plain']:8.1f} ms {times['live']:7.1f} ms {times['masked']:7.1f} ms "
+            f"{times['live'] / times['plain']:10.2f}"
+        )
+
+
+def cost(session: DnarchSession) -> float:
+    """Multiply-adds of what the masks keep, as a share of all."""
+    units = np.append(session.width.masks().detach().gt(0).cpu().numpy(), True)
+    gates = session.depth.masks().detach().gt(0).cpu().numpy()
+    constraint = session.projector.constraints[0]
+    return float(session.projector.costs(units, gates)[0] / constraint.term.original)
+
+
+@torch.no_grad()
+def shift(session: DnarchSession, by: float) -> None:
+    """Move all masks from their largest extent by the same."""
+    for rows in (session.width, session.depth):
+        rows.offsets.fill_(1e9)
+        rows.clamp_()
+        rows.offsets.add_(by)
+        rows.clamp_()
+
+
+def shrink(session: DnarchSession, share: float) -> None:
+    """Move all masks alike until at most that share of the multiply-adds is left."""
+    low, high = -2.5, 0.0
+    for _ in range(30):
+        middle = (low + high) / 2
+        shift(session, middle)
+        low, high = (middle, high) if cost(session) <= share else (low, middle)
+    shift(session, low)
+
+
+def interleaved(
+    ways: dict[str, Callable[[], Tensor]], session: DnarchSession, model: nn.Module, targets: Tensor, repeats: int
+) -> dict[str, float]:
+    """Median milliseconds of a step, each way in turn, after one round that is not counted."""
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for repeat in range(repeats + 1):
+        for name, forward in ways.items():
+            for parameter in (*model.parameters(), session.width.offsets, session.depth.offsets):
+                parameter.grad = None
+            synchronise(targets)
+            started = time.perf_counter()
+            nn.functional.cross_entropy(forward(), targets).backward()
+            synchronise(targets)
+            if repeat:
+                found[name].append(1000 * (time.perf_counter() - started))
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+def synchronise(tensor: Tensor) -> None:
+    if tensor.device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+if __name__ == "__main__":
+    main()
