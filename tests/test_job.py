@@ -129,9 +129,14 @@ def test_job_that_failed_leaves_what_it_stored_and_nothing_else(tmp_path: Path) 
     with pytest.raises(ValueError, match="mistyped"), Job.open(tmp_path / "mine", ASKED, force=True):
         raise ValueError("mistyped")
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
-    with pytest.raises(ValueError, match="late"), Job.open(tmp_path / "late", ASKED) as job:
-        job.store("tune", {"a": 1})
-        raise ValueError("late")
+
+    def late() -> None:
+        with Job.open(tmp_path / "late", ASKED) as job:
+            job.store("tune", {"a": 1})
+            raise ValueError("late")
+
+    with pytest.raises(ValueError, match="late"):
+        late()
     with Job.open(tmp_path / "late", ASKED) as job:
         assert job.stage("tune") is not None
 
