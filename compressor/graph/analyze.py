@@ -20,7 +20,7 @@ from compressor.graph.graph import (
     Site,
     Storage,
 )
-from compressor.graph.labels import FREE, IntArray, every, some
+from compressor.graph.labels import IntArray, every, some
 from compressor.graph.record import Node, Value
 
 _MASKABLE_CALLS = {"matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "einsum", "baddbmm", "addmm", "linear",
@@ -127,6 +127,18 @@ class Analysis:
                     return position, d - len(value.shape)
         return None
 
+    def fix_unowned(self, first: int) -> None:
+        """Fix what no parameter carries: it is not removed. ``first`` is the first label not made for a parameter."""
+        labels = self.flow.labels
+        self.resolve(axis for value, _, _ in self.values.values() for axis in value.axes)
+        later = labels.find(np.arange(first, len(labels)))
+        later = later[(later >= first) & labels.are_free(later)]  # else a parameter's label is the root of the class
+        if len(later):
+            carried = np.zeros(len(labels) + 1, dtype=np.bool_)
+            for _, table in self._tables.values():
+                carried[table] = True
+            labels.fix(later[~carried[later]], self.flow.reason("no parameter carries it"))
+
     # ---- resolution
 
     def resolve(self, every: Iterable[IntArray | None]) -> None:
@@ -136,7 +148,7 @@ class Analysis:
             return
         labels = self.flow.labels
         table = labels.factors(np.concatenate(list(arrays.values())), self.flow.reason("labels nested too deep"))
-        table[labels.kinds(np.maximum(table, 0).ravel()).reshape(table.shape) != FREE] = -1
+        table[~labels.are_free(table)] = -1
         start = 0
         for key, array in arrays.items():
             self._tables[key] = (array, table[start : start + len(array)])
@@ -180,7 +192,6 @@ class Analysis:
         return len(atoms)
 
     def parameters(self, reached: set[int]) -> dict[str, Parameter]:
-        self.resolve(axis for value, _, _ in self.values.values() for axis in value.axes)
         return {
             name: Parameter(
                 name,

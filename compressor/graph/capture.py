@@ -104,7 +104,7 @@ def capture(
     analysis = Analysis(flow, described)
     analysis.restrict(tuple(include), tuple(exclude))
     analysis.fix_unenforceable()
-    flow.fix_unowned([axis for value, _, _ in described.values() for axis in value.axes if axis is not None], made)
+    analysis.fix_unowned(made)
     parameters = analysis.parameters(reached)
     main = recorder.nodes[:n_eval]
     blocks = find_blocks(flow, main, outputs, calls, described, include=tuple(include), exclude=tuple(exclude))

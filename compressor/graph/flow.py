@@ -16,7 +16,7 @@ import numpy as np
 from torch import nn
 
 from compressor.graph.dims import Dim, FromAttribute, FromAxis, FromOperation
-from compressor.graph.labels import FIXED, FREE, IntArray, Labels, every
+from compressor.graph.labels import FIXED, IntArray, Labels, every
 from compressor.graph.record import Call, Node, Value
 
 Axis = IntArray | None
@@ -90,21 +90,6 @@ class Flow:
         """The indices of this axis are never removed."""
         if axis is not None:
             self.labels.fix(axis, self.reason(text))
-
-    def fix_unowned(self, owned: list[IntArray], first: int) -> None:
-        """Fix every label that none of these axes has: what no parameter carries is not removed.
-
-        ``first`` is the first label that was not made for a parameter.
-        """
-        labels = self.labels
-        later = np.unique(labels.find(np.arange(first, len(labels))))
-        later = later[(later >= first) & (labels.kinds(later) == FREE)]  # a parameter's label is the root of its class
-        if not len(later):
-            return
-        reason = self.reason("no parameter carries it")
-        carried = np.zeros(len(labels) + 1, dtype=np.bool_)
-        carried[labels.factors(np.concatenate(owned), reason)] = True
-        labels.fix(later[~carried[later]], reason)
 
     def fix_value(self, value: Value, text: str) -> None:
         for axis in value.axes:

@@ -98,6 +98,10 @@ class Labels:
         """FREE, PAIR or FIXED for each atom."""
         return self._kind[self.find(atoms)]
 
+    def are_free(self, roots: IntArray) -> BoolArray:
+        """Whether each representative (what ``factors`` gives; -1 is none) is free."""
+        return (roots >= 0) & (self._kind[roots] == FREE)
+
     def reasons(self, atoms: IntArray) -> IntArray:
         """The index of the reason each atom is fixed for, -1 where it is not fixed."""
         roots = self.find(atoms)
@@ -151,7 +155,10 @@ class Labels:
                     for reason in np.unique(self._reason[other[~both]]):
                         met = pair[~both][self._reason[other[~both]] == reason]
                         self.fix(np.concatenate([self._left[met], self._right[met]]), int(reason))
-                self._parent[child] = root  # where a child occurs twice one write wins; the next round does the rest
+                self._parent[child] = root
+                if every(self._parent[child] == root):
+                    break
+                # Where a child occurs twice one write wins; the next round does the rest.
 
     def _simplify(self, roots: IntArray) -> IntArray:
         """ "x and always" is x: link pairs with a fixed part to their other part."""

@@ -57,10 +57,22 @@ class Call:
     __slots__ = ("args", "func", "kwargs", "name", "ordinal", "place", "values")
 
     def __init__(
-        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], place: str, ordinal: int
+        self,
+        func: Callable[..., Any],
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        place: str,
+        ordinal: int,
     ) -> None:
-        self.func, self.args, self.kwargs, self.place, self.ordinal = func, args, kwargs, place, ordinal
-        self.name = function_name(func)
+        self.func, self.name, self.args, self.kwargs, self.place, self.ordinal = (
+            func,
+            name,
+            args,
+            kwargs,
+            place,
+            ordinal,
+        )
         self.values: list[tuple[int | str, Value]] = []
 
 
@@ -82,7 +94,7 @@ class Node:
         return f"{self.outputs} = {self.op}({self.inputs}) @ {self.place}"
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class ModuleCall:
     """One run of a module's forward: nodes ``start`` up to (not including) ``end``.
 
@@ -225,7 +237,7 @@ class _Functions(TorchFunctionMode):
         name = function_name(func)
         if name in _QUIET:
             return func(*args, **kwargs)
-        call = Call(func, args, kwargs, recorder.modules.place, recorder.modules.ordinal(name))
+        call = Call(func, name, args, kwargs, recorder.modules.place, recorder.modules.ordinal(name))
         call.values = [(i, recorder.value(a)) for i, a in enumerate(args) if isinstance(a, Tensor)]
         if kwargs:
             call.values += [(k, recorder.value(a)) for k, a in kwargs.items() if isinstance(a, Tensor)]

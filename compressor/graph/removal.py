@@ -118,7 +118,8 @@ class Removals:
             if place in self.tensors:
                 found[place] = None
             for name in self._below.get(place, ()):
-                if all(_is_below(each, removal) for each in self.tensors[name][1]):
+                names = self.tensors[name][1]
+                if len(names) == 1 or all(_is_below(each, removal) for each in names):
                     found[name] = None
         return list(found)
 
