@@ -1,0 +1,66 @@
+"""The examples run, and the documents name only what exists."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from compressor.cli.app import COMMANDS, group
+from compressor.search import METHODS
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("compress_resnet", ["--epochs", "1", "--out", "small"], "exported small/model.onnx"),
+        ("own_training_loop", ["--epochs", "2"], "after fine-tuning"),
+    ],
+)
+def test_examples_run(tmp_path: Path, name: str, arguments: list[str], said: str) -> None:
+    found = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / f"{name}.py"), *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    assert said in found.stdout
+
+
+def test_every_example_is_tested() -> None:
+    assert {path.stem for path in (ROOT / "examples").glob("*.py")} == {"compress_resnet", "own_training_loop"}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_documents_name_what_exists(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    options = {"--help", *(option for parameter in group.params for option in parameter.opts)}
+    for command in COMMANDS:
+        options |= {option for parameter in COMMANDS.get(command).params for option in parameter.opts}
+    assert {option for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text) if option not in options} == set()
+    for command in re.findall(r"^ *(?:- `)?compress ([a-z]\w*)", text, flags=re.MULTILINE):
+        assert command in COMMANDS
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert (document.parent / target).exists(), target
+
+
+def test_the_command_line_document_is_complete() -> None:
+    text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert all(f"`compress {command}" in text for command in COMMANDS)
+    assert all(f"`{method}`" in text for method in METHODS)
+
+
+def test_files_named_in_the_architecture_exist() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for name in re.findall(r"`([\w/]+\.py)`", text):
+        assert any((ROOT / base / name).exists() for base in ("", "compressor", "compressor/search")), name
