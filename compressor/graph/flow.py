@@ -149,7 +149,20 @@ class Flow:
             self.fix(axis, f"{what} {int(size)} is computed in a way that is not understood")
             self.fix(source, f"{what} {int(size)} is computed in a way that is not understood")
         else:
-            self.labels.unite(source, axis)
+            self._equal_in_number(source, axis)
+
+    def _equal_in_number(self, a: IntArray, b: IntArray) -> None:
+        """As many of ``a`` are kept as of ``b``: unite them, or their factors crosswise where one is ``(p, q)`` and the
+        other ``(q, p)``, since a product does not care for the order."""
+        grid_a, grid_b = self.labels.grid(a), self.labels.grid(b)
+        if grid_a is not None and grid_b is not None:
+            (rows_a, columns_a), (rows_b, columns_b) = grid_a, grid_b
+            crosswise = len(rows_a) == len(columns_b) and len(columns_a) == len(rows_b)
+            if crosswise and (len(rows_a) != len(rows_b) or np.array_equal(rows_a, columns_b)):
+                self.labels.unite(rows_a, columns_b)
+                self.labels.unite(columns_a, rows_b)
+                return
+        self.labels.unite(a, b)
 
     def labels_of(self, size: Any) -> Axis:
         """Labels of which ``size`` is the count; ``None`` for a constant."""
@@ -180,6 +193,13 @@ class Flow:
         if origin.operator == "+" and n_left > 0 and n_right > 0:
             parts = [p if p is not None else self.constant(n) for p, n in ((left, n_left), (right, n_right))]
             return np.concatenate(parts)
+        if origin.operator == "-" and left is not None and 0 <= n_right < n_left:
+            # What is left of an axis after its first indices: those are tied to what is subtracted.
+            if right is None:
+                self.fix(left[:n_right], f"size {n_right} is a constant of the program")
+            else:
+                self.labels.unite(left[:n_right], right)
+            return left[n_right:]
         for part in (left, right):
             self.fix(part, "a size is computed from it in a way that is not understood")
         return None

@@ -183,6 +183,19 @@ class Labels:
         self.unite(atoms, self.product(rows, columns))
         return rows, columns
 
+    def grid(self, atoms: IntArray) -> tuple[IntArray, IntArray] | None:
+        """Rows and columns of atoms that are the row-major pairs of two axes; ``None`` if they are not."""
+        roots = self._simplify(self.find(atoms))
+        if not len(roots) or (self._kind[roots] != PAIR).any():
+            return None
+        left, right = self.find(self._left[roots]), self.find(self._right[roots])
+        changes = np.flatnonzero(left != left[0])
+        q = int(changes[0]) if len(changes) else len(left)
+        if len(left) % q:
+            return None
+        rows, columns = left.reshape(-1, q), right.reshape(-1, q)
+        return (rows[:, 0], columns[0]) if (rows == rows[:, :1]).all() and (columns == columns[:1]).all() else None
+
     def factors(self, atoms: IntArray, reason: int) -> IntArray:
         """Each atom as a conjunction of primitive roots: shape ``(len(atoms), k)``, padded with -1.
 

@@ -94,6 +94,21 @@ def group_norm(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tenso
     return y if bias is None else y + bias.reshape(shape)
 
 
+def batch_norm(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Any:
+    """Statistics of the input itself, per index of axis 1, over what is kept of a labelled axis and all other axes."""
+    x = _argument(args, kwargs, 0, "input")
+    weight, bias = _argument(args, kwargs, 3, "weight"), _argument(args, kwargs, 4, "bias")
+    eps = _argument(args, kwargs, 7, "eps", 1e-5)
+    m = _along(mask, options["axis"])
+    dims = [d for d in range(x.dim()) if d != 1]
+    n = _kept(mask) * (x.numel() // x.shape[1] // len(mask))
+    centred = x - (x * m).sum(dims, keepdim=True) / n
+    y = centred * torch.rsqrt((centred.square() * m).sum(dims, keepdim=True) / n + eps)
+    shape = (1, -1, *[1] * (x.dim() - 2))
+    y = y if weight is None else y * weight.reshape(shape)
+    return y if bias is None else y + bias.reshape(shape)
+
+
 def attention(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Any:
     """Queries are zero where a channel is removed; the default scale is that of the kept depth."""
     query = _argument(args, kwargs, 0, "query")
@@ -189,6 +204,7 @@ HANDLERS: dict[str, Handler] = {
     "rms_norm": rms_norm,
     "group_norm": group_norm,
     "attention": attention,
+    "batch_norm": batch_norm,
     "softmax": softmax,
     "log_softmax": log_softmax,
     "reduce": reduce,

@@ -127,6 +127,9 @@ case("weight standardisation", lambda m, x: m.b(F.conv2d(x, _standardised(m.w), 
      free="w:0 b.weight:1")  # fmt: skip
 case("weight standardisation twice", lambda m, x: m.b(F.conv2d(m.a(x), _standardised(m.w), padding=1)), IMAGE, **A, w=par(8, 8, 3, 3),
      free="w:0 b.weight:1")  # fmt: skip
+case("weight standardisation by batch norm", lambda m, x: m.b(F.conv2d(m.a(x), F.batch_norm(m.w.reshape(1, m.o, -1), None, None, m.g.view(-1),
+     training=True, momentum=0.0, eps=1e-6).reshape_as(m.w), padding=1)), IMAGE, **A, w=par(8, 8, 3, 3), g=par(8, 1, 1, 1), o=8,
+     free="a.weight:0 w:0 w:1 g:0 b.weight:1")  # fmt: skip
 case("weight norm", lambda m, x: m.b(m.c(m.a(x))), IMAGE, **A, c=lambda: parametrizations.weight_norm(nn.Conv2d(8, 8, 1)),
      free="a.weight:0 b.weight:1")  # fmt: skip
 case("old weight norm", lambda m, x: m.b(m.c(m.a(x))), IMAGE, **A,
@@ -266,6 +269,12 @@ def _fused_by_width(m: Any, x: Tensor) -> Tensor:
     qkv = m.qkv(x).reshape(b, n, 3, m.heads, c // m.heads).permute(2, 0, 3, 1, 4)
     y = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2])
     return x + m.b(y.transpose(1, 2).reshape(b, n, c))
+
+
+def _inside_out(m: Any, x: Tensor) -> Tensor:
+    b, n, c = x.shape
+    q, k, v = m.qkv(x).reshape(b, n, 3, m.heads, c // m.heads).permute(2, 0, 3, 1, 4)
+    return F.scaled_dot_product_attention(q, k, v).permute(0, 2, 3, 1).reshape(b, n, c)
 
 
 def _heads_outside(m: Any, x: Tensor) -> Tensor:
@@ -494,6 +503,10 @@ case(
     c=conv(3, 3, 3),
     free=AB,
 )
+between("chunk uneven", lambda x: torch.cat(x.chunk(3, 1)[::-1], 1))
+case("split by width", lambda m, x: m.b(torch.cat(m.a(x).split(m.w, 1)[::-1], 1)), IMAGE, **A, w=3, free=AB)
+case("heads inside out", lambda m, x: m.z((y := m.a(x)) + m.b(_inside_out(m, y))), TOKENS, **{**T, "b": lin(12, 12)}, qkv=lin(12, 36), z=lin(12, 4),
+     heads=4, free="a.weight:0 qkv.weight:0 qkv.weight:1")  # fmt: skip
 between("slice half", lambda x: torch.cat([x[:, : x.shape[1] // 2].relu(), x[:, x.shape[1] // 2 :]], 1))
 between("slice constant", lambda x: torch.cat([x[:, :3], x[:, 3:].relu()], 1), free="")
 case("slice and drop", lambda m, x: m.b(m.a(x)[:, :5]), IMAGE, a=conv(3, 8), b=conv(5, 4))

@@ -99,11 +99,14 @@ def split(flow: Flow, node: Node) -> None:
         if isinstance(sizes, int):
             sizes = [sizes] * count
     by_count = call is not None and call.name in ("chunk", "unsafe_chunk", "tensor_split")
-    if (by_count and len(axis) % count == 0) or (sizes is not None and len({id(s) for s in sizes}) == 1 and count > 1):
-        if len(axis) % count:
-            flow.fix(axis, "split into uneven pieces")
-            return
+    if by_count or (sizes is not None and len({id(s) for s in sizes}) == 1 and count > 1):
         columns = pieces[0]
+        if columns is not None and (short := len(axis) % len(columns)):
+            # The last piece is smaller: keep it no larger than the others, and not empty.
+            flow.labels.unite(columns[:short], pieces.pop())  # type: ignore[arg-type]
+            flow.fix(columns[:1], "the first of uneven pieces")
+            if by_count:  # the program divides and rounds up: the difference in size has to stay as it is
+                flow.fix(columns[short:], "the difference of uneven pieces")
         for piece in pieces[1:]:
             flow.labels.unite(columns, piece)  # type: ignore[arg-type]
         if sizes is not None:

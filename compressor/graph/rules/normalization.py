@@ -24,8 +24,18 @@ from compressor.graph.rules import rule
     "_batch_norm_impl_index",
 )
 def batch_norm(flow: Flow, node: Node) -> None:
-    """``y[c] = (x[c] - mean[c]) / std[c] * w[c] + b[c]``: all vectors are joined with axis 1."""
+    """``y[c] = (x[c] - mean[c]) / std[c] * w[c] + b[c]``: all vectors are joined with axis 1.
+
+    Taken in evaluation, the statistics are those of the batch where a weight is standardised this way.
+    """
     x = node.inputs[0]
+    labelled = [d for d, other in enumerate(x.axes) if d != 1 and not flow.is_fixed(other)]
+    if labelled and any(arg is True for arg in node.args):
+        if len(labelled) == 1 and flow.call("batch_norm") is not None:
+            flow.adjusts("batch_norm", x.axes[labelled[0]], axis=labelled[0] - len(x.shape))
+        else:
+            for d in labelled:
+                flow.fix(x.axes[d], "normalisation that cannot be taken over part of it")
     y = node.outputs[0]
     axis = x.axes[1]
     for vector in node.inputs[1:]:

@@ -11,12 +11,13 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from compressor.graph.dims import Dim, FromAxis
 from compressor.graph.flow import Axis, Flow
 from compressor.graph.record import Node, Value
 from compressor.graph.rules import rule
 
 _OPAQUE = {"multi_head_attention_forward"}  # computes sizes from several others
-_SIZES_SPELT_OUT = {"view", "reshape", "unflatten", "_unsafe_view", "resize", "view_as", "reshape_as"}
+_SIZES_SPELT_OUT = {"view", "reshape", "unflatten", "_unsafe_view", "resize"}
 
 
 @rule("as_strided")
@@ -51,6 +52,9 @@ def spelt_sizes(node: Node, y: Value) -> list[Any]:
     rank = len(y.shape)
     if call is None:
         return list(y.shape)
+    if call.name in ("view_as", "reshape_as"):
+        like = next((v for k, v in call.values if k in (1, "other")), y)
+        return [Dim(n, FromAxis(like, axis)) for axis, n in enumerate(like.shape)]
     if call.name in _SIZES_SPELT_OUT:
         given = _flat(call.args[1:]) or _flat(tuple(call.kwargs.values()))
         if call.name == "unflatten":
