@@ -128,7 +128,7 @@ case("weight standardisation", lambda m, x: m.b(F.conv2d(x, _standardised(m.w), 
 case("weight standardisation twice", lambda m, x: m.b(F.conv2d(m.a(x), _standardised(m.w), padding=1)), IMAGE, **A, w=par(8, 8, 3, 3),
      free="w:0 b.weight:1")  # fmt: skip
 case("weight standardisation by batch norm", lambda m, x: m.b(F.conv2d(m.a(x), F.batch_norm(m.w.reshape(1, m.o, -1), None, None, m.g.view(-1),
-     training=True, momentum=0.0, eps=1e-6).reshape_as(m.w), padding=1)), IMAGE, **A, w=par(8, 8, 3, 3), g=par(8, 1, 1, 1), o=8,
+     training=True, momentum=0.0, eps=1e-6).reshape_as(m.w))), IMAGE, **A, w=par(8, 8, 1, 1), g=par(8, 1, 1, 1), o=8,
      free="a.weight:0 w:0 w:1 g:0 b.weight:1")  # fmt: skip
 case("weight norm", lambda m, x: m.b(m.c(m.a(x))), IMAGE, **A, c=lambda: parametrizations.weight_norm(nn.Conv2d(8, 8, 1)),
      free="a.weight:0 b.weight:1")  # fmt: skip
