@@ -229,7 +229,9 @@ def _record(
     if meta:
         args, kwargs = pytree.tree_map(lambda t: t.to("meta") if isinstance(t, Tensor) else t, (args, kwargs))
     kept = _KeptOutputs(model, keep_outputs)
-    with shadowed(model, shadows), traceable_attributes(model), kept.watch(), recorder.recording():
+    modules = recorder.modules
+    shadowing = shadowed(model, shadows, modules.by_every_name)
+    with shadowing, traceable_attributes(modules.by_name), kept.watch(), recorder.recording():
         output = model(*args, **kwargs)
     outputs = [recorder.value(t) for t in [*tensors_in(output), *kept.tensors]]
     return recorder, values, outputs
@@ -255,7 +257,7 @@ def _record_training(
     buffers = [(module._buffers, dict(module._buffers)) for module in model.modules() if module._buffers]
     try:
         model.train()
-        with shadowed(model, recorder.shadows), traceable_attributes(model), recorder.recording():
+        with shadowed(model, recorder.shadows), traceable_attributes(recorder.modules.by_name), recorder.recording():
             output = model(*args, **kwargs)
         return [recorder.value(t) for t in tensors_in(output)]
     except Exception:  # evaluation went through, which is what counts; the unused parameters stay as they are

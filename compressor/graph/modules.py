@@ -20,9 +20,9 @@ def named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
     return found
 
 
-def first_names(modules: list[tuple[str, nn.Module]]) -> dict[str, nn.Module]:
+def first_names(modules: dict[str, nn.Module]) -> dict[str, nn.Module]:
     """Every module once, under the first of its names."""
     unique: dict[int, tuple[str, nn.Module]] = {}
-    for name, module in modules:
+    for name, module in modules.items():
         unique.setdefault(id(module), (name, module))
-    return dict(unique.values())
+    return dict(unique.values()) if len(unique) < len(modules) else modules

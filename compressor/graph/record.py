@@ -9,7 +9,7 @@ program wrote them, so that sizes keep their origin (``dims``) and the masked mo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -121,7 +121,8 @@ class ModuleStack:
     """Knows which module is running."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.by_name: dict[str, nn.Module] = first_names(named_modules(model))
+        self.by_every_name: dict[str, nn.Module] = dict(named_modules(model))
+        self.by_name: dict[str, nn.Module] = first_names(self.by_every_name)
         self.stack: list[str] = [""]
         self.counts: dict[tuple[str, str], int] = {}
 
@@ -220,6 +221,20 @@ def _described(overload: Any) -> tuple[str, bool]:
     return known
 
 
+def _batch_norm(
+    x: Tensor,
+    mean: Tensor | None,
+    variance: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> tuple[Any, ...]:
+    """The arguments of ``F.batch_norm`` as its operator takes them."""
+    return x, weight, bias, mean, variance, training, momentum, eps
+
+
 class _Functions(TorchFunctionMode):
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()
@@ -243,6 +258,13 @@ class _Functions(TorchFunctionMode):
             call.values += [(k, recorder.value(a)) for k, a in kwargs.items() if isinstance(a, Tensor)]
         outer, recorder.call = recorder.call, call
         try:
+            if func is nn.functional.batch_norm:  # the most common function of all, and PyTorch's way to it is long
+                arranged = _batch_norm(*args, **kwargs)
+                with torch._C._DisableTorchDispatch():
+                    output = None if arranged[5] else quick_result("native_batch_norm", arranged, {})
+                if output is not None:
+                    recorder.add("native_batch_norm", torch.ops.aten.native_batch_norm.default, arranged, {}, output)
+                    return output[0]
             if name not in _WHOLE:
                 return func(*args, **kwargs)
             recorder.paused = True
@@ -373,14 +395,16 @@ class Recorder:
 
 
 @contextmanager
-def shadowed(model: nn.Module, tensors: dict[str, Tensor]) -> Iterator[None]:
+def shadowed(
+    model: nn.Module, tensors: Mapping[str, Tensor], modules: Mapping[str, nn.Module] | None = None
+) -> Iterator[None]:
     """Let modules see other tensors under the names of their parameters and buffers.
 
     The instance dictionary comes before ``nn.Module.__getattr__``, so the registered parameters are never touched:
     ``state_dict``, optimizers and ``parameters()`` go on seeing the originals.
     """
     placed: list[tuple[dict[str, Any], str]] = []
-    modules = dict(named_modules(model))
+    modules = dict(named_modules(model)) if modules is None else modules
     try:
         for name, tensor in tensors.items():
             owner, _, attribute = name.rpartition(".")
@@ -409,10 +433,10 @@ def flat_weights(modules: Iterable[nn.Module]) -> Iterator[None]:
 
 
 @contextmanager
-def traceable_attributes(model: nn.Module) -> Iterator[None]:
+def traceable_attributes(modules: Mapping[str, nn.Module]) -> Iterator[None]:
     """Replace the integer attributes of the user's own modules by ``Dim`` for the length of one pass."""
     saved: list[tuple[dict[str, Any], str, Any]] = []
-    for fqn, module in first_names(named_modules(model)).items():
+    for fqn, module in modules.items():
         if type(module).__module__.startswith("torch.nn."):
             continue  # their sizes are mended by class
         space = vars(module)
