@@ -318,10 +318,10 @@ class Analysis:
         if not n_units:
             return []
         signature = np.zeros(n_units + 1, dtype=np.uint64)
-        random = np.random.default_rng(0)
-        for axis in self.axes:
-            for column in axis.factors.T:
-                signature[column] ^= random.integers(1, 2**63, dtype=np.uint64)  # once, however often a unit occurs
+        columns = [column for axis in self.axes for column in axis.factors.T]
+        tags = np.random.default_rng(0).integers(1, 2**63, len(columns), dtype=np.uint64)
+        for column, tag in zip(columns, tags, strict=True):
+            signature[column] ^= tag  # once, however often a unit occurs
         _, first, member = np.unique(signature[:n_units], return_index=True, return_inverse=True)
         rank = np.empty(len(first), dtype=np.int64)
         rank[np.argsort(first, kind="stable")] = np.arange(len(first))
