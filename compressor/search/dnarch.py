@@ -14,7 +14,8 @@ Beyond the paper:
 - Budgets instead of a fixed weight of the complexity loss: ``Multipliers`` that follow the costs, pulling both ways.
   ``penalty`` gives the paper's ``lambda (cost / budget - 1)^2`` instead, with a linear rise over ``penalty_ramp``.
 - Any traced network, any cost term, any number of budgets.
-- The decision, mask >= T on the grid, is shifted by one constant until the budgets hold, then filled up.
+- The decision, mask >= T on the grid, is shifted by one constant (over widths, and over depth where those do not
+  suffice) until the budgets hold, then filled up.
 - Only what the masks keep is computed during the search (``live``).
 """
 
@@ -231,7 +232,7 @@ class DnarchSession(Hooks):
     # ---- decision
 
     def decide(self, history: list[dict[str, Any]] | None = None) -> SearchResult:
-        """The hard choice: mask >= T on the grid, all masks shifted alike until every budget holds, then filled up."""
+        """The hard choice: mask >= T on the grid, masks shifted alike until every budget holds, then filled up."""
         units = _finite(self.width.logits().detach().cpu())
         blocks = _finite(self.depth.logits().detach().cpu())
         kept, gates = self._choose(units.numpy(), blocks.numpy())
@@ -240,21 +241,22 @@ class DnarchSession(Hooks):
     def _choose(self, units: FloatArray, blocks: FloatArray) -> tuple[UnitMask, BoolArray]:
         projector = self.projector
 
-        def shifted(t: float) -> tuple[UnitMask, BoolArray]:
+        def shifted(width: float, depth: float) -> tuple[UnitMask, BoolArray]:
             counts = np.array([len(g) for g in self.graph.groups], dtype=np.int64)
-            for group, n in zip(self._free, self.width.kept(t), strict=True):
+            for group, n in zip(self._free, self.width.kept(width), strict=True):
                 counts[group.index] = n
-            return projector.choose(projector.allowed(counts), units), self._gates(self.depth.kept(t))
+            return projector.choose(projector.allowed(counts), units), self._gates(self.depth.kept(depth))
 
-        low, high = -3.0, 3.0
-        if projector.fits(*shifted(high)):
-            return shifted(high)
-        if projector.fits(*shifted(0.0)):
-            low = 0.0
-        for _ in range(40):
+        # Blocks are large steps: they move with the widths only where the widths alone cannot meet the budgets.
+        least, most = -3.0, 3.0
+        both = not projector.fits(*shifted(least, 0.0))
+        low, high = least, most
+        if projector.fits(*shifted(most, most if both else 0.0)):
+            low = most
+        for _ in range(40 if low < high else 0):
             middle = (low + high) / 2
-            low, high = (middle, high) if projector.fits(*shifted(middle)) else (low, middle)
-        kept, gates = shifted(low)
+            low, high = (middle, high) if projector.fits(*shifted(middle, both * middle)) else (low, middle)
+        kept, gates = shifted(low, both * low)
         gates = self.graph.gates(projector.restore(kept, gates, blocks))
         return projector.fill(kept, 1 / (1 + np.exp(-units)), gates=gates), gates
 
