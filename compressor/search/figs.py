@@ -13,6 +13,8 @@ Beyond the paper:
   which takes the paper's hundred epochs to average out. The forward pass keeps ``tau``; the backward pass takes the
   slope of the same sample at a higher temperature. Setting it to ``tau`` gives the paper's estimator.
 - Residual blocks have a logit each, like units: the sample multiplies the branch, the probability its expected cost.
+- ``settle``: after that share of the steps the decision is made, and the remaining steps train the weights of the
+  network that was decided on instead of those of random ones around it.
 - The decision takes ``floor(sum pi)`` units of highest probability from each group and the blocks of probability above
   a half, with all logits shifted by one constant so that the budgets are met, and then fills the gap that rounding
   leaves.
@@ -59,8 +61,10 @@ class FigsConfig:
     """Initial logit of a block: 0.982, as a block that is missing costs more than a channel."""
     tau: float = 0.001
     gradient_temperature: float = 0.5
-    reach: float = 0.7
+    reach: float = 0.5
     """Share of the steps after which the expected cost is asked to be at the budget."""
+    settle: float = 0.65
+    """Share of the steps after which the decision stands and only weights are trained; 1 leaves it to the end."""
     max_steps: int | None = None
 
     @classmethod
@@ -98,6 +102,19 @@ def sample(logits: Tensor, tau: float, temperature: float) -> Tensor:
     return mask
 
 
+class _Decision:
+    """The decided masks, units then blocks, or ``None`` while the search goes on; survives a kill."""
+
+    def __init__(self) -> None:
+        self.masks: Tensor | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"masks": self.masks}
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        self.masks = state["masks"]
+
+
 class FigsSession(Hooks):
     """The masks, as the training loop sees them. Also usable in a user's own loop (``compressor.prepare``)."""
 
@@ -105,6 +122,9 @@ class FigsSession(Hooks):
         self.config, self.projector, self.graph = config, projector, projector.graph
         self.masking = Masking(model, self.graph)
         self.device = next(model.parameters()).device
+        self._held = torch.from_numpy(self._whole()).to(self.device)
+        self._group_of = torch.from_numpy(projector.group_of).to(self.device)
+        self.decision = _Decision()
         start_at = [config.start] * self.graph.n_units + [config.block_start] * len(self.graph.blocks)
         self.logits = nn.Parameter(torch.tensor(start_at, device=self.device))  # units, then blocks
         self.depth = bool(projector.removable.any())
@@ -112,8 +132,6 @@ class FigsSession(Hooks):
         with torch.no_grad():
             start = [float(c.term(self.expected())) for c in projector.constraints]
         self.multipliers = Multipliers(projector.constraints, start)
-        self._held = torch.from_numpy(self._whole()).to(self.device)
-        self.history: list[dict[str, Any]] = []
 
     def _whole(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Units that no width on the grid can do without, and blocks that may not go."""
@@ -129,8 +147,7 @@ class FigsSession(Hooks):
 
     def expected(self) -> Sizes:
         """Expected sizes."""
-        held = getattr(self, "_held", None)
-        every = torch.sigmoid(self.logits) if held is None else self.probabilities()
+        every = self.probabilities()
         return Sizes(self.graph, every[: self.graph.n_units], every[self.graph.n_units :])
 
     # ---- Hooks
@@ -140,21 +157,24 @@ class FigsSession(Hooks):
 
     @property
     def stateful(self) -> Mapping[str, Any]:
-        return {"multipliers": self.multipliers}
+        return {"multipliers": self.multipliers, "decision": self.decision}
 
     @contextmanager
     def masked(self) -> Iterator[None]:
-        """Inside, the model runs with a fresh sample of the masks."""
-        drawn = sample(self.logits, self.config.tau, self.config.gradient_temperature)
-        drawn = torch.where(self._held, torch.ones_like(drawn), drawn)
-        units, gates = drawn[: self.graph.n_units], drawn[self.graph.n_units :]
-        with self.masking.applied(self._never_empty(units), gates=gates if self.depth else None):
+        """Inside, the model runs with a fresh sample of the masks, or with the decided ones."""
+        masks = self.decision.masks
+        if masks is None:
+            drawn = sample(self.logits, self.config.tau, self.config.gradient_temperature)
+            drawn = torch.where(self._held, torch.ones_like(drawn), drawn)
+            units, gates = self._never_empty(drawn[: self.graph.n_units]), drawn[self.graph.n_units :]
+        else:
+            masks = masks.to(self.device)
+            units, gates = masks[: self.graph.n_units], masks[self.graph.n_units :]
+        with self.masking.applied(units, gates=gates if self.depth else None):
             yield
 
     def _never_empty(self, units: Tensor) -> Tensor:
         """Give a group that drew all zeros its most probable unit: the trimmed network will have one too."""
-        if not hasattr(self, "_group_of"):
-            self._group_of = torch.from_numpy(self.projector.group_of).to(self.device)
         n_groups = len(self.graph.groups)
         drawn = torch.zeros(n_groups, device=units.device).index_add(0, self._group_of, units.detach())
         if bool((drawn > 0.5).all()):
@@ -170,13 +190,26 @@ class FigsSession(Hooks):
             return call_model(model, inputs)
 
     def penalty(self) -> Tensor | None:
+        if self.decision.masks is not None:
+            return None
         return self.multipliers.penalty(self.expected()).to(self.logits.dtype)
 
     def after_step(self, step: int, total_steps: int) -> None:
+        if self.decision.masks is not None:
+            return
         self.multipliers.progress = (step + 1) / max(1.0, self.config.reach * total_steps)
         self.multipliers.step()
         with torch.no_grad():
             self.logits.clamp_(-8.0, 8.0)
+        if self.config.settle < 1 and step + 1 >= self.config.settle * total_steps:
+            self._settle()
+
+    def _settle(self) -> None:
+        found = self.decide()
+        chosen = np.concatenate([found.units[:-1], found.gates_or_all(self.graph)])
+        self.decision.masks = torch.from_numpy(chosen).to(self.device, self.logits.dtype)
+        costs = self.projector.costs(found.units, found.gates_or_all(self.graph))
+        self.multipliers.ratios = [float(c) / self.multipliers.target(k) for k, c in enumerate(costs)]
 
     def log(self) -> dict[str, Any]:
         return {
