@@ -21,6 +21,7 @@ from compressor.search import METHODS
 
 if TYPE_CHECKING:
     from compressor.data import Data
+    from compressor.latency.session import TargetSettings
     from compressor.session import Session
 
 
@@ -76,6 +77,8 @@ def compress(
     example_kwargs: dict[str, Any] | None = None,
     loss_fn: Callable[[Any, Tensor], Tensor] | None = None,
     seed: int = 0,
+    target: str | TargetSettings | None = None,
+    lut: str | Path | None = None,
     benchmark: bool = False,
     verbose: bool = False,
 ) -> Result:
@@ -84,7 +87,8 @@ def compress(
     Args:
         model: any module, on any device, in any mode.
         example_inputs: a tensor or a tuple of positional arguments; one example is enough.
-        budgets: cost to limit: ``{"flops": "50%", "params": "5M", "memory": "12MB"}``. All hold in the result.
+        budgets: cost to limit: ``{"flops": "50%", "params": "5M", "memory": "12MB", "latency": "3ms"}``. All of them
+            hold in the result.
         data: ``compressor.data.Data``, loaders ``(train, val)`` or ``(train, val, test)``, or a mapping with these
             names. Without data nothing is trained and channels are ranked by their weights.
         search: ``"figs"`` (default with data), ``"dnarch"``, or ``"oneshot"`` (default without).
@@ -94,6 +98,8 @@ def compress(
         include, exclude: shell-style patterns over module names.
         keep_outputs: patterns of modules whose outputs keep all channels.
         loss_fn: ``loss_fn(outputs, targets)``; default cross entropy.
+        target: where a latency budget holds, such as ``"onnxruntime-cpu"``; or ``TargetSettings`` for more choice.
+        lut: file of the latency table; default is the user's cache.
         benchmark: export to ONNX and time both networks, for the report.
         verbose: progress on stderr.
 
@@ -118,6 +124,7 @@ def compress(
         keep_outputs=tuple(keep_outputs),
         seed=seed,
         loss_fn=loss_fn,
+        target=_target(target, lut),
     )
     console = Console(quiet=not verbose)
     pipeline = Pipeline(model, example_inputs, settings, example_kwargs=example_kwargs, data=splits, console=console)
@@ -218,6 +225,7 @@ def run_job(config: JobConfig, *, console: Console) -> Report:
             include=config.include,
             exclude=config.exclude,
             seed=config.seed,
+            target=_target(config.target, config.lut, config.threads),
         )
         pipeline = Pipeline(loaded.model.to(device), example, settings, data=data, job=job, console=console)
         pipeline.run()
@@ -271,6 +279,19 @@ _OPTIONS = {
         "input_shape", "seed", "device",
     )
 }  # fmt: skip
+
+
+def _target(
+    target: str | TargetSettings | None, lut: str | Path | None, threads: int | None = None
+) -> TargetSettings | None:
+    """Where latency is measured, refused now if it cannot be: not after hours of training."""
+    if target is None:
+        return None
+    from compressor.latency.session import TargetSettings
+
+    settings = TargetSettings(target, lut, threads) if isinstance(target, str) else target
+    settings.runtime()
+    return settings
 
 
 def as_data(data: Any) -> Data | None:

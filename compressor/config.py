@@ -156,6 +156,9 @@ class JobConfig:
             from the data, or from the model's weights.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
         force: whether to overwrite a folder that holds another job.
+        target: where a latency budget holds; needed for one.
+        lut: file of the latency table; None is the default place.
+        threads: CPU threads on the target; None takes every core.
     """
 
     model: str
@@ -182,6 +185,9 @@ class JobConfig:
     seed: int = 0
     device: str = "auto"
     force: bool = False
+    target: str | None = None
+    lut: str | None = None
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         if not self.model.strip():
@@ -191,6 +197,14 @@ class JobConfig:
         costs = [budget.cost for budget in self.budgets]
         if len(set(costs)) < len(costs):
             raise UsageError(f"Two budgets for one cost were given ({', '.join(costs)}); keep one for each cost.")
+        if "latency" in costs and self.target is None:
+            raise UsageError(
+                "A latency budget needs a target to measure on; pass --target, for example --target onnxruntime-cpu."
+            )
+        if self.target is not None and "latency" not in costs:
+            raise UsageError("A target was given but no latency budget; pass --budget-latency, for example 60%.")
+        if self.threads is not None:
+            _at_least("threads", self.threads, 1)
         for name, least in (("train_epochs", 0), ("search_epochs", 0), ("finetune_epochs", 0), ("seed", 0)):
             _at_least(name, getattr(self, name), least)
         for name in ("batch_size", "round_to"):
@@ -232,7 +246,7 @@ class JobConfig:
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide the result: two runs with equal identities may share one folder and go on."""
-        return {key: value for key, value in self.to_json().items() if key not in {"out", "force"}}
+        return {key: value for key, value in self.to_json().items() if key not in {"out", "force", "lut"}}
 
 
 def _at_least(name: str, value: int, least: int) -> None:

@@ -15,7 +15,7 @@ from compressor.architecture import Architecture
 from compressor.config import Budget
 from compressor.console import Console
 from compressor.costs import CostTerm, build
-from compressor.errors import UnsupportedModelError, VerificationError
+from compressor.errors import UnreachableBudgetError, UnsupportedModelError, UsageError, VerificationError
 from compressor.graph import Graph, capture
 from compressor.patterns import require_matches
 from compressor.search import METHODS
@@ -27,6 +27,8 @@ from compressor.trim import Check, TrimResult, trim_verified
 if TYPE_CHECKING:
     from compressor.data import Data
     from compressor.job import Job, StageResult
+    from compressor.latency.hold import Held
+    from compressor.latency.session import LatencySession, TargetSettings
 
 REPORTED_COSTS = ("flops", "params", "memory")
 
@@ -49,6 +51,7 @@ class Settings:
     keep_outputs: tuple[str, ...] = ()
     seed: int = 0
     loss_fn: Callable[[Any, Tensor], Tensor] | None = None
+    target: TargetSettings | None = None
 
 
 @dataclass
@@ -98,15 +101,21 @@ class Pipeline:
         self.terms: dict[str, CostTerm] = {}
         self.constraints: list[Constraint] = []
         self.refused: list[str] = []
+        self.on_device: LatencySession | None = None
+        self.held: Held | None = None
         self._searched = model
 
     def run(self) -> None:
         """All stages."""
-        self.train()
-        self.trace()
-        self.search()
-        self.trim()
-        self.finetune()
+        try:
+            self.train()
+            self.trace()
+            self.search()
+            self.trim()
+            self.finetune()
+        finally:
+            if self.on_device is not None:
+                self.on_device.close()
 
     # ---- stages
 
@@ -135,7 +144,10 @@ class Pipeline:
                 keep_outputs=settings.keep_outputs,
             )
             names = dict.fromkeys([*REPORTED_COSTS, *(b.cost for b in settings.budgets)])
-            self.terms = {name: build(name, self.graph) for name in names}
+            self.terms = {name: build(name, self.graph) for name in names if name != "latency"}
+        if "latency" in names:
+            self._measure_target()
+        with self.console.stage("trace"):
             self.constraints = [
                 Constraint(self.terms[b.cost], b.limit(self.terms[b.cost].original)) for b in settings.budgets
             ]
@@ -177,7 +189,7 @@ class Pipeline:
                         graph=self.graph,
                         constraints=self.constraints,
                         data=self.data,
-                        round_to=self.settings.round_to,
+                        round_to=self._round_to(),
                         seed=self.settings.seed,
                         loss_fn=self.settings.loss_fn,
                         checkpoint=self.job.checkpoint("search") if self.job is not None else None,
@@ -197,8 +209,10 @@ class Pipeline:
     def trim(self) -> None:
         """Trim and verify; decide again where trimming was not exact; recalibrate BatchNorm; evaluate."""
         with self.console.stage("trim and verify"):
-            result = self._trim_exactly()
-            self.compressed, self.architecture, self.check = result.model, result.architecture, result.check
+            self._use(self._trim_exactly())
+        if self.on_device is not None and not self.nothing_to_do:
+            with self.console.stage("check on the device"):
+                self._hold_on_device()
         if self.data is None:
             return
         with self.console.stage("evaluate"):
@@ -243,7 +257,103 @@ class Pipeline:
     def _projector(self, whole: set[str] | None = None) -> Projector:
         options = self.settings.options
         depth = bool(options.get("depth", True)) and "depth" in (options.get("learn") or ("depth",))
-        return Projector(self.graph, self.constraints, round_to=self.settings.round_to, whole=whole, depth=depth)
+        return Projector(self.graph, self.constraints, round_to=self._round_to(), whole=whole, depth=depth)
+
+    def _round_to(self) -> int | dict[str, int]:
+        """The user's multiple; with a latency budget and none given, the multiples that the target likes."""
+        if self.on_device is None or self.settings.round_to != 1:
+            return self.settings.round_to
+        return self.on_device.multiples()
+
+    def _use(self, result: TrimResult) -> None:
+        self.compressed, self.architecture, self.check = result.model, result.architecture, result.check
+
+    def _measure_target(self) -> None:
+        """Profile and calibrate; the latency term comes from it."""
+        from compressor.latency.session import LatencySession
+
+        if self.settings.target is None:
+            raise UsageError(
+                "A latency budget needs a target to measure on; pass --target, for example --target onnxruntime-cpu."
+            )
+        with self.console.stage("measure the target"):
+            device = LatencySession(
+                self.model, self.graph, self.example_inputs, self.settings.target, progress=self._told()
+            )
+        self.on_device = device
+        self.terms["latency"] = device.term
+        found = device.prediction
+        if found.noise:
+            self.console.warn(found.noise)
+        if found.estimated:
+            self.console.warn(
+                f"{found.target} would not run {', '.join(found.estimated[:4])}"
+                f"{' and others' if len(found.estimated) > 4 else ''}; their latency is estimated from their work."
+            )
+        self.console.info(
+            f"Latency is predicted from {found.known + found.measured} points ({found.measured} of them new) with a "
+            f"mean error of {found.held_out.get('mean_error', float('nan')):.1%} on held-out networks."
+        )
+
+    def _told(self) -> Callable[[str, int, int], None]:
+        """Progress of measuring, a line per tenth."""
+        shown: dict[str, int] = {}
+
+        def tell(what: str, done: int, total: int) -> None:
+            tenth = 10 * done // max(total, 1)
+            if tenth > shown.get(what, 0):
+                shown[what] = tenth
+                self.console.info(f"  {what}: {done} of {total}")
+
+        return tell
+
+    def _hold_on_device(self) -> None:
+        """Time the exported network; decide again until the latency budget holds there."""
+        from compressor.latency.hold import hold
+
+        device, index = self.on_device, next(i for i, c in enumerate(self.constraints) if c.name == "latency")
+        if device is None:
+            return
+        budget = next(b for b in self.settings.budgets if b.cost == "latency")
+        first, kept = self.decision, [(self.decision, self.constraints[index].limit)]
+
+        def decide(goal_ms: float) -> bool:
+            self.constraints[index] = Constraint(device.term, goal_ms)
+            whole = set(self.refused)
+            try:
+                self._projector(whole).check_reachable()
+            except UnreachableBudgetError:
+                return False
+            self.decision = shrink(self._projector(whole), first)
+            if any(np.array_equal(self.decision.units, d.units) for d, _ in kept):
+                return False
+            self._use(self._trim_exactly())
+            kept.append((self.decision, goal_ms))
+            return True
+
+        held = hold(budget, lambda: device.compare(self.compressed), lambda: self.reached(device.term), decide)
+        self.held = held
+        chosen = held.best if held.best is not None else held.fastest
+        if self.decision is not kept[chosen][0]:
+            self.decision = kept[chosen][0]
+            self._use(self._trim_exactly())
+        round_ = held.rounds[chosen]
+        self.constraints[index] = Constraint(device.term, round_.limit_ms)
+        if held.best is None and round_.measured_ms >= round_.original_ms:
+            units = self.graph.all_units()
+            self.decision = SearchResult(units, first.priority, first.history)
+            self._use(self._trim_exactly())
+            self.console.warn(
+                f"No network faster than the original was found on {device.settings.runtime().name}: the best of "
+                f"{len(held.rounds)} took {round_.measured_ms:.3g} ms, the original {round_.original_ms:.3g} ms. "
+                "The original comes back unchanged."
+            )
+        elif held.best is None:
+            self.console.warn(
+                f"The latency budget of {round_.limit_ms:.3g} ms does not hold on the device: the fastest of "
+                f"{len(held.rounds)} networks takes {round_.measured_ms:.3g} ms. Raise the budget, or stop other work "
+                "on the machine and run again."
+            )
 
     def _trim_exactly(self) -> TrimResult:
         """Trim; if groups turn out not to be exact, keep them whole and decide again under the same budgets."""

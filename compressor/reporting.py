@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from compressor.config import Budget
 from compressor.pipeline import REPORTED_COSTS, Pipeline
 from compressor.report import (
     Accuracy,
@@ -11,12 +12,14 @@ from compressor.report import (
     BudgetResult,
     CostResult,
     Fixed,
+    LatencyPrediction,
     Report,
     Size,
     Verification,
     Width,
 )
 from compressor.report.records import installed_versions
+from compressor.search.base import Constraint
 from profilers.machine import machine_info
 
 
@@ -35,12 +38,16 @@ def describe_result(pipeline: Pipeline, *, name: str) -> Report:
     )
     for budget, constraint in zip(settings.budgets, pipeline.constraints, strict=True):
         term = constraint.term
+        if budget.cost == "latency":
+            report.budgets.append(_latency_budget(pipeline, budget, constraint))
+            continue
         report.budgets.append(
             BudgetResult(budget.cost, term.unit, budget.text, term.original, constraint.limit, pipeline.reached(term))
         )
     for cost in REPORTED_COSTS:
         term = pipeline.terms[cost]
         report.costs.append(CostResult(cost, term.unit, term.original, pipeline.reached(term)))
+    report.latency_prediction = _prediction(pipeline)
     check = pipeline.check
     report.verification = Verification(check.error, check.tolerance, "float64" if check.tolerance < 1e-6 else "float32")
     if pipeline.data is not None:
@@ -56,6 +63,34 @@ def describe_result(pipeline: Pipeline, *, name: str) -> Report:
     report.attributes_changed = _attributes(pipeline)
     report.history = [_entry(pipeline, entry) for entry in pipeline.decision.history]
     return report
+
+
+def _latency_budget(pipeline: Pipeline, budget: Budget, constraint: Constraint) -> BudgetResult:
+    """In what the device said where it was asked, else in predictions."""
+    term, held = constraint.term, pipeline.held
+    if held is None:
+        reached = pipeline.reached(term)
+        return BudgetResult("latency", "ms", budget.text, term.original, constraint.limit, reached)
+    last = held.rounds[held.best if held.best is not None else held.fastest]
+    unchanged = pipeline.decision.units.all() and pipeline.decision.gates_or_all(pipeline.graph).all()
+    reached = last.original_ms if unchanged else last.measured_ms
+    return BudgetResult("latency", "ms", budget.text, last.original_ms, last.limit_ms, reached)
+
+
+def _prediction(pipeline: Pipeline) -> LatencyPrediction | None:
+    if pipeline.on_device is None:
+        return None
+    found, held = pipeline.on_device.prediction, pipeline.held
+    return LatencyPrediction(
+        target=found.target,
+        mean_error=found.held_out.get("mean_error"),
+        kendall_tau=found.held_out.get("kendall_tau"),
+        networks=int(found.held_out.get("networks", 0)),
+        points=found.known + found.measured,
+        estimated=list(found.estimated),
+        rounds=[{**vars(r), "used": r.used} for r in held.rounds] if held is not None else [],
+        noise=found.noise,
+    )
 
 
 def _widths(pipeline: Pipeline) -> list[Width]:

@@ -22,6 +22,7 @@ COMMANDS = Registry(
         "inspect": "compressor.cli.inspect:inspect",
         "lut": "compressor.cli.lut:lut",
         "models": "compressor.cli.models:models",
+        "profile": "compressor.cli.profile:profile",
         "report": "compressor.cli.report:report",
         "targets": "compressor.cli.targets:targets",
     },
@@ -31,7 +32,8 @@ EPILOG = (
     "Examples:\n\n\b\n"
     "  compress --model resnet50 --budget-flops 2G\n"
     "  compress --model resnet20_cifar --data digits --train-epochs 8 --budget-flops 30%\n"
-    "  compress inspect --model mobilenet_v2\n\n"
+    "  compress inspect --model mobilenet_v2\n"
+    "  compress --model resnet18 --budget-latency 60% --target onnxruntime-cpu\n\n"
     "Exit codes: 0 done, 2 usage, 3 budget unreachable, 4 model not supported, 5 verification failed, 130 interrupted."
 )
 

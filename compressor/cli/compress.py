@@ -26,6 +26,10 @@ COMPRESS_OPTIONS = stack(
     click.option("--budget-flops", metavar="B", help="Most multiply-adds: 2G, 500M or 50% of the model's own."),
     click.option("--budget-params", metavar="B", help="Most parameters: 5M or 50%."),
     click.option("--budget-memory", metavar="B", help="Most activation memory at batch 1: 12MB, 12MiB or 50%."),
+    click.option("--budget-latency", metavar="B", help="Most milliseconds of one run on --target: 3ms or 60%."),
+    click.option("--target", metavar="T", help="Where a latency budget holds; 'compress targets' lists them."),
+    click.option("--lut", metavar="FILE", help="The latency table. [$XDG_CACHE_HOME/compressor/lut.sqlite]"),
+    click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads on --target. [all cores]"),
     click.option(
         "--weights",
         default="default",
@@ -109,7 +113,7 @@ def job_config(options: Mapping[str, Any]) -> JobConfig:
     if values["model"] is None:
         raise UsageError("The model is missing; name one, for example --model resnet50 (compress models lists them).")
     values["search"] = values["search"] or default_search(values["data"])
-    given = {cost: values.pop(f"budget_{cost}") for cost in ("flops", "params", "memory")}
+    given = {cost: values.pop(f"budget_{cost}") for cost in ("flops", "params", "memory", "latency")}
     budgets = parse_budgets({cost: text for cost, text in given.items() if text is not None})
     _check_names(values)
     data = values["data"]

@@ -25,7 +25,7 @@ from profilers.layer_timer import LayerTimer
 from profilers.stats import quiet_ms
 
 #: How strongly the fit holds on to plain sums.
-_PULL = 0.3
+_PULL = 1.0
 #: Classes with a smaller share of the time than this are held on to as if they had it: noise would decide them.
 _LEAST_SHARE = 0.05
 

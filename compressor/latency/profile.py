@@ -150,12 +150,15 @@ def profile(
     leaders = _leaders(ranges)
     patterns: dict[Family, tuple[Pattern, Pattern] | None] = {}
     spreads: list[float] = []
+    complete: set[Signature] = set()
 
     def start(signature: Signature, most: int) -> None:
         points = table.points(target, signature)
         good = {point: took.median_ms for point, took in points.items() if took.status == "ok" and took.median_ms}
         refused = tuple(point for point, took in points.items() if took.status == "refused")
         result.known += len(good) + len(refused)
+        if len(good) + len(refused) >= most:
+            complete.add(signature)
         refiners[signature] = Refiner(
             ranges[signature],
             tolerance=tolerance,
@@ -167,7 +170,7 @@ def profile(
 
     def measure(chosen: list[Signature]) -> bool:
         """Take turns until none of them asks for more; ``False`` if time ran out."""
-        waiting = list(chosen)
+        waiting = [signature for signature in chosen if signature not in complete]
         while waiting:
             for signature in list(waiting):
                 if seconds is not None and time.perf_counter() - started >= seconds:

@@ -122,6 +122,25 @@ class Latency:
 
 
 @dataclass(frozen=True)
+class LatencyPrediction:
+    """How well the latency that the search saw agrees with the device.
+
+    ``mean_error`` (a fraction) and ``kendall_tau`` are of ``networks`` random subnets that nothing was fitted to;
+    ``points`` were measured. ``estimated`` names operators that the runtime refused to run alone. ``rounds`` are the
+    networks that were timed on the device until the budget held: predicted, measured, original and limit in ms.
+    """
+
+    target: str
+    mean_error: float | None
+    kendall_tau: float | None
+    networks: int
+    points: int
+    estimated: list[str] = field(default_factory=list)
+    rounds: list[dict[str, Any]] = field(default_factory=list)
+    noise: str | None = None
+
+
+@dataclass(frozen=True)
 class Size:
     """Bytes of the same thing before and after ("ONNX file", "weights")."""
 
@@ -208,6 +227,7 @@ class Report:
     verification: Verification | None = None
     accuracy: Accuracy | None = None
     latencies: list[Latency] = field(default_factory=list)
+    latency_prediction: LatencyPrediction | None = None
     sizes: list[Size] = field(default_factory=list)
     files: list[FileWritten] = field(default_factory=list)
     fixed: list[Fixed] = field(default_factory=list)

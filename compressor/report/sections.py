@@ -7,7 +7,7 @@ from collections import defaultdict
 
 from compressor.report import charts, wording
 from compressor.report.markup import Markup, join, legend, section, table, tag
-from compressor.report.records import Report
+from compressor.report.records import LatencyPrediction, Report
 
 #: Up to this many rows a table is shown open; longer ones fold away.
 OPEN_ROWS = 24
@@ -152,7 +152,34 @@ def latency(report: Report) -> Markup:
             tag("p", "Band: 5th to 95th percentile. Stroke: median. Dot: 99th percentile. In ms.", class_="lead"),
             table(head, rows, kinds="tnnnnnnn"),
         ]
+    found_prediction = report.latency_prediction
+    if found_prediction is not None:
+        parts += _prediction(found_prediction)
     return section("Latency", *parts) if parts else Markup("")
+
+
+def _prediction(found: LatencyPrediction) -> list[Markup]:
+    """What the search was told, and how the budget was checked."""
+    text = f"The search saw latencies predicted from {found.points} measured points on {found.target}."
+    if found.mean_error is not None:
+        text += (
+            f" On {found.networks} networks that nothing was fitted to, they were off by "
+            f"{wording.percent(found.mean_error)} on average."
+        )
+    parts = [tag("h3", "Prediction"), tag("p", text, class_="lead")]
+    if found.estimated:
+        listed = ", ".join(found.estimated)
+        parts.append(tag("p", f"Estimated, because the runtime would not run them alone: {listed}.", class_="lead"))
+    if found.rounds:
+        rows = [
+            (
+                str(n),
+                *(wording.milliseconds(r[key]) for key in ("predicted_ms", "measured_ms", "original_ms", "limit_ms")),
+            )
+            for n, r in enumerate(found.rounds, 1)
+        ]
+        parts.append(table(("Round", "Predicted", "Measured", "Original", "Budget"), rows, kinds="tnnnn"))
+    return parts
 
 
 def sizes(report: Report) -> Markup:

@@ -85,6 +85,13 @@ def _latency(report: Report) -> list[list[str]]:
                     f"{timing['threads']} threads" if timing["threads"] else "",
                 ]
             )
+    found = report.latency_prediction
+    if found is not None:
+        error = "" if found.mean_error is None else f"mean error {wording.percent(found.mean_error)}"
+        tested = f"on {found.networks} held-out networks" if found.networks else "not tested"
+        rounds = f"budget checked on the device in {len(found.rounds)} rounds" if found.rounds else ""
+        rows.append([found.target, "prediction", error, tested, rounds])
+        rows += [["", "estimated", label] for label in found.estimated]
     return rows
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -38,7 +38,7 @@ class SearchContext:
         graph: its trace.
         constraints: all hold at the end.
         data: splits to learn from, or ``None``.
-        round_to: widths are multiples of this (or stay what they were).
+        round_to: widths are multiples of this (or stay what they were); by group's name, or one for all.
         loss_fn: ``loss_fn(outputs, targets)``; default cross entropy.
         checkpoint: where the method keeps its state, to go on after a kill.
         options: the method's own settings.
@@ -48,7 +48,7 @@ class SearchContext:
     graph: Graph
     constraints: list[Constraint]
     data: Any = None
-    round_to: int = 1
+    round_to: int | Mapping[str, int] = 1
     seed: int = 0
     loss_fn: Callable[[Any, Tensor], Tensor] | None = None
     checkpoint: Path | None = None

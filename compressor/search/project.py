@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -17,7 +19,8 @@ FloatArray = npt.NDArray[np.float64]
 class Projector:
     """Moves unit masks onto the grid of allowed widths and under the budgets.
 
-    A group keeps at least one unit, and a number of units whose width is a multiple of ``round_to`` or all of them.
+    A group keeps at least one unit, and a number of units whose width is a multiple of ``round_to`` (which may be given
+    by the group's name) or all of them.
     Groups in ``whole`` are never reduced, blocks in it and (without ``depth``) all blocks never removed.
     ``gates`` of shape (n_blocks,) says which blocks are kept; default all.
     """
@@ -27,13 +30,16 @@ class Projector:
         graph: Graph,
         constraints: list[Constraint],
         *,
-        round_to: int = 1,
+        round_to: int | Mapping[str, int] = 1,
         whole: set[str] | None = None,
         depth: bool = True,
     ) -> None:
         self.graph, self.constraints = graph, constraints
         self.whole = whole or set()
-        self.steps = np.array([self._step(g.width, round_to) for g in graph.groups], dtype=np.int64)
+        wanted = [round_to if isinstance(round_to, int) else round_to.get(g.name, 1) for g in graph.groups]
+        self.steps = np.array(
+            [self._step(g.width, n) for g, n in zip(graph.groups, wanted, strict=True)], dtype=np.int64
+        )
         self.smallest = np.array(
             [len(g) if g.name in self.whole else min(len(g), s) for g, s in zip(graph.groups, self.steps, strict=True)]
         )

@@ -14,6 +14,7 @@ from compressor.report import (
     FileWritten,
     Fixed,
     Latency,
+    LatencyPrediction,
     Report,
     Size,
     Verification,
@@ -87,6 +88,15 @@ def fake_report() -> Report:
         verification=Verification(3.1e-15),
         accuracy=Accuracy("test", 1000, 0.915, 0.862, 0.907),
         latencies=[fake_latency(1.52, 0.98)],
+        latency_prediction=LatencyPrediction(
+            "onnxruntime-cpu 1.31.1, fp32, threads 2, batch 1, AMD EPYC 7763 (2 cores)",
+            mean_error=0.031,
+            kendall_tau=0.97,
+            networks=4,
+            points=412,
+            estimated=["mish @8x8"],
+            rounds=[{"predicted_ms": 0.75, "measured_ms": 0.78, "original_ms": 1.52, "limit_ms": 0.76, "used": 1.03}],
+        ),
         sizes=[Size("ONNX file", 1_091_342, 580_113), Size("Weights", 1_081_220, 571_004)],
         files=[
             FileWritten("model.onnx", "onnx", 580_113, 4.2e-7, [1, 2, 5]),

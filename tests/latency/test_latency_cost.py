@@ -1,0 +1,181 @@
+"""The latency term: exact where the table is, differentiable everywhere, calibrated, and held on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from simulated_models import example, network, simulated
+
+import compressor
+from compressor.config import parse_budget
+from compressor.costs import Sizes, build
+from compressor.costs.latency import Latency
+from compressor.errors import UnreachableBudgetError, UsageError
+from compressor.graph import capture
+from compressor.latency.calibrate import Accuracy, fit, kendall_tau
+from compressor.latency.hold import SLACK, hold
+from compressor.latency.predict import Coefficients
+from compressor.latency.session import LatencySession, OnDevice
+from compressor.latency.subnets import random_choices
+from compressor.search.base import hard_sizes
+from profilers.simulated import SimulatedDevice
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One table for all: what it knows is not measured again."""
+    return tmp_path_factory.mktemp("lut")
+
+
+@pytest.fixture(scope="module")
+def session(folder: Path) -> Iterator[LatencySession]:
+    model = network()
+    found = LatencySession(model, capture(model, example()), example(), simulated(folder))
+    yield found
+    found.close()
+
+
+def test_predictions_of_random_subnets_agree_with_the_device(session: LatencySession) -> None:
+    assert session.prediction.held_out["mean_error"] < 0.02
+    assert session.prediction.held_out["kendall_tau"] == 1.0
+    assert session.prediction.estimated == []
+
+
+def test_the_gradient_points_to_where_latency_grows(session: LatencySession) -> None:
+    graph, term = session.graph, session.term
+    units = torch.full((graph.n_units,), 0.8, dtype=torch.float64, requires_grad=True)
+    gates = torch.full((len(graph.blocks),), 0.9, dtype=torch.float64, requires_grad=True)
+    value = term(Sizes(graph, units, gates))
+    value.backward()
+    assert value.item() < term.original
+    assert units.grad is not None
+    assert bool((units.grad > 0).all())
+    assert gates.grad is not None
+    assert bool((gates.grad > 0).all())
+
+
+def test_a_closed_gate_takes_its_operators_away(session: LatencySession) -> None:
+    graph, term = session.graph, session.term
+    whole, units = term.original, graph.all_units()
+    for block in range(len(graph.blocks)):
+        gates = np.ones(len(graph.blocks), dtype=np.bool_)
+        gates[block] = False
+        assert float(term(hard_sizes(graph, units, gates))) < whole
+
+
+def test_operators_add_up_to_the_whole(session: LatencySession) -> None:
+    parts = session.term.by_operator(Sizes.full(session.graph))
+    assert len(parts) == len(session.graph.operators)
+    assert sum(ms for _, _, ms in parts) == pytest.approx(session.term.original, rel=0.05)
+
+
+def test_widths_the_device_likes_come_from_the_table(session: LatencySession) -> None:
+    found = session.multiples()
+    assert found
+    assert set(found.values()) <= {2, 4, 8}
+
+
+def test_without_a_target_there_is_no_latency() -> None:
+    with pytest.raises(UsageError, match="--target"):
+        build("latency", capture(network(), example()))
+    with pytest.raises(UsageError, match="target"):
+        compressor.compress(network(), example(), {"latency": "50%"})
+
+
+@pytest.mark.parametrize("asked", ["60%", "0.4ms"])
+def test_the_budget_holds_on_the_device(asked: str, folder: Path) -> None:
+    result = compressor.compress(network(), example(), {"latency": asked}, target=simulated(folder))
+    (budget,) = result.report.budgets
+    assert budget.met
+    assert budget.reached > 0.85 * budget.limit
+    device = SimulatedDevice()
+    runners = [device.load(model, example(), threads=1) for model in (network(), result.model)]
+    before, after = (runner.measure(1).latency_ms[0] for runner in runners)
+    assert budget.reached == pytest.approx(after, rel=1e-6)
+    assert budget.original == pytest.approx(before, rel=1e-6)
+    assert result.report.latency_prediction is not None
+    assert result.report.latency_prediction.rounds
+
+
+def test_several_budgets_hold_together(folder: Path) -> None:
+    asked = {"latency": "70%", "params": "50%"}
+    result = compressor.compress(network(), example(), asked, target=simulated(folder))
+    assert [budget.met for budget in result.report.budgets] == [True, True]
+
+
+def test_an_unreachable_budget_names_the_smallest_latency(folder: Path) -> None:
+    with pytest.raises(UnreachableBudgetError, match="ms"):
+        compressor.compress(network(), example(), {"latency": "0.001ms"}, target=simulated(folder))
+
+
+def test_if_nothing_is_faster_the_original_comes_back_and_says_why(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stubborn(self: LatencySession, *_: object, **__: object) -> OnDevice:
+        return OnDevice(1.0, 1.1, 1.1)
+
+    monkeypatch.setattr(LatencySession, "compare", stubborn)
+    result = compressor.compress(network(), example(), {"latency": "60%"}, target=simulated(folder))
+    assert any("No network faster" in warning for warning in result.report.warnings)
+    assert sum(p.numel() for p in result.model.parameters()) == sum(p.numel() for p in network().parameters())
+
+
+def test_holding_corrects_a_prediction_that_is_wrong() -> None:
+    """A device 20 % slower than predicted: found out in the first round, met in the next."""
+    state = {"predicted": 5.0}
+
+    def measure() -> OnDevice:
+        return OnDevice(10.0, state["predicted"] * 1.2, state["predicted"] * 0.12)
+
+    def decide(goal_ms: float) -> bool:
+        state["predicted"] = goal_ms
+        return True
+
+    held = hold(parse_budget("latency", "50%"), measure, lambda: state["predicted"], decide)
+    assert len(held.rounds) == 2
+    assert held.best == 1
+    assert 1 - SLACK <= held.rounds[1].used <= 1
+
+
+def test_holding_ends_when_nothing_else_is_to_be_had() -> None:
+    held = hold(parse_budget("latency", "50%"), lambda: OnDevice(10.0, 6.0, 0.6), lambda: 5.0, lambda goal_ms: False)
+    assert held.best is None
+    assert len(held.rounds) == 1
+
+
+def test_a_fit_finds_what_made_the_numbers_and_stays_a_sum_without_reason() -> None:
+    random = np.random.default_rng(0)
+    rows = [
+        {"conv": a, "other": b, "weights_mb": c, "activations_mb": a + b, "operators": 10.0}
+        for a, b, c in random.uniform(1, 10, (40, 3))
+    ]
+    sums = fit(rows, [row["conv"] + row["other"] for row in rows])
+    assert sums.scales["conv"] == pytest.approx(1.0, abs=0.01)
+    assert sums.weights_ms_per_mb == pytest.approx(0.0, abs=0.01)
+    scaled = fit(rows, [1.3 * (row["conv"] + row["other"]) for row in rows])
+    totals = [scaled.scales["conv"] * r["conv"] + scaled.scales["other"] * r["other"]
+              + scaled.weights_ms_per_mb * r["weights_mb"] + scaled.activations_ms_per_mb * r["activations_mb"]
+              + scaled.operator_ms * 10 for r in rows]  # fmt: skip
+    error = Accuracy.of(totals, [1.3 * (r["conv"] + r["other"]) for r in rows])
+    assert error.mean_error < 0.05
+    assert Coefficients.from_json(scaled.to_json()) == scaled
+
+
+def test_kendall_tau() -> None:
+    assert kendall_tau([1, 2, 3], [10, 20, 30]) == 1.0
+    assert kendall_tau([1, 2, 3], [3, 2, 1]) == -1.0
+
+
+def test_evaluating_is_cheap_because_points_are_kept(session: LatencySession) -> None:
+    term: Latency = session.term
+    choices = random_choices(session.graph, 4)
+    for choice in choices:
+        term(hard_sizes(session.graph, choice.units))
+    known = [len(found) for found in term.lookup._known]
+    for choice in choices:
+        term(hard_sizes(session.graph, choice.units))
+    assert [len(found) for found in term.lookup._known] == known
