@@ -2,11 +2,11 @@
 
     COMPRESSOR_DATA=/path/to/data python benchmarks/accuracy_cifar.py --model resnet20_cifar
 
-The folder holds CIFAR-10 (``cifar10:DIR`` of the program) and ``weights/cifar10_resnet20.safetensors``. Every run is one
-line of a JSON-lines file, so the benchmark can be stopped and continued; ``--table`` prints what is there as Markdown.
+The folder holds CIFAR-10 (``cifar10:DIR`` of the program) and ``weights/cifar10_resnet20.safetensors``. Every run is
+one line of a JSON-lines file, so the benchmark can be stopped and continued; ``--table`` prints it as Markdown.
 
-Methods: ``figs`` (search by training, then fine-tuning), ``oneshot-magnitude``, ``oneshot-taylor``, ``uniform`` (the same
-share of every group's channels, those of largest norm) and ``torch-pruning`` (its group-norm pruner, global ranking).
+Methods: ``figs`` (search by training, then fine-tuning), ``oneshot-magnitude``, ``oneshot-taylor``, ``uniform`` (the
+same share of every group's channels, those of largest norm) and ``torch-pruning`` (its group-norm pruner, global ranking).
 Channels are chosen without the test images; accuracy is on the 1,000 test images and on the validation split that is
 held out of fine-tuning. The pretrained network has seen the validation images, so that column only compares methods.
 """
@@ -98,7 +98,8 @@ def compressed(method: str, model: nn.Module, data: Data, seed: int, search_epoc
 
 def run(method: str, seed: int, args: argparse.Namespace, data: Data) -> dict[str, Any]:
     """One method with one seed, from the pretrained network to fine-tuned accuracy."""
-    weights = Path(os.environ["COMPRESSOR_DATA"]) / "weights" / f"cifar10_{args.model.removesuffix('_cifar')}.safetensors"
+    name = f"cifar10_{args.model.removesuffix('_cifar')}.safetensors"
+    weights = Path(os.environ["COMPRESSOR_DATA"]) / "weights" / name
     model = load_model(args.model, weights=str(weights)).model
     full = build("flops", capture(model, data.example_inputs)).original
     started = time.perf_counter()

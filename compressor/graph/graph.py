@@ -33,8 +33,7 @@ class Axis:
 
     def keep(self, units: BoolArray) -> BoolArray:
         """Which indices are kept. ``units`` has one entry per unit and a last one that is always true."""
-        kept: BoolArray = units[self.factors].all(axis=1)
-        return kept
+        return np.asarray(np.all(units[self.factors], axis=1), dtype=np.bool_)
 
 
 @dataclass(eq=False)

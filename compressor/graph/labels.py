@@ -27,12 +27,12 @@ MAX_FACTORS = 8  # a label that is a conjunction of more atoms than this is fixe
 
 def some(mask: BoolArray) -> bool:
     """``mask.any()``, which takes a detour through Python that costs more than all else done to a short array."""
-    return np.count_nonzero(mask) > 0
+    return bool(np.count_nonzero(mask))
 
 
 def every(mask: BoolArray) -> bool:
     """``mask.all()``, likewise."""
-    return np.count_nonzero(mask) == mask.size
+    return int(np.count_nonzero(mask)) == mask.size
 
 
 class Labels:
@@ -100,7 +100,8 @@ class Labels:
 
     def are_free(self, roots: IntArray) -> BoolArray:
         """Whether each representative (what ``factors`` gives; -1 is none) is free."""
-        return (roots >= 0) & (self._kind[roots] == FREE)
+        free: BoolArray = (roots >= 0) & (self._kind[roots] == FREE)
+        return free
 
     def reasons(self, atoms: IntArray) -> IntArray:
         """The index of the reason each atom is fixed for, -1 where it is not fixed."""
