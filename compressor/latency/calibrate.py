@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+import numpy.typing as npt
 
 from compressor.costs.latency import Latency
 from compressor.graph.graph import Graph
@@ -24,8 +25,11 @@ from lut import Calibration
 from profilers.layer_timer import LayerTimer
 from profilers.stats import quiet_ms
 
-#: How strongly the fit holds on to plain sums.
-_PULL = 1.0
+Floats = npt.NDArray[np.float64]
+
+#: How strongly the fit may hold on to plain sums; which, the networks decide.
+_PULLS = (0.03, 0.1, 0.3, 1.0)
+_EXTRA = ("weights_mb", "activations_mb", "operators")
 #: Classes with a smaller share of the time than this are held on to as if they had it: noise would decide them.
 _LEAST_SHARE = 0.05
 
@@ -99,37 +103,43 @@ def time_networks(
 def fit(features: Sequence[Mapping[str, float]], measured_ms: Sequence[float]) -> Coefficients:
     """The coefficients that make ``Latency`` meet measurements of networks with these ``Latency.features``.
 
-    Least squares of relative errors, pulled towards plain sums; traffic and overhead are never negative.
+    Least squares of relative errors, pulled towards plain sums as strongly as predicts networks best that are left out
+    one at a time; traffic and overhead are never negative.
     """
     names = [name for name in CLASSES if any(row.get(name, 0.0) > 0 for row in features)]
-    extra = ["weights_mb", "activations_mb", "operators"]
-    start = {**dict.fromkeys(names, 1.0), **dict.fromkeys(extra, 0.0)}
-    free = [*names, *extra]
-    rows = np.array([[row.get(name, 0.0) for name in start] for row in features]) / np.asarray(measured_ms)[:, None]
-    order = list(start)
-    while True:
-        chosen = [order.index(name) for name in free]
-        matrix = rows[:, chosen]
-        prior = np.array([start[name] for name in free])
-        share = np.abs(matrix).mean(axis=0)
-        weight = _PULL * np.maximum(share, [_LEAST_SHARE if name in names else 1e-9 for name in free])
-        # Traffic and overhead compete with the factors for the same milliseconds; what they explain is small.
-        solution, *_ = np.linalg.lstsq(
-            np.concatenate([matrix, np.diag(weight)]),
-            np.concatenate([np.ones(len(matrix)), weight * prior]),
-            rcond=None,
-        )
-        negative = [name for name, value in zip(free, solution, strict=True) if value < 0]
-        if not negative:
-            break
-        free = [name for name in free if name not in negative]
-    values = dict.fromkeys(order, 0.0) | dict(zip(free, (float(v) for v in solution), strict=True))
+    order = [*names, *_EXTRA]
+    rows = np.array([[row.get(name, 0.0) for name in order] for row in features]) / np.asarray(measured_ms)[:, None]
+
+    def left_out(pull: float) -> float:
+        others = ~np.eye(len(rows), dtype=np.bool_)
+        return float(np.mean([abs(rows[i] @ _solve(rows[others[i]], order, pull) - 1) for i in range(len(rows))]))
+
+    pull = min(_PULLS, key=left_out) if len(rows) > 2 else _PULLS[-1]
+    values = dict(zip(order, _solve(rows, order, pull).tolist(), strict=True))
     return Coefficients(
         {name: values.get(name, 1.0) for name in CLASSES},
         values["weights_mb"],
         values["activations_mb"],
         values["operators"],
     )
+
+
+def _solve(rows: Floats, order: list[str], pull: float) -> Floats:
+    """Solution for relative features (networks, names); names whose coefficient would be negative get none."""
+    start = np.array([0.0 if name in _EXTRA else 1.0 for name in order])
+    least = np.array([1e-9 if name in _EXTRA else _LEAST_SHARE for name in order])
+    weight = pull * np.maximum(rows.mean(axis=0), least)
+    solution = np.zeros(len(order))
+    free = np.ones(len(order), dtype=np.bool_)
+    while free.any():
+        matrix = np.concatenate([rows[:, free], np.diag(weight)[free][:, free]])
+        right = np.concatenate([np.ones(len(rows)), (weight * start)[free]])
+        found, *_ = np.linalg.lstsq(matrix, right, rcond=None)
+        if (found >= 0).all():
+            solution[free] = found
+            break
+        free[np.flatnonzero(free)[found < 0]] = False
+    return solution
 
 
 def calibrate(
