@@ -24,7 +24,8 @@ from compressor.graph.labels import IntArray, every, some
 from compressor.graph.record import Node, Value
 
 _MASKABLE_CALLS = {"matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "einsum", "baddbmm", "addmm", "linear",
-                   "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "mv", "dot",
+                   "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "mv",
+                   "dot",
                    "tensordot", "bilinear"}  # fmt: skip
 
 

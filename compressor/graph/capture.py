@@ -70,8 +70,9 @@ def capture(
         )
     with evaluating(model), torch.no_grad(), narrowed(model), _python_attention():
         # On meta tensors if the forward can; on the inputs as given if it wants their whole batch, or has none.
-        ways = [(meta, given) for given in ((args, kwargs), whole) for meta in (True, False)]
-        for meta, (args, kwargs) in ways[: 2 if args is whole[0] else 4]:
+        inputs = [(args, kwargs)] if args is whole[0] else [(args, kwargs), whole]
+        for meta, given in [(meta, given) for given in inputs for meta in (True, False)]:
+            args, kwargs = given
             try:
                 recorder, values, outputs = _record(model, tensors, args, kwargs, meta=meta, keep_outputs=keep_outputs)
                 on_meta = meta

@@ -78,7 +78,7 @@ class ProductTerm:
 
 @dataclass(eq=False)
 class Storage:
-    """An activation buffer: ``bytes`` times the lengths of ``axes``, alive from operator ``birth`` through ``death``."""
+    """An activation buffer: ``bytes`` times the lengths of ``axes``, alive from operator ``birth`` to ``death``."""
 
     bytes: float
     axes: tuple[Axis, ...]
@@ -201,7 +201,7 @@ class Graph:
         return np.ones(self.n_units + 1, dtype=np.bool_)
 
     def gates(self, kept: BoolArray | None) -> BoolArray:
-        """Which blocks are there if ``kept`` (default all) are to be, shape (n_blocks,): inner ones go with outer ones."""
+        """Which blocks are there if ``kept`` (default all) are to be, shape (n_blocks,): inner go with outer ones."""
         if kept is None:
             return np.ones(len(self.blocks), dtype=np.bool_)
         return np.array([kept[b.index] and all(kept[i] for i in b.inside) for b in self.blocks], dtype=np.bool_)
