@@ -26,7 +26,7 @@ $(READY): pyproject.toml
 # benchmarked. Stopped half-way it goes on where it was; started anew once it is done, it shows the report again.
 demo: $(READY)
 	$(BIN)/python -m compressor --model resnet20_cifar --weights none --data digits --train-epochs 10 --search figs \
-		--search-epochs 8 --budget-flops 30% --finetune-epochs 10 --export onnx --out demo-out
+		--search-epochs 8 --budget-flops 30% --round-to 8 --finetune-epochs 10 --export onnx --out demo-out
 	@echo "Report: demo-out/report.html"
 
 test: $(READY)
