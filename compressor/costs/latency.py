@@ -65,17 +65,19 @@ class Latency(CostTerm):
         parts = self._parts(sizes)
         found = self._coefficients
         each = self._scales * parts[0] + found.weights_ms_per_mb * parts[1] + found.activations_ms_per_mb * parts[2]
+        each = each + found.ragged_ms_per_mb * parts[2] * parts[4]
         return self.factor * ((each + found.operator_ms) * parts[3]).sum()
 
     def features(self, sizes: Sizes) -> dict[str, float]:
         """What the coefficients multiply, for a hard choice: milliseconds per class, megabytes, operators."""
         with torch.no_grad():
-            latency, weights, activations, copies = (part.numpy() for part in self._parts(sizes))
+            latency, weights, activations, copies, ragged = (part.numpy() for part in self._parts(sizes))
         found: dict[str, float] = dict.fromkeys(sorted(set(self._classes)), 0.0)
         for name, value in zip(self._classes, (latency * copies).tolist(), strict=True):
             found[name] += value
         found["weights_mb"] = float((weights * copies).sum())
         found["activations_mb"] = float((activations * copies).sum())
+        found["ragged_mb"] = float((activations * ragged * copies).sum())
         found["operators"] = float(copies.sum())
         return found
 
@@ -86,25 +88,27 @@ class Latency(CostTerm):
         each = (self._scales * parts[0] * parts[3]).tolist()
         return [(o.place, o.kind, ms) for o, ms in zip(self.graph.operators, each, strict=True)]
 
-    def _parts(self, sizes: Sizes) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Per operator: milliseconds from the table, megabytes of weights, of activations, and how often it runs."""
+    def _parts(self, sizes: Sizes) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Per operator: ms from the table, megabytes of weights, of activations, how often it runs, raggedness."""
         device = sizes.units.device
         if device.type != "cpu":  # the table is on the CPU; gradients flow back through the copy
             sizes = Sizes(self.graph, sizes.units.cpu(), sizes.gates.cpu())
         into, out, copies = (product(sizes) for product in self._extents)
-        latency: Tensor = _Interpolate.apply(into, out, self.lookup)
+        latency, ragged = _Interpolate.apply(into, out, self.lookup)
         pair, per_in, per_out = self._traffic.unbind(1)
-        return latency, pair * into * out, per_in * into + per_out * out, copies
+        return latency, pair * into * out, per_in * into + per_out * out, copies, ragged
 
 
 class _Interpolate(torch.autograd.Function):
     """``lut`` tables as a differentiable function of channel counts."""
 
     @staticmethod
-    def forward(ctx: Any, channels_in: Tensor, channels_out: Tensor, lookup: Lookup) -> Tensor:
+    def forward(ctx: Any, channels_in: Tensor, channels_out: Tensor, lookup: Lookup) -> tuple[Tensor, Tensor]:
         found = lookup(np.asarray(channels_in.detach()), np.asarray(channels_out.detach()))
         ctx.save_for_backward(torch.from_numpy(found[:, 1].copy()), torch.from_numpy(found[:, 2].copy()))
-        return torch.from_numpy(found[:, 0].copy())
+        ragged = torch.from_numpy(found[:, 3].copy())
+        ctx.mark_non_differentiable(ragged)
+        return torch.from_numpy(found[:, 0].copy()), ragged
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:

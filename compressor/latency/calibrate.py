@@ -29,7 +29,7 @@ Floats = npt.NDArray[np.float64]
 
 #: How strongly the fit may hold on to plain sums; which, the networks decide.
 _PULLS = (0.03, 0.1, 0.3, 1.0)
-_EXTRA = ("weights_mb", "activations_mb", "operators")
+_EXTRA = ("weights_mb", "activations_mb", "ragged_mb", "operators")
 #: Classes with a smaller share of the time than this are held on to as if they had it: noise would decide them.
 _LEAST_SHARE = 0.05
 
@@ -120,6 +120,7 @@ def fit(features: Sequence[Mapping[str, float]], measured_ms: Sequence[float]) -
         {name: values.get(name, 1.0) for name in CLASSES},
         values["weights_mb"],
         values["activations_mb"],
+        values["ragged_mb"],
         values["operators"],
     )
 
@@ -170,8 +171,9 @@ def calibrate(
         paths[name], everything[name] = write(choice, name), choice
     measured = time_networks(timer, paths, rounds=rounds, progress=progress)
     features = {name: term.features(hard_sizes(graph, c.units, c.gates)) for name, c in everything.items()}
-    every = max(2, round(len(choices) / max(1, held_out)))
-    tested = [f"subnet{index}" for index in range(len(choices)) if index % every == every - 1][:held_out]
+    # At random, because choices follow each other by size and kind.
+    chosen = np.random.default_rng(0).permutation(len(choices))[:held_out]
+    tested = [f"subnet{index}" for index in sorted(chosen.tolist())]
     fitted = [name for name in paths if name not in tested]
     term.coefficients = fit([features[name] for name in fitted], [measured[name] for name in fitted])
     predicted = {name: float(term(hard_sizes(graph, c.units, c.gates))) for name, c in everything.items()}

@@ -2,7 +2,8 @@
 
 A network is not the sum of its operators timed alone: their weights are no longer in the cache when their turn comes,
 and nor is what was written long before. Calibration (``compressor.latency.calibrate``) fits how much, with few numbers:
-a factor per class of operators, and milliseconds per megabyte of weights, per megabyte of activations and per operator.
+a factor per class of operators, and milliseconds per megabyte of weights, per megabyte of activations, more of these
+where channels are ragged (a runtime changes layouts around such operators), and per operator.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Coefficients:
     scales: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(CLASSES, 1.0))
     weights_ms_per_mb: float = 0.0
     activations_ms_per_mb: float = 0.0
+    ragged_ms_per_mb: float = 0.0
     operator_ms: float = 0.0
 
     def to_json(self) -> dict[str, float]:
@@ -45,6 +47,7 @@ class Coefficients:
             **{f"scale_{name}": value for name, value in self.scales.items()},
             "weights_ms_per_mb": self.weights_ms_per_mb,
             "activations_ms_per_mb": self.activations_ms_per_mb,
+            "ragged_ms_per_mb": self.ragged_ms_per_mb,
             "operator_ms": self.operator_ms,
         }
 
@@ -55,6 +58,7 @@ class Coefficients:
             {name: values.get(f"scale_{name}", 1.0) for name in CLASSES},
             values.get("weights_ms_per_mb", 0.0),
             values.get("activations_ms_per_mb", 0.0),
+            values.get("ragged_ms_per_mb", 0.0),
             values.get("operator_ms", 0.0),
         )
 
@@ -107,10 +111,14 @@ class Lookup:
         if self.estimated:
             self._estimate(distinct)
         self._known: list[dict[Point, int]] = [{} for _ in distinct]
-        self._values: list[Floats] = [np.zeros((0, 3)) for _ in distinct]
+        self._values: list[Floats] = [np.zeros((0, 4)) for _ in distinct]
 
     def __call__(self, channels_in: Floats, channels_out: Floats) -> Floats:
-        """Value in ms and slopes in ms per channel, shape (n_operators, 3), for counts of shape (n_operators,)."""
+        """Value in ms, slopes in ms per channel, and whether channels are ragged (0 to 1): shape (n_operators, 4).
+
+        Args:
+            channels_in, channels_out: counts of shape (n_operators,), whole or not.
+        """
         low_in, low_out = np.floor(channels_in), np.floor(channels_out)
         part_in, part_out = channels_in - low_in, channels_out - low_out
         whole = not (part_in.any() or part_out.any())
@@ -147,7 +155,9 @@ class Lookup:
             raise LookupError(place)  # the constructor leaves none
         found = surface.evaluate([one for one, _ in wanted], [two for _, two in wanted])
         start = len(self._values[place])
-        rows = np.stack([found.value_ms, found.d_in, found.d_out], axis=1)
+        ones, twos = (np.array([point[side] for point in wanted], dtype=np.int64) for side in (0, 1))
+        ragged = ~surface.patterns[0].aligned(ones) | ~surface.patterns[1].aligned(twos)
+        rows = np.stack([found.value_ms, found.d_in, found.d_out, ragged.astype(np.float64)], axis=1)
         rows[[one <= 0 or two <= 0 for one, two in wanted], 0] = 0.0  # nothing left to run
         self._values[place] = np.concatenate([self._values[place], rows])
         for offset, point in enumerate(wanted):

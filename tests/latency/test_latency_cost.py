@@ -150,7 +150,7 @@ def test_holding_ends_when_nothing_else_is_to_be_had() -> None:
 def test_a_fit_finds_what_made_the_numbers_and_stays_a_sum_without_reason() -> None:
     random = np.random.default_rng(0)
     rows = [
-        {"conv": a, "other": b, "weights_mb": c, "activations_mb": a + b, "operators": 10.0}
+        {"conv": a, "other": b, "weights_mb": c, "activations_mb": a + b, "ragged_mb": 0.0, "operators": 10.0}
         for a, b, c in random.uniform(1, 10, (40, 3))
     ]
     sums = fit(rows, [row["conv"] + row["other"] for row in rows])
