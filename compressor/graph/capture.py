@@ -19,7 +19,7 @@ from compressor.graph.collect import collect_operators
 from compressor.graph.flow import Flow
 from compressor.graph.graph import Graph
 from compressor.graph.modules import named_modules
-from compressor.graph.record import Recorder, Value, shadowed, traceable_attributes
+from compressor.graph.record import Recorder, Value, shadowed, traceable_attributes, unchanged
 from compressor.graph.scalars import follow_scalars
 from compressor.multihead import narrowed
 
@@ -68,7 +68,7 @@ def capture(
         raise UnsupportedModelError(
             f"{type(model).__name__} has no parameters, so there is nothing to compress; pass the network itself."
         )
-    with evaluating(model), torch.no_grad(), narrowed(model), _python_attention():
+    with unchanged(model), evaluating(model), torch.no_grad(), narrowed(model), _python_attention():
         # On meta tensors if the forward can; on the inputs as given if it wants their whole batch, or has none.
         inputs = [(args, kwargs)] if args is whole[0] else [(args, kwargs), whole]
         for meta, given in [(meta, given) for given in inputs for meta in (True, False)]:

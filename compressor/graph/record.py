@@ -433,6 +433,20 @@ def flat_weights(modules: Iterable[nn.Module]) -> Iterator[None]:
 
 
 @contextmanager
+def unchanged(*models: nn.Module) -> Iterator[None]:
+    """Undo what a forward stores in its modules: cached tables and masks, made for other inputs or another type."""
+    saved = [(m, dict(vars(m)), dict(m._buffers)) for model in models for m in model.modules()]
+    try:
+        yield
+    finally:
+        for module, attributes, buffers in saved:
+            module.__dict__.clear()
+            module.__dict__.update(attributes)
+            module._buffers.clear()
+            module._buffers.update(buffers)
+
+
+@contextmanager
 def traceable_attributes(modules: Mapping[str, nn.Module]) -> Iterator[None]:
     """Replace the integer attributes of the user's own modules by ``Dim`` for the length of one pass."""
     saved: list[tuple[dict[str, Any], str, Any]] = []

@@ -27,6 +27,10 @@ def trim(model: nn.Module, architecture: Architecture) -> nn.Module:
         if architecture.removed and architecture.is_removed(name):
             continue
         memo[id(tensor)] = architecture.resized(name, tensor)
+    for module in model.modules():
+        for tensor in vars(module).values():
+            if isinstance(tensor, Tensor) and not tensor.is_leaf:  # computed by a hook, and by the next forward again
+                memo[id(tensor)] = tensor.detach()
     try:
         trimmed = copy.deepcopy(model, memo)
     except (TypeError, RuntimeError, NotImplementedError) as error:

@@ -16,7 +16,7 @@ from compressor.errors import VerificationError
 from compressor.graph.capture import evaluating, first_example, tensors_in
 from compressor.graph.graph import Graph, UnitMask
 from compressor.graph.labels import BoolArray
-from compressor.graph.record import shadowed
+from compressor.graph.record import shadowed, unchanged
 from compressor.masks import Masking
 from compressor.trim.apply import trim
 from compressor.trim.double import in_double
@@ -108,7 +108,8 @@ class Verifier:
         mask = torch.from_numpy(np.asarray(units[: self.graph.n_units])).to(device, dtype)
         gate = None if gates is None else torch.from_numpy(self.graph.gates(gates)).to(device, dtype)
         double = dtype is torch.float64
-        with torch.no_grad(), evaluating(self.model), evaluating(trimmed), in_double(double):
+        models = self.model, trimmed
+        with unchanged(*models), torch.no_grad(), evaluating(self.model), evaluating(trimmed), in_double(double):
             try:
                 with self.masking.applied(mask, weights, gate):
                     expected = tensors_in(self.model(*args, **kwargs))

@@ -380,6 +380,9 @@ case("squeeze excite by view", lambda m, x: m.b((y := m.a(x)) * m.e(F.relu(m.s(F
      .sigmoid().view(y.size(0), y.size(1), 1, 1).expand_as(y)), IMAGE, **A, s=lin(8, 3), e=lin(3, 8), free=f"{AB} s.weight:0 e.weight:0")  # fmt: skip
 case("channel attention by conv1d", lambda m, x: m.b((y := m.a(x)) * m.s(y.mean((2, 3)).unsqueeze(1)).sigmoid().view(1, -1, 1, 1)), IMAGE, **A,
      s=lambda: nn.Conv1d(1, 1, 3, padding=1))  # fmt: skip
+case("channel attention expanded", lambda m, x: m.b((y := m.a(x)) * m.s(y.mean((2, 3)).view(1, 1, -1)).sigmoid().view(1, -1, 1, 1).expand_as(y)), IMAGE,
+     **A, s=lambda: nn.Conv1d(1, 1, 3, padding=1))  # fmt: skip
+case("conv across tokens", lambda m, x: m.b(m.s(m.a(x)).squeeze(1)), (1, 3, 8), **T, s=lambda: nn.Conv1d(3, 1, 1), free=AB)
 case("spatial attention", lambda m, x: m.b((y := m.a(x)) * m.s(torch.cat([y.mean(1, keepdim=True), y.amax(1, keepdim=True)], 1)).sigmoid()),
      IMAGE, **A, s=conv(2, 1, 3), free=AB)  # fmt: skip
 case("spatial attention by max", lambda m, x: m.b((y := m.a(x)) * m.s(torch.max(y, dim=1, keepdim=True)[0]).sigmoid()), IMAGE, **A,

@@ -61,10 +61,18 @@ def convolution(flow: Flow, node: Node) -> None:
     if bias is not None:
         flow.adopt(bias, 0, out)
     y.axes[channel] = out
-    spatial = (x if transposed else y).shape[channel + 1 :]
-    batch = x.shape[0] if channel == 1 else 1
+    if channel:
+        y.axes[0] = x.axes[0]
+    for i, d in enumerate(range(channel + 1, len(x.shape))):
+        if w.shape[2 + i] == 1 and x.shape[d] == y.shape[d]:
+            y.axes[d] = x.axes[d]  # position by position
+        else:
+            flow.fix(x.axes[d], "a convolution runs along it")
+    outer = [(y.axes[0], y.shape[0])] if channel else []
+    places = x if transposed else y
+    spatial = [(places.axes[d], places.shape[d]) for d in range(channel + 1, len(x.shape))]
     flow.costs(
-        "conv", batch * math.prod(spatial) * math.prod(w.shape[2:]), (w.axes[0], w.shape[0]), (w.axes[1], w.shape[1])
+        "conv", math.prod(w.shape[2:]), *outer, *spatial, (w.axes[0], w.shape[0]), (w.axes[1], w.shape[1])
     )
 
 

@@ -73,7 +73,8 @@ def expand(flow: Flow, node: Node) -> None:
         for _, like in call.values:
             shift = len(y.shape) - len(like.shape)
             for i, n in enumerate(like.shape):
-                if shift >= 0 and y.axes[i + shift] is None and y.shape[i + shift] == n > 1:
+                before = x.shape[i + shift - offset] if i + shift >= offset else 1
+                if shift >= 0 and before == 1 and y.shape[i + shift] == n > 1:
                     y.axes[i + shift] = like.axes[i]
 
 
