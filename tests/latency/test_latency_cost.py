@@ -86,7 +86,7 @@ def test_without_a_target_there_is_no_latency() -> None:
         compressor.compress(network(), example(), {"latency": "50%"})
 
 
-@pytest.mark.parametrize("asked", ["60%", "0.4ms"])
+@pytest.mark.parametrize("asked", ["60%", pytest.param("0.4ms", marks=pytest.mark.slow)])
 def test_the_budget_holds_on_the_device(asked: str, folder: Path) -> None:
     result = compressor.compress(network(), example(), {"latency": asked}, target=simulated(folder))
     (budget,) = result.report.budgets
@@ -101,6 +101,7 @@ def test_the_budget_holds_on_the_device(asked: str, folder: Path) -> None:
     assert result.report.latency_prediction.rounds
 
 
+@pytest.mark.slow
 def test_several_budgets_hold_together(folder: Path) -> None:
     asked = {"latency": "70%", "params": "50%"}
     result = compressor.compress(network(), example(), asked, target=simulated(folder))
@@ -112,6 +113,7 @@ def test_an_unreachable_budget_names_the_smallest_latency(folder: Path) -> None:
         compressor.compress(network(), example(), {"latency": "0.001ms"}, target=simulated(folder))
 
 
+@pytest.mark.slow
 def test_if_nothing_is_faster_the_original_comes_back_and_says_why(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
