@@ -115,17 +115,24 @@ class Analysis:
                 return value.param, int(value.param_axes[axis])  # type: ignore[arg-type]
         return None
 
-    def _call_operand(self, reader: Reader) -> tuple[int | str, int] | None:
-        """An argument of the program's call, and its axis, that carries the labels being summed over."""
+    def _call_operand(self, reader: Reader) -> tuple[int | str, tuple[int, ...]] | None:
+        """An argument of the program's call, and its axes (from the last, -1), that carry the labels being summed over.
+
+        Where several do, all are meant: zeros along one that is not summed over are where nothing may be read anyway.
+        """
         call = reader.node.call
         if call is None or call.name not in _MASKABLE_CALLS:
             return None
         labels = self.flow.labels
         wanted = labels.find(reader.labels)
         for position, value in call.values:
-            for d, axis in enumerate(value.axes):
-                if axis is not None and len(axis) == len(wanted) and np.array_equal(labels.find(axis), wanted):
-                    return position, d - len(value.shape)
+            found = tuple(
+                d - len(value.shape)
+                for d, axis in enumerate(value.axes)
+                if axis is not None and len(axis) == len(wanted) and np.array_equal(labels.find(axis), wanted)
+            )
+            if found:
+                return position, found
         return None
 
     def fix_unowned(self, first: int) -> None:
@@ -290,8 +297,8 @@ class Analysis:
             operand = self._call_operand(reader)
             call = reader.node.call
             if operand is not None and call is not None:
-                key = (call.place, call.name, call.ordinal, str(operand[0]), operand[1])
-                options = {"argument": operand[0], "dim": operand[1]}
+                key = (call.place, call.name, call.ordinal, str(operand[0]), operand[1][0])
+                options = {"argument": operand[0], "dims": operand[1]}
                 sites[key] = Site("operand", call.place, call.name, call.ordinal, axis, options)
         found = [ParameterMask(name, tuple(sorted(axes.items()))) for name, axes in masked.items()]
         return found, [*sites.values(), *self._adjustments(self.flow.adjustments)]

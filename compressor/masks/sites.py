@@ -37,10 +37,12 @@ def _argument(args: Args, kwargs: Kwargs, position: int, name: str, default: Any
 def operand(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Any:
     """A sum of products: one operand is zero wherever a channel is removed."""
     where = options["argument"]
+    masked = args[where] if isinstance(where, int) else kwargs[where]
+    for dim in options["dims"]:
+        masked = masked * _along(mask, dim)
     if isinstance(where, int):
-        masked = args[where] * _along(mask, options["dim"])
         return func(*args[:where], masked, *args[where + 1 :], **kwargs)
-    return func(*args, **{**kwargs, where: kwargs[where] * _along(mask, options["dim"])})
+    return func(*args, **{**kwargs, where: masked})
 
 
 def gate(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Any:
