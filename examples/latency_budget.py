@@ -2,6 +2,7 @@
 
     python examples/latency_budget.py onnxruntime-cpu
     python examples/latency_budget.py openvino-cpu
+    python examples/latency_budget.py simulated         # no device: a trial in seconds
 
 The first run measures the operators of ResNet-18 into the latency table (a few minutes); later runs find them there.
 """
@@ -25,7 +26,7 @@ def main() -> None:
     (budget,) = result.report.budgets
     print(f"{target}: {budget.original:.2f} ms -> {budget.reached:.2f} ms, at most {budget.limit:.2f} ms")
     result.save(f"resnet18-{target}")
-    result.export(f"resnet18-{target}", ("onnx",) if target == "onnxruntime-cpu" else ("onnx", "openvino"))
+    result.export(f"resnet18-{target}", ("onnx", "openvino") if target == "openvino-cpu" else ("onnx",))
 
 
 if __name__ == "__main__":

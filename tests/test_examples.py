@@ -22,13 +22,14 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     [
         ("compress_resnet", ["--epochs", "1", "--out", "small"], "exported small/model.onnx"),
         ("own_training_loop", ["--epochs", "2"], "after fine-tuning"),
+        ("latency_budget", ["simulated"], "at most"),
     ],
 )
 def test_examples_run(tmp_path: Path, name: str, arguments: list[str], said: str) -> None:
     found = subprocess.run(
         [sys.executable, str(ROOT / "examples" / f"{name}.py"), *arguments],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
@@ -38,7 +39,11 @@ def test_examples_run(tmp_path: Path, name: str, arguments: list[str], said: str
 
 
 def test_every_example_is_tested() -> None:
-    assert {path.stem for path in (ROOT / "examples").glob("*.py")} == {"compress_resnet", "own_training_loop"}
+    assert {path.stem for path in (ROOT / "examples").glob("*.py")} == {
+        "compress_resnet",
+        "own_training_loop",
+        "latency_budget",
+    }
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
