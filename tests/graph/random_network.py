@@ -70,7 +70,12 @@ def transposed(c: int, a: int, b: int) -> Any:
 
 @operator
 def normalised(c: int, a: int, b: int) -> Any:
-    norm = (nn.BatchNorm2d(c), nn.GroupNorm((1, 2, 4, c)[b % 4], c), nn.InstanceNorm2d(c, affine=True), nn.LayerNorm(c))[a % 4]
+    norm = (
+        nn.BatchNorm2d(c),
+        nn.GroupNorm((1, 2, 4, c)[b % 4], c),
+        nn.InstanceNorm2d(c, affine=True),
+        nn.LayerNorm(c),
+    )[a % 4]
     if isinstance(norm, nn.LayerNorm):
         return [norm], lambda m, x, e: m[0](x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), c
     return [norm], lambda m, x, e: m[0](x), c
@@ -166,7 +171,7 @@ def attention(c: int, a: int, b: int) -> Any:
     w = _width(b)
 
     def run(m: Any, x: Tensor, e: list[Tensor]) -> Tensor:
-        n, k, h, v = x.shape
+        n, _, h, v = x.shape
         t = x.flatten(2).transpose(1, 2)
         q, key, value = m[0](t).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
         if b % 2:

@@ -13,7 +13,9 @@ from compressor.graph import capture
 from compressor.trim import trim_verified
 from tests.graph.random_network import OPERATORS, SIZE, Program, RandomNetwork
 
-PROGRAMS = st.lists(st.tuples(st.sampled_from(sorted(OPERATORS)), st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=7)
+PROGRAMS = st.lists(
+    st.tuples(st.sampled_from(sorted(OPERATORS)), st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=7
+)
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 

@@ -8,7 +8,10 @@ import torch
 
 from compressor.graph import capture
 from compressor.trim import trim_verified
+from tests.graph import uses_attention, uses_gates, uses_layers, uses_moves
 from tests.graph.tiny import CASES, Case
+
+TABLES = (uses_attention, uses_gates, uses_layers, uses_moves)  # filled CASES when they were imported
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -35,6 +35,7 @@ _FAMILIES = (
 
 EXTENSIONS = Registry("operator rule", {}, group="compressor.rules")
 _rules: dict[str, Rule] = {}
+_loaded: set[bool] = set()
 
 
 def rule(*operators: str) -> Callable[[Rule], Rule]:
@@ -51,8 +52,9 @@ def rule(*operators: str) -> Callable[[Rule], Rule]:
 
 
 def rules() -> dict[str, Rule]:
-    """All built-in rules by operator name."""
-    if not _rules:
+    """All built-in rules, and those registered by ``rule``, by operator name."""
+    if not _loaded:
+        _loaded.add(True)
         for family in _FAMILIES:
             importlib.import_module(f"{__name__}.{family}")
     return _rules

@@ -71,9 +71,7 @@ def convolution(flow: Flow, node: Node) -> None:
     outer = [(y.axes[0], y.shape[0])] if channel else []
     places = x if transposed else y
     spatial = [(places.axes[d], places.shape[d]) for d in range(channel + 1, len(x.shape))]
-    flow.costs(
-        "conv", math.prod(w.shape[2:]), *outer, *spatial, (w.axes[0], w.shape[0]), (w.axes[1], w.shape[1])
-    )
+    flow.costs("conv", math.prod(w.shape[2:]), *outer, *spatial, (w.axes[0], w.shape[0]), (w.axes[1], w.shape[1]))
 
 
 def _bind_groups(flow: Flow, node: Node, groups: int, rows: Axis) -> None:
