@@ -7,8 +7,9 @@ one line of a JSON-lines file, so the benchmark can be stopped and continued; ``
 
 Methods: ``figs`` (search by training, then fine-tuning), ``oneshot-magnitude``, ``oneshot-taylor``, ``uniform`` (the
 same share of every group's channels, those of largest norm) and ``torch-pruning`` (its group-norm pruner, ranking all
-layers together). Channels are chosen without the test images; accuracy is on the 1,000 test images and on the validation split that is
-held out of fine-tuning. The pretrained network has seen the validation images, so that column only compares methods.
+layers together). Channels are chosen without the test images; accuracy is on the 1,000 test images and on the
+validation split that is held out of fine-tuning. The pretrained network has seen the validation images, so that column
+only compares methods.
 """
 
 from __future__ import annotations

@@ -84,7 +84,9 @@ def _product(values: Tensor, index: Tensor) -> Tensor:
 
 def _padded(rows: list[list[int]], filler: int) -> Tensor:
     width = max((len(row) for row in rows), default=0)
-    return torch.tensor([row + [filler] * (width - len(row)) for row in rows], dtype=torch.int64).reshape(len(rows), width)
+    return torch.tensor([row + [filler] * (width - len(row)) for row in rows], dtype=torch.int64).reshape(
+        len(rows), width
+    )
 
 
 def _shared_units(term: Term, n_units: int) -> tuple[IntArray, IntArray]:

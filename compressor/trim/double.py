@@ -25,7 +25,9 @@ class _InDouble(TorchFunctionMode):
         if func in _CASTS:
             return args[0].double()
         args = tuple(torch.float64 if type(a) is torch.dtype and a in _SINGLE else a for a in args)
-        changed = {k: torch.float64 if type(v) is torch.dtype and v in _SINGLE else v for k, v in (kwargs or {}).items()}
+        changed = {
+            k: torch.float64 if type(v) is torch.dtype and v in _SINGLE else v for k, v in (kwargs or {}).items()
+        }
         return func(*args, **changed)
 
 
