@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -261,10 +261,10 @@ def command_of(config: JobConfig) -> str:
     parts = ["compress", "--model", config.model]
     for budget in config.budgets:
         parts += [f"--budget-{budget.cost}", budget.text]
-    defaults = JobConfig(model=config.model, budgets=config.budgets, out=config.out)
+    defaults = {field.name: field.default for field in fields(JobConfig)}
     for name, option in _OPTIONS.items():
         value = getattr(config, name)
-        if value != getattr(defaults, name):
+        if value != defaults[name]:
             for item in value if name in ("include", "exclude") else (value,):
                 shown = ",".join(map(str, item)) if isinstance(item, tuple) else str(item)
                 parts += [option, shown or "none"]
@@ -277,6 +277,7 @@ _OPTIONS = {
         "weights", "data", "search", "learn", "penalty", "train_epochs", "search_epochs", "finetune_epochs",
         "batch_size", "lr", "distill", "round_to", "include", "exclude", "export", "bench_seconds", "num_classes",
         "input_shape", "seed", "device",
+        "target", "lut", "threads",
     )
 }  # fmt: skip
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Share of noisy points above which the machine is called too noisy.
 NOISY_SHARE = 0.25
+#: Fewer points than this say nothing about the machine.
+LEAST_POINTS = 8
 
 
 @dataclass
@@ -56,7 +58,7 @@ class Profiled:
     @property
     def noise(self) -> str | None:
         """One line if the machine was too noisy, else ``None``."""
-        if not self.measured or self.noisy <= NOISY_SHARE * self.measured:
+        if self.measured < LEAST_POINTS or self.noisy <= NOISY_SHARE * self.measured:
             return None
         return (
             f"This machine is too noisy to measure well: {self.noisy} of {self.measured} points disagree between runs "
