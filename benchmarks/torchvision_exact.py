@@ -1,4 +1,4 @@
-"""Every classification and segmentation model of torchvision at half its multiply-adds: traced, searched, trimmed, verified.
+"""Classification and segmentation models of torchvision at half their multiply-adds: traced, trimmed, verified.
 
     python benchmarks/torchvision_exact.py --out benchmarks/torchvision_exact.md
 
@@ -45,11 +45,10 @@ def build_model(name: str) -> torch.nn.Module:
 
 def run(name: str, most_params: float) -> dict[str, Any] | None:
     """One row, or ``None`` for a model that is too large."""
-    with torch.device("meta"):
-        size = sum(p.numel() for p in build_model(name).parameters())
+    model = build_model(name)
+    size = sum(p.numel() for p in model.parameters())
     if size > most_params:
         return None
-    model = build_model(name)
     inputs = torch.randn(1, 3, 299 if "inception" in name else 224, 299 if "inception" in name else 224)
     started = time.perf_counter()
     graph = capture(model, inputs)
@@ -104,7 +103,8 @@ def main() -> None:
             file.write(json.dumps(row) + "\n")
         print(name, row["error"], row["share"], row["note"], flush=True)
     if args.out is not None:
-        head = f"# torchvision at half the multiply-adds\n\n    python benchmarks/{Path(__file__).name} --out {args.out.name}\n\n"
+        command = f"    python benchmarks/{Path(__file__).name} --out {args.out.name}"
+        head = f"# torchvision at half the multiply-adds\n\n{command}\n\n"
         args.out.write_text(head + table(rows) + "\n")
 
 
