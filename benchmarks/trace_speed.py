@@ -117,7 +117,7 @@ def main() -> None:
             "# Tracing beside torch-pruning\n\nMade by `python benchmarks/trace_speed.py --write "
             f"benchmarks/trace_speed.md`, median of {options.repeats} runs in turn.\n\nMachine: {machine()}.\n\n"
             "Ours is the whole of `capture`: trace, labels, groups, masks, costs, blocks. Theirs is\n"
-            "`DependencyGraph().build_dependency(model, example_inputs=x)`, then also with `list(get_all_groups())`.\n\n"
+            "`DependencyGraph().build_dependency(model, example_inputs=x)`, then with `list(get_all_groups())`.\n\n"
             f"{text}\n"
         )
 

@@ -1,0 +1,109 @@
+"""What a FiGS step costs beside a plain training step: ResNet-20 on CIFAR-sized images, batch 64, in turn.
+
+    python benchmarks/figs_step.py [--steps 60] [--threads N] [--write benchmarks/figs_step.md]
+
+Both networks are the same and take the same batches; both steps are forward, loss, backward and SGD with momentum,
+images channels last. FiGS adds the masks, the expected cost with its multiplier, and the step of the logits. Each
+ratio is that of two neighbouring steps, so that other load on the machine falls on both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import platform
+import time
+from pathlib import Path
+from statistics import median, quantiles
+
+import torch
+from torch import Tensor, nn
+
+from compressor.backbones.resnet_cifar import resnet20_cifar
+from compressor.costs import build
+from compressor.graph import capture
+from compressor.search.base import Constraint
+from compressor.search.figs import FigsConfig, FigsSession
+from compressor.search.project import Projector
+from compressor.train import Hooks
+
+BATCH = 64
+
+
+class Runner:
+    """One network with its optimizer and hooks."""
+
+    def __init__(self, model: nn.Module, hooks: Hooks) -> None:
+        self.model, self.hooks = model, hooks
+        self.optimizers = [
+            torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4),
+            *hooks.optimizers().values(),
+        ]
+
+    def step(self, inputs: Tensor, targets: Tensor, index: int, total: int) -> float:
+        """Milliseconds of one step."""
+        started = time.perf_counter()
+        loss = nn.functional.cross_entropy(self.hooks.forward(self.model, inputs), targets)
+        penalty = self.hooks.penalty()
+        (loss if penalty is None else loss + penalty).backward()
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.hooks.after_step(index, total)
+        return (time.perf_counter() - started) * 1e3
+
+
+def measure(steps: int) -> tuple[list[float], list[float]]:
+    """Milliseconds of plain and of FiGS steps, in turn."""
+    torch.manual_seed(0)
+    model = resnet20_cifar().train()
+    graph = capture(model, torch.randn(1, 3, 32, 32))
+    flops = build("flops", graph)
+    projector = Projector(graph, [Constraint(flops, 0.5 * flops.original)])
+    searched = copy.deepcopy(model)
+    plain, figs = Runner(model, Hooks()), Runner(searched, FigsSession(searched, projector, FigsConfig()))
+    inputs = torch.randn(BATCH, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    targets = torch.randint(0, 10, (BATCH,))
+    warm_up, total = 5, 1_000_000  # so many that the search does not settle meanwhile
+    pairs = []
+    for i in range(warm_up + steps):
+        runners = (plain, figs) if i % 2 else (figs, plain)
+        taken = {id(runner): runner.step(inputs, targets, i, total) for runner in runners}
+        pairs.append((taken[id(plain)], taken[id(figs)]))
+    return [a for a, _ in pairs[warm_up:]], [b for _, b in pairs[warm_up:]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--write", type=Path, help="write the result to this file")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    plain, figs = measure(options.steps)
+    low, _, high = quantiles([b / a for a, b in zip(plain, figs, strict=True)], n=4)
+    ratio = median(b / a for a, b in zip(plain, figs, strict=True))
+    text = "\n".join(
+        [
+            "| step | median, ms | fastest, ms |",
+            "| --- | ---: | ---: |",
+            f"| plain | {median(plain):.1f} | {min(plain):.1f} |",
+            f"| FiGS | {median(figs):.1f} | {min(figs):.1f} |",
+            f"| ratio (quartiles) | {ratio:.3f} ({low:.3f} to {high:.3f}) | {min(figs) / min(plain):.3f} |",
+        ]
+    )
+    print(text)
+    if options.write:
+        machine = (
+            f"{platform.system()} {platform.machine()}, {options.threads} threads, Python "
+            f"{platform.python_version()}, torch {torch.__version__}"
+        )
+        options.write.write_text(
+            "# A FiGS step beside a plain training step\n\nResNet-20, batch 64, images of 32x32. Made by `python "
+            f"benchmarks/figs_step.py --write benchmarks/figs_step.md`, {options.steps} steps of each in turn.\n\n"
+            f"Machine: {machine}.\n\n{text}\n"
+        )
+
+
+if __name__ == "__main__":
+    main()
