@@ -162,18 +162,31 @@ class Labels:
                 # Where a child occurs twice one write wins; the next round does the rest.
 
     def _simplify(self, roots: IntArray) -> IntArray:
-        """ "x and always" is x: link pairs with a fixed part to their other part."""
+        """"x and always" is x: link pairs with a fixed part to their other part."""
         while True:
-            is_pair = self._kind[roots] == PAIR
-            if not some(is_pair):
+            pairs = roots[self._kind[roots] == PAIR]
+            if not pairs.size:
                 return roots
-            pairs = roots[is_pair]
             left, right = self.find(self._left[pairs]), self.find(self._right[pairs])
             left_fixed, right_fixed = self._kind[left] == FIXED, self._kind[right] == FIXED
-            if not (some(left_fixed) or some(right_fixed)):
+            half = left_fixed | right_fixed
+            if not some(half):
                 return roots
-            self._parent[pairs] = np.where(left_fixed, right, np.where(right_fixed, left, pairs))
+            pairs, other = pairs[half], np.where(left_fixed, right, left)[half]
+            nested = self._kind[other] == PAIR
+            self._parent[pairs[~nested]] = other[~nested]
+            for pair in np.unique(pairs[nested]).tolist():  # one by one, as pairs may lie in each other in a circle
+                self._link_to_part(pair)
             roots = self.find(roots)
+
+    def _link_to_part(self, pair: int) -> None:
+        """Link a pair with a fixed part to the other; fix it if that is itself."""
+        left, right = self.find(np.array([self._left[pair], self._right[pair]])).tolist()
+        fixed, other = (left, right) if self._kind[left] == FIXED else (right, left)
+        if other != pair:
+            self._parent[pair] = other
+        else:
+            self._kind[pair], self._reason[pair] = FIXED, self._reason[fixed]
 
     def split(
         self, atoms: IntArray, p: int, q: int, rows: IntArray | None = None, columns: IntArray | None = None
