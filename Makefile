@@ -23,17 +23,19 @@ $(READY): pyproject.toml
 	@touch $@
 
 # A small network is trained on handwritten digits, compressed to 30 % of its multiply-adds, fine-tuned, exported and
-# benchmarked. Stopped half-way it goes on where it was; started anew once it is done, it shows the report again.
+# benchmarked. Stopped half-way it goes on where it was; started anew once it is done, it shows the report again. On one
+# thread: a network this small gains little from more, and loses much where something else runs beside it.
 demo: $(READY)
-	$(BIN)/python -m compressor --model resnet20_cifar --weights none --data digits --train-epochs 10 --search figs \
+	OMP_NUM_THREADS=1 $(BIN)/python -m compressor --model resnet20_cifar --weights none --data digits --train-epochs 10 --search figs \
 		--search-epochs 8 --budget-flops 30% --round-to 8 --finetune-epochs 10 --export onnx --out demo-out
 	@echo "Report: demo-out/report.html"
 
+# Two processes of one thread each; see tests/conftest.py.
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu"
 
 test-all: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lint: $(READY)
 	$(BIN)/ruff check .
