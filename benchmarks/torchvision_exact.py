@@ -91,11 +91,12 @@ def main() -> None:
     parser.add_argument("--params", type=float, default=150e6, help="leave out larger models")
     parser.add_argument("--rows", type=Path, default=Path(__file__).with_suffix(".jsonl"))
     parser.add_argument("--out", type=Path, help="write the table here")
+    parser.add_argument("--table", action="store_true", help="run nothing, write the table of the rows there are")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     rows = [json.loads(line) for line in args.rows.read_text().splitlines()] if args.rows.exists() else []
     done = {row["model"] for row in rows}
-    for name in args.models or names():
+    for name in [] if args.table else args.models or names():
         if name in done or (row := run(name, args.params)) is None:
             continue
         rows.append(row)
