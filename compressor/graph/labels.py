@@ -162,7 +162,7 @@ class Labels:
                 # Where a child occurs twice one write wins; the next round does the rest.
 
     def _simplify(self, roots: IntArray) -> IntArray:
-        """"x and always" is x: link pairs with a fixed part to their other part."""
+        """ "x and always" is x: link pairs with a fixed part to their other part."""
         while True:
             pairs = roots[self._kind[roots] == PAIR]
             if not pairs.size:
