@@ -142,6 +142,7 @@ class Pipeline:
                 include=settings.include,
                 exclude=settings.exclude,
                 keep_outputs=settings.keep_outputs,
+                kernels="kernels" in METHODS.get(settings.search).traces(settings.options),
             )
             names = dict.fromkeys([*REPORTED_COSTS, *(b.cost for b in settings.budgets)])
             self.terms = {name: build(name, self.graph) for name in names if name != "latency"}

@@ -46,7 +46,11 @@ COMPRESS_OPTIONS = stack(
         "--search", metavar="S", help="What chooses: oneshot, figs or dnarch. [figs with data, oneshot without]"
     ),
     click.option(
-        "--learn", type=Names(), default=(), metavar="C,...", help="dnarch: learn width, depth, or both. [all there is]"
+        "--learn",
+        type=Names(),
+        default=(),
+        metavar="C,...",
+        help="dnarch: what to learn, of width, depth and kernel. [all there is]",
     ),
     click.option(
         "--penalty", type=float, metavar="X", help="dnarch: a fixed weight of the cost, such as 5. [follows the budget]"

@@ -8,6 +8,7 @@ activations, and a fixed time per operator.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,9 @@ class Latency(CostTerm):
         operators = graph.operators
         extents = [[getattr(o, side) for o in operators] for side in ("channels_in", "channels_out", "copies")]
         self._extents = [Products([e.coefficient for e in row], row, graph) for row in extents]
+        self._taps = Products([o.taps.coefficient / o.taps.full for o in operators], [o.taps for o in operators], graph)
+        least = [math.prod(o.cropped.kernel) / math.prod(o.kernel) if o.cropped else 0.0 for o in operators]
+        self._least_taps = torch.tensor(least, dtype=torch.float64)
         self._classes = [class_of(o) for o in operators]
         self._traffic = torch.tensor([traffic(o) for o in operators], dtype=torch.float64).reshape(-1, 3)
         self.coefficients = coefficients or Coefficients()
@@ -96,6 +100,11 @@ class Latency(CostTerm):
         into, out, copies = (product(sizes) for product in self._extents)
         latency, ragged = _Interpolate.apply(into, out, self.lookup)
         pair, per_in, per_out = self._traffic.unbind(1)
+        if self.lookup.cropped is not None:  # in between, latency is taken to follow the number of taps
+            taps = self._taps(sizes)
+            least, _ = _Interpolate.apply(into, out, self.lookup.cropped)
+            latency = least + (latency - least) * (taps - self._least_taps) / (1 - self._least_taps)
+            pair = pair * taps
         return latency, pair * into * out, per_in * into + per_out * out, copies, ragged
 
 

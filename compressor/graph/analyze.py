@@ -89,7 +89,8 @@ class Analysis:
                 for axis in value.axes:
                     flow.fix(axis, "excluded by the user")
             if include and not is_buffer and any(matches(place, include) for place in places):
-                for axis in value.axes[:1]:
+                kernel = [axis for d, axis in enumerate(value.axes) if (names[0], d) in flow.kernels]
+                for axis in (*value.axes[:1], *kernel):
                     if axis is not None:
                         free.update(flow.labels.factors(axis, flow.reason("labels nested too deep")).ravel().tolist())
         if include:
@@ -319,6 +320,10 @@ class Analysis:
             axis = self.axis(labels)
             if axis is not None:
                 uses.append(AttributeUse(source.module, source.name, source.index, axis))
+        for each in self.flow.derived:
+            axis = self.axis(each.labels)
+            if axis is not None:
+                uses.append(AttributeUse(each.module, each.name, each.index, axis, each.offset, each.factor))
         return uses
 
     def groups(self, n_units: int, parameters: dict[str, Parameter]) -> list[Group]:
@@ -352,9 +357,13 @@ class Analysis:
             if axis is not None:
                 widths[g] = max(1, int((axis.factors == units[0]).any(axis=1).sum()))
             short = name.rpartition(".")[0] or name
+            kind = "kernel" if (name, d) in self.flow.kernels else "channels"
+            if kind == "kernel":
+                short = f"{name.rpartition('.')[0]}.kernel_size[{d - 2}]".lstrip(".")
             count = taken.get(short, 0)
             taken[short] = count + 1
-            groups.append(Group(g, short if not count else f"{short}#{count + 1}", units, tuple(members[g]), widths[g]))
+            short = short if not count else f"{short}#{count + 1}"
+            groups.append(Group(g, short, units, tuple(members[g]), widths[g], kind))
         return groups
 
     def _groups_on(self, firsts: IntArray) -> list[list[int]]:

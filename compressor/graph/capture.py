@@ -18,6 +18,7 @@ from compressor.graph.blocks import find_blocks
 from compressor.graph.collect import collect_operators
 from compressor.graph.flow import Flow
 from compressor.graph.graph import Graph
+from compressor.graph.kernels import label_kernels
 from compressor.graph.modules import named_modules
 from compressor.graph.record import Recorder, Value, shadowed, traceable_attributes, unchanged
 from compressor.graph.scalars import follow_scalars
@@ -45,6 +46,7 @@ def capture(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     keep_outputs: Sequence[str] = (),
+    kernels: bool = False,
 ) -> Graph:
     """Trace ``model`` and find what can be removed from it. The model is not changed and its weights are not copied.
 
@@ -55,6 +57,7 @@ def capture(
         include: shell-style patterns over module names; only channels written by matching modules may be removed.
         exclude: patterns of modules that stay exactly as they are.
         keep_outputs: patterns of modules whose outputs keep all their channels.
+        kernels: whether kernels may be cropped, too; see ``compressor.graph.kernels``.
 
     Raises:
         UnsupportedModelError: the forward raises, or there are no parameters.
@@ -92,7 +95,7 @@ def capture(
             trained = _record_training(recorder, model, tensors, values, args, kwargs)
     flow = Flow(recorder.modules.by_name)
     described = {name: (values[name], names, is_buffer) for name, (_, names, is_buffer) in tensors.items()}
-    _label_parameters(flow, described)
+    _label_parameters(flow, described, kernels)
     made = len(flow.labels)
     run_rules(flow, recorder.nodes)
     follow_scalars(flow, recorder.nodes, recorder.escaped)
@@ -137,17 +140,18 @@ def capture(
         input_shapes=[tuple(t.shape) for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, Tensor)],
         on_meta=on_meta,
         seconds=0.0,
+        whole_kernels=flow.whole_kernels,
     )
     recorder.release()
     graph.seconds = time.perf_counter() - started
     return graph
 
 
-def _label_parameters(flow: Flow, described: dict[str, tuple[Value, tuple[str, ...], bool]]) -> None:
+def _label_parameters(flow: Flow, described: dict[str, tuple[Value, tuple[str, ...], bool]], kernels: bool) -> None:
     """Give every axis of every parameter and buffer labels of its own."""
     pool = flow.labels.fresh(sum(sum(value.shape) for value, _, _ in described.values()))
     start = 0
-    for name, (value, _, _) in described.items():
+    for name, (value, names, _) in described.items():
         value.param, value.param_axes = name, tuple(range(len(value.shape)))
         owner = flow.modules.get(name.rpartition(".")[0].partition(".parametrizations")[0])
         labelled = 2 if isinstance(owner, nn.modules.conv._ConvNd) else len(value.shape)  # kernels keep their extent
@@ -155,6 +159,8 @@ def _label_parameters(flow: Flow, described: dict[str, tuple[Value, tuple[str, .
             if n > 1:
                 value.axes[d] = pool[start : start + n]
                 start += n
+        if kernels and labelled == 2:
+            label_kernels(flow, name, value, names)
 
 
 def first_example(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

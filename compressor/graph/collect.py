@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from compressor.graph.analyze import Analysis
@@ -193,7 +194,7 @@ class _Collector:
         if groups > 1 and not depthwise:
             # What one group has, times how many groups there are: lengths over the group count stay what they are.
             into, out, copies = self._grouped(w, groups, transposed, copies)
-        return Operator(
+        operator = Operator(
             node.place,
             f"conv_transpose{n}d" if transposed else f"conv{n}d",
             into,
@@ -210,6 +211,22 @@ class _Collector:
             one_axis=depthwise,
             weights=True,
         )
+        self._crop(operator, w)
+        return operator
+
+    def _crop(self, operator: Operator, w: Value) -> None:
+        """Note what of the kernel may go."""
+        operator.taps = self._extent(*((w, d) for d in range(2, len(w.shape))))
+        if operator.taps.axes:
+            axes = [self.analysis.axis(labels) for labels in w.axes[2:]]
+            gone = [0 if axis is None else int((axis.factors[:, 0] >= 0).sum()) for axis in axes]
+            operator.cropped = replace(
+                operator,
+                kernel=tuple(k - n for k, n in zip(operator.kernel, gone, strict=True)),
+                padding=tuple(
+                    max(0, p - d * n // 2) for p, d, n in zip(operator.padding, operator.dilation, gone, strict=True)
+                ),
+            )
 
     def _grouped(self, w: Value, groups: int, transposed: bool, copies: Extent) -> tuple[Extent, Extent, Extent]:
         # A weight's axis 1 is per group; along axis 0 the groups lie one after the other.

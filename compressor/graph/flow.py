@@ -60,11 +60,26 @@ class Product:
     axes: list[IntArray]
 
 
+@dataclass
+class Derived:
+    """An attribute of a module that the trim sets to ``offset + factor`` times the length of ``labels``."""
+
+    module: str
+    name: str
+    index: int
+    labels: IntArray
+    offset: float
+    factor: float
+
+
 class Flow:
     """State of one label pass over the nodes of a recording."""
 
     def __init__(self, modules: dict[str, nn.Module]) -> None:
         self.modules = modules
+        self.derived: list[Derived] = []
+        self.kernels: set[tuple[str, int]] = set()  # (parameter, axis) of kernels that may be cropped
+        self.whole_kernels: dict[str, str] = {}  # by module, why a kernel stays whole
         self.labels = Labels()
         self.reasons: list[Reason] = []
         self.readers: list[Reader] = []

@@ -60,6 +60,8 @@ class Group:
     units: IntArray
     members: tuple[tuple[str, int], ...]
     width: int
+    kind: str = "channels"
+    """"channels" (or heads, ...), or "kernel": the rings of a kernel along one axis, which only go from the outside."""
 
     def __len__(self) -> int:
         return len(self.units)
@@ -112,12 +114,14 @@ class Site:
 
 @dataclass(eq=False)
 class AttributeUse:
-    """An integer attribute of a module that is the length of ``axis`` and is set anew by the trim."""
+    """An integer attribute of a module that is ``offset + factor`` times the length of ``axis``; the trim sets it."""
 
     module: str
     name: str
     index: int | None
     axis: Axis
+    offset: float = 0.0
+    factor: float = 1.0
 
 
 @dataclass(eq=False)
@@ -188,6 +192,8 @@ class Graph:
     seconds: float
     collapses: list[Collapse] = field(default_factory=list)
     operators: list[Operator] = field(default_factory=list)
+    whole_kernels: dict[str, str] = field(default_factory=dict)
+    """Convolutions whose kernels cannot be cropped, with the reason; empty unless ``capture`` was asked to look."""
 
     def group(self, name: str) -> Group:
         """The group of that name. Raises ``KeyError``."""

@@ -48,6 +48,8 @@ class Operator:
         fused: what runtimes fold in, in order: "norm", "add", activations.
         attributes: whatever else decides the time.
         weights: whether it reads weights of its own, in proportion to channels in times out.
+        taps: entries of the kernel, where some may go.
+        cropped: the same operator with all of them gone; ``None`` if none may.
     """
 
     place: str
@@ -67,3 +69,5 @@ class Operator:
     attributes: dict[str, str | int | float | bool] = field(default_factory=dict)
     one_axis: bool = True
     weights: bool = False
+    taps: Extent = field(default_factory=Extent)
+    cropped: Operator | None = None

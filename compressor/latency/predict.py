@@ -89,6 +89,7 @@ class Lookup:
 
     Args:
         graph: the operators.
+        cropped: answer for their kernels cropped as far as they can be.
         points: measured latencies in ms by signature; a signature that is missing is estimated from its work, at the
             rate that the measured ones of its class run at.
 
@@ -96,8 +97,15 @@ class Lookup:
         estimated: labels of the signatures that are estimated.
     """
 
-    def __init__(self, graph: Graph, points: Mapping[Signature, Mapping[Point, float]]) -> None:
+    def __init__(
+        self, graph: Graph, points: Mapping[Signature, Mapping[Point, float]], *, cropped: bool = False
+    ) -> None:
         self.operators = graph.operators
+        self.cropped: Lookup | None = None
+        if cropped:
+            self.operators = [operator.cropped or operator for operator in graph.operators]
+        elif any(operator.cropped for operator in graph.operators):
+            self.cropped = Lookup(graph, points, cropped=True)
         signatures = [signature_of(operator) for operator in self.operators]
         distinct = list(dict.fromkeys(signatures))
         self.index = np.array([distinct.index(signature) for signature in signatures], dtype=np.int64)

@@ -31,7 +31,7 @@ def signature_of(operator: Operator) -> Signature:
 def domains(graph: Graph) -> dict[Signature, Domain]:
     """Every distinct signature of a graph with the channels it may have, in the order of their first use."""
     found: dict[Signature, Domain] = {}
-    for operator in graph.operators:
+    for operator in (*graph.operators, *(o.cropped for o in graph.operators if o.cropped is not None)):
         signature = signature_of(operator)
         into, out = _range(operator.channels_in), _range(operator.channels_out)
         known = found.get(signature)

@@ -17,7 +17,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from compressor.masks.sigmoid import THRESHOLD, coordinates
+from compressor.masks.sigmoid import LAST_AT_MOST, THRESHOLD, coordinates
 from compressor.masks.straight_through import capped
 
 SMALL, GLOBAL = 0.0325, 0.5
@@ -56,7 +56,19 @@ def product_mask(shape: Sequence[int], sigmas: Sequence[Tensor | float], thresho
     return result
 
 
-def size(sigma: Tensor, largest: float, *, start: float, start_sigma: float, threshold: float = THRESHOLD) -> Tensor:
+def highest() -> float:
+    """The largest ``sigma`` for weights that were trained whole: the mask is 0.85 at the last place, as a sigmoid's."""
+    return 1 / math.sqrt(-2 * math.log(LAST_AT_MOST))
+
+
+def size(
+    sigma: Tensor,
+    largest: Tensor | float,
+    *,
+    start: Tensor | float,
+    start_sigma: float,
+    threshold: float = THRESHOLD,
+) -> Tensor:
     """How many places are kept, as a differentiable number of at most ``largest``; the cap keeps the gradient.
 
     Args:

@@ -17,6 +17,11 @@ def capped(value: Tensor, largest: Tensor | float) -> Tensor:
     return value - excess
 
 
+def floored(value: Tensor, least: Tensor | float) -> Tensor:
+    """``max(value, least)`` with the gradient passed on, likewise."""
+    return value + (least - value).clamp_min(0).detach()
+
+
 def hard(soft: Tensor) -> Tensor:
     """1 where ``soft`` is above zero, else 0, with the gradient of ``soft``."""
     return (soft > 0).to(soft.dtype) + (soft - soft.detach())

@@ -89,6 +89,11 @@ class SearchMethod(Protocol):
         """Refuse unusable options before any work. Raises ``UsageError``."""
         ...
 
+    @staticmethod
+    def traces(options: dict[str, Any]) -> frozenset[str]:
+        """What ``capture`` is to look for besides channels and blocks: "kernels"."""
+        ...
+
     def run(self, context: SearchContext) -> SearchResult:
         """Search. Raises ``UnreachableBudgetError`` before any work if a budget cannot be met."""
         ...

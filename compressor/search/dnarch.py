@@ -1,8 +1,9 @@
-"""DNArch: width and depth as differentiable masks, learned together with the weights (Romero and Zeghidour, 2023).
+"""DNArch: architecture as differentiable masks, learned together with the weights (Romero and Zeghidour, 2023).
 
 Every group of channels, and the row of removable residual blocks, has one sigmoid mask over its ordered members
-(``masks.sigmoid``). The mask multiplies the network where channels are read, and each block's branch (section 3.3); its
-differentiable size goes into the cost (appendix C.1). The search starts from the trained network at its full size, with
+(``masks.sigmoid``), every axis of a kernel a Gaussian one over its rings (``masks.gaussian``). The mask multiplies the
+network where channels are read, each block's branch and the kernels (section 3); its differentiable size goes into the
+cost (appendix C.1). The search starts from the trained network at its full size, with
 members sorted by importance, so that what a mask takes first matters least.
 
 Mask values near the frontier lie between T and 1. They are part of the network that was trained: at the end they are
@@ -14,7 +15,7 @@ Beyond the paper:
 - Budgets instead of a fixed weight of the complexity loss: ``Multipliers`` that follow the costs, pulling both ways.
   ``penalty`` gives the paper's ``lambda (cost / budget - 1)^2`` instead, with a linear rise over ``penalty_ramp``.
 - Any traced network, any cost term, any number of budgets.
-- The decision, mask >= T on the grid, is shifted by one constant (over widths, and over depth where those do not
+- The decision, mask >= T on the grid, is shifted by one constant (over widths, and over the rest where those do not
   suffice) until the budgets hold, then filled up.
 - Only what the masks keep is computed during the search (``live``).
 """
@@ -33,7 +34,7 @@ from torch import Tensor, nn
 
 from compressor.costs import Sizes
 from compressor.errors import UsageError
-from compressor.graph.graph import Graph, UnitMask
+from compressor.graph.graph import Graph, Group, UnitMask
 from compressor.graph.labels import BoolArray
 from compressor.masks import Masking
 from compressor.masks.sigmoid import THRESHOLD
@@ -42,14 +43,14 @@ from compressor.search.base import SearchContext, SearchResult, unreachable
 from compressor.search.live import Live, NotLiveError
 from compressor.search.multipliers import Multipliers
 from compressor.search.oneshot import OneShot
-from compressor.search.prefix import IntArray, Rows
+from compressor.search.prefix import IntArray, Kernels, Rows
 from compressor.search.project import FloatArray, Projector
 from compressor.train import Hooks, TrainConfig, Trainer
 from compressor.train.splits import call_model
 
 logger = logging.getLogger(__name__)
 
-COMPONENTS = ("width", "depth")
+COMPONENTS = ("width", "depth", "kernel")
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class DnarchConfig:
     mask_lr: float | None = None
     """Of the masks' offsets (Adam); None: 8 / steps, between 0.003 and 0.05. It falls to zero over the last steps."""
     learn: tuple[str, ...] | None = None
-    """Components to learn, of "width" and "depth"; None: all that the model has."""
+    """Components to learn, of "width", "depth" and "kernel"; None: all that the model has."""
     width_tau: float = 25.0
     """Steepness of the masks over channels. At 25 a layer keeps at least 10.3 % of them, at 50 5.1 %."""
     depth_tau: float = 8.0
@@ -95,9 +96,9 @@ class DnarchConfig:
             raise UsageError(f"penalty_ramp must be a share of the steps, beside a penalty; not {self.penalty_ramp!r}.")
         for name in self.learn or ():
             if name not in COMPONENTS:
-                raise UsageError(f"dnarch cannot learn {name!r}; it learns {' and '.join(COMPONENTS)}.")
+                raise UsageError(f"dnarch cannot learn {name!r}; it learns {', '.join(COMPONENTS)}.")
         if self.learn is not None and not self.learn:
-            raise UsageError(f"learn is empty; name components to learn, of {' and '.join(COMPONENTS)}.")
+            raise UsageError(f"learn is empty; name components to learn, of {', '.join(COMPONENTS)}.")
 
     @classmethod
     def from_options(cls, options: dict[str, Any]) -> DnarchConfig:
@@ -115,11 +116,16 @@ class DnarchConfig:
 
     def components(self, graph: Graph) -> set[str]:
         """What is learned of this model. Raises ``UsageError`` for a component that it does not have."""
-        there = {"width": bool(graph.groups), "depth": bool(graph.blocks)}
-        why = {"width": "every channel is held fixed", "depth": "it has no residual block that can be taken out"}
+        kinds = {group.kind for group in graph.groups}
+        there = {"width": "channels" in kinds, "depth": bool(graph.blocks), "kernel": "kernel" in kinds}
+        why = {
+            "width": "every channel is held fixed",
+            "depth": "it has no residual block that can be taken out",
+            "kernel": _why_whole(graph),
+        }
         for name in self.learn or ():
             if not there[name]:
-                have = " and ".join(c for c in COMPONENTS if there[c]) or "nothing to learn"
+                have = ", ".join(c for c in COMPONENTS if there[c]) or "nothing to learn"
                 raise UsageError(f"{graph.model_class} has no {name} to learn: {why[name]}. It has {have}.")
         return {name for name in self.learn or COMPONENTS if there[name]}
 
@@ -142,12 +148,17 @@ class DnarchSession(Hooks):
         graph, device = self.graph, next(model.parameters()).device
         self.masking, self.device = Masking(model, graph), device
         components = config.components(graph)
-        self._free = [g for g in graph.groups if "width" in components and projector.smallest[g.index] < len(g)]
-        self.width = Rows(graph.n_units, [_ordered(g.units, scores[0]) for g in self._free], config.width_tau, device)
+        learned = {"channels": "width" in components, "kernel": "kernel" in components}
+        free = [g for g in graph.groups if learned[g.kind] and projector.smallest[g.index] < len(g)]
+        self._wide = [g for g in free if g.kind == "channels"]
+        self._kernels = [g for g in free if g.kind == "kernel"]
+        self.width = Rows(graph.n_units, [_ordered(g.units, scores[0]) for g in self._wide], config.width_tau, device)
+        rings = [_rings(graph, g) for g in self._kernels]
+        self.kernel = Kernels(graph.n_units, [row for row, _ in rings], [taps for _, taps in rings], device)
         rows = _block_rows(graph, projector.removable, config.depth_over) if "depth" in components else []
         self.depth = Rows(len(graph.blocks), [_ordered(r, scores[1]) for r in rows], config.depth_tau, device)
         self._bound()
-        parameters = [rows.offsets for rows in (self.width, self.depth) if len(rows)]
+        parameters = [{"params": [rows.offsets], "pace": rows.pace} for rows in self.rows if len(rows)]
         self._adam = torch.optim.Adam(parameters, lr=0.0) if parameters else None
         with torch.no_grad():
             start = [float(c.term(self.sizes())) for c in projector.constraints]
@@ -156,12 +167,12 @@ class DnarchSession(Hooks):
 
     def _bound(self) -> None:
         """Tell the projector what the bounds of the masks leave at least, and check that it is enough."""
-        for group, least in zip(self._free, self.width.least(), strict=True):
-            floor = int(self.projector.allowed(np.full(len(self.graph.groups), least))[group.index])
-            self.projector.smallest[group.index] = max(self.projector.smallest[group.index], floor)
-        for group in self.graph.groups:
-            if group not in self._free:
-                self.projector.smallest[group.index] = len(group)
+        found = {group.index: len(group) for group in self.graph.groups}
+        for groups, rows in ((self._wide, self.width), (self._kernels, self.kernel)):
+            found.update({group.index: n for group, n in zip(groups, rows.least().tolist(), strict=True)})
+        self.projector.smallest = self.projector.allowed(
+            np.array([found[g.index] for g in self.graph.groups], np.int64)
+        )
         costs = self.projector.costs(
             self.projector.minimal(np.zeros(self.graph.n_units)), self._gates(self.depth.least())
         )
@@ -169,9 +180,18 @@ class DnarchSession(Hooks):
             if cost > constraint.limit:
                 raise unreachable(constraint.term, constraint.limit, float(cost))
 
+    @property
+    def rows(self) -> tuple[Rows, ...]:
+        """The masks by component; what a model does not have is empty."""
+        return self.width, self.depth, self.kernel
+
     def sizes(self) -> Sizes:
         """Differentiable sizes."""
-        return Sizes(self.graph, self.width.weights(), self.depth.weights())
+        return Sizes(self.graph, self.width.weights() * self.kernel.weights(), self.depth.weights())
+
+    def masks(self) -> tuple[Tensor, Tensor]:
+        """Masks of units (n_units,) and blocks (n_blocks,): 0, or from T to 1."""
+        return self.width.masks() * self.kernel.masks(), self.depth.masks()
 
     # ---- Hooks
 
@@ -184,7 +204,7 @@ class DnarchSession(Hooks):
         return states if self.live is None else {**states, "live": self.live}
 
     def forward(self, model: nn.Module, inputs: Any) -> Any:
-        units, gates = self.width.masks().float(), self.depth.masks().float()
+        units, gates = (mask.float() for mask in self.masks())
         if self.live is not None and self.live.works:
             try:
                 return self.live.forward(inputs, units, gates)
@@ -214,13 +234,13 @@ class DnarchSession(Hooks):
         self._ramp = min(1.0, (step + 1) / max(1.0, self.config.penalty_ramp * total_steps))
         full = self.config.mask_lr or min(max(8 / total_steps, 0.003), 0.05)
         for group in self._adam.param_groups if self._adam is not None else ():
-            group["lr"] = full * min(1.0, (total_steps - step) / (0.2 * total_steps))
+            group["lr"] = group["pace"] * full * min(1.0, (total_steps - step) / (0.2 * total_steps))
 
     def after_step(self, step: int, total_steps: int) -> None:
         self.multipliers.progress = (step + 1) / max(1.0, self.config.reach * total_steps)
         if self.config.penalty is None:
             self.multipliers.step()
-        for rows in (self.width, self.depth):
+        for rows in self.rows:
             rows.clamp_()
 
     def log(self) -> dict[str, Any]:
@@ -233,7 +253,7 @@ class DnarchSession(Hooks):
 
     def decide(self, history: list[dict[str, Any]] | None = None) -> SearchResult:
         """The hard choice: mask >= T on the grid, masks shifted alike until every budget holds, then filled up."""
-        units = _finite(self.width.logits().detach().cpu())
+        units = _finite(torch.minimum(self.width.logits(), self.kernel.logits()).detach().cpu())
         blocks = _finite(self.depth.logits().detach().cpu())
         kept, gates = self._choose(units.numpy(), blocks.numpy())
         return SearchResult(kept, units, history or [], gates, blocks)
@@ -241,13 +261,14 @@ class DnarchSession(Hooks):
     def _choose(self, units: FloatArray, blocks: FloatArray) -> tuple[UnitMask, BoolArray]:
         projector = self.projector
 
-        def shifted(width: float, depth: float) -> tuple[UnitMask, BoolArray]:
+        def shifted(width: float, rest: float) -> tuple[UnitMask, BoolArray]:
             counts = np.array([len(g) for g in self.graph.groups], dtype=np.int64)
-            for group, n in zip(self._free, self.width.kept(width), strict=True):
-                counts[group.index] = n
-            return projector.choose(projector.allowed(counts), units), self._gates(self.depth.kept(depth))
+            for groups, kept in ((self._wide, self.width.kept(width)), (self._kernels, self.kernel.kept(rest))):
+                for group, n in zip(groups, kept, strict=True):
+                    counts[group.index] = n
+            return projector.choose(projector.allowed(counts), units), self._gates(self.depth.kept(rest))
 
-        # Blocks are large steps: they move with the widths only where the widths alone cannot meet the budgets.
+        # Blocks and rings are large steps: they move with the widths only where those alone cannot meet the budgets.
         least, most = -3.0, 3.0
         both = not projector.fits(*shifted(least, 0.0))
         low, high = least, most
@@ -268,8 +289,8 @@ class DnarchSession(Hooks):
 
     def fold_(self, decision: SearchResult) -> None:
         """Multiply the masks of what is kept into the model's weights; what was let in last enters with T."""
-        units, gates = (torch.sigmoid(rows.logits().detach()).clamp_min(THRESHOLD) for rows in (self.width, self.depth))
-        self.masking.fold_(units, gates)
+        width, gates, kernel = (torch.sigmoid(rows.logits().detach()).clamp_min(THRESHOLD) for rows in self.rows)
+        self.masking.fold_(width * kernel, gates)
 
 
 def _finite(logits: Tensor) -> Tensor:
@@ -279,6 +300,21 @@ def _finite(logits: Tensor) -> Tensor:
 def _ordered(things: IntArray, scores: FloatArray) -> IntArray:
     """By falling importance; ties in the order they stand."""
     return things[np.argsort(-scores[things], kind="stable")]
+
+
+def _rings(graph: Graph, group: Group) -> tuple[IntArray, int]:
+    """The rings of a kernel axis from the inside outwards, and the number of its taps."""
+    name, d = group.members[0]
+    axis = graph.parameters[name].axes[d]
+    units = axis.factors[len(axis) // 2 :, 0] if axis is not None else group.units
+    return units[units < graph.n_units], len(axis) if axis is not None else 0
+
+
+def _why_whole(graph: Graph) -> str:
+    """Why no kernel can be cropped."""
+    found = [f"{place or 'the model'} has {reason}" for place, reason in graph.whole_kernels.items()]
+    rest = f" and {len(found) - 2} more" if len(found) > 2 else ""
+    return ", ".join(found[:2]) + rest if found else "it has no convolution with a kernel above 1"
 
 
 def _block_rows(graph: Graph, removable: BoolArray, over: str) -> list[IntArray]:
@@ -301,6 +337,12 @@ class Dnarch:
     def check_options(options: dict[str, Any]) -> None:
         """See ``DnarchConfig``."""
         DnarchConfig.from_options(options)
+
+    @staticmethod
+    def traces(options: dict[str, Any]) -> frozenset[str]:
+        """Kernels, unless other components are asked for."""
+        learn = DnarchConfig.from_options(options).learn
+        return frozenset({"kernels"} if learn is None or "kernel" in learn else ())
 
     def run(self, context: SearchContext) -> SearchResult:
         if context.data is None:

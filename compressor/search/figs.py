@@ -258,6 +258,11 @@ class Figs:
         """See ``FigsConfig``."""
         FigsConfig.from_options(options)
 
+    @staticmethod
+    def traces(options: dict[str, Any]) -> frozenset[str]:
+        """Nothing more than channels and blocks."""
+        return frozenset()
+
     def run(self, context: SearchContext) -> SearchResult:
         if context.data is None:
             raise UsageError("figs learns from data: pass --data (or data=), or use --search oneshot.")

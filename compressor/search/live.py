@@ -40,7 +40,7 @@ class _Slice:
 
     def __init__(self, parameter: Tensor, names: list[str]) -> None:
         self.parameter, self.names = parameter, names
-        self.keep: list[tuple[int, Tensor]] = []
+        self.keep: list[tuple[int, Tensor | tuple[int, int]]] = []  # axis; indices, or start and length
         self.masks: list[tuple[Tensor, tuple[int, ...], bool]] = []  # units (n, k), shape, whether for gradients only
         self.gates: list[int] = []
 
@@ -125,7 +125,7 @@ class Live:
         for part in self._slices:
             tensor = part.parameter
             for d, index in part.keep:
-                tensor = tensor.index_select(d, index)
+                tensor = tensor.narrow(d, *index) if isinstance(index, tuple) else tensor.index_select(d, index)
             for members, shape, for_gradient in part.masks:
                 mask = extended[members].prod(1) if members.shape[1] > 1 else extended[members[:, 0]]
                 if for_gradient:
@@ -187,10 +187,17 @@ class Live:
         )
         part = _Slice(tensor, list(names))
         kept = architecture.indices.get(parameter.name, {})
-        part.keep = [(d, torch.tensor(index, device=tensor.device)) for d, index in sorted(kept.items())]
+        part.keep = [(d, _selection(index, tensor.device)) for d, index in sorted(kept.items())]
         for d, axis, for_gradient in self._read.get(parameter.name, ()):
             rows = axis.factors[kept[d]] if d in kept else axis.factors
             shape = (-1, *[1] * (len(parameter.shape) - 1 - d))
             part.masks.append((torch.from_numpy(rows).to(tensor.device), shape, for_gradient))
         part.gates = self._gated.get(parameter.name, [])
         return part
+
+
+def _selection(index: list[int], device: torch.device) -> Tensor | tuple[int, int]:
+    """What is cheapest to slice by: start and length where the indices are in one piece."""
+    if index and index[-1] - index[0] == len(index) - 1:
+        return index[0], len(index)
+    return torch.tensor(index, device=device)

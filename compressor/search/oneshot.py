@@ -36,6 +36,11 @@ class OneShot:
         if unknown := sorted(set(options) - known):
             raise UsageError(f"oneshot has no option {', '.join(unknown)}; it has {', '.join(sorted(known))}.")
 
+    @staticmethod
+    def traces(options: dict[str, Any]) -> frozenset[str]:
+        """Nothing more than channels and blocks."""
+        return frozenset()
+
     def run(self, context: SearchContext) -> SearchResult:
         self.check_options(context.options)
         depth = bool(context.options.get("depth", True))

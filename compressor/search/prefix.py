@@ -1,8 +1,10 @@
-"""Rows of ordered things (the channels of a group, the blocks of a stage), each kept up to a learnable extent.
+"""Rows of ordered things (the channels of a group, the blocks of a stage, the rings of a kernel), each kept up to a
+learnable extent.
 
-A row has one sigmoid mask (``masks.sigmoid``) with a learnable offset. Two numbers per thing come of it, and they
-differ on purpose: its *mask*, which acts on the network and is soft near the frontier, and its *weight* in the sizes,
-which is 1 inside and 0 outside, so that products of sizes are costs and not expectations.
+A row has one mask with one learnable number: a sigmoid mask with its offset (``Rows``), or for kernels a Gaussian one
+with its sigma (``Kernels``). Two numbers per thing come of it, and they differ on purpose: its *mask*, which acts on
+the network and is soft near the frontier, and its *weight* in the sizes, which is 1 inside and 0 outside, so that
+products of sizes are costs and not expectations.
 """
 
 from __future__ import annotations
@@ -14,49 +16,52 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from compressor.masks import sigmoid
-from compressor.masks.straight_through import fill
+from compressor.masks import gaussian, sigmoid
+from compressor.masks.straight_through import fill, floored
 
 IntArray = npt.NDArray[np.int64]
 
 
 class Rows:
-    """Rows over ``n_things``; a thing that is in no row is always kept.
+    """Rows over ``n_things``; a thing that is in no row is always kept. Masks are sigmoid masks.
+
+    ``pace`` is the learning rate of these masks as a multiple of the method's.
 
     Args:
         rows: the things of each row, first to last.
         tau: steepness of all masks.
     """
 
+    pace = 1.0
+
     def __init__(self, n_things: int, rows: Sequence[IntArray], tau: float, device: torch.device) -> None:
-        self.n_things, self.tau, self.rows = n_things, tau, list(rows)
+        self._arrange(n_things, rows, [sigmoid.coordinates(len(row)) for row in rows], device)
+        self.tau = tau
+        start = [sigmoid.highest(tau)] * len(rows)
+        self.offsets = nn.Parameter(torch.tensor(start, dtype=torch.float64, device=device))
+
+    def _arrange(self, n_things: int, rows: Sequence[IntArray], grids: Sequence[Tensor], device: torch.device) -> None:
+        self.n_things, self.rows = n_things, list(rows)
         self.counts = torch.tensor([len(row) for row in rows], dtype=torch.int64, device=device)
         things = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64)
         self._things = torch.from_numpy(things).to(device)
         self._owner = torch.repeat_interleave(torch.arange(len(rows), device=device), self.counts)
         ranks = [np.arange(len(row)) for row in rows]
         self._rank = torch.from_numpy(np.concatenate(ranks) if rows else things).to(device)
-        grids = [sigmoid.coordinates(len(row)) for row in rows]
-        self._x = (torch.cat(grids) if rows else torch.zeros(0, dtype=torch.float64)).to(device)
-        start = [sigmoid.highest(tau)] * len(rows)
-        self.offsets = nn.Parameter(torch.tensor(start, dtype=torch.float64, device=device))
+        self._x = (torch.cat(list(grids)) if rows else torch.zeros(0, dtype=torch.float64)).to(device)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def logits(self) -> Tensor:
         """Logits of the masks without their threshold, shape (n_things,), infinite for what is in no row."""
-        each = sigmoid.logit(self._x, self.offsets[self._owner], self.tau)
+        each = self._logit(self.offsets[self._owner])
         return each.new_full((self.n_things,), torch.inf).index_put((self._things,), each)
 
     def masks(self) -> Tensor:
         """How much of each thing there is, shape (n_things,): 0 or at least T."""
-        each = sigmoid.mask(self._x, self.offsets[self._owner], self.tau)
+        each = self._mask(self.offsets[self._owner])
         return each.new_ones(self.n_things).index_put((self._things,), each)
-
-    def sizes(self) -> Tensor:
-        """The differentiable size of each row, shape (n_rows,)."""
-        return sigmoid.size(self.offsets, self.tau, self.counts.double())
 
     def weights(self) -> Tensor:
         """Weights that add up to the sizes, shape (n_things,): ``clamp(size - rank, 0, 1)``."""
@@ -64,18 +69,68 @@ class Rows:
         return each.new_ones(self.n_things).index_put((self._things,), each)
 
     def kept(self, shift: float = 0.0) -> IntArray:
-        """How many things of each row are kept when all offsets move by ``shift`` within their bounds."""
-        offsets = (self.offsets.detach() + shift).clamp(sigmoid.lowest(self.tau), sigmoid.highest(self.tau))
-        inside = (sigmoid.mask(self._x, offsets[self._owner], self.tau) > 0).double()
+        """How many things of each row are kept when all extents move by ``shift`` within their bounds."""
+        inside = (self._mask(self._bounded(self.offsets.detach() + shift)[self._owner]) > 0).double()
         found: IntArray = inside.new_zeros(len(self)).index_add(0, self._owner, inside).long().cpu().numpy()
         return found
 
     def least(self) -> IntArray:
         """How many things of each row the bounds leave at least."""
-        lowest = sigmoid.lowest(self.tau)
-        return np.array([sigmoid.count(lowest, self.tau, len(row)) for row in self.rows], dtype=np.int64)
+        return self.kept(-1e9)
 
     @torch.no_grad()
     def clamp_(self) -> None:
         """Bring all offsets back within their bounds."""
-        self.offsets.clamp_(sigmoid.lowest(self.tau), sigmoid.highest(self.tau))
+        self.offsets.copy_(self._bounded(self.offsets))
+
+    # ---- what depends on the shape of the masks
+
+    def sizes(self) -> Tensor:
+        """The differentiable size of each row, shape (n_rows,)."""
+        return sigmoid.size(self.offsets, self.tau, self.counts.double())
+
+    def _logit(self, offsets: Tensor) -> Tensor:
+        return sigmoid.logit(self._x, offsets, self.tau)
+
+    def _mask(self, offsets: Tensor) -> Tensor:
+        return sigmoid.mask(self._x, offsets, self.tau)
+
+    def _bounded(self, offsets: Tensor) -> Tensor:
+        return offsets.clamp(sigmoid.lowest(self.tau), sigmoid.highest(self.tau))
+
+
+class Kernels(Rows):
+    """Rings of kernels, from the inside outwards, under Gaussian masks; ``offsets`` are the sigmas.
+
+    Args:
+        rows: the rings of each kernel axis that may go.
+        taps: the odd extent of each kernel; rings inside those of its row stay.
+    """
+
+    pace = 2.0  # from where sigma starts to where the outermost ring goes is twice as far as for a width of two thirds
+
+    def __init__(self, n_things: int, rows: Sequence[IntArray], taps: Sequence[int], device: torch.device) -> None:
+        centres = [k // 2 for k in taps]
+        grids = [
+            torch.arange(c - len(row) + 1, c + 1, dtype=torch.float64) / c for row, c in zip(rows, centres, strict=True)
+        ]
+        self._arrange(n_things, rows, grids, device)
+        self.taps = torch.tensor(list(taps), dtype=torch.float64, device=device)
+        self._held = torch.tensor(centres, device=device) - self.counts
+        self._lowest = torch.tensor([gaussian.smallest(k) for k in taps], dtype=torch.float64, device=device)
+        self.offsets = nn.Parameter(torch.full((len(rows),), gaussian.highest(), dtype=torch.float64, device=device))
+
+    def sizes(self) -> Tensor:
+        """Rings of each row: half of what the kernel's size (``masks.gaussian.size``) has above 1, less those held."""
+        taps = gaussian.size(self.offsets, self.taps, start=self.taps, start_sigma=1 / gaussian.reach())
+        return floored((taps - 1) / 2 - self._held, 0.0)
+
+    def _logit(self, offsets: Tensor) -> Tensor:
+        exponent = -0.5 * (self._x / offsets).square()  # the mask is its exponential
+        return exponent - torch.log(-torch.expm1(exponent))
+
+    def _mask(self, offsets: Tensor) -> Tensor:
+        return gaussian.mask(self._x, offsets)
+
+    def _bounded(self, offsets: Tensor) -> Tensor:
+        return torch.maximum(offsets, self._lowest).clamp_max(gaussian.highest())

@@ -20,7 +20,7 @@ class Projector:
     """Moves unit masks onto the grid of allowed widths and under the budgets.
 
     A group keeps at least one unit, and a number of units whose width is a multiple of ``round_to`` (which may be given
-    by the group's name) or all of them.
+    by the group's name) or all of them. A kernel may lose all its rings: its centre is none of them.
     Groups in ``whole`` are never reduced, blocks in it and (without ``depth``) all blocks never removed.
     ``gates`` of shape (n_blocks,) says which blocks are kept; default all.
     """
@@ -38,10 +38,13 @@ class Projector:
         self.whole = whole or set()
         wanted = [round_to if isinstance(round_to, int) else round_to.get(g.name, 1) for g in graph.groups]
         self.steps = np.array(
-            [self._step(g.width, n) for g, n in zip(graph.groups, wanted, strict=True)], dtype=np.int64
+            [1 if g.kind == "kernel" else self._step(g.width, n) for g, n in zip(graph.groups, wanted, strict=True)],
+            dtype=np.int64,
         )
+        least = [0 if g.kind == "kernel" else int(s) for g, s in zip(graph.groups, self.steps, strict=True)]
         self.smallest = np.array(
-            [len(g) if g.name in self.whole else min(len(g), s) for g, s in zip(graph.groups, self.steps, strict=True)]
+            [len(g) if g.name in self.whole else min(len(g), n) for g, n in zip(graph.groups, least, strict=True)],
+            dtype=np.int64,
         )
         self.removable = np.array([depth and b.name not in self.whole for b in graph.blocks], dtype=np.bool_)
         self.group_of = np.zeros(graph.n_units, dtype=np.int64)

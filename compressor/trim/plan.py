@@ -41,6 +41,7 @@ def plan(model: nn.Module, graph: Graph, units: UnitMask, gates: BoolArray | Non
                 if g.members and all(n in lost for n, _ in g.members)
                 else np.flatnonzero(mask[g.units]).tolist(),
                 "width": g.width,
+                **({} if g.kind == "channels" else {"kind": g.kind}),
             }
             for g in graph.groups
         },
@@ -77,7 +78,7 @@ def _mend(model: nn.Module, graph: Graph, architecture: Architecture, lengths: d
     for use in graph.attributes:
         if use.module in architecture.removed or any(above in architecture.removed for above in _above(use.module)):
             continue
-        value = lengths[use.axis.index]
+        value = round(use.offset + use.factor * lengths[use.axis.index])
         if use.index is None:
             changes.setdefault(use.module, {})[use.name] = value
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from compressor.latency.predict import Coefficients
 from compressor.latency.session import LatencySession, OnDevice
 from compressor.latency.subnets import random_choices
 from compressor.search.base import hard_sizes
+from compressor.trim import trim_verified
 from profilers.simulated import SimulatedDevice
 
 
@@ -56,6 +58,26 @@ def test_the_gradient_points_to_where_latency_grows(session: LatencySession) -> 
     assert bool((units.grad > 0).all())
     assert gates.grad is not None
     assert bool((gates.grad > 0).all())
+
+
+def test_cropped_kernels_are_measured_and_cost_less(folder: Path) -> None:
+    model = network()
+    graph = capture(model, example(), kernels=True)
+    with contextlib.closing(LatencySession(model, graph, example(), simulated(folder))) as found:
+        units, term = graph.all_units(), found.term
+        rings = np.concatenate([group.units for group in graph.groups if group.kind == "kernel"])
+        units[rings] = False
+        result = trim_verified(model, graph, units, example())
+        with contextlib.closing(LatencySession(result.model, capture(result.model, example()), example(),
+                                               simulated(folder))) as smaller:  # fmt: skip
+            plain = [sum(ms for _, _, ms in each.by_operator(sizes)) for each, sizes in (
+                (term, hard_sizes(graph, units)), (smaller.term, Sizes.full(smaller.graph)))]  # fmt: skip
+        assert float(term(hard_sizes(graph, units))) < term.original
+        assert plain[0] == pytest.approx(plain[1], rel=0.05)
+        weights = torch.full((graph.n_units,), 0.6, dtype=torch.float64, requires_grad=True)
+        term(Sizes(graph, weights)).backward()
+        assert weights.grad is not None
+        assert bool((weights.grad[torch.from_numpy(rings)] > 0).all())
 
 
 def test_a_closed_gate_takes_its_operators_away(session: LatencySession) -> None:

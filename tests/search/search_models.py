@@ -122,9 +122,9 @@ def data(count: int = 96) -> Splits:
     return Splits(Split(count), Split(32, seed=1))
 
 
-def context(model: nn.Module, shares: dict[str, float], **rest: object) -> SearchContext:
+def context(model: nn.Module, shares: dict[str, float], *, kernels: bool = False, **rest: object) -> SearchContext:
     """A context with budgets as shares of the original costs."""
-    graph = capture(model, EXAMPLE)
+    graph = capture(model, EXAMPLE, kernels=kernels)
     terms = {name: build(name, graph) for name in shares}
     constraints = [Constraint(terms[name], share * terms[name].original) for name, share in shares.items()]
     return SearchContext(model, graph, constraints, **{"data": data(), **rest})  # type: ignore[arg-type]

@@ -17,18 +17,21 @@ from compressor.search.project import Projector
 from compressor.trim import plan, trim
 
 
-def session(model: nn.Module, shares: dict[str, float] | None = None, **settings: Any) -> DnarchSession:
-    given = context(model, shares or {"flops": 0.5})
+def session(
+    model: nn.Module, shares: dict[str, float] | None = None, *, kernels: bool = False, **settings: Any
+) -> DnarchSession:
+    given = context(model, shares or {"flops": 0.5}, kernels=kernels)
     scores = np.zeros(given.graph.n_units), np.zeros(len(given.graph.blocks))
     return DnarchSession(model, Projector(given.graph, given.constraints), DnarchConfig(**settings), scores)
 
 
-def move(masks: DnarchSession, width: float, depth: float = 0.0) -> None:
+def move(masks: DnarchSession, width: float, depth: float = 0.0, rings: float = 0.0) -> None:
     with torch.no_grad():
         masks.width.offsets.sub_(width * torch.linspace(0.5, 1, len(masks.width), dtype=torch.float64))
         masks.depth.offsets.sub_(depth)
-        masks.width.clamp_()
-        masks.depth.clamp_()
+        masks.kernel.offsets.sub_(rings * torch.linspace(0.5, 1, len(masks.kernel), dtype=torch.float64))
+        for rows in masks.rows:
+            rows.clamp_()
 
 
 def test_the_search_starts_at_the_full_size() -> None:
@@ -131,7 +134,7 @@ def test_budgets_below_the_bounds_name_the_number() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"learn": "kernel"}, "cannot learn 'kernel'; it learns width and depth"),
+        ({"learn": "colour"}, "cannot learn 'colour'; it learns width, depth, kernel"),
         ({"learn": ""}, "learn is empty"),
         ({"order": "alphabet"}, "order must be one of"),
         ({"depth_over": "galaxy"}, "depth_over must be one of"),
@@ -167,22 +170,21 @@ def residual_tail() -> list[nn.Module]:
 
 
 def soft_output(masks: DnarchSession, model: nn.Module, inputs: Tensor) -> Tensor:
-    with masks.masked(masks.width.masks().float(), masks.depth.masks().float()):
+    with masks.masked(*(mask.float() for mask in masks.masks())):
         output: Tensor = model(inputs)
     return output
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-def test_folded_and_trimmed_computes_what_the_soft_masks_did(network: str) -> None:
+@pytest.mark.parametrize(("network", "rings"), [*((n, 0.0) for n in NETWORKS), ("plain", 1.0), ("residual", 1.3)])
+def test_folded_and_trimmed_computes_what_the_soft_masks_did(network: str, rings: float) -> None:
     """No retraining: the trimmed network is the one the search trained, mask values included."""
     model = NETWORKS[network]().eval()
-    masks = session(model, {"flops": 0.9})
-    move(masks, 0.7, 0.8)
+    masks = session(model, {"flops": 0.9}, kernels=rings > 0)
+    move(masks, 0.7, 0.8, rings)
     inputs = torch.randn(4, 3, 8, 8)
     with torch.no_grad():
         expected = soft_output(masks, model, inputs)
-        kept = np.append(masks.width.masks().gt(0).numpy(), True)
-        gates = masks.depth.masks().gt(0).numpy()
+        kept, gates = (mask.gt(0).numpy() for mask in masks.masks())
         assert not kept.all()
         decision = masks.decide()
         masks.fold_(decision)
@@ -195,24 +197,26 @@ def total(gradient: Tensor | None) -> Tensor:
     return torch.zeros(()) if gradient is None else gradient.sum()
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-def test_live_computes_what_masks_compute(network: str) -> None:
+@pytest.mark.parametrize(("network", "pace"), [*((n, 0.0) for n in NETWORKS), ("plain", 2.4), ("residual", 2.4)])
+def test_live_computes_what_masks_compute(network: str, pace: float) -> None:
     model = NETWORKS[network]()
-    masks = session(model, {"flops": 0.9})
+    masks = session(model, {"flops": 0.9}, kernels=pace > 0)
     assert masks.live is not None
     inputs = torch.randn(4, 3, 8, 8)
     for width, depth in ((0.0, 0.0), (0.5, 0.0), (0.4, 0.7), (-0.3, 0.0), (-0.5, -1.0)):
-        move(masks, width, depth)
+        move(masks, width, depth, pace * width)
         found = {}
         for way in ("masked", "live"):
-            for parameter in (*model.parameters(), masks.width.offsets, masks.depth.offsets):
+            offsets = [rows.offsets for rows in masks.rows]
+            for parameter in (*model.parameters(), *offsets):
                 parameter.grad = None
             if way == "live":
                 output = masks.forward(model, inputs)
             else:
                 output = soft_output(masks, model, inputs)
             output.square().sum().backward()
-            found[way] = (output.detach(), [p.grad for p in model.parameters()], masks.depth.offsets.grad)
+            compared = [p.grad for p in (*model.parameters(), *offsets[network == "attention" :])]  # there, estimates
+            found[way] = (output.detach(), compared)
         torch.testing.assert_close(found["live"][0], found["masked"][0], rtol=1e-4, atol=1e-5)
         for a, b in zip(found["live"][1], found["masked"][1], strict=True):
             torch.testing.assert_close(total(a), total(b), rtol=1e-3, atol=1e-3)

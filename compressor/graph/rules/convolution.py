@@ -7,12 +7,12 @@ A transposed convolution has its weight as ``(C, O/G, ...)``.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from torch import nn
 
 from compressor.graph.flow import Axis, Flow
+from compressor.graph.kernels import read_kernel
 from compressor.graph.record import Node, Value
 from compressor.graph.rules import rule
 
@@ -26,8 +26,7 @@ def convolution(flow: Flow, node: Node) -> None:
     channel = len(x.shape) - (len(w.shape) - 2) - 1  # 0 for an unbatched input
     c_in, c_out = x.shape[channel], y.shape[channel]
     into = x.axes[channel]
-    for kernel in w.axes[2:]:
-        flow.fix(kernel, "kernel extent")
+    read_kernel(flow, node, w)
     w_in, w_out = (0, 1) if transposed else (1, 0)
     if groups == 1:
         # The reader's side of the weight carries labels of its own until they are joined with the input's.
@@ -71,7 +70,7 @@ def convolution(flow: Flow, node: Node) -> None:
     outer = [(y.axes[0], y.shape[0])] if channel else []
     places = x if transposed else y
     spatial = [(places.axes[d], places.shape[d]) for d in range(channel + 1, len(x.shape))]
-    flow.costs("conv", math.prod(w.shape[2:]), *outer, *spatial, (w.axes[0], w.shape[0]), (w.axes[1], w.shape[1]))
+    flow.costs("conv", 1.0, *outer, *spatial, *zip(w.axes, w.shape, strict=True))
 
 
 def _bind_groups(flow: Flow, node: Node, groups: int, rows: Axis) -> None:
