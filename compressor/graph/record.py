@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from compressor.graph.dims import Dim, FromAttribute, FromAxis, Scalar, escaped, tracing
+from compressor.graph.direct import direct
 from compressor.graph.labels import IntArray
 from compressor.graph.modules import first_names, named_modules
 from compressor.graph.shapes import quick_result
@@ -221,20 +222,6 @@ def _described(overload: Any) -> tuple[str, bool]:
     return known
 
 
-def _batch_norm(
-    x: Tensor,
-    mean: Tensor | None,
-    variance: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> tuple[Any, ...]:
-    """The arguments of ``F.batch_norm`` as its operator takes them."""
-    return x, weight, bias, mean, variance, training, momentum, eps
-
-
 class _Functions(TorchFunctionMode):
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()
@@ -258,13 +245,11 @@ class _Functions(TorchFunctionMode):
             call.values += [(k, recorder.value(a)) for k, a in kwargs.items() if isinstance(a, Tensor)]
         outer, recorder.call = recorder.call, call
         try:
-            if func is nn.functional.batch_norm:  # the most common function of all, and PyTorch's way to it is long
-                arranged = _batch_norm(*args, **kwargs)
-                with torch._C._DisableTorchDispatch():
-                    output = None if arranged[5] else quick_result("native_batch_norm", arranged, {})
-                if output is not None:
-                    recorder.add("native_batch_norm", torch.ops.aten.native_batch_norm.default, arranged, {}, output)
-                    return output[0]
+            known = direct(func, args, kwargs)
+            if known is not None:
+                (op, overload, arranged, mutates), output = known
+                recorder.add(op, overload, arranged, {}, output, mutates=mutates)
+                return output[0] if type(output) is tuple else output  # of batch normalisation no statistics
             if name not in _WHOLE:
                 return func(*args, **kwargs)
             recorder.paused = True
@@ -435,7 +420,7 @@ def flat_weights(modules: Iterable[nn.Module]) -> Iterator[None]:
 @contextmanager
 def unchanged(*models: nn.Module) -> Iterator[None]:
     """Undo what a forward stores in its modules: cached tables and masks, made for other inputs or another type."""
-    saved = [(m, dict(vars(m)), dict(m._buffers)) for model in models for m in model.modules()]
+    saved = [(m, dict(vars(m)), dict(m._buffers)) for model in models for _, m in named_modules(model)]
     try:
         yield
     finally:

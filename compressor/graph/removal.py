@@ -67,12 +67,7 @@ class Removals:
             self._alive.append(self._alive[-1] + live)
         self._costly = {product.node.index for product in flow.products}
         self._ranges = ranges(dataflow.nodes)
-        self._below: dict[str, list[str]] = {}
-        for name, (_, names, _) in parameters.items():
-            for each in names:
-                parts = each.split(".")
-                for n in range(1, len(parts)):
-                    self._below.setdefault(".".join(parts[:n]), []).append(name)
+        self._names = sorted((each, name) for name, (_, names, _) in parameters.items() for each in names)
         self._reduced: dict[int, tuple[list[Branch], str] | None] = {}
 
     # ---- the two mechanisms
@@ -117,11 +112,16 @@ class Removals:
         for place in removal:
             if place in self.tensors:
                 found[place] = None
-            for name in self._below.get(place, ()):
+            for name in self._below(place):
                 names = self.tensors[name][1]
                 if len(names) == 1 or all(_is_below(each, removal) for each in names):
                     found[name] = None
         return list(found)
+
+    def _below(self, place: str) -> list[str]:
+        """First names of the parameters and buffers of a module and of those inside it."""
+        start, end = (bisect_left(self._names, (f"{place}{after}",)) for after in "./")  # "/" comes right after "."
+        return [name for _, name in self._names[start:end]]
 
     def nodes(self, branch: Branch, removal: dict[str, str]) -> list[int]:
         """Nodes that go with a branch: its members, and what replaced modules compute for nobody."""
@@ -139,7 +139,7 @@ class Removals:
     def name(self, removal: dict[str, str]) -> str:
         """The module that holds most of what goes."""
         sizes = {
-            place: sum(math.prod(self.tensors[name][0].shape) for name in self._below.get(place, ()))
+            place: sum(math.prod(self.tensors[name][0].shape) for name in self._below(place))
             for place in removal
             if place in self.modules
         }
