@@ -77,11 +77,13 @@ def torch_pruning(model: nn.Module, data: Data) -> nn.Module:
     return pruned
 
 
-def compressed(method: str, model: nn.Module, data: Data, seed: int, search_epochs: int) -> tuple[nn.Module, float]:
+def compressed(
+    method: str, model: nn.Module, data: Data, seed: int, *, search_epochs: int, distill: float
+) -> tuple[nn.Module, float]:
     """The network before fine-tuning, and the error of its verification (NaN for torch-pruning)."""
     if method == "torch-pruning":
         return torch_pruning(model, data), float("nan")
-    model = copy.deepcopy(model)
+    teacher, model = model, copy.deepcopy(model)
     graph = capture(model, data.example_inputs)
     flops = build("flops", graph)
     constraint = Constraint(flops, SHARE * flops.original)
@@ -89,9 +91,10 @@ def compressed(method: str, model: nn.Module, data: Data, seed: int, search_epoc
     if method == "uniform":
         units = uniform(model, graph, constraint)
     else:
-        options: dict[str, Any] = {"epochs": search_epochs} if method == "figs" else {"importance": method[8:]}
+        context = SearchContext(model, graph, [constraint], data=data, seed=seed, teacher=teacher, distill=distill)
         search: Any = Figs() if method == "figs" else OneShot()
-        decision = search.run(SearchContext(model, graph, [constraint], data=data, seed=seed, options=options))
+        context.options = {"epochs": search_epochs} if method == "figs" else {"importance": method[8:]}
+        decision = search.run(context)
         units, gates = decision.units, decision.gates
     result = trim_verified(model, graph, units, data.example_inputs, gates=gates)
     return result.model, result.check.error
@@ -104,12 +107,13 @@ def run(method: str, seed: int, args: argparse.Namespace, data: Data) -> dict[st
     model = load_model(args.model, weights=str(weights)).model
     full = build("flops", capture(model, data.example_inputs)).original
     started = time.perf_counter()
-    small, error = compressed(method, model, data, seed, args.search_epochs)
+    small, error = compressed(method, model, data, seed, search_epochs=args.search_epochs, distill=args.distill)
     recalibrate_batchnorm(small, data.train, batches=20, seed=seed)
     searched = time.perf_counter() - started
     before = evaluate(small, data.test or data.val).accuracy
     started = time.perf_counter()
-    Trainer(small, data, TrainConfig(epochs=args.finetune_epochs, lr=args.lr, seed=seed)).run()
+    config = TrainConfig(epochs=args.finetune_epochs, lr=args.lr, distill=args.distill, seed=seed)
+    Trainer(small, data, config, teacher=model if args.distill else None).run()
     graph = capture(small, data.example_inputs)
     return {
         "model": args.model,
@@ -117,6 +121,7 @@ def run(method: str, seed: int, args: argparse.Namespace, data: Data) -> dict[st
         "seed": seed,
         "finetune_epochs": args.finetune_epochs,
         "search_epochs": args.search_epochs if method == "figs" else 0,
+        "distill": args.distill,
         "macs_share": build("flops", graph).original / full,
         "params": build("params", graph).original,
         "verification_error": error,
@@ -155,9 +160,10 @@ def main() -> None:
     parser.add_argument("--model", default="resnet20_cifar")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--search-epochs", type=int, default=2)
+    parser.add_argument("--search-epochs", type=int, default=3)
     parser.add_argument("--finetune-epochs", type=int, default=2)
     parser.add_argument("--lr", type=float, default=0.02)
+    parser.add_argument("--distill", type=float, default=0.7, help="weight of the original's logits, for all methods")
     parser.add_argument("--results", type=Path, default=Path(__file__).with_name("accuracy_cifar.jsonl"))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--table", action="store_true", help="print the results as a table and stop")

@@ -146,7 +146,7 @@ class JobConfig:
         search_epochs: epochs of the search itself, for methods that train.
         finetune_epochs: epochs of fine-tuning the compressed model.
         lr: learning rate of training and fine-tuning.
-        distill: weight of the distillation loss from the original while fine-tuning, 0 for none.
+        distill: weight of the distillation loss from the original in search and fine-tuning, 0 for none.
         round_to: widths are kept at multiples of this.
         include, exclude: patterns over module names; what is not included, or is excluded, keeps its width.
         export: names of the formats to write.

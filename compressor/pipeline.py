@@ -148,7 +148,7 @@ class Pipeline:
             self.terms = {name: build(name, self.graph) for name in names if name != "latency"}
         if "latency" in names:
             self._measure_target()
-        with self.console.stage("trace"):
+        with self.console.stage("budgets"):
             self.constraints = [
                 Constraint(self.terms[b.cost], b.limit(self.terms[b.cost].original)) for b in settings.budgets
             ]
@@ -193,6 +193,8 @@ class Pipeline:
                         round_to=self._round_to(),
                         seed=self.settings.seed,
                         loss_fn=self.settings.loss_fn,
+                        teacher=self.model if trains and self.settings.distill else None,
+                        distill=self.settings.distill,
                         checkpoint=self.job.checkpoint("search") if self.job is not None else None,
                         progress=self.console.progress("search"),
                         options=self.settings.options,

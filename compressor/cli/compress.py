@@ -68,7 +68,11 @@ COMPRESS_OPTIONS = stack(
     click.option("--batch-size", type=click.IntRange(min=1), default=64, metavar="N", help="[64]"),
     click.option("--lr", type=float, default=0.05, metavar="X", help="Learning rate. [0.05]"),
     click.option(
-        "--distill", type=float, default=0.0, metavar="X", help="Weight of distillation from the original. [0]"
+        "--distill",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="Weight of the original's logits in the loss, 0 to 1. [0]",
     ),
     click.option(
         "--round-to", type=click.IntRange(min=1), default=1, metavar="N", help="Keep multiples of N channels. [1]"

@@ -40,6 +40,8 @@ class SearchContext:
         data: splits to learn from, or ``None``.
         round_to: widths are multiples of this (or stay what they were); by group's name, or one for all.
         loss_fn: ``loss_fn(outputs, targets)``; default cross entropy.
+        teacher: the network as it was, which a method that trains also learns from.
+        distill: weight in [0, 1] of what the teacher says in the loss.
         checkpoint: where the method keeps its state, to go on after a kill.
         options: the method's own settings.
     """
@@ -51,6 +53,8 @@ class SearchContext:
     round_to: int | Mapping[str, int] = 1
     seed: int = 0
     loss_fn: Callable[[Any, Tensor], Tensor] | None = None
+    teacher: nn.Module | None = None
+    distill: float = 0.0
     checkpoint: Path | None = None
     progress: Any = None
     options: dict[str, Any] = field(default_factory=dict)

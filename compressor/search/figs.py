@@ -22,7 +22,6 @@ Beyond the paper:
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -66,8 +65,6 @@ class FigsConfig:
     """Share of the steps after which the expected cost is asked to be at the budget."""
     settle: float = 0.65
     """Share of the steps after which the decision stands and only weights are trained; 1 leaves it to the end."""
-    distill: float = 0.0
-    """Weight in [0, 1] of the original's logits in the loss: the network may not stray far while its masks change."""
     max_steps: int | None = None
 
     @classmethod
@@ -272,7 +269,6 @@ class Figs:
         config = FigsConfig.from_options(context.options)
         projector = Projector(context.graph, context.constraints, round_to=context.round_to, depth=config.depth)
         projector.check_reachable()
-        teacher = copy.deepcopy(context.model) if config.distill else None
         session = FigsSession(context.model, projector, config)
         trainer = Trainer(
             context.model,
@@ -282,11 +278,11 @@ class Figs:
                 batch_size=config.batch_size,
                 lr=config.lr,
                 seed=context.seed,
-                distill=config.distill,
+                distill=context.distill,
                 max_steps=config.max_steps,
                 log_every=20,
             ),
-            teacher=teacher,
+            teacher=context.teacher,
             loss_fn=context.loss_fn,
             hooks=session,
             checkpoint=context.checkpoint,

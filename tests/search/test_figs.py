@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -214,3 +215,16 @@ def test_a_killed_search_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     assert whole.history == again.history
     state = model.state_dict()
     assert all(torch.equal(tensor, state[name]) for name, tensor in whole_model.state_dict().items())
+
+
+def test_what_is_learned_from_the_original_alone_ignores_the_labels() -> None:
+    def searched(distill: float, shift: int) -> torch.Tensor:
+        model, given = plain(), data()
+        given.train.targets = (given.train.targets + shift) % 4
+        options = {"epochs": 2, "batch_size": 32}
+        given_all = {"data": given, "options": options, "teacher": copy.deepcopy(model), "distill": distill}
+        whole = context(model, {"flops": 0.5}, **given_all)
+        return Figs().run(whole).priority
+
+    assert torch.equal(searched(1.0, 0), searched(1.0, 1))
+    assert not torch.equal(searched(0.5, 0), searched(0.5, 1))
