@@ -207,11 +207,15 @@ class DnarchSession(Hooks):
         units, gates = (mask.float() for mask in self.masks())
         if self.live is not None and self.live.works:
             try:
-                return self.live.forward(inputs, units, gates)
+                return self.live.forward(inputs, units, gates, self._near)
             except NotLiveError as error:
                 logger.warning("%s", error)
         with self.masked(units, gates):
             return call_model(model, inputs)
+
+    def _near(self) -> Tensor:
+        """Units that live, and those of the widths that are next in line."""
+        return self.width.masks(THRESHOLD / 2) * self.kernel.masks()
 
     @contextmanager
     def masked(self, units: Tensor, gates: Tensor) -> Iterator[None]:

@@ -5,12 +5,17 @@ where channels are read, inside the graph of autograd, so gradients reach the we
 masks on the full network. The slices stand in a trimmed copy of the modules, made anew when what is live changes. What
 is dead has no mask to learn from (it is zero there), so nothing is lost.
 
-The price of a step then follows the size of the network. Batch norms of the copy keep running statistics of their own,
+The price of a step then follows the size of the network. Making the copy fit another choice takes as long as some steps
+of a small network, so a choice stays as long as it has all that is live and little besides: what is dead in it is
+multiplied by zero.
+
+Batch norms of the copy keep running statistics of their own,
 which nobody reads: a search ends with their recalibration.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,6 +33,8 @@ from compressor.trim.apply import trim
 from compressor.trim.plan import plan
 
 # What a trimmed copy may raise on a model whose trim turns out not to be exact.
+SLACK = 0.03  # of the units may be dead in the copy
+
 _FAILURES = (CompressorError, RuntimeError, AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 
@@ -56,7 +63,9 @@ class Live:
         self.model, self.graph = model, graph
         self.works = all(block.gated for block in graph.blocks)  # other gates act at calls, which need the masks
         self.builds = 0
-        self._key = b""
+        self._built: tuple[BoolArray, BoolArray] | None = None
+        # Arithmetic across channels would take in what is dead in the copy.
+        self._exactly = any(site.axis is not None for site in graph.sites)
         self._copy: nn.Module = model
         self._slices: list[_Slice] = []
         self._full: dict[str, Tensor] = {
@@ -86,19 +95,26 @@ class Live:
                 self._read.setdefault(parameter.name, []).append((0, written, True))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"works": self.works}
+        built = None if self._built is None else [part.tolist() for part in self._built]
+        return {"works": self.works, "built": built}
 
     def load_state_dict(self, state: dict[str, Any], /) -> None:
+        """Go on with the same copy: sums over other zeros would differ in their last bits."""
         self.works = bool(state["works"])
+        if state["built"] is not None:
+            self._build(*(np.array(part, dtype=np.bool_) for part in state["built"]))
 
-    def forward(self, inputs: Any, units: Tensor, gates: Tensor) -> Any:
+    def forward(self, inputs: Any, units: Tensor, gates: Tensor, near: Callable[[], Tensor] | None = None) -> Any:
         """The model's output with masks ``units`` (n_units,) and ``gates`` (n_blocks,); zeros are not computed.
+
+        Args:
+            near: gives a mask of units that is above zero for those that may soon be live again, too.
 
         Raises:
             NotLiveError: this choice cannot be built or run; ``works`` is false from now on.
         """
         try:
-            return self._forward(inputs, units, gates)
+            return self._forward(inputs, units, gates, near)
         except torch.OutOfMemoryError:
             raise
         except _FAILURES as error:
@@ -108,16 +124,24 @@ class Live:
                 f"The live network cannot be run ({reason}); masks do the same at the full cost."
             ) from error
 
-    def _forward(self, inputs: Any, units: Tensor, gates: Tensor) -> Any:
-        kept = [(mask.detach() > 0).cpu().numpy() for mask in (units, gates)]
-        key = b"".join(mask.tobytes() for mask in kept)
-        if key != self._key:
-            self._build(*kept)
-            self._key = key
+    def _forward(self, inputs: Any, units: Tensor, gates: Tensor, near: Callable[[], Tensor] | None) -> Any:
+        live, there = ((mask.detach() > 0).cpu().numpy() for mask in (units, gates))
+        if not self._fits(live, there):
+            if near is not None and not self._exactly:
+                live = live | (near().detach() > 0).cpu().numpy()
+            self._build(live, there)
         for mine, theirs in self._modules.values():
             mine.training = theirs.training
         with shadowed(self._copy, self._tensors(units, gates)):
             return call_model(self._copy, inputs)
+
+    def _fits(self, live: BoolArray, gates: BoolArray) -> bool:
+        """Whether the copy at hand has all that is live, and little besides."""
+        if self._built is None or not np.array_equal(gates, self._built[1]):
+            return False
+        lacking, idle = live & ~self._built[0], self._built[0] & ~live
+        slack = 0.0 if self._exactly else SLACK
+        return not lacking.any() and bool(np.count_nonzero(idle) <= slack * np.count_nonzero(live))
 
     def _tensors(self, units: Tensor, gates: Tensor) -> dict[str, Tensor]:
         extended = torch.cat([units, units.new_ones(1)])
@@ -140,6 +164,7 @@ class Live:
     def _build(self, units: BoolArray, gates: BoolArray) -> None:
         """Prepare another choice; the modules are copied anew only if other blocks are there."""
         self.builds += 1
+        self._built = (units, gates)
         graph = self.graph
         architecture = plan(self.model, graph, units, graph.gates(gates))
         narrow = any(multihead.WIDTHS[0] in values for values in architecture.attributes.values())

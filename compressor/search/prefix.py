@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.masks import gaussian, sigmoid
+from compressor.masks.sigmoid import THRESHOLD
 from compressor.masks.straight_through import fill, floored
 
 IntArray = npt.NDArray[np.int64]
@@ -58,9 +59,9 @@ class Rows:
         each = self._logit(self.offsets[self._owner])
         return each.new_full((self.n_things,), torch.inf).index_put((self._things,), each)
 
-    def masks(self) -> Tensor:
+    def masks(self, threshold: float = THRESHOLD) -> Tensor:
         """How much of each thing there is, shape (n_things,): 0 or at least T."""
-        each = self._mask(self.offsets[self._owner])
+        each = self._mask(self.offsets[self._owner], threshold)
         return each.new_ones(self.n_things).index_put((self._things,), each)
 
     def weights(self) -> Tensor:
@@ -92,8 +93,8 @@ class Rows:
     def _logit(self, offsets: Tensor) -> Tensor:
         return sigmoid.logit(self._x, offsets, self.tau)
 
-    def _mask(self, offsets: Tensor) -> Tensor:
-        return sigmoid.mask(self._x, offsets, self.tau)
+    def _mask(self, offsets: Tensor, threshold: float = THRESHOLD) -> Tensor:
+        return sigmoid.mask(self._x, offsets, self.tau, threshold)
 
     def _bounded(self, offsets: Tensor) -> Tensor:
         return offsets.clamp(sigmoid.lowest(self.tau), sigmoid.highest(self.tau))
@@ -129,8 +130,8 @@ class Kernels(Rows):
         exponent = -0.5 * (self._x / offsets).square()  # the mask is its exponential
         return exponent - torch.log(-torch.expm1(exponent))
 
-    def _mask(self, offsets: Tensor) -> Tensor:
-        return gaussian.mask(self._x, offsets)
+    def _mask(self, offsets: Tensor, threshold: float = THRESHOLD) -> Tensor:
+        return gaussian.mask(self._x, offsets, threshold)
 
     def _bounded(self, offsets: Tensor) -> Tensor:
         return torch.maximum(offsets, self._lowest).clamp_max(gaussian.highest())
