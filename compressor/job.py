@@ -130,6 +130,10 @@ class Job:
         """Where training inside the stage ``name`` keeps its checkpoint."""
         return self._path("checkpoints", name, ".safetensors")
 
+    def diary(self, name: str) -> Diary:
+        """A stage that is stored again and again while it goes on."""
+        return Diary(self, name)
+
     def close(self) -> None:
         """Let other processes use the folder. Harmless when called again."""
         self._lock.release()
@@ -159,6 +163,23 @@ class Job:
         if not _STAGE_NAME.fullmatch(name):
             raise UsageError(f"A stage cannot be called {name!r}; use lower-case letters, digits, '-', '_' and '.'.")
         return self._folder / kind / f"{name}{suffix}"
+
+
+@dataclass(frozen=True)
+class Diary:
+    """Notes of a stage that is not finished yet."""
+
+    job: Job
+    name: str
+
+    def read(self) -> dict[str, Any] | None:
+        """What was written last, if anything. Raises ``UsageError`` if it is damaged."""
+        stored = self.job.stage(self.name)
+        return None if stored is None else stored.data
+
+    def write(self, data: Mapping[str, Any]) -> None:
+        """Keep ``data``, JSON, in the place of what was there. Raises ``CompressorError`` if the disk is full."""
+        self.job.store(self.name, data)
 
 
 def _refuse_foreign(out: Path, force: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from compressor.architecture import Architecture
 from compressor.config import Budget
 from compressor.console import Console
 from compressor.costs import CostTerm, build
-from compressor.errors import UnreachableBudgetError, UnsupportedModelError, UsageError, VerificationError
+from compressor.errors import UnsupportedModelError, UsageError, VerificationError
 from compressor.graph import Graph, capture
 from compressor.patterns import require_matches
 from compressor.search import METHODS
@@ -215,7 +215,7 @@ class Pipeline:
             self._use(self._trim_exactly())
         if self.on_device is not None and not self.nothing_to_do:
             with self.console.stage("check on the device"):
-                self._hold_on_device()
+                self._hold_on_device(self.on_device)
         if self.data is None:
             return
         with self.console.stage("evaluate"):
@@ -257,10 +257,11 @@ class Pipeline:
 
     # ---- inner workings
 
-    def _projector(self, whole: set[str] | None = None) -> Projector:
+    def _projector(self, whole: set[str] | None = None, round_to: int | Mapping[str, int] | None = None) -> Projector:
         options = self.settings.options
         depth = bool(options.get("depth", True)) and "depth" in (options.get("learn") or ("depth",))
-        return Projector(self.graph, self.constraints, round_to=self._round_to(), whole=whole, depth=depth)
+        grid = self._round_to() if round_to is None else round_to
+        return Projector(self.graph, self.constraints, round_to=grid, whole=whole, depth=depth)
 
     def _round_to(self) -> int | dict[str, int]:
         """The user's multiple; with a latency budget and none given, the multiples that the target likes."""
@@ -279,24 +280,23 @@ class Pipeline:
             raise UsageError(
                 "A latency budget needs a target to measure on; pass --target, for example --target onnxruntime-cpu."
             )
+        stored = self.job.stage("target") if self.job is not None else None
         with self.console.stage("measure the target"):
             device = LatencySession(
-                self.model, self.graph, self.example_inputs, self.settings.target, progress=self._told()
+                self.model,
+                self.graph,
+                self.example_inputs,
+                self.settings.target,
+                known=stored.data if stored is not None else None,
+                progress=self._told(),
             )
+        if self.job is not None and stored is None:
+            self.job.store("target", device.to_json())
         self.on_device = device
         self.terms["latency"] = device.term
-        found = device.prediction
-        if found.noise:
-            self.console.warn(found.noise)
-        if found.estimated:
-            self.console.warn(
-                f"{found.target} would not run {', '.join(found.estimated[:4])}"
-                f"{' and others' if len(found.estimated) > 4 else ''}; their latency is estimated from their work."
-            )
-        self.console.info(
-            f"Latency is predicted from {found.known + found.measured} points ({found.measured} of them new) with a "
-            f"mean error of {found.held_out.get('mean_error', float('nan')):.1%} on held-out networks."
-        )
+        for line in device.prediction.warnings:
+            self.console.warn(line)
+        self.console.info(device.prediction.summary)
 
     def _told(self) -> Callable[[str, int, int], None]:
         """Progress of measuring, a line per tenth."""
@@ -310,53 +310,34 @@ class Pipeline:
 
         return tell
 
-    def _hold_on_device(self) -> None:
+    def _hold_on_device(self, device: LatencySession) -> None:
         """Time the exported network; decide again until the latency budget holds there."""
-        from compressor.latency.hold import hold
+        from compressor.latency.enforce import Enforcer, finer
 
-        device, index = self.on_device, next(i for i, c in enumerate(self.constraints) if c.name == "latency")
-        if device is None:
-            return
+        index = next(i for i, c in enumerate(self.constraints) if c.name == "latency")
         budget = next(b for b in self.settings.budgets if b.cost == "latency")
-        first, kept = self.decision, [(self.decision, self.constraints[index].limit)]
+        first = self.decision
 
-        def decide(goal_ms: float) -> bool:
-            self.constraints[index] = Constraint(device.term, goal_ms)
-            whole = set(self.refused)
-            try:
-                self._projector(whole).check_reachable()
-            except UnreachableBudgetError:
-                return False
-            self.decision = shrink(self._projector(whole), first)
-            if any(np.array_equal(self.decision.units, d.units) for d, _ in kept):
-                return False
-            self._use(self._trim_exactly())
-            kept.append((self.decision, goal_ms))
-            return True
+        def projector(limit_ms: float, grid: int | Mapping[str, int]) -> Projector:
+            self.constraints[index] = Constraint(device.term, limit_ms)
+            return self._projector(set(self.refused), grid)
 
-        held = hold(budget, lambda: device.compare(self.compressed), lambda: self.reached(device.term), decide)
-        self.held = held
-        chosen = held.best if held.best is not None else held.fastest
-        if self.decision is not kept[chosen][0]:
-            self.decision = kept[chosen][0]
+        def trim(network: SearchResult) -> tuple[SearchResult, nn.Module]:
+            self.decision = network
             self._use(self._trim_exactly())
-        round_ = held.rounds[chosen]
+            return self.decision, self.compressed
+
+        diary = self.job.diary("device") if self.job is not None else None
+        held = Enforcer(device, budget, projector, trim, finer(self._round_to()), diary).run(first)
+        self.held, round_ = held, held.rounds[held.kept]
         self.constraints[index] = Constraint(device.term, round_.limit_ms)
-        if held.best is None and round_.measured_ms >= round_.original_ms:
-            units = self.graph.all_units()
-            self.decision = SearchResult(units, first.priority, first.history)
-            self._use(self._trim_exactly())
-            self.console.warn(
-                f"No network faster than the original was found on {device.settings.runtime().name}: the best of "
-                f"{len(held.rounds)} took {round_.measured_ms:.3g} ms, the original {round_.original_ms:.3g} ms. "
-                "The original comes back unchanged."
-            )
-        elif held.best is None:
-            self.console.warn(
-                f"The latency budget of {round_.limit_ms:.3g} ms does not hold on the device: the fastest of "
-                f"{len(held.rounds)} networks takes {round_.measured_ms:.3g} ms. Raise the budget, or stop other work "
-                "on the machine and run again."
-            )
+        if held.best is None:
+            self.console.warn(held.failure(device.prediction.target))
+        network = held.networks[held.kept]
+        if held.hopeless:
+            network = SearchResult(self.graph.all_units(), first.priority, first.history)
+        if self.decision is not network:
+            trim(network)
 
     def _trim_exactly(self) -> TrimResult:
         """Trim; if groups turn out not to be exact, keep them whole and decide again under the same budgets."""

@@ -19,7 +19,7 @@ from compressor.costs.base import CostTerm, Products
 from compressor.costs.sizes import Sizes
 from compressor.errors import UsageError
 from compressor.graph.graph import Graph
-from compressor.latency.predict import Coefficients, Lookup, class_of, traffic
+from compressor.latency.predict import CLASSES, Coefficients, Lookup, class_of, traffic
 
 
 class Latency(CostTerm):
@@ -62,13 +62,17 @@ class Latency(CostTerm):
     @coefficients.setter
     def coefficients(self, found: Coefficients) -> None:
         self._coefficients = found
-        self._scales = torch.tensor([found.scales.get(name, 1.0) for name in self._classes], dtype=torch.float64)
+        scales = {**dict.fromkeys(CLASSES, 1.0), **found.scales}
+        self._scales = torch.tensor([scales[name] for name in self._classes], dtype=torch.float64)
+        unsuited = [scales["ragged"] if name == "conv" else scales[name] for name in self._classes]
+        self._ragged_scales = torch.tensor(unsuited, dtype=torch.float64)
         self.__dict__.pop("original", None)
 
     def __call__(self, sizes: Sizes) -> Tensor:
         parts = self._parts(sizes)
         found = self._coefficients
-        each = self._scales * parts[0] + found.weights_ms_per_mb * parts[1] + found.activations_ms_per_mb * parts[2]
+        scales = self._scales + (self._ragged_scales - self._scales) * parts[4]
+        each = scales * parts[0] + found.weights_ms_per_mb * parts[1] + found.activations_ms_per_mb * parts[2]
         each = each + found.ragged_ms_per_mb * parts[2] * parts[4]
         return self.factor * ((each + found.operator_ms) * parts[3]).sum()
 
@@ -76,9 +80,11 @@ class Latency(CostTerm):
         """What the coefficients multiply, for a hard choice: milliseconds per class, megabytes, operators."""
         with torch.no_grad():
             latency, weights, activations, copies, ragged = (part.numpy() for part in self._parts(sizes))
-        found: dict[str, float] = dict.fromkeys(sorted(set(self._classes)), 0.0)
-        for name, value in zip(self._classes, (latency * copies).tolist(), strict=True):
-            found[name] += value
+        found: dict[str, float] = dict.fromkeys(CLASSES, 0.0)
+        for name, value, part in zip(self._classes, (latency * copies).tolist(), ragged.tolist(), strict=True):
+            unsuited = value * part if name == "conv" else 0.0
+            found[name] += value - unsuited
+            found["ragged"] += unsuited
         found["weights_mb"] = float((weights * copies).sum())
         found["activations_mb"] = float((activations * copies).sum())
         found["ragged_mb"] = float((activations * ragged * copies).sum())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -22,10 +23,14 @@ from compressor.latency.signatures import signature_of
 from compressor.latency.subnets import Choice
 from compressor.search.base import hard_sizes
 from lut import Calibration
+from profilers.base import Runner
 from profilers.layer_timer import LayerTimer
 from profilers.stats import quiet_ms
 
 Floats = npt.NDArray[np.float64]
+
+#: Calibrations that another version fitted are made anew.
+CALIBRATION_VERSION = 2
 
 #: How strongly the fit may hold on to plain sums; which, the networks decide.
 _PULLS = (0.03, 0.1, 0.3, 1.0)
@@ -70,34 +75,51 @@ def model_key(graph: Graph) -> str:
 def time_networks(
     timer: LayerTimer,
     paths: Mapping[str, Path],
+    yardstick: Path,
     *,
+    yardstick_ms: float | None = None,
     rounds: int = 5,
     burst_ms: float = 100.0,
     progress: Callable[[int, int], None] | None = None,
-) -> dict[str, float]:
-    """Milliseconds of whole networks in the table's time: in turn, each round measured against the reference.
+) -> tuple[float, dict[str, float]]:
+    """Milliseconds of a network that serves as yardstick, and of others, in the table's time.
+
+    Every burst of a network is followed and preceded by one of the yardstick, the original as a rule, and is given as
+    a multiple of it: contention for caches and memory slows whole networks down by more than it does the reference
+    operator, and slows the yardstick down alike.
+
+    Args:
+        yardstick_ms: what the yardstick takes, if that is known; else it is measured against the reference operator.
 
     Raises:
         RefusedError: the runtime cannot run one of them.
     """
-    runners = {}
-    try:
-        for name, path in paths.items():
-            runners[name] = timer.runtime.load(path, threads=timer.threads, batch=timer.batch)
-        found: dict[str, list[float]] = {name: [] for name in runners}
-        runs = {}
-        for name, runner in runners.items():
-            runs[name] = int(min(40, max(2, burst_ms / max(quiet_ms(runner.measure(2)), 1e-3))))
+    with ExitStack() as stack:
+
+        def load(path: Path) -> tuple[Runner, int]:
+            runner = timer.runtime.load(path, threads=timer.threads, batch=timer.batch)
+            stack.callback(runner.close)
+            return runner, int(min(200, max(2, burst_ms / max(quiet_ms(runner.measure(3)), 1e-3))))
+
+        def burst(runner: Runner, runs: int) -> float:
+            return quiet_ms(runner.measure(runs + 1).after(1))
+
+        ruler, loaded = load(yardstick), {name: load(path) for name, path in paths.items()}
+        own: list[float] = []
+        ratios: dict[str, list[float]] = {name: [] for name in loaded}
         for number in range(rounds):
-            for name, runner in runners.items():
-                drift = timer.drift()
-                found[name].append(quiet_ms(runner.measure(runs[name] + 1).after(1)) / drift)
+            drift = timer.drift() if yardstick_ms is None else 1.0
+            before = burst(*ruler)
+            for name, network in loaded.items():
+                took, after = burst(*network), burst(*ruler)
+                ratios[name].append(2 * took / (before + after))
+                own.append(after / drift)
+                before = after
+            own.append(before / drift)
             if progress is not None:
                 progress(number + 1, rounds)
-    finally:
-        for runner in runners.values():
-            runner.close()
-    return {name: median(values) for name, values in found.items()}
+    scale = median(own) if yardstick_ms is None else yardstick_ms
+    return scale, {name: scale * median(values) for name, values in ratios.items()}
 
 
 def fit(features: Sequence[Mapping[str, float]], measured_ms: Sequence[float]) -> Coefficients:
@@ -164,17 +186,16 @@ def calibrate(
         RefusedError: the runtime cannot run one of them. ExporterError: one cannot be exported.
     """
     graph = term.graph
-    paths = {"original": original}
-    everything = {"original": Choice(graph.all_units())}
-    for index, choice in enumerate(choices):
-        name = f"subnet{index}"
-        paths[name], everything[name] = write(choice, name), choice
-    measured = time_networks(timer, paths, rounds=rounds, progress=progress)
+    subnets = {f"subnet{index}": choice for index, choice in enumerate(choices)}
+    paths = {name: write(choice, name) for name, choice in subnets.items()}
+    everything = {"original": Choice(graph.all_units()), **subnets}
+    original_ms, measured = time_networks(timer, paths, original, rounds=rounds, progress=progress)
+    measured = {"original": original_ms, **measured}
     features = {name: term.features(hard_sizes(graph, c.units, c.gates)) for name, c in everything.items()}
     # At random, because choices follow each other by size and kind.
     chosen = np.random.default_rng(0).permutation(len(choices))[:held_out]
     tested = [f"subnet{index}" for index in sorted(chosen.tolist())]
-    fitted = [name for name in paths if name not in tested]
+    fitted = [name for name in everything if name not in tested]
     term.coefficients = fit([features[name] for name in fitted], [measured[name] for name in fitted])
     predicted = {name: float(term(hard_sizes(graph, c.units, c.gates))) for name, c in everything.items()}
     found = Accuracy.of([predicted[n] for n in tested], [measured[n] for n in tested])

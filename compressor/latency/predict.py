@@ -26,7 +26,8 @@ from lut.steps import Pattern
 
 Floats = npt.NDArray[np.float64]
 
-CLASSES = ("conv", "depthwise", "product", "other")
+#: Operators that share a factor; "ragged" are convolutions whose channels do not suit the runtime's own layout.
+CLASSES = ("conv", "ragged", "depthwise", "product", "other")
 _FALLBACK_MACS_PER_MS = 2e7
 _FALLBACK_BYTES_PER_MS = 4e6
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,15 +15,19 @@ from torch import nn
 
 from compressor.costs.latency import Latency
 from compressor.errors import UsageError
-from compressor.graph.graph import Graph
-from compressor.latency.calibrate import calibrate, model_key
+from compressor.graph.graph import Graph, UnitMask
+from compressor.graph.labels import BoolArray
+from compressor.latency.calibrate import CALIBRATION_VERSION, calibrate, model_key
 from compressor.latency.predict import Coefficients, Lookup, multiples
 from compressor.latency.profile import Profiled, known_surfaces, open_timer, profile, target_of
-from compressor.latency.subnets import Subnets, random_choices
+from compressor.latency.subnets import Choice, Subnets, random_choices
 from lut import Calibration, LatencyTable
 from profilers.base import Runtime
 from profilers.layer_timer import LAYER_TARGETS
-from profilers.stats import quiet_ms
+from profilers.stats import paired_ratio, quiet_ms
+
+#: Rounds that a comparison of two networks takes at least: fewer have no interval to speak of.
+_LEAST_ROUNDS = 9
 
 
 @dataclass(frozen=True)
@@ -61,11 +66,15 @@ class TargetSettings:
 
 @dataclass(frozen=True)
 class OnDevice:
-    """Two networks timed in turn: milliseconds of a run that nothing disturbed, and their ratio round by round."""
+    """Two networks timed in turn: milliseconds of a run that nothing disturbed, and their ratio round by round.
+
+    ``margin`` is half the width of the ratio's 95 % interval, as a fraction of it.
+    """
 
     original_ms: float
     compressed_ms: float
     ratio: float
+    margin: float = 0.0
 
 
 @dataclass
@@ -87,9 +96,32 @@ class Prediction:
     known: int = 0
     noise: str | None = None
 
+    @property
+    def warnings(self) -> list[str]:
+        """What a user should know before trusting it."""
+        found = [self.noise] if self.noise else []
+        if self.estimated:
+            found.append(
+                f"{self.target} would not run {', '.join(self.estimated[:4])}"
+                f"{' and others' if len(self.estimated) > 4 else ''}; their latency is estimated from their work."
+            )
+        return found
+
+    @property
+    def summary(self) -> str:
+        """How good it is, in one line."""
+        return (
+            f"Latency is predicted from {self.known + self.measured} points ({self.measured} of them new) with a "
+            f"mean error of {self.held_out.get('mean_error', float('nan')):.1%} on held-out networks."
+        )
+
 
 class LatencySession:
     """Profiles and calibrates a model on a target, predicts, and checks on the device.
+
+    Args:
+        known: what ``to_json`` of an earlier session of the same model returned; if it is about this target, nothing
+            is measured again.
 
     Raises:
         ProfilerError: the target is not available, or refuses the model.
@@ -99,7 +131,10 @@ class LatencySession:
     Attributes:
         term: the cost term, calibrated.
         prediction: how far to trust it, for the report.
+        original_ms: what the original took when the prediction was calibrated.
     """
+
+    original_ms: float
 
     def __init__(
         self,
@@ -108,6 +143,7 @@ class LatencySession:
         example_inputs: Any,
         settings: TargetSettings,
         *,
+        known: Mapping[str, Any] | None = None,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> None:
         runtime = settings.runtime()
@@ -118,33 +154,55 @@ class LatencySession:
             self.timer = stack.enter_context(open_timer(runtime, table, threads=settings.threads))
             self.target = target_of(self.timer.info)
 
-            def told(done: int, total: int, _: str) -> None:
-                if progress is not None:
-                    progress("profile", done, total)
-
-            found = profile(
-                graph,
-                table,
-                self.timer,
-                max_points=settings.max_points,
-                seconds=settings.profile_seconds,
-                progress=told,
-            )
-            lookup = Lookup(graph, known_surfaces(table, self.target, graph))
-            self.term = Latency(graph, lookup)
             self.subnets = Subnets(model, graph, example_inputs, self._folder)
-            calibration = self._calibration(table, found, progress)
-            self.term.coefficients = Coefficients.from_json(calibration.coefficients)
-            self.prediction = Prediction(
-                self.target.label,
-                str(table.path),
-                dict(calibration.held_out),
-                lookup.estimated,
-                found.measured,
-                found.known,
-                found.noise,
-            )
+            if known is not None and known["target"] == self.target.key:
+                lookup = Lookup(graph, known_surfaces(table, self.target, graph))
+                self.term = Latency(graph, lookup, Coefficients.from_json(known["coefficients"]))
+                self.prediction = Prediction(**known["prediction"])
+                self.original_ms = known["original_ms"]
+            else:
+                self._measure(table, progress)
             self._stack = stack.pop_all()
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``known`` takes, so that a job goes on with the same predictions: only the table must still be there."""
+        return {
+            "target": self.target.key,
+            "coefficients": self.term.coefficients.to_json(),
+            "prediction": asdict(self.prediction),
+            "original_ms": self.original_ms,
+        }
+
+    def _measure(self, table: LatencyTable, progress: Callable[[str, int, int], None] | None) -> None:
+        """Profile what the table lacks, and calibrate."""
+
+        def told(done: int, total: int, _: str) -> None:
+            if progress is not None:
+                progress("profile", done, total)
+
+        settings = self.settings
+        found = profile(
+            self.graph,
+            table,
+            self.timer,
+            max_points=settings.max_points,
+            seconds=settings.profile_seconds,
+            progress=told,
+        )
+        lookup = Lookup(self.graph, known_surfaces(table, self.target, self.graph))
+        self.term = Latency(self.graph, lookup)
+        calibration = self._calibration(table, found, progress)
+        self.term.coefficients = Coefficients.from_json(calibration.coefficients)
+        self.original_ms = calibration.details["measured_ms"]["original"]
+        self.prediction = Prediction(
+            self.target.label,
+            str(table.path),
+            dict(calibration.held_out),
+            lookup.estimated,
+            found.measured,
+            found.known,
+            found.noise,
+        )
 
     def _calibration(
         self, table: LatencyTable, found: Profiled, progress: Callable[[str, int, int], None] | None
@@ -152,7 +210,8 @@ class LatencySession:
         """The table's, if it is still about the same points; else a new one."""
         key = model_key(self.graph)
         known = table.calibrations(self.target).get(key)
-        if known is not None and not found.measured and known.details.get("subnets") == self.settings.subnets:
+        asked = {"subnets": self.settings.subnets, "version": CALIBRATION_VERSION}
+        if known is not None and not found.measured and asked.items() <= known.details.items():
             return known
         made = calibrate(
             self.term,
@@ -163,7 +222,7 @@ class LatencySession:
             held_out=self.settings.subnets // 3,
             progress=None if progress is None else lambda done, total: progress("calibrate", done, total),
         )
-        made.details["subnets"] = self.settings.subnets
+        made.details.update(asked)
         table.put_calibration(self.target, key, made)
         return made
 
@@ -171,32 +230,38 @@ class LatencySession:
         """Widths the device likes, by group."""
         return multiples(self.graph, self.term.lookup)
 
-    def compare(self, compressed: nn.Module, *, rounds: int = 9, burst_ms: float = 150.0) -> OnDevice:
-        """Export a network and time it in turn with the original.
+    def write(self, units: UnitMask, gates: BoolArray | None) -> Path:
+        """The file of a smaller network, cut from the original's. Raises ``ExporterError``."""
+        return self.subnets.write(Choice(units, gates), "candidate")
+
+    def export(self, model: nn.Module) -> Path:
+        """The file of a trimmed network as users get it. Raises ``ExporterError``."""
+        return self.subnets.export(model, "compressed")
+
+    def compare(self, path: Path, *, seconds: float = 12.0, burst_ms: float = 100.0, sure: float = 0.005) -> OnDevice:
+        """Time a file in turn with the original's, until the ratio is known to ``sure`` or time is up.
 
         Raises:
-            ExporterError: it cannot be exported. RefusedError: the runtime cannot run it.
+            RefusedError: the runtime cannot run it.
         """
-        from exporters.onnx import OnnxExporter
-
-        path = self._folder / "compressed.onnx"
-        OnnxExporter().export(compressed.eval(), self.subnets.example, path, check=False)
-        runners = [
-            self.timer.runtime.load(file, threads=self.timer.threads, batch=self.timer.batch)
-            for file in (self.subnets.original, path)
-        ]
-        try:
-            runs = [int(min(200, max(3, burst_ms / max(quiet_ms(runner.measure(3)), 1e-3)))) for runner in runners]
-            found: list[list[float]] = [[], []]
-            for _ in range(rounds):
-                for values, runner, count in zip(found, runners, runs, strict=True):
-                    values.append(quiet_ms(runner.measure(count + 1).after(1)))
-        finally:
-            for runner in runners:
-                runner.close()
-        ratio = median(b / a for a, b in zip(*found, strict=True))
-        original = median(found[0])
-        return OnDevice(original, original * ratio, ratio)
+        with ExitStack() as stack:
+            networks = []
+            for file in (self.subnets.original, path):
+                runner = self.timer.runtime.load(file, threads=self.timer.threads, batch=self.timer.batch)
+                stack.callback(runner.close)
+                runs = int(min(200, max(2, burst_ms / max(quiet_ms(runner.measure(3)), 1e-3))))
+                networks.append((runner, runs, list[float]()))
+            started = time.perf_counter()
+            while True:
+                for runner, runs, found in networks:
+                    found.append(quiet_ms(runner.measure(runs + 1).after(1)))
+                original, compressed = (found for _, _, found in networks)
+                ratio = paired_ratio(compressed, original)
+                margin = (ratio.high - ratio.low) / 2 / ratio.value
+                if len(original) >= _LEAST_ROUNDS and (margin <= sure or time.perf_counter() - started > seconds):
+                    break
+        middle = median(original)
+        return OnDevice(middle, middle * ratio.value, ratio.value, margin)
 
     def close(self) -> None:
         """Give back the table, the runtime and the files."""

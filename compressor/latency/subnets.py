@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -60,40 +61,54 @@ class Subnets:
         example_inputs: a tensor or a tuple of tensors.
         folder: where to; the original goes to ``original.onnx``.
 
-    Raises:
-        ExporterError: the model cannot be exported.
-
     Attributes:
         exported: how many subnets had to be exported because cutting the file did not do.
     """
 
     def __init__(self, model: nn.Module, graph: Graph, example_inputs: Any, folder: Path) -> None:
-        from exporters.onnx import OnnxExporter
-
         self.model, self.graph, self.folder = model.eval(), graph, folder
         self.example = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
         self.example = tuple(value[:1] if value.ndim else value for value in self.example)
         self.exported = 0
-        self.original = OnnxExporter().export(self.model, self.example, folder / "original.onnx", check=False).path
         self._cut_works = True
+        self._without: dict[bytes, Path] = {}
 
-    def write(self, choice: Choice, name: str) -> Path:
-        """The file of one subnet."""
+    @cached_property
+    def original(self) -> Path:
+        """The file of the original. Raises ``ExporterError`` if it cannot be exported."""
+        return self.export(self.model, "original")
+
+    def export(self, model: nn.Module, name: str) -> Path:
+        """The file of any model with the same inputs, as users get it. Raises ``ExporterError``."""
         from exporters.onnx import OnnxExporter
 
+        return OnnxExporter().export(model.eval(), self.example, self.folder / f"{name}.onnx", check=False).path
+
+    def write(self, choice: Choice, name: str) -> Path:
+        """The file of one subnet. Raises ``ExporterError`` if it has to be exported and cannot be."""
         architecture = plan(self.model, self.graph, choice.units, choice.gates)
         small = trim(self.model, architecture).eval()
-        path = self.folder / f"{name}.onnx"
-        if self._cut_works and (choice.gates is None or choice.gates.all()):
+        if self._cut_works:
+            path = self.folder / f"{name}.onnx"
             try:
-                cut_onnx(self.original, self.graph, architecture, path)
+                cut_onnx(self._whole(choice), self.graph, architecture, path)
                 if self._same(small, path):
                     return path
             except (ValueError, IndexError, KeyError):
                 pass  # a weight that is not what the name says; exported below
             self._cut_works = False
         self.exported += 1
-        return OnnxExporter().export(small, self.example, path, check=False).path
+        return self.export(small, name)
+
+    def _whole(self, choice: Choice) -> Path:
+        """The file that a subnet's is cut from: all channels, without the blocks that it lacks."""
+        if choice.gates is None or choice.gates.all():
+            return self.original
+        key = choice.gates.tobytes()
+        if key not in self._without:
+            architecture = plan(self.model, self.graph, self.graph.all_units(), choice.gates)
+            self._without[key] = self.export(trim(self.model, architecture), f"without{len(self._without)}")
+        return self._without[key]
 
     def _same(self, small: nn.Module, path: Path) -> bool:
         from exporters.errors import ExporterError

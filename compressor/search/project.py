@@ -140,11 +140,15 @@ class Projector:
         slack: float = 0.002,
         rounds: int = 60,
         gates: BoolArray | None = None,
+        barred: set[int] | None = None,
     ) -> UnitMask:
-        """Add units of highest priority per cost while every budget holds, until one is met within ``slack``."""
+        """Add units of highest priority per cost while every budget holds, until one is met within ``slack``.
+
+        Groups in ``barred`` get none.
+        """
         units = units.copy()
         kept = self.graph.gates(gates)
-        refused = {g for block in self.graph.blocks if not kept[block.index] for g in block.groups}
+        refused = {g for block in self.graph.blocks if not kept[block.index] for g in block.groups} | (barred or set())
         for _ in range(rounds):
             gap = 1.0 - self.costs(units, gates) / self.limits
             if gap.min() <= slack:

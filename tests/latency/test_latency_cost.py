@@ -12,19 +12,16 @@ import torch
 from simulated_models import example, network, simulated
 
 import compressor
-from compressor.config import parse_budget
 from compressor.costs import Sizes, build
 from compressor.costs.latency import Latency
-from compressor.errors import UnreachableBudgetError, UsageError
+from compressor.errors import UsageError
 from compressor.graph import capture
 from compressor.latency.calibrate import Accuracy, fit, kendall_tau
-from compressor.latency.hold import SLACK, hold
 from compressor.latency.predict import Coefficients
-from compressor.latency.session import LatencySession, OnDevice
+from compressor.latency.session import LatencySession
 from compressor.latency.subnets import random_choices
 from compressor.search.base import hard_sizes
 from compressor.trim import trim_verified
-from profilers.simulated import SimulatedDevice
 
 
 @pytest.fixture(scope="module")
@@ -106,69 +103,6 @@ def test_without_a_target_there_is_no_latency() -> None:
         build("latency", capture(network(), example()))
     with pytest.raises(UsageError, match="target"):
         compressor.compress(network(), example(), {"latency": "50%"})
-
-
-@pytest.mark.parametrize("asked", ["60%", pytest.param("0.4ms", marks=pytest.mark.slow)])
-def test_the_budget_holds_on_the_device(asked: str, folder: Path) -> None:
-    result = compressor.compress(network(), example(), {"latency": asked}, target=simulated(folder))
-    (budget,) = result.report.budgets
-    assert budget.met
-    assert budget.reached > 0.85 * budget.limit
-    device = SimulatedDevice()
-    runners = [device.load(model, example(), threads=1) for model in (network(), result.model)]
-    before, after = (runner.measure(1).latency_ms[0] for runner in runners)
-    assert budget.reached == pytest.approx(after, rel=1e-6)
-    assert budget.original == pytest.approx(before, rel=1e-6)
-    assert result.report.latency_prediction is not None
-    assert result.report.latency_prediction.rounds
-
-
-@pytest.mark.slow
-def test_several_budgets_hold_together(folder: Path) -> None:
-    asked = {"latency": "70%", "params": "50%"}
-    result = compressor.compress(network(), example(), asked, target=simulated(folder))
-    assert [budget.met for budget in result.report.budgets] == [True, True]
-
-
-def test_an_unreachable_budget_names_the_smallest_latency(folder: Path) -> None:
-    with pytest.raises(UnreachableBudgetError, match="ms"):
-        compressor.compress(network(), example(), {"latency": "0.001ms"}, target=simulated(folder))
-
-
-@pytest.mark.slow
-def test_if_nothing_is_faster_the_original_comes_back_and_says_why(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def stubborn(self: LatencySession, *_: object, **__: object) -> OnDevice:
-        return OnDevice(1.0, 1.1, 1.1)
-
-    monkeypatch.setattr(LatencySession, "compare", stubborn)
-    result = compressor.compress(network(), example(), {"latency": "60%"}, target=simulated(folder))
-    assert any("No network faster" in warning for warning in result.report.warnings)
-    assert sum(p.numel() for p in result.model.parameters()) == sum(p.numel() for p in network().parameters())
-
-
-def test_holding_corrects_a_prediction_that_is_wrong() -> None:
-    """A device 20 % slower than predicted: found out in the first round, met in the next."""
-    state = {"predicted": 5.0}
-
-    def measure() -> OnDevice:
-        return OnDevice(10.0, state["predicted"] * 1.2, state["predicted"] * 0.12)
-
-    def decide(goal_ms: float) -> bool:
-        state["predicted"] = goal_ms
-        return True
-
-    held = hold(parse_budget("latency", "50%"), measure, lambda: state["predicted"], decide)
-    assert len(held.rounds) == 2
-    assert held.best == 1
-    assert 1 - SLACK <= held.rounds[1].used <= 1
-
-
-def test_holding_ends_when_nothing_else_is_to_be_had() -> None:
-    held = hold(parse_budget("latency", "50%"), lambda: OnDevice(10.0, 6.0, 0.6), lambda: 5.0, lambda goal_ms: False)
-    assert held.best is None
-    assert len(held.rounds) == 1
 
 
 def test_a_fit_finds_what_made_the_numbers_and_stays_a_sum_without_reason() -> None:

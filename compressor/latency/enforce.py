@@ -1,0 +1,137 @@
+"""From a search's decision to a network that the device runs within its latency budget.
+
+A device's time per channel is a staircase, and predictions err by a few percent, so the budget is met by trial: around
+the search's decision there are many networks with about the same predicted latency. They are decided on with the
+search's own ranking, on the grid of widths that the device likes, and on finer ones where that leaves a gap.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from compressor.config import Budget
+from compressor.errors import UnreachableBudgetError
+from compressor.graph.graph import Graph
+from compressor.job import Diary
+from compressor.latency.hold import Held, hold
+from compressor.latency.session import LatencySession, OnDevice
+from compressor.search.base import SearchResult, hard_sizes
+from compressor.search.closer import closer
+from compressor.search.oneshot import shrink
+from compressor.search.project import Projector
+
+RoundTo = int | Mapping[str, int]
+#: A network may be predicted to be this much faster than the goal before finer grids are tried.
+_CLOSE = 0.007
+
+
+class Enforcer:
+    """Finds the network.
+
+    Args:
+        projector: makes one for a latency limit in ms and a grid of widths.
+        trim: trims a decision exactly and returns the decision it had to come to, and the model.
+        grids: grids of widths to decide on, the preferred one first.
+        diary: keeps what was measured, so that a job that was killed does not measure it again.
+    """
+
+    def __init__(
+        self,
+        device: LatencySession,
+        budget: Budget,
+        projector: Callable[[float, RoundTo], Projector],
+        trim: Callable[[SearchResult], tuple[SearchResult, nn.Module]],
+        grids: list[RoundTo],
+        diary: Diary | None = None,
+    ) -> None:
+        self.device, self.budget, self.graph = device, budget, device.graph
+        self._projector, self._trim, self._grids, self._diary = projector, trim, grids, diary
+        earlier = diary.read() if diary is not None else None
+        self._earlier: list[dict[str, Any]] = earlier["measured"] if earlier is not None else []
+        self._measured: list[dict[str, Any]] = []
+
+    def run(self, first: SearchResult) -> Held:
+        """Times networks until one is as close to the budget as can be. Raises what ``LatencySession.compare`` does."""
+
+        def measure(network: SearchResult) -> OnDevice:
+            return self._noted(network, lambda: self.device.compare(self.device.write(network.units, network.gates)))
+
+        def confirm(network: SearchResult) -> tuple[SearchResult, OnDevice]:
+            settled, model = self._trim(network)
+            return settled, self._noted(settled, lambda: self.device.compare(self.device.export(model)))
+
+        return hold(
+            self.budget,
+            first,
+            self.predict,
+            measure,
+            lambda goal, known: self._decide(first, goal, known),
+            confirm,
+        )
+
+    def predict(self, network: SearchResult) -> float:
+        """Predicted ms."""
+        with torch.no_grad():
+            return float(self.device.term(hard_sizes(self.graph, network.units, network.gates)))
+
+    def _decide(self, first: SearchResult, goal_ms: float, known: list[SearchResult]) -> SearchResult | None:
+        """A new network just under ``goal_ms``; if there is none on any grid, the new one closest to it."""
+        seen = {_key(self.graph, network) for network in known}
+        best: tuple[float, SearchResult] | None = None
+        for network in self._candidates(first, goal_ms):
+            if _key(self.graph, network) in seen:
+                continue
+            gap = 1.0 - self.predict(network) / goal_ms
+            if 0 <= gap <= _CLOSE:
+                return network
+            if gap >= 0 and (best is None or gap < best[0]):
+                best = gap, network
+        return None if best is None else best[1]
+
+    def _candidates(self, first: SearchResult, goal_ms: float) -> Iterator[SearchResult]:
+        scores = first.priority.numpy() - first.priority.numpy().min() + 1e-6
+        for grid in self._grids:
+            projector = self._projector(goal_ms, grid)
+            try:
+                projector.check_reachable()
+            except UnreachableBudgetError:
+                continue
+            start = shrink(projector, first)
+            if not projector.fits(start.units, start.gates):
+                continue
+            for units in closer(projector, start.units, scores, gates=start.gates, slack=_CLOSE):
+                yield replace(start, units=units)
+
+    def _noted(self, network: SearchResult, measure: Callable[[], OnDevice]) -> OnDevice:
+        """A measurement, or what the diary has in its place."""
+        index, key = len(self._measured), _key(self.graph, network)
+        if index < len(self._earlier) and self._earlier[index]["network"] == key:
+            entry = self._earlier[index]
+        else:
+            self._earlier = self._earlier[:index]
+            entry = {"network": key, **asdict(measure())}
+        self._measured.append(entry)
+        if self._diary is not None and index >= len(self._earlier):
+            self._diary.write({"measured": self._measured})
+        return OnDevice(**{name: value for name, value in entry.items() if name != "network"})
+
+
+def finer(grid: RoundTo, whole: int = 1) -> list[RoundTo]:
+    """The grid, and finer ones down to single channels."""
+    found: list[RoundTo] = [grid]
+    while isinstance(grid, Mapping) and any(step > whole for step in grid.values()) and len(found) < 3:
+        grid = {name: max(whole, step // 2) for name, step in grid.items()}
+        found.append(grid)
+    return found
+
+
+def _key(graph: Graph, network: SearchResult) -> str:
+    gates = graph.gates(network.gates)
+    return hashlib.sha256(np.packbits(np.concatenate([network.units[: graph.n_units], gates])).tobytes()).hexdigest()
