@@ -71,7 +71,7 @@ def run(name: str, budget: str, settings: TargetSettings, seconds: float) -> dic
         "margin": round(margin / share, 4),
         "used_by_the_check": round(float(prediction.rounds[-1]["used"]), 4),
         "rounds": [{key: round(float(value), 4) for key, value in r.items()} for r in prediction.rounds],
-        "macs": [c.reached / c.original for c in result.report.costs if c.cost == "flops"],
+        "macs": [c.reached / c.original for c in result.report.costs if c.name == "flops"],
         "seconds": round(took, 1),
         "measure_seconds": round(stages.get("measure the target", 0.0), 1),
         "check_seconds": round(stages.get("check on the device", 0.0), 1),

@@ -356,6 +356,8 @@ def _deliver(
 
     from compressor.bench import DEFAULT_TARGET, deliver
 
+    asked = pipeline.settings.target  # a network made for one target is to be seen there, under the same conditions
+    known = asked is not None and isinstance(asked.target, str)
     with pipeline.console.stage("export and benchmark"), tempfile.TemporaryDirectory() as scratch:
         delivery = deliver(
             pipeline.model.eval(),
@@ -363,12 +365,14 @@ def _deliver(
             pipeline.example_inputs,
             out or Path(scratch),
             formats=formats,
-            targets=(DEFAULT_TARGET,) if seconds else (),
+            targets=(str(asked.target) if asked is not None and known else DEFAULT_TARGET,) if seconds else (),
+            threads=asked.threads if asked is not None and known else None,
             seconds=seconds,
-            progress=None,
+            data=pipeline.data,
         )
     report.files += delivery.files if out is not None else []
     report.sizes += delivery.sizes
     report.latencies += delivery.latencies
+    report.quantisation = delivery.quantisation
     for warning in delivery.warnings:
         pipeline.console.warn(warning)

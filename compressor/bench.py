@@ -16,7 +16,8 @@ from compressor.errors import MissingDependencyError, UsageError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from compressor.report import FileWritten, Latency, Size
+    from compressor.data import Data
+    from compressor.report import FileWritten, Latency, Quantisation, Size
     from exporters.base import ExportInfo
     from profilers.interleave import Comparison
 
@@ -190,14 +191,15 @@ def export_all(
     require_formats(formats)
     written: list[ExportInfo] = []
     onnx_path: Path | None = None
-    for name in sorted(formats, key=lambda name: name != "onnx"):
+    first = {"onnx": 0, "onnx-int8": 1}
+    for name in sorted(formats, key=lambda name: first.get(name, 2)):
         exporter = registry.get(name)
         known = inspect.signature(exporter.export).parameters
         given = {key: value for key, value in options.items() if key in known}
         if onnx_path is not None and "onnx_path" in known:
             given["onnx_path"] = onnx_path
         info = exporter.export(model, example_inputs, Path(folder) / f"{stem}{exporter.suffix}", **given)
-        if name == "onnx":
+        if name in first and (name == "onnx" or options.get("precision") == "int8"):
             onnx_path = info.path
         written.append(info)
     return written
@@ -213,6 +215,7 @@ class Delivery:
     warnings: list[str] = field(default_factory=list)
     stage_seconds: dict[str, float] = field(default_factory=dict)
     exports: list[ExportInfo] = field(default_factory=list)
+    quantisation: Quantisation | None = None
 
 
 def deliver(
@@ -226,9 +229,12 @@ def deliver(
     batch: int | None = None,
     threads: int | None = None,
     seconds: float = 10.0,
+    data: Data | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Delivery:
     """Export the compressed network into ``folder`` and time it against the original on every target.
+
+    ``data`` is what int8 is calibrated and evaluated with.
 
     A format or target that refuses one of the networks becomes a warning: by now hours may have gone into the
     search, and everything else is still wanted. A file that computes something else than the network raises.
@@ -236,6 +242,8 @@ def deliver(
     Raises:
         exporters.errors.ExportCheckError: an exported file differs from PyTorch.
     """
+    from compressor import int8
+    from compressor.config import INT8_FORMAT
     from compressor.report import FileWritten, Latency, Size
     from exporters.errors import ExportCheckError, ExporterError
     from profilers.errors import ProfilerError
@@ -246,6 +254,8 @@ def deliver(
         options: dict[str, Any] = {}
         if result.exports and result.exports[0].format == "onnx":
             options["onnx_path"] = result.exports[0].path
+        if name == INT8_FORMAT:
+            options["calibration"] = int8.calibration_inputs(data)
         try:
             info = export_all(compressed, example_inputs, folder, [name], **options)[0]
         except ExportCheckError:
@@ -268,6 +278,12 @@ def deliver(
             else:
                 result.sizes.append(Size("ONNX file", twin.bytes, onnx.bytes))
                 pair = {"original": twin.path, "compressed": onnx.path}
+        quantised = next((info for info in result.exports if info.format == INT8_FORMAT), None)
+        if quantised is not None:
+            single = onnx or export_all(compressed, example_inputs, temporary, ["onnx"], stem="single", check=False)[0]
+            result.quantisation = int8.describe(
+                single.path, quantised, data, threads=threads, seconds=seconds if targets else 0.0
+            )
         result.stage_seconds["export"] = time.perf_counter() - started
         started = time.perf_counter()
         for target in targets:

@@ -14,6 +14,8 @@ from typing import Any
 
 from compressor.errors import UsageError
 
+#: The export format that needs data.
+INT8_FORMAT = "onnx-int8"
 DEFAULT_EPOCHS = 5
 DEFAULT_ROUND_TO = 1
 DEFAULT_BENCH_SECONDS = 10.0

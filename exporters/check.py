@@ -22,7 +22,11 @@ def compare(model: nn.Module, example_inputs: Sequence[Tensor], run: Run, batch:
         run: runs the exported file on CPU tensors and returns its outputs in the model's order.
         batch: batch size; ``None`` leaves the example's.
     """
-    inputs = random_inputs(example_inputs, batch, seed=seed, device=model_device(model))
+    return compare_on(model, random_inputs(example_inputs, batch, seed=seed, device=model_device(model)), run)
+
+
+def compare_on(model: nn.Module, inputs: Sequence[Tensor], run: Run) -> Check:
+    """Run both on ``inputs``, which lie where the model does."""
     with eval_mode(model), torch.inference_mode():
         expected = [value.detach().cpu() for _, value in flatten_outputs(model(*inputs))]
     found = run(tuple(value.cpu() for value in inputs))

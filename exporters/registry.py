@@ -12,6 +12,7 @@ FORMATS = PluginTable(
     "export format",
     {
         "onnx": "exporters.onnx:OnnxExporter",
+        "onnx-int8": "exporters.onnx_int8:OnnxInt8Exporter",
         "torch-export": "exporters.torch_export:TorchExportExporter",
         "openvino": "exporters.openvino:OpenVinoExporter",
         "tensorrt": "exporters.tensorrt:TensorRTExporter",

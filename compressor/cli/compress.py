@@ -12,6 +12,7 @@ from compressor.cli.output import JobInterrupted, Output
 from compressor.config import (
     DEFAULT_BENCH_SECONDS,
     DEFAULT_EPOCHS,
+    INT8_FORMAT,
     JobConfig,
     default_out,
     default_search,
@@ -144,3 +145,5 @@ def _check_names(values: Mapping[str, Any]) -> None:
     for name in values["export"]:
         if name not in FORMATS.names():
             raise unknown_name("export format", name, FORMATS.names())
+    if INT8_FORMAT in values["export"] and values["data"] is None:
+        raise UsageError(f"{INT8_FORMAT} takes its ranges from data: pass --data, or leave the format out.")

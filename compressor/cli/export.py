@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from compressor.cli.options import Names, model_option, structure_options
 from compressor.cli.output import Output, output_options
 from compressor.cli.structure import load_structure
 from compressor.cli.tables import amount
+from compressor.config import INT8_FORMAT
 from compressor.errors import UsageError
 
 
@@ -22,6 +24,13 @@ from compressor.errors import UsageError
 )
 @structure_options
 @click.option("--to", "formats", type=Names(), default=("onnx",), metavar="F,...", help="Formats to write. [onnx]")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "int8"]),
+    default="fp32",
+    help="fp16 for OpenVINO and TensorRT, int8 for ONNX and TensorRT (with --data). [fp32]",
+)
+@click.option("--data", metavar="D", help="What int8 takes its ranges from, and is evaluated on.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path(), metavar="DIR", help="Folder to write to. [.]")
 @click.option("--force", is_flag=True, help="Overwrite files.")
 @output_options
@@ -31,6 +40,8 @@ def export(
     num_classes: int | None,
     input_shape: tuple[int, ...] | None,
     formats: tuple[str, ...],
+    precision: str,
+    data: str | None,
     out: Path,
     force: bool,
     output: Output,
@@ -38,8 +49,13 @@ def export(
     """Write a model, or a saved folder's model, for the runtime it is to run in."""
     if not formats:
         raise UsageError("No format was given; pass at least one, for example --to onnx.")
+    formats = with_precision(formats, precision)
+    if INT8_FORMAT in formats and data is None:
+        raise UsageError("Int8 takes its ranges from data: pass --data, for example --data digits.")
     with output.working():
+        from compressor import int8
         from compressor.bench import export_all
+        from compressor.report.codec import encode
         from exporters import registry
 
         stem = re.sub(r"[^\w.-]+", "-", Path(model).name if Path(model).is_dir() else model)
@@ -51,11 +67,53 @@ def export(
         if loaded.weights.warning:
             console.warn(loaded.weights.warning)
         out.mkdir(parents=True, exist_ok=True)
+        options: dict[str, Any] = {"precision": precision}
+        split = None
+        if data is not None:
+            from compressor.data import load_data
+
+            split = load_data(data)
+            options["calibration"] = int8.calibration_inputs(split)
         with console.stage("Export"):
-            written = export_all(loaded.model, loaded.example_inputs, out, formats, stem=stem)
+            written = export_all(loaded.model, loaded.example_inputs, out, formats, stem=stem, **options)
         files = [info.to_json() for info in written]
-    document = {"model": model, "weights": loaded.weights.to_json(), "files": files}
-    output.emit(document, lambda: "\n".join(_line(file) for file in files))
+        quantised = next((info for info in written if info.format == INT8_FORMAT), None)
+        found = None
+        if quantised is not None:
+            with console.stage("Evaluate"), tempfile.TemporaryDirectory() as scratch:
+                (single,) = export_all(loaded.model, loaded.example_inputs, scratch, ["onnx"], check=False)
+                found = encode(int8.describe(single.path, quantised, split, threads=None, seconds=5.0))
+    document = {"model": model, "weights": loaded.weights.to_json(), "files": files, "int8": found}
+    output.emit(document, lambda: "\n".join([*(_line(file) for file in files), *_int8(found)]))
+
+
+def with_precision(formats: tuple[str, ...], precision: str) -> tuple[str, ...]:
+    """The formats that ``precision`` means. Raises ``UsageError`` for one that cannot be had in it.
+
+    TensorRT quantises nothing itself: in int8 it starts from a quantised ONNX file, which is written, too.
+    """
+    known = {
+        "fp16": ("openvino", "tensorrt", "tensorrt-rtx"),
+        "int8": ("onnx", INT8_FORMAT, "tensorrt", "tensorrt-rtx"),
+    }
+    for name in formats:
+        if precision in known and name not in known[precision]:
+            raise UsageError(f"{name} cannot be written in {precision}; {', '.join(known[precision])} can.")
+    if precision != "int8":
+        return formats
+    return tuple(dict.fromkeys([INT8_FORMAT, *(name for name in formats if name != "onnx")]))
+
+
+def _int8(found: dict[str, Any] | None) -> list[str]:
+    if found is None:
+        return []
+    lines = []
+    if found["before"] is not None and found["after"] is not None:
+        lines.append(f"accuracy ({found['split']}): {found['before']:.2%} in fp32, {found['after']:.2%} in int8")
+    if found["latency"] is not None:
+        single, quantised = (found["latency"][key]["median_ms"] for key in ("original", "compressed"))
+        lines.append(f"latency ({found['latency']['target']}): {single:.3g} ms in fp32, {quantised:.3g} ms in int8")
+    return lines
 
 
 def _line(file: dict[str, Any]) -> str:

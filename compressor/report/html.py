@@ -39,6 +39,7 @@ def render_html(report: Report) -> str:
             sections.budgets(report),
             sections.accuracy(report),
             sections.latency(report),
+            sections.quantisation(report),
             sections.sizes(report),
             sections.widths(report),
             sections.history(report),

@@ -141,6 +141,29 @@ class LatencyPrediction:
 
 
 @dataclass(frozen=True)
+class Quantisation:
+    """The compressed network in int8 beside itself in single precision, both on ONNX Runtime.
+
+    ``before`` and ``after`` are fractions of right answers on ``samples`` of ``split``, bytes are of the files;
+    ``latency`` has single precision as its original and int8 as its compressed network.
+    """
+
+    before: float | None
+    after: float | None
+    split: str
+    samples: int | None
+    bytes_before: int
+    bytes_after: int
+    calibration_samples: int
+    latency: Latency | None = None
+
+    @property
+    def change_points(self) -> float | None:
+        """Percentage points gained (negative: lost) by quantising."""
+        return None if self.before is None or self.after is None else (self.after - self.before) * 100
+
+
+@dataclass(frozen=True)
 class Size:
     """Bytes of the same thing before and after ("ONNX file", "weights")."""
 
@@ -228,6 +251,7 @@ class Report:
     accuracy: Accuracy | None = None
     latencies: list[Latency] = field(default_factory=list)
     latency_prediction: LatencyPrediction | None = None
+    quantisation: Quantisation | None = None
     sizes: list[Size] = field(default_factory=list)
     files: list[FileWritten] = field(default_factory=list)
     fixed: list[Fixed] = field(default_factory=list)

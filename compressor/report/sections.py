@@ -182,6 +182,25 @@ def _prediction(found: LatencyPrediction) -> list[Markup]:
     return parts
 
 
+def quantisation(report: Report) -> Markup:
+    """Single precision and int8 side by side."""
+    found = report.quantisation
+    if found is None:
+        return Markup("")
+    rows = []
+    if found.before is not None and found.after is not None:
+        rows.append((f"Accuracy, {found.split}", wording.percent(found.before, 2), wording.percent(found.after, 2)))
+    if found.latency is not None:
+        one, two = (wording.milliseconds(t["median_ms"]) for t in (found.latency.original, found.latency.compressed))
+        rows.append((f"Latency, {found.latency.target}", one, two))
+    rows.append(("File", wording.size_bytes(found.bytes_before), wording.size_bytes(found.bytes_after)))
+    lead = (
+        f"The compressed network, quantised by ONNX Runtime with ranges from {found.calibration_samples} samples of "
+        "the training data."
+    )
+    return section("Int8", tag("p", lead, class_="lead"), table(("", "Single precision", "Int8"), rows, kinds="tnn"))
+
+
 def sizes(report: Report) -> Markup:
     """Bytes before and after, and the files written."""
     parts = []

@@ -15,6 +15,7 @@ def summary_text(report: Report) -> str:
         ("Cost", _costs(report)),
         ("Accuracy", _accuracy(report)),
         ("Latency", _latency(report)),
+        ("Int8", _quantisation(report)),
         ("Size", _sizes(report)),
         ("Result", _result(report)),
     ):
@@ -92,6 +93,30 @@ def _latency(report: Report) -> list[list[str]]:
         rounds = f"budget checked on the device in {len(found.rounds)} rounds" if found.rounds else ""
         rows.append([found.target, "prediction", error, tested, rounds])
         rows += [["", "estimated", label] for label in found.estimated]
+    return rows
+
+
+def _quantisation(report: Report) -> list[list[str]]:
+    found = report.quantisation
+    if found is None:
+        return []
+    rows = []
+    if found.before is not None and found.after is not None and found.change_points is not None:
+        change = wording.points(found.change_points).replace(wording.MINUS, "-")
+        samples = f"{found.split} of {found.samples}" if found.samples else found.split
+        rows.append(
+            [
+                "accuracy",
+                wording.percent(found.before, 2),
+                f"-> {wording.percent(found.after, 2)}",
+                f"{change}, {samples}",
+            ]
+        )
+    if found.latency is not None:
+        one, two = found.latency.original["median_ms"], found.latency.compressed["median_ms"]
+        speed = f"{found.latency.verdict}, {found.latency.target}"
+        rows.append(["latency", wording.milliseconds(one), f"-> {wording.milliseconds(two)}", speed])
+    rows.append(["file", wording.size_bytes(found.bytes_before), f"-> {wording.size_bytes(found.bytes_after)}", ""])
     return rows
 
 

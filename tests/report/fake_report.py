@@ -15,6 +15,7 @@ from compressor.report import (
     Fixed,
     Latency,
     LatencyPrediction,
+    Quantisation,
     Report,
     Size,
     Verification,
@@ -97,6 +98,7 @@ def fake_report() -> Report:
             estimated=["mish @8x8"],
             rounds=[{"predicted_ms": 0.75, "measured_ms": 0.78, "original_ms": 1.52, "limit_ms": 0.76, "used": 1.03}],
         ),
+        quantisation=Quantisation(0.907, 0.904, "test", 1000, 580_113, 171_220, 256, fake_latency(0.98, 0.61)),
         sizes=[Size("ONNX file", 1_091_342, 580_113), Size("Weights", 1_081_220, 571_004)],
         files=[
             FileWritten("model.onnx", "onnx", 580_113, 4.2e-7, [1, 2, 5]),

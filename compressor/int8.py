@@ -1,0 +1,83 @@
+"""The compressed network in int8: quantised with the job's data, evaluated and timed beside single precision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from compressor.errors import UsageError
+
+if TYPE_CHECKING:
+    from compressor.data import Data, Split
+    from compressor.report import Quantisation
+    from exporters.base import ExportInfo
+#: Samples that ranges are taken from; more change little.
+CALIBRATION_SAMPLES = 256
+_BATCH = 32
+
+
+class OnnxNetwork(nn.Module):
+    """An ONNX file as a module, run by ONNX Runtime on the CPU: what evaluates a model evaluates the file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        from exporters.onnx import onnxruntime_run
+
+        self._run = onnxruntime_run(path)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """The file's first output."""
+        return torch.from_numpy(self._run(tuple(value.contiguous().cpu() for value in inputs))[0])
+
+
+def calibration_inputs(data: Data | None, samples: int = CALIBRATION_SAMPLES) -> list[Tensor]:
+    """Inputs to quantise with, from the training data. Raises ``UsageError`` without data."""
+    from exporters.onnx_int8 import inputs_of
+
+    if data is None:
+        raise UsageError("Int8 takes its ranges from data, and there is none; pass --data.")
+    return inputs_of(data.train.batches(_BATCH, shuffle_seed=0), samples)
+
+
+def accuracy_of(path: Path, split: Split, batch_size: int | None = None) -> float | None:
+    """Fraction of right answers of an ONNX file; ``None`` if the targets are no classes."""
+    from compressor.train import evaluate
+
+    return evaluate(OnnxNetwork(path), split, batch_size, torch.device("cpu")).accuracy
+
+
+def describe(single: Path, info: ExportInfo, data: Data | None, *, threads: int | None, seconds: float) -> Quantisation:
+    """Both files evaluated on the test data (validation data if there is none) and timed in turn.
+
+    Args:
+        single: the network as an ONNX file in single precision; ``info`` is about the quantised one.
+        seconds: time for timing; 0 leaves it out.
+    """
+    from compressor.bench import DEFAULT_TARGET, bench
+    from compressor.report import Latency, Quantisation
+
+    before = after = samples = None
+    name = "test" if data is not None and data.test is not None else "val"
+    if data is not None:
+        split = data.test if data.test is not None else data.val
+        size = None if info.dynamic_batch else 1
+        before, after, samples = accuracy_of(single, split, size), accuracy_of(info.path, split, size), len(split)
+    latency = None
+    if seconds:
+        found = bench(
+            {"single": single, "int8": info.path}, target=DEFAULT_TARGET, batch=1, threads=threads, seconds=seconds
+        )
+        latency = Latency.from_comparison(found, "single", "int8")
+    return Quantisation(
+        before=before,
+        after=after,
+        split=name,
+        samples=samples,
+        bytes_before=single.stat().st_size,
+        bytes_after=info.bytes,
+        calibration_samples=int(info.details["calibration_samples"]),
+        latency=latency,
+    )
