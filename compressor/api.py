@@ -97,7 +97,8 @@ def compress(
         round_to: keep widths at multiples of this.
         include, exclude: shell-style patterns over module names.
         keep_outputs: patterns of modules whose outputs keep all channels.
-        loss_fn: ``loss_fn(outputs, targets)``; default cross entropy.
+        loss_fn: ``loss_fn(outputs, targets)``; default that of the data's task: cross entropy for classes, relative L2
+            error for fields, squared error for other values.
         target: where a latency budget holds, such as ``"onnxruntime-cpu"``; or ``TargetSettings`` for more choice.
         lut: file of the latency table; default is the user's cache.
         benchmark: export to ONNX and time both networks, for the report.
@@ -195,9 +196,11 @@ def run_job(config: JobConfig, *, console: Console) -> Report:
             loaded = load_model(
                 config.model,
                 weights=config.weights,
-                num_classes=config.num_classes or (data.num_classes if data is not None else None),
+                num_classes=config.num_classes or _implied_outputs(config.model, data),
                 example_shape=config.input_shape
                 or (tuple(data.example_inputs.shape[1:]) if data is not None else None),
+                dense=data is not None and data.task.dense,
+                vocabulary=data.vocabulary if data is not None else None,
                 seed=config.seed,
             )
         if loaded.weights.warning:
@@ -302,10 +305,12 @@ def as_data(data: Any) -> Data | None:
     if data is None or isinstance(data, Data):
         return data
     if isinstance(data, Mapping):
-        unknown = sorted(set(data) - {"train", "val", "test", "num_classes"})
+        unknown = sorted(set(data) - {"train", "val", "test", "num_classes", "vocabulary"})
         if unknown or "train" not in data:
             found = ", ".join(sorted(map(str, data)))
-            raise UsageError(f"data has {found}; it needs 'train' and may have 'val', 'test' and 'num_classes'.")
+            raise UsageError(
+                f"data has {found}; it needs 'train' and may have 'val', 'test', 'num_classes', 'vocabulary'."
+            )
         return from_loaders(**data)
     if isinstance(data, (tuple, list)) and 1 <= len(data) <= 3:
         return from_loaders(*data)
@@ -329,6 +334,13 @@ def _options(search: str, given: Mapping[str, Any] | None, epochs: int, batch_si
         options.setdefault("batch_size", batch_size)
     METHODS.get(search).check_options(options)
     return options
+
+
+def _implied_outputs(model: str, data: Data | None) -> int | None:
+    """What the head is to give because of the data; a saved network has a head already."""
+    from compressor.models import resolve
+
+    return None if data is None or resolve(model)[0] == "folder" else data.outputs
 
 
 def _load_data(load: Callable[..., Data], config: JobConfig) -> Data | None:

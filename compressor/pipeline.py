@@ -55,9 +55,10 @@ class Settings:
 
 
 @dataclass
-class Accuracies:
-    """Fractions of right answers on ``split``; ``None`` where nothing was evaluated."""
+class Scores:
+    """What ``metric`` (a name in ``train.METRICS``) says on ``split``; ``None`` where nothing was evaluated."""
 
+    metric: str = ""
     split: str = "test"
     samples: int | None = None
     before: float | None = None
@@ -97,7 +98,7 @@ class Pipeline:
         self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
         self.example_inputs = to_device(example_inputs, self.device)
         self.example_kwargs = to_device(example_kwargs or {}, self.device)
-        self.accuracies = Accuracies()
+        self.scores = Scores()
         self.terms: dict[str, CostTerm] = {}
         self.constraints: list[Constraint] = []
         self.refused: list[str] = []
@@ -165,8 +166,8 @@ class Pipeline:
             )
         if self.data is not None:
             with self.console.stage("evaluate"):
-                self.accuracies.split = "test" if self.data.test is not None else "val"
-                self.accuracies.before, self.accuracies.samples = self._accuracy("before", self.model)
+                self.scores.split = "test" if self.data.test is not None else "val"
+                self.scores.before, self.scores.samples = self._score("before", self.data, self.model)
 
     def search(self) -> None:
         """Decide what is kept."""
@@ -192,7 +193,7 @@ class Pipeline:
                         data=self.data,
                         round_to=self._round_to(),
                         seed=self.settings.seed,
-                        loss_fn=self.settings.loss_fn,
+                        loss_fn=self._loss_fn(),
                         teacher=self.model if trains and self.settings.distill else None,
                         distill=self.settings.distill,
                         checkpoint=self.job.checkpoint("search") if self.job is not None else None,
@@ -223,7 +224,7 @@ class Pipeline:
                 from compressor.train import recalibrate_batchnorm
 
                 recalibrate_batchnorm(self.compressed, self.data.train, seed=self.settings.seed)
-            self.accuracies.after_search, _ = self._accuracy("after-search", self.compressed)
+            self.scores.after_search, _ = self._score("after-search", self.data, self.compressed)
 
     def finetune(self) -> None:
         """Train what is left, with the original as teacher if distillation is asked for."""
@@ -236,7 +237,7 @@ class Pipeline:
                 )
                 self._store("finetune", {}, self.compressed)
         with self.console.stage("evaluate"):
-            self.accuracies.after_finetune, _ = self._accuracy("after-finetune", self.compressed)
+            self.scores.after_finetune, _ = self._score("after-finetune", self.data, self.compressed)
 
     # ---- what the stages found
 
@@ -392,17 +393,28 @@ class Pipeline:
             progress=self.console.progress(name),
         ).run()
 
-    def _accuracy(self, name: str, model: nn.Module) -> tuple[float | None, int | None]:
+    def _score(self, name: str, data: Data, model: nn.Module) -> tuple[float | None, int | None]:
         from compressor.train import evaluate
 
-        stored = self.job.stage(f"accuracy-{name}") if self.job is not None else None
-        if stored is not None:
-            return stored.data["accuracy"], stored.data["samples"]
-        split = self.data.test if self.data.test is not None else self.data.val  # type: ignore[union-attr]
-        metrics = evaluate(model, split, loss_fn=self.settings.loss_fn)
-        if self.job is not None:
-            self.job.store(f"accuracy-{name}", {"accuracy": metrics.accuracy, "samples": metrics.count})
-        return metrics.accuracy, metrics.count
+        stored = self.job.stage(f"score-{name}") if self.job is not None else None
+        if stored is None:
+            split = data.test if data.test is not None else data.val
+            found = evaluate(model, split, loss_fn=self.settings.loss_fn, task=data.task)
+            result: dict[str, Any] = {"score": found.score, "samples": found.count, "metric": found.metric.name}
+            if self.job is not None:
+                self.job.store(f"score-{name}", result)
+        else:
+            result = stored.data
+        self.scores.metric = result["metric"]
+        return result["score"], result["samples"]
+
+    def _loss_fn(self) -> Callable[[Any, Tensor], Tensor] | None:
+        """The user's loss, or that of a task that is no classification: searches know cross entropy alone."""
+        if self.settings.loss_fn is not None or self.data is None or not self.data.task.is_regression:
+            return self.settings.loss_fn
+        from compressor.train import objective
+
+        return objective(self.data.task).loss
 
     def _restore(self, name: str, model: nn.Module) -> bool:
         stored = self.job.stage(name) if self.job is not None else None

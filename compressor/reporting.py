@@ -13,6 +13,7 @@ from compressor.report import (
     CostResult,
     Fixed,
     LatencyPrediction,
+    PredictionError,
     Report,
     Size,
     Verification,
@@ -20,6 +21,7 @@ from compressor.report import (
 )
 from compressor.report.records import installed_versions
 from compressor.search.base import Constraint
+from compressor.train import METRICS
 from profilers.machine import machine_info
 
 
@@ -51,8 +53,12 @@ def describe_result(pipeline: Pipeline, *, name: str) -> Report:
     check = pipeline.check
     report.verification = Verification(check.error, check.tolerance, "float64" if check.tolerance < 1e-6 else "float32")
     if pipeline.data is not None:
-        found = pipeline.accuracies
-        report.accuracy = Accuracy(found.split, found.samples, found.before, found.after_search, found.after_finetune)
+        found = pipeline.scores
+        values = (found.split, found.samples, found.before, found.after_search, found.after_finetune)
+        if METRICS[found.metric].lower_is_better:
+            report.prediction_error = PredictionError(*values, metric=found.metric)
+        else:
+            report.accuracy = Accuracy(*values, metric=found.metric)
     before = sum(p.numel() * p.element_size() for p in pipeline.model.parameters())
     after = sum(p.numel() * p.element_size() for p in pipeline.compressed.parameters())
     report.sizes.append(Size("Weights", before, after))

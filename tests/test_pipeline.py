@@ -47,22 +47,22 @@ def test_a_finished_job_is_rebuilt_from_its_stages_without_training(
     with Job.open(tmp_path, {"a": 1}) as job:
         first = pipeline(job, settings(search))
         first.run()
-        for name in ("train", "search", "finetune", "accuracy-before", "accuracy-after-search"):
+        for name in ("train", "search", "finetune", "score-before", "score-after-search"):
             assert job.stage(name) is not None
 
     class NoTrainer:
         def __init__(self, *_: Any, **__: Any) -> None:
             raise AssertionError("nothing is left to train")
 
-    monkeypatch.setattr(training, "Trainer", NoTrainer)
     monkeypatch.setattr("compressor.search.figs.Trainer", NoTrainer)
+    monkeypatch.setattr(training, "Trainer", NoTrainer)
     monkeypatch.setattr(training, "evaluate", NoTrainer)
     with Job.open(tmp_path, {"a": 1}) as job:
         again = pipeline(job, settings(search))
         again.run()
     assert again.architecture == first.architecture
     assert equal(state(again.compressed), state(first.compressed))
-    assert again.accuracies == first.accuracies
+    assert again.scores == first.scores
     assert again.decision.history == first.decision.history
 
 

@@ -40,7 +40,8 @@ COMPRESS_OPTIONS = stack(
     click.option(
         "--data",
         metavar="D",
-        help="digits, cifar10:DIR, cifar100:DIR, fashionmnist:DIR, imagefolder:DIR, npz:FILE or pkg.module:factory. "
+        help="digits, cifar10:DIR, cifar100:DIR, fashionmnist:DIR, imagefolder:DIR, fsdd:DIR, "
+        "listops:n=N,length=L, darcy:DIR, npz:FILE or pkg.module:factory. Loss and metric follow from the targets. "
         "Without it nothing is trained.",
     ),
     click.option(

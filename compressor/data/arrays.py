@@ -10,10 +10,12 @@ from torch import Tensor
 from compressor.data.base import Data
 from compressor.data.holdout import stratified_holdout
 from compressor.data.memory import CropFlip, Normalise, TensorSplit
+from compressor.data.task import IGNORED, find_task, is_tokens
 from compressor.errors import DataError
 
 Array = Tensor | NDArray[np.generic]
 Pair = tuple[Array, Array]
+_TOKEN_TYPES = {torch.int8, torch.int16, torch.int32, torch.int64}
 
 
 def from_tensors(
@@ -25,18 +27,22 @@ def from_tensors(
     num_classes: int | None = None,
     normalise: Normalise | None = None,
     augment: CropFlip | None = None,
+    vocabulary: int | None = None,
 ) -> Data:
     """A data set that lies in memory.
 
     Args:
-        train, val, test: pairs of inputs (N, ...) and targets (N,). Without ``val``, a tenth of ``train`` is held out.
-            uint8 inputs are scaled to [0, 1]; axis 1 is the channels.
+        train, val, test: pairs of inputs (N, ...) and targets. Without ``val``, a tenth of ``train`` is held out.
+            uint8 inputs are scaled to [0, 1]; axis 1 is the channels. Wider integers (N, L) are tokens and stay
+            integers. Targets are classes, (N,) or one for each position, if they are integers; floats are values to
+            regress on, or class probabilities, see ``data.task.find_task``.
         num_classes: None takes it from the largest label, if targets are integers.
         normalise: None gives uint8 inputs the mean and spread of ``train`` by channel, and leaves others as they are.
         augment: for training images, None for none.
+        vocabulary: how many tokens there are, padding included; None takes it from the largest.
 
     Raises:
-        DataError: lengths or shapes that disagree, labels out of range, values that are not finite.
+        DataError: lengths or shapes that disagree, labels or tokens out of range, values that are not finite.
     """
     parts = {"train": train, **({"val": val} if val else {}), **({"test": test} if test else {})}
     tensors = {part: _check(name, part, *pair) for part, pair in parts.items()}
@@ -44,10 +50,13 @@ def from_tensors(
     for part, (other, other_targets) in tensors.items():
         if other.shape[1:] != inputs.shape[1:] or other_targets.shape[1:] != targets.shape[1:]:
             raise DataError(
-                f"{name}: {part} has samples of shape {list(other.shape[1:])}, train of {list(inputs.shape[1:])}; "
+                f"{name}: {part} has samples of shape {list(other.shape[1:])} with targets of "
+                f"{list(other_targets.shape[1:])}, train of {list(inputs.shape[1:])} with {list(targets.shape[1:])}; "
                 "they must be equal."
             )
-    classes = _check_labels(name, {part: pair[1] for part, pair in tensors.items()}, num_classes)
+    labels = {part: pair[1] for part, pair in tensors.items()}
+    classes = _check_labels(name, labels, num_classes)
+    words = _check_tokens(name, {part: pair[0] for part, pair in tensors.items()}, vocabulary)
     if normalise is None and inputs.dtype == torch.uint8:
         normalise = channel_statistics(inputs)
     if "val" in tensors:
@@ -59,7 +68,8 @@ def from_tensors(
     train_split = TensorSplit(inputs, targets, indices=kept, normalise=normalise, augment=augment)
     test_split = TensorSplit(*tensors["test"], normalise=normalise) if "test" in tensors else None
     example = next(iter(val_split.batches(1)))[0]
-    return Data(name, train_split, val_split, test_split, classes, example)
+    task = find_task(inputs, torch.cat(list(labels.values())), classes)
+    return Data(name, train_split, val_split, test_split, classes, example, task, words)
 
 
 def channel_statistics(inputs: Tensor) -> Normalise:
@@ -78,7 +88,7 @@ def channel_statistics(inputs: Tensor) -> Normalise:
 
 
 def _check(name: str, part: str, inputs: Array, targets: Array) -> tuple[Tensor, Tensor]:
-    """Tensors of a usable type: uint8 or float32 inputs, int64 or float32 targets."""
+    """Tensors of a usable type: uint8, float32 or (tokens) int64 inputs, int64 or float32 targets."""
     x, y = _tensor(name, part, "inputs", inputs), _tensor(name, part, "targets", targets)
     if x.dim() < 2 or not len(x):
         raise DataError(f"{name}: {part} inputs have shape {list(x.shape)}; expected (samples, channels, ...).")
@@ -87,7 +97,7 @@ def _check(name: str, part: str, inputs: Array, targets: Array) -> tuple[Tensor,
     if y.dim() < 1 or len(x) != len(y):
         raise DataError(f"{name}: {part} has {len(x)} inputs but targets of shape {list(y.shape)}; expected one each.")
     if x.dtype != torch.uint8:
-        x = x.float()
+        x = x.long() if x.dtype in _TOKEN_TYPES and x.dim() == 2 else x.float()
     y = y.float() if y.is_floating_point() else y.long()
     for what, values in (("inputs", x), ("targets", y)):
         if values.is_floating_point() and not bool(values.isfinite().all()):
@@ -109,15 +119,33 @@ def _tensor(name: str, part: str, what: str, values: Array) -> Tensor:
 
 
 def _check_labels(name: str, targets: dict[str, Tensor], num_classes: int | None) -> int | None:
-    if any(values.is_floating_point() or values.dim() != 1 for values in targets.values()):
+    if any(values.is_floating_point() for values in targets.values()):
         return None
-    classes = num_classes if num_classes is not None else int(targets["train"].max()) + 1
+    classes = num_classes if num_classes is not None else max(int(targets["train"].max()) + 1, 1)
     for part, values in targets.items():
         wrong = (values < 0) | (values >= classes)
+        if values.dim() > 1:
+            wrong &= values != IGNORED
         if bool(wrong.any()):
-            index = int(wrong.nonzero()[0])
+            index = wrong.nonzero()[0]
             raise DataError(
-                f"{name}: {part} label {int(values[index])} of sample {index} is out of range; "
+                f"{name}: {part} label {int(values[tuple(index)])} of sample {int(index[0])} is out of range; "
                 f"expected 0 to {classes - 1}."
             )
     return classes
+
+
+def _check_tokens(name: str, inputs: dict[str, Tensor], vocabulary: int | None) -> int | None:
+    """The size of the vocabulary: that of all parts, because a token that training lacks is no mistake."""
+    if not is_tokens(inputs["train"]):
+        return None
+    words = vocabulary if vocabulary is not None else max(int(values.max()) for values in inputs.values()) + 1
+    for part, values in inputs.items():
+        wrong = (values < 0) | (values >= max(words, 1))
+        if bool(wrong.any()):
+            sample, place = wrong.nonzero()[0].tolist()
+            raise DataError(
+                f"{name}: {part} token {int(values[sample, place])} of sample {sample} is out of range; expected whole "
+                f"numbers from 0 to {max(words, 1) - 1} (features that are no tokens must be floats)."
+            )
+    return words

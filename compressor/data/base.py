@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
+
+from compressor.data.task import Task
 
 
 @runtime_checkable
@@ -29,7 +31,8 @@ class Split(Protocol):
             drop_last: whether to leave out a last batch that is smaller.
 
         Yields:
-            Inputs, float32 (B, ...), and targets, int64 (B,) for classes; on the CPU.
+            Inputs, float32 (B, ...) or int64 (B, L) for tokens, and targets, int64 (B,) or (B, ...) for classes; on
+            the CPU.
         """
         ...
 
@@ -44,7 +47,9 @@ class Data:
         val: samples to choose by; not in ``train``.
         test: samples to report on, never used before; None if the source has none.
         num_classes: number of classes; None if the targets are no classes, or unknown.
-        example_inputs: one input as a batch, (1, C, H, W) for images.
+        example_inputs: one input as a batch, (1, C, H, W) for images, (1, C, L) for signals, (1, L) for tokens.
+        task: what is to be predicted; training and evaluation take their loss and metric from it.
+        vocabulary: inputs are tokens from 0 to ``vocabulary - 1``, padding included; None if they are no tokens.
     """
 
     name: str
@@ -53,6 +58,13 @@ class Data:
     test: Split | None
     num_classes: int | None
     example_inputs: Tensor
+    task: Task = field(default_factory=Task)
+    vocabulary: int | None = None
+
+    @property
+    def outputs(self) -> int | None:
+        """Channels that a network for this data must give: classes, or values; None if unknown."""
+        return self.num_classes if self.num_classes is not None else self.task.outputs
 
     def describe(self) -> dict[str, Any]:
         """Name, sizes and shapes as JSON values."""
@@ -63,4 +75,7 @@ class Data:
             "test_samples": None if self.test is None else len(self.test),
             "num_classes": self.num_classes,
             "input_shape": list(self.example_inputs.shape[1:]),
+            "task": f"{'dense ' if self.task.dense else ''}{self.task.kind}",
+            "outputs": self.outputs,
+            "vocabulary": self.vocabulary,
         }

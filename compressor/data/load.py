@@ -18,19 +18,25 @@ SOURCES = Registry(
         "fashionmnist": "compressor.data.sources.fashionmnist:load",
         "imagefolder": "compressor.data.sources.imagefolder:load",
         "npz": "compressor.data.sources.npz:load",
+        "fsdd": "compressor.data.sources.fsdd:load",
+        "listops": "compressor.data.sources.listops:load",
+        "darcy": "compressor.data.sources.darcy:load",
     },
     group="compressor.data_sources",
 )
-_WITHOUT_ARGUMENT = {"digits"}
-EXAMPLES = "digits, cifar10:DIR, cifar100:DIR, fashionmnist:DIR, imagefolder:DIR, npz:FILE or pkg.module:factory"
+_WITHOUT_ARGUMENT = {"digits", "listops"}
+EXAMPLES = (
+    "digits, cifar10:DIR, cifar100:DIR, fashionmnist:DIR, imagefolder:DIR, fsdd:DIR, listops[:n=N,length=L], "
+    "darcy:DIR, npz:FILE or pkg.module:factory"
+)
 
 
 def load_data(spec: str, *, image_size: int | None = None) -> Data:
     """Load a data set.
 
     Args:
-        spec: ``digits``, ``cifar10:DIR``, ``cifar100:DIR``, ``fashionmnist:DIR``, ``imagefolder:DIR``, ``npz:FILE`` or
-            ``package.module:factory``.
+        spec: ``digits``, ``cifar10:DIR``, ``cifar100:DIR``, ``fashionmnist:DIR``, ``imagefolder:DIR``, ``fsdd:DIR``,
+            ``listops``, ``darcy:DIR``, ``npz:FILE`` or ``package.module:factory``; some take options behind a comma.
         image_size: side of the images that a source which scales them gives; others have their own size.
 
     Raises:

@@ -20,13 +20,20 @@ from torch.utils.data import DataLoader, IterableDataset, RandomSampler, Sequent
 from compressor.data.base import Data, Split
 from compressor.data.holdout import HOLDOUT_FRACTION, stratified_holdout
 from compressor.data.memory import index_batches
+from compressor.data.task import find_task
 from compressor.errors import DataError
 
 Loader = Iterable[Any]
+_LOOKED_AT = 8  # samples that the task is told by
 
 
 def from_loaders(
-    train: Loader, val: Loader | None = None, test: Loader | None = None, *, num_classes: int | None = None
+    train: Loader,
+    val: Loader | None = None,
+    test: Loader | None = None,
+    *,
+    num_classes: int | None = None,
+    vocabulary: int | None = None,
 ) -> Data:
     """A data set from loaders that yield ``(inputs, targets)`` batches.
 
@@ -35,6 +42,9 @@ def from_loaders(
             ``val``, a tenth of ``train`` is held out: samples of a rebuilt ``DataLoader``, else every tenth batch,
             which takes a loader that keeps its order.
         num_classes: None takes it from the data set's ``classes`` or labels, where it has them.
+        vocabulary: how many tokens there are, if inputs are tokens.
+
+    The first validation batch says what the task is: see ``data.task.find_task``.
 
     Raises:
         DataError: a loader is empty, can be gone through only once, or yields something else.
@@ -45,10 +55,12 @@ def from_loaders(
         train_split, val_split = _hold_out(train)
     else:
         train_split, val_split = _split(train, "train"), _split(val, "val")
-    example = _first_batch(val_split, "val")[0][:1]
+    inputs, targets = _first_batch(val_split, "val")
     _first_batch(train_split, "train")
-    classes = num_classes if num_classes is not None else _num_classes(train)
-    return Data("loaders", train_split, val_split, _split(test, "test") if test is not None else None, classes, example)
+    task = find_task(inputs, targets, num_classes)
+    classes = num_classes if num_classes is not None or task.is_regression else _num_classes(train)
+    test_split = _split(test, "test") if test is not None else None
+    return Data("loaders", train_split, val_split, test_split, classes, inputs[:1], task, vocabulary)
 
 
 class DatasetSplit:
@@ -172,7 +184,7 @@ def _num_classes(train: Loader) -> int | None:
 
 
 def _first_batch(split: Split, part: str) -> tuple[Tensor, Tensor]:
-    batch = next(iter(split.batches(1)), None)
+    batch = next(iter(split.batches(_LOOKED_AT)), None)
     if batch is None:
         raise DataError(f"The {part} data has no batches; give it at least one.")
     return batch

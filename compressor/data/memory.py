@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from compressor.data.task import is_tokens
 from compressor.errors import UsageError
 
 _AUGMENT_STREAM = 0x9E3779B9  # keeps the augmentation's random numbers apart from the shuffle's
@@ -97,7 +98,12 @@ class TensorSplit:
             inputs = self._inputs[indices]
             if augment and self._augment is not None:
                 inputs = self._augment(inputs, generator)
-            yield self._normalise(inputs) if self._normalise else inputs.float(), self._targets[indices]
+            yield self._ready(inputs), self._targets[indices]
+
+    def _ready(self, inputs: Tensor) -> Tensor:
+        if self._normalise is not None:
+            return self._normalise(inputs)
+        return inputs if is_tokens(inputs) else inputs.float()
 
 
 def index_batches(count: int, batch_size: int, shuffle_seed: int | None, drop_last: bool) -> Sequence[Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -13,11 +13,21 @@ from compressor.errors import CompressorError
 
 @dataclass(frozen=True)
 class Request:
-    """What the user wants of a model; None leaves it to the model's default."""
+    """What the user wants of a model; None leaves it to the model's default.
+
+    ``dense`` asks for a prediction at every position, ``vocabulary`` for inputs that are tokens.
+    """
 
     num_classes: int | None = None
     in_channels: int | None = None
     input_shape: tuple[int, ...] | None = None
+    dense: bool = False
+    vocabulary: int | None = None
+
+    def arguments(self, accepted: Container[str]) -> dict[str, Any]:
+        """What was asked for as keyword arguments, as far as they are accepted."""
+        names = ("num_classes", "in_channels", "dense", "vocabulary")
+        return {name: value for name in names if name in accepted and (value := getattr(self, name))}
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,8 @@ def load_model(
     num_classes: int | None = None,
     in_channels: int | None = None,
     example_shape: tuple[int, ...] | None = None,
+    dense: bool = False,
+    vocabulary: int | None = None,
     seed: int = 0,
 ) -> LoadedModel:
     """Build a model by name and give it weights.
@@ -63,10 +65,12 @@ def load_model(
         spec: a torchvision name, a shipped backbone, ``timm:NAME``, ``pkg.module:factory`` or a saved folder.
         weights: ``"default"`` for the library's pretrained weights, from cache or download; where they cannot be had,
             weights are random and ``WeightsInfo.warning`` says so. ``"none"`` for random ones. Else a file.
-        num_classes: classes of the head; with default weights a head of another size stays random and is listed in
-            ``WeightsInfo.reset``.
+        num_classes: outputs of the head: classes, or values of a regression; with default weights a head of another
+            size stays random and is listed in ``WeightsInfo.reset``.
         in_channels: channels of the input; taken from ``example_shape`` if that is given.
         example_shape: shape of one input without the batch axis.
+        dense: predict at every position; passed to factories and backbones that know the argument.
+        vocabulary: inputs are tokens below this number, of shape (length,); likewise.
         seed: seed of the random initialisation and of the example input; the global generators are left alone.
 
     Raises:
@@ -77,9 +81,9 @@ def load_model(
     """
     source_name, name = resolve(spec)
     source: Source = SOURCES.get(source_name)()
-    if example_shape is not None and in_channels is None and source_name != "folder":
+    if example_shape is not None and in_channels is None and source_name != "folder" and vocabulary is None:
         in_channels = example_shape[0]
-    request = Request(num_classes, in_channels, example_shape)
+    request = Request(num_classes, in_channels, example_shape, dense, vocabulary)
     fetched, reason = None, None
     if weights == "default" and source.own_weights is None:
         try:
@@ -90,6 +94,8 @@ def load_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = source.build(name, plan.kwargs).eval()
+    if source_name == "shipped":
+        _check_axes(spec, model, request)
     if fetched is not None:
         reset, ignored = fit_state_dict(
             model,
@@ -209,6 +215,17 @@ def _reset_warning(reset: tuple[str, ...]) -> str | None:
     return f"Random until trained, because their shape differs from the pretrained weights: {', '.join(reset)}."
 
 
+def _check_axes(spec: str, model: nn.Module, request: Request) -> None:
+    """Refuse data of another kind than a shipped backbone's, before its forward fails in a kernel."""
+    own = getattr(model, "input_shape", None)
+    if own is None or request.input_shape is None or len(own) == len(request.input_shape):
+        return
+    raise UsageError(
+        f"{spec} takes inputs of {len(own)} axes, such as {'x'.join(map(str, own))}, not "
+        f"{'x'.join(map(str, request.input_shape))}; images have 3 axes, signals 2 (ccnn_4_140_1d takes these)."
+    )
+
+
 def _example(model: nn.Module, plan: Plan, request: Request, seed: int) -> Tensor:
     if plan.example_inputs is not None:
         return plan.example_inputs
@@ -216,7 +233,10 @@ def _example(model: nn.Module, plan: Plan, request: Request, seed: int) -> Tenso
     shape = request.input_shape or plan.input_shape or (tuple(own) if own is not None else None)
     if shape is None:
         shape = (request.in_channels or _DEFAULT_SHAPE[0], *_DEFAULT_SHAPE[1:])
-    return torch.randn(1, *shape, generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    if request.vocabulary is not None:
+        return torch.randint(request.vocabulary, (1, *shape), generator=generator)
+    return torch.randn(1, *shape, generator=generator)
 
 
 def with_example(loaded: LoadedModel, example_inputs: Tensor) -> LoadedModel:

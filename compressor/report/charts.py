@@ -13,8 +13,18 @@ WIDTH = 944
 COLOURS = ("accent", "second", "third", "fourth")
 
 
-def bar(fraction: float, *, limit: float | None = None, colour: str = "accent", thin: bool = False) -> Markup:
-    """A horizontal bar of ``fraction`` of its track, with an upright line at ``limit``."""
+def bar(
+    fraction: float,
+    *,
+    limit: float | None = None,
+    colour: str = "accent",
+    thin: bool = False,
+    name: str | None = None,
+) -> Markup:
+    """A horizontal bar of ``fraction`` of its track, with an upright line at ``limit``.
+
+    ``name`` says what the bar shows where it is no share of the original.
+    """
     shown = min(1.0, max(0.0, fraction))
     parts = [
         tag("rect", width=1000, height=12, fill="var(--track)"),
@@ -22,7 +32,8 @@ def bar(fraction: float, *, limit: float | None = None, colour: str = "accent", 
     ]
     if limit is not None:
         parts.append(tag("rect", x=_n(min(1.0, limit) * 1000 - 3), width=5, height=12, fill="var(--text)"))
-    name = f"{fraction:.1%} of the original" + (f", limit {limit:.1%}" if limit is not None else "")
+    if name is None:
+        name = f"{fraction:.1%} of the original" + (f", limit {limit:.1%}" if limit is not None else "")
     return tag(
         "svg",
         tag("title", name),

@@ -37,7 +37,7 @@ def render_html(report: Report) -> str:
             tag("ul", join(tag("li", note) for note in notes), class_="notes") if notes else "",
             sections.cards(report),
             sections.budgets(report),
-            sections.accuracy(report),
+            sections.score(report),
             sections.latency(report),
             sections.quantisation(report),
             sections.sizes(report),

@@ -61,20 +61,28 @@ class Verification:
 
 
 @dataclass(frozen=True)
-class Accuracy:
-    """Fractions of right answers on ``samples`` of ``split``; ``None`` for what was not evaluated."""
+class Score:
+    """What ``metric`` says on ``samples`` of ``split``; ``None`` for what was not evaluated."""
 
     split: str = "test"
     samples: int | None = None
     before: float | None = None
     after_search: float | None = None
     after_finetune: float | None = None
-    metric: str = "top-1 accuracy"
+    metric: str = ""
 
     @property
     def final(self) -> float | None:
-        """Accuracy of the network handed over."""
+        """That of the network handed over."""
         return self.after_finetune if self.after_finetune is not None else self.after_search
+
+
+@dataclass(frozen=True)
+class Accuracy(Score):
+    """Fractions of right answers: higher is better."""
+
+    metric: str = "top-1 accuracy"
+    lower_is_better: bool = False
 
     @property
     def change_points(self) -> float | None:
@@ -82,6 +90,14 @@ class Accuracy:
         if self.before is None or self.final is None:
             return None
         return (self.final - self.before) * 100
+
+
+@dataclass(frozen=True)
+class PredictionError(Score):
+    """An error of predicted values, or a loss: lower is better."""
+
+    metric: str = "mean squared error"
+    lower_is_better: bool = True
 
 
 @dataclass(frozen=True)
@@ -230,6 +246,7 @@ class Report:
         command: how to make it again.
         pretrained: ``False`` if the weights were random, which makes every accuracy meaningless.
         weights: where the weights came from.
+        accuracy: where the targets are classes; ``prediction_error`` where they are values, or the loss is the user's.
         latencies: one per target; the first is the one the verdict is about.
         history: one entry per noted step of the search: ``{"step": int, "costs": {cost: value in its unit}, ...}``.
         stage_seconds: seconds per stage, in order.
@@ -249,6 +266,7 @@ class Report:
     costs: list[CostResult] = field(default_factory=list)
     verification: Verification | None = None
     accuracy: Accuracy | None = None
+    prediction_error: PredictionError | None = None
     latencies: list[Latency] = field(default_factory=list)
     latency_prediction: LatencyPrediction | None = None
     quantisation: Quantisation | None = None
@@ -271,6 +289,11 @@ class Report:
     def latency(self) -> Latency | None:
         """The measurement the verdict is about."""
         return self.latencies[0] if self.latencies else None
+
+    @property
+    def score(self) -> Accuracy | PredictionError | None:
+        """How well the networks do, whichever way it is measured."""
+        return self.accuracy if self.accuracy is not None else self.prediction_error
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able dictionary, ``schema_version`` first. Numbers that are not finite become ``None``."""

@@ -7,7 +7,7 @@ from collections import defaultdict
 
 from compressor.report import charts, wording
 from compressor.report.markup import Markup, join, legend, section, table, tag
-from compressor.report.records import LatencyPrediction, Report
+from compressor.report.records import Accuracy, LatencyPrediction, Report
 
 #: Up to this many rows a table is shown open; longer ones fold away.
 OPEN_ROWS = 24
@@ -27,11 +27,12 @@ def cards(report: Report) -> Markup:
         before, after = (wording.amount(v, budget.unit) for v in (budget.original, budget.reached))
         value = wording.percent(fraction) if fraction is not None else after
         found.append((wording.cost_name(budget.cost), value, f"{before} → {after}"))
-    accuracy = report.accuracy
-    if accuracy is not None and accuracy.final is not None:
-        change = accuracy.change_points
-        detail = wording.points(change) if change is not None else "original not evaluated"
-        found.append(("Accuracy", wording.percent(accuracy.final), detail if report.pretrained else "random weights"))
+    score = report.score
+    if score is not None and score.final is not None:
+        change = wording.score_change(score, score.final)
+        detail = change or "original not evaluated"
+        title = "Accuracy" if isinstance(score, Accuracy) else score.metric.capitalize()
+        found.append((title, wording.score(score, score.final, 1), detail if report.pretrained else "random weights"))
     if report.sizes:
         size = report.sizes[0]
         before, after = wording.size_bytes(size.original_bytes), wording.size_bytes(size.compressed_bytes)
@@ -97,9 +98,9 @@ def budgets(report: Report) -> Markup:
     return section("Asked and reached", table(head, rows, kinds="ttnnnwnt"), lead=lead)
 
 
-def accuracy(report: Report) -> Markup:
-    """Before, after search, after fine-tuning."""
-    found = report.accuracy
+def score(report: Report) -> Markup:
+    """Accuracy or error before, after search, after fine-tuning."""
+    found = report.score
     if found is None or (found.before is None and found.final is None):
         return Markup("")
     stages = (
@@ -107,17 +108,23 @@ def accuracy(report: Report) -> Markup:
         ("After search and trim", found.after_search, "accent"),
         ("After fine-tuning", found.after_finetune, "accent"),
     )
+    values = [value for _, value, _ in stages if value is not None]
+    is_accuracy = isinstance(found, Accuracy)
+    full = 1.0 if is_accuracy else max(values)
     rows = []
     for name, value, colour in stages:
         if value is None:
             continue
-        change = "" if found.before is None or name == "Original" else wording.points((value - found.before) * 100)
-        rows.append((name, charts.bar(value, colour=colour), wording.percent(value, 2), change))
+        change = "" if name == "Original" else wording.score_change(found, value)
+        filled = value / full if full else 0.0
+        scale = charts.bar(filled, colour=colour, name=wording.score(found, value))
+        rows.append((name, scale, wording.score(found, value), change))
     samples = f"{found.samples:,} samples of the {found.split} split" if found.samples else f"{found.split} split"
-    lead = f"{found.metric.capitalize()} on {samples}."
+    lead = f"{found.metric[:1].upper()}{found.metric[1:]} on {samples}{'' if is_accuracy else '; lower is better'}."
     if not report.pretrained:
         lead += " The weights were random, so these numbers only show that the pipeline ran."
-    return section("Accuracy", table(("", "", "Accuracy", "Change"), rows, kinds="twnn"), lead=lead)
+    title = "Accuracy" if is_accuracy else "Error"
+    return section(title, table(("", "", title, "Change"), rows, kinds="twnn"), lead=lead)
 
 
 def latency(report: Report) -> Markup:

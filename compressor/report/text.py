@@ -13,7 +13,7 @@ def summary_text(report: Report) -> str:
     lines += [f"  Warning: {text}" for text in wording.warnings(report)]
     for title, rows in (
         ("Cost", _costs(report)),
-        ("Accuracy", _accuracy(report)),
+        ("Accuracy" if report.prediction_error is None else "Error", _score(report)),
         ("Latency", _latency(report)),
         ("Int8", _quantisation(report)),
         ("Size", _sizes(report)),
@@ -53,21 +53,17 @@ def _costs(report: Report) -> list[list[str]]:
     return rows
 
 
-def _accuracy(report: Report) -> list[list[str]]:
-    accuracy = report.accuracy
-    if accuracy is None or accuracy.before is None:
+def _score(report: Report) -> list[list[str]]:
+    found = report.score
+    if found is None or found.before is None:
         return []
-    samples = f" of {accuracy.samples}" if accuracy.samples else ""
-    rows = [["before", wording.percent(accuracy.before, 2), f"{accuracy.metric}, {accuracy.split}{samples}"]]
-    for name, value in (("after search", accuracy.after_search), ("after fine-tuning", accuracy.after_finetune)):
+    samples = f" of {found.samples}" if found.samples else ""
+    better = ", lower is better" if found.lower_is_better else ""
+    rows = [["before", wording.score(found, found.before), f"{found.metric}{better}, {found.split}{samples}"]]
+    for name, value in (("after search", found.after_search), ("after fine-tuning", found.after_finetune)):
         if value is not None:
-            rows.append(
-                [
-                    name,
-                    wording.percent(value, 2),
-                    wording.points((value - accuracy.before) * 100).replace(wording.MINUS, "-"),
-                ]
-            )
+            change = wording.score_change(found, value).replace(wording.MINUS, "-")
+            rows.append([name, wording.score(found, value), change])
     return rows
 
 

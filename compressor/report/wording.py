@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from compressor.report.records import Report
+from compressor.report.records import Accuracy, Report, Score
 
 #: The signs that typography wants; terminals get their ASCII look-alikes.
 MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
@@ -89,6 +89,23 @@ def points(value: float) -> str:
     if abs(value) < 0.05:
         return "0.0 points"
     return f"{'+' if value > 0 else MINUS}{abs(value):.1f} points"
+
+
+def score(found: Score, value: float, digits: int = 2) -> str:
+    """A score: accuracies as percentages, errors as they are."""
+    return percent(value, digits) if isinstance(found, Accuracy) else f"{value:.4g}"
+
+
+def score_change(found: Score, value: float | None) -> str:
+    """How a score differs from the original's: points of accuracy, or the share by which an error grew."""
+    if found.before is None or value is None:
+        return ""
+    if isinstance(found, Accuracy):
+        return points((value - found.before) * 100)
+    if not found.before:
+        return ""
+    share = (value / found.before - 1) * 100
+    return "0.0 %" if abs(share) < 0.05 else f"{'+' if share > 0 else MINUS}{abs(share):.1f} %"
 
 
 def of_original(reached: float, original: float) -> float | None:

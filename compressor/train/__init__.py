@@ -7,12 +7,16 @@ from compressor.train.config import TrainConfig
 from compressor.train.evaluate import Metrics, evaluate
 from compressor.train.hooks import Hooks, Stateful
 from compressor.train.loop import Trainer, TrainResult
+from compressor.train.objective import METRICS, Metric, Objective, objective
 from compressor.train.outputs import primary_output
 from compressor.train.progress import Progress, make_progress
 
 __all__ = [
+    "METRICS",
     "Hooks",
+    "Metric",
     "Metrics",
+    "Objective",
     "Progress",
     "Stateful",
     "TrainConfig",
@@ -20,6 +24,7 @@ __all__ = [
     "Trainer",
     "evaluate",
     "make_progress",
+    "objective",
     "primary_output",
     "recalibrate_batchnorm",
 ]

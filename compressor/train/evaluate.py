@@ -1,18 +1,20 @@
-"""Loss and accuracy of a model on a split."""
+"""Loss and score of a model on a split."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from compressor.data.base import Split
+from compressor.data.task import Task
 from compressor.errors import DataError
 from compressor.train.layout import accepts_channels_last, channels_last, to_device
-from compressor.train.losses import LossFn, check_class_targets, cross_entropy
+from compressor.train.losses import LossFn
 from compressor.train.modes import mode, model_device
+from compressor.train.objective import LOSS, TOP_1, Metric, objective
 from compressor.train.outputs import primary_output
 from compressor.train.splits import Forward, batch_count, call_model
 
@@ -27,6 +29,9 @@ class Metrics:
     """Mean over samples."""
     count: int
     """Samples seen."""
+    score: float | None = None
+    """What ``metric`` says: the accuracy, an error, or the loss where there is nothing better; None for NaN."""
+    metric: Metric = TOP_1
 
 
 def evaluate(
@@ -36,6 +41,7 @@ def evaluate(
     device: torch.device | None = None,
     *,
     loss_fn: LossFn | None = None,
+    task: Task | None = None,
     forward: Forward = call_model,
 ) -> Metrics:
     """Run the model over the split in evaluation mode, without gradients; the modes it had come back.
@@ -43,8 +49,9 @@ def evaluate(
     Args:
         batch_size: 256 if not given; on the CPU 64, where larger ones fall out of its caches.
         device: where the model is; found out if not given.
-        loss_fn: ``loss_fn(outputs, targets)``; cross entropy if not given. For pixels with classes of their own the
-            accuracy is that of pixels.
+        loss_fn: ``loss_fn(outputs, targets)``; the task's own if not given.
+        task: what is to be predicted, as ``Data.task`` says; classification if not given. For pixels with classes of
+            their own the accuracy is that of pixels.
         forward: how the model is run, ``forward(model, inputs)``; for instance with masks.
 
     Raises:
@@ -52,7 +59,8 @@ def evaluate(
     """
     where = device or model_device(model)
     size = batch_size or (64 if where.type == "cpu" else 256)
-    objective = loss_fn or cross_entropy()
+    goal = objective(task)
+    loss_of = loss_fn or goal.loss
     images_last: bool | None = None
     losses: list[Tensor] = []
     correct: list[Tensor] = []
@@ -65,26 +73,18 @@ def evaluate(
                 images_last = accepts_channels_last(model, given, forward)
             outputs = forward(model, channels_last(given) if images_last else given)
             if loss_fn is None and not counts:
-                check_class_targets(primary_output(outputs), moved)
-            losses.append(objective(outputs, moved))
+                goal.check(primary_output(outputs), moved)
+            losses.append(loss_of(outputs, moved))
             counts.append(batch_count(moved))
-            hits = _hits(outputs, moved)
-            if hits is not None:
-                correct.append(hits)
-                decided += moved.numel()
+            if goal.hits is not None and (hits := goal.hits(outputs, moved)) is not None:
+                correct.append(hits[0])
+                decided += hits[1]
     if not counts:
         raise DataError("The split to evaluate on is empty; give data with at least one sample.")
     weights = torch.tensor(counts, dtype=torch.float64)
     loss = float((torch.stack(losses).double().cpu() * weights).sum() / weights.sum())
     accuracy = int(torch.stack(correct).sum()) / decided if decided else None
-    return Metrics(accuracy=accuracy, loss=loss, count=sum(counts))
-
-
-def _hits(outputs: Any, targets: Any) -> Tensor | None:
-    """How many targets have the highest logit, or None if the targets are not class indices of these outputs."""
-    if not isinstance(targets, Tensor) or targets.is_floating_point():
-        return None
-    logits = primary_output(outputs)
-    if logits.ndim < 2 or logits.shape[:1] + logits.shape[2:] != targets.shape:
-        return None
-    return (logits.argmax(dim=1) == targets).sum()
+    if accuracy is not None:
+        return Metrics(accuracy, loss, sum(counts), accuracy, goal.metric)
+    named = goal.metric if loss_fn is None and goal.hits is None else LOSS
+    return Metrics(None, loss, sum(counts), loss if math.isfinite(loss) else None, named)

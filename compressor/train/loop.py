@@ -15,19 +15,19 @@ from torch import Tensor, nn
 from compressor.errors import UsageError
 from compressor.train.checkpoint import Checkpoint
 from compressor.train.config import TrainConfig
-from compressor.train.distill import distillation_loss
 from compressor.train.evaluate import evaluate
 from compressor.train.hooks import Hooks
 from compressor.train.layout import accepts_channels_last, channels_last, to_device
-from compressor.train.losses import LossFn, check_class_targets, cross_entropy
+from compressor.train.losses import LossFn
 from compressor.train.meter import LossMeter
 from compressor.train.modes import deterministic, mode, model_device
+from compressor.train.objective import objective
 from compressor.train.optim import build_optimizer, has_gradients, optimizer_parameters
 from compressor.train.outputs import primary_output
 from compressor.train.progress import Progress
 from compressor.train.rng import derive_seed, isolated_rng, seed_everything, set_rng_state
 from compressor.train.schedule import cosine_with_warmup
-from compressor.train.splits import TrainData, call_model, epoch_batches, steps_per_epoch
+from compressor.train.splits import TrainData, call_model, epoch_batches, steps_per_epoch, task_of
 from compressor.train.state import TrainingState
 
 
@@ -53,7 +53,8 @@ class Trainer:
         model: trained where it is; its modules are in the modes they had when the run is over.
         data: ``data.train`` yields the batches; ``data.val`` is used if ``config.evaluate_every`` is set.
         teacher: the network to distil from, on the same device; evaluated in evaluation mode, never changed.
-        loss_fn: ``loss_fn(outputs, targets)`` of the model's raw outputs; default cross entropy.
+        loss_fn: ``loss_fn(outputs, targets)`` of the model's raw outputs; default that of ``data.task``,
+            cross entropy where it has none.
         hooks: what a search method adds.
         checkpoint: file to save to and go on from; None saves nothing.
         progress: told of every step; None is silent.
@@ -87,7 +88,10 @@ class Trainer:
             raise UsageError(f"The teacher is on {where}, the model on {self.device}; move one to the other.")
         if self._teacher is not None and {id(m) for m in self._teacher.modules()} & {id(m) for m in model.modules()}:
             raise UsageError("The teacher shares modules with the model it is to teach; pass a copy.deepcopy of it.")
-        self._loss_fn = loss_fn or cross_entropy(config.label_smoothing)
+        self._objective = objective(
+            task_of(data), label_smoothing=config.label_smoothing, temperature=config.temperature
+        )
+        self._loss_fn = loss_fn or self._objective.loss
         self._user_loss = loss_fn
         self._checks_targets = loss_fn is None
         self._hooks = hooks or Hooks()
@@ -184,13 +188,13 @@ class Trainer:
         with torch.autocast(self.device.type, self._amp_dtype, enabled=self._amp_dtype is not None):
             outputs = hooks.forward(self.model, inputs)
             if self._checks_targets:
-                check_class_targets(primary_output(outputs), targets)
+                self._objective.check(primary_output(outputs), targets)
                 self._checks_targets = False
             loss = self._loss_fn(outputs, targets)
             if self._teacher is not None:
                 with torch.no_grad():
                     taught = primary_output(call_model(self._teacher, inputs))
-                lesson = distillation_loss(primary_output(outputs), taught, config.temperature)
+                lesson = self._objective.lesson(primary_output(outputs), taught)
                 loss = torch.lerp(loss.float(), lesson, config.distill)
         penalty = hooks.penalty()
         if penalty is not None:
@@ -231,7 +235,7 @@ class Trainer:
             "lr": self._lr(counters.step - 1),
         }
         if ended and every and (epoch + 1) % every == 0:
-            found = evaluate(self.model, self.data.val, loss_fn=self._user_loss)
+            found = evaluate(self.model, self.data.val, loss_fn=self._user_loss, task=task_of(self.data))
             entry |= {"val_accuracy": found.accuracy, "val_loss": found.loss}
         counters.history.append({**entry, **self._hooks.log()})
 

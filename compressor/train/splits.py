@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from compressor.data.base import Split
+from compressor.data.task import Task
 from compressor.errors import DataError
 from compressor.train.rng import derive_seed
 
@@ -22,6 +23,12 @@ class TrainData(Protocol):
 
     @property
     def val(self) -> Split: ...
+
+
+def task_of(data: TrainData) -> Task | None:
+    """What ``data`` says is to be predicted, if it says so."""
+    found: Task | None = getattr(data, "task", None)
+    return found
 
 
 def steps_per_epoch(split: Split, batch_size: int) -> int:

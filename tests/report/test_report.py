@@ -17,6 +17,7 @@ from compressor.report import (
     FileWritten,
     Fixed,
     Latency,
+    PredictionError,
     Report,
     Verification,
     Width,
@@ -69,7 +70,7 @@ def test_json_round_trip(report: Report) -> None:
 def test_fake_fills_every_field() -> None:
     report = fake_report()
     empty = [field.name for field in fields(report) if getattr(report, field.name) in (None, [], {}, "")]
-    assert empty == ["warnings"]
+    assert empty == ["prediction_error", "warnings"]
 
 
 def test_numbers_that_are_not_finite_survive_json() -> None:
@@ -156,6 +157,26 @@ def test_accuracy_change() -> None:
     assert Accuracy(before=0.9, after_search=0.5).change_points == pytest.approx(-40)
     assert Accuracy(before=0.9, after_search=0.5, after_finetune=0.91).change_points == pytest.approx(1)
     assert Accuracy(after_search=0.5).change_points is None
+
+
+def test_errors_are_shown_under_their_name_and_direction() -> None:
+    report = fake_report()
+    report.accuracy, report.prediction_error = None, PredictionError("val", 50, 0.2, 0.5, 0.15, "relative L2 error")
+    assert report.score is report.prediction_error
+    assert Report.from_json(report.to_json()) == report
+    document = report.to_json()["prediction_error"]
+    assert (document["metric"], document["lower_is_better"]) == ("relative L2 error", True)
+    found = summary_text(report)
+    assert "before             0.2   relative L2 error, lower is better, val of 50" in found
+    assert "+150.0 %" in found
+    assert "-25.0 %" in found
+    words = " ".join(parse(render_html(report)).words)
+    for expected in ("Relative L2 error on 50 samples of the val split; lower is better.", "0.15", "25.0 %"):
+        assert expected in words
+    assert "ccuracy" not in found + words
+    for odd in (PredictionError(before=0.0, after_search=0.1), PredictionError(after_search=0.1)):
+        report.prediction_error = odd
+        assert "0.1" in " ".join(parse(render_html(report)).words)
 
 
 @pytest.mark.parametrize("report", [fake_report(), slower_report(), Report("empty")], ids=lambda r: r.model)

@@ -9,11 +9,14 @@ from compressor.data.loaders import from_loaders
 from compressor.errors import DataError
 from compressor.importing import import_attribute
 
+_KEYS = {"train", "val", "test", "num_classes", "vocabulary"}
+
 
 def load(argument: str) -> Data:
     """Call the factory, without arguments.
 
-    It returns a ``Data``, loaders ``(train, val)`` or ``(train, val, test)``, or a mapping with those keys.
+    It returns a ``Data``, loaders ``(train, val)`` or ``(train, val, test)``, or a mapping with those keys and
+    ``num_classes`` or, for tokens, ``vocabulary``.
 
     Raises:
         DataError: it raises, or returns something else.
@@ -27,8 +30,8 @@ def load(argument: str) -> Data:
         raise DataError(f"The data factory {argument} raised {type(error).__name__}: {error}") from error
     if isinstance(made, Data):
         return made
-    if isinstance(made, Mapping) and "train" in made and set(made) <= {"train", "val", "test"}:
-        return from_loaders(made["train"], made.get("val"), made.get("test"))
+    if isinstance(made, Mapping) and "train" in made and set(made) <= _KEYS:
+        return from_loaders(**made)
     if isinstance(made, tuple) and len(made) in {2, 3}:
         return from_loaders(*made)
     raise DataError(

@@ -8,23 +8,30 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from compressor.data.arrays import Pair, from_tensors
+from compressor.data.arrays import Array, Pair, from_tensors
 from compressor.data.base import Data
 from compressor.errors import DataError
 
 _CHANNEL_COUNTS = (1, 3, 4)
+_SIGNALS = {"f2", "f4", "f8", "u1", "b1"}
 
 
 def load(argument: str) -> Data:
-    """Read the file. uint8 images may have their channels last, or none at all; floats are taken as they are.
+    """Read ``FILE`` or ``FILE,flat``.
+
+    uint8 images may have their channels last, or none at all. Signals may be (N, L), which become (N, 1, L) unless the
+    file is said to be ``flat``: a table of features. Integers (N, L) wider than 8 bits are tokens.
 
     Raises:
         DataError: the file is missing, unreadable, lacks arrays, or holds objects.
     """
-    file = Path(argument)
+    flat = argument.endswith(",flat")
+    file = Path(argument.removesuffix(",flat"))
     pairs = read_pairs(file)
     if "train" not in pairs:
         raise DataError(f"'{file}' lacks x_train and y_train; it must hold x_train, y_train, x_test and y_test.")
+    if not flat:
+        pairs = {part: (_as_signals(x), y) for part, (x, y) in pairs.items()}
     return from_tensors(pairs["train"], pairs.get("val"), pairs.get("test"), name=f"npz:{argument}")
 
 
@@ -49,10 +56,18 @@ def read_pairs(file: Path) -> dict[str, Pair]:
     return pairs
 
 
+def _as_signals(inputs: Array) -> Array:
+    """(N, L) of floats, bytes or booleans as one channel, (N, 1, L)."""
+    signals = (
+        isinstance(inputs, np.ndarray) and inputs.ndim == 2 and inputs.dtype.kind + str(inputs.itemsize) in _SIGNALS
+    )
+    return inputs[:, None] if signals else inputs
+
+
 def channels_first(inputs: NDArray[np.generic]) -> NDArray[np.generic]:
     """(N, H, W, C) or (N, H, W) images as (N, C, H, W); everything else as it is."""
     if inputs.ndim == 4 and inputs.shape[3] in _CHANNEL_COUNTS and inputs.shape[1] not in _CHANNEL_COUNTS:
         return inputs.transpose(0, 3, 1, 2)
-    if inputs.ndim == 3 and inputs.dtype == np.uint8:
+    if inputs.ndim == 3 and inputs.dtype in (np.uint8, np.bool_):
         return inputs[:, None]
     return inputs

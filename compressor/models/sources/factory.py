@@ -14,7 +14,8 @@ from compressor.models.base import Fetched, Plan, Request, WeightsUnavailableErr
 
 
 class FactorySource:
-    """Calls a function or class, with ``num_classes`` and ``in_channels`` if its signature takes them."""
+    """Calls a function or class, with ``num_classes``, ``in_channels``, ``dense`` (a prediction for every position) and
+    ``vocabulary`` (inputs are tokens) as far as they are asked for and its signature takes them."""
 
     own_weights: str | None = "the factory"
 
@@ -29,8 +30,7 @@ class FactorySource:
     def plan(self, name: str, request: Request, *, pretrained: bool) -> Plan:
         """Refuse what was asked for but the factory does not take, unless it is merely implied by the data."""
         accepted = _parameters(import_attribute(name, "model factory"))
-        asked = {"num_classes": request.num_classes, "in_channels": request.in_channels}
-        return Plan({key: value for key, value in asked.items() if value is not None and key in accepted})
+        return Plan(request.arguments(accepted))
 
     def build(self, name: str, kwargs: Mapping[str, Any]) -> nn.Module:
         """Call the factory. Raises ``UnsupportedModelError`` if it raises, ``UsageError`` if it makes no module."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
 from compressor.backbones import BACKBONES
+from compressor.errors import UsageError
 from compressor.models.base import Fetched, Plan, Request, WeightsUnavailableError
 
 
@@ -25,9 +27,17 @@ class ShippedSource:
         return BACKBONES.names()
 
     def plan(self, name: str, request: Request, *, pretrained: bool) -> Plan:
-        """Pass the class count and the channels on; the model itself knows its input shape."""
-        asked = {"num_classes": request.num_classes, "in_channels": request.in_channels}
-        return Plan({key: value for key, value in asked.items() if value is not None})
+        """Pass the request on; the model itself knows its input shape.
+
+        Raises ``UsageError`` for tokens or dense predictions where the backbone knows none.
+        """
+        accepted = inspect.signature(BACKBONES.get(name)).parameters
+        for asked, what in ((request.vocabulary, "vocabulary"), (request.dense, "dense")):
+            if asked and what not in accepted:
+                does = "takes images and no tokens" if what == "vocabulary" else "predicts one class and no field"
+                able = [n for n in self.names() if what in inspect.signature(BACKBONES.get(n)).parameters]
+                raise UsageError(f"{name} {does}; use {', '.join(able)} or a model factory of your own.")
+        return Plan(request.arguments(accepted))
 
     def build(self, name: str, kwargs: Mapping[str, Any]) -> nn.Module:
         """A randomly initialised backbone."""

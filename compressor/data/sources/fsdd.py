@@ -1,0 +1,124 @@
+"""Spoken digits: the Free Spoken Digit Dataset, 3,000 recordings of ten digits by six speakers at 8 kHz.
+
+Read from the repository's own ``recordings/DIGIT_SPEAKER_TAKE.wav``, or from ``fsdd.npz`` with ``x`` (N, L) waveforms,
+``y`` digits, ``speaker`` and ``take``. Each recording becomes half a second, cut or padded around its middle, with a
+peak of one. Takes 0 to 4 are the test set, as the data set's authors have it; or all recordings of one speaker.
+"""
+
+from __future__ import annotations
+
+import wave
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from compressor.data.arrays import from_tensors
+from compressor.data.base import Data
+from compressor.data.memory import Normalise
+from compressor.data.options import split_options
+from compressor.errors import DataError, UsageError
+
+LENGTH = 4000
+_RATE_HZ = 8000
+_TEST_TAKES = 5
+_KEYS = ("x", "y", "speaker", "take")
+
+
+def load(argument: str) -> Data:
+    """``DIR`` or ``DIR,speaker=NAME``, which tests on a speaker that was never heard.
+
+    Inputs are (1, 4000), scaled to a spread of one over the training set.
+
+    Raises:
+        DataError: no recordings, or damaged ones.
+        UsageError: an unknown option or speaker.
+    """
+    place, options = split_options("fsdd", argument, {"speaker": str})
+    waves, digits, speakers, takes = _read(Path(place))
+    speaker = options.get("speaker")
+    if speaker is not None and speaker not in set(speakers):
+        raise UsageError(f"fsdd has no speaker {speaker!r}; it has {', '.join(sorted(set(speakers)))}.")
+    test = speakers == speaker if speaker is not None else takes < _TEST_TAKES
+    if test.all() or not test.any():
+        raise DataError(f"'{place}' holds recordings for training or for testing alone; fetch the data set again.")
+    inputs, targets = torch.from_numpy(waves)[:, None], torch.from_numpy(digits)
+    train = torch.from_numpy(~test)
+    spread = float(inputs[train].std()) or 1.0
+    return from_tensors(
+        (inputs[train], targets[train]),
+        test=(inputs[~train], targets[~train]),
+        name=f"fsdd:{argument}",
+        num_classes=10,
+        normalise=Normalise((0.0,), (round(spread, 4),)),
+    )
+
+
+_Recordings = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.str_], NDArray[np.int64]]
+
+
+def _read(root: Path) -> _Recordings:
+    file = root if root.suffix == ".npz" else root / "fsdd.npz"
+    if file.is_file():
+        return _read_npz(file)
+    for folder in (root / "recordings", root):
+        if files := sorted(folder.glob("*_*_*.wav")):
+            return _read_waves(files)
+    missing = "does not exist" if not root.exists() else "holds no recordings"
+    raise DataError(f"'{root}' {missing}; expected recordings/DIGIT_SPEAKER_TAKE.wav or fsdd.npz in it.")
+
+
+def _read_npz(file: Path) -> _Recordings:
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            lacking = [key for key in _KEYS if key not in archive.files]
+            if lacking:
+                raise DataError(f"'{file}' lacks {', '.join(lacking)}; expected the arrays {', '.join(_KEYS)}.")
+            x, y, speaker, take = (archive[key] for key in _KEYS)
+    except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
+        raise DataError(f"'{file}' is no readable .npz of plain arrays ({_first_line(error)}).") from error
+    if x.ndim != 2 or not (len(x) == len(y) == len(speaker) == len(take)):
+        raise DataError(
+            f"'{file}' holds x of shape {list(x.shape)} with {len(y)} digits, {len(speaker)} speakers and {len(take)} "
+            "takes; expected (recordings, samples) and one of each."
+        )
+    return x.astype(np.float32), y.astype(np.int64), speaker.astype(np.str_), take.astype(np.int64)
+
+
+def _read_waves(files: list[Path]) -> _Recordings:
+    waves = np.zeros((len(files), LENGTH), np.float32)
+    digits, speakers, takes = [], [], []
+    for row, file in zip(waves, files, strict=True):
+        digit, *speaker, take = file.stem.split("_")
+        if not (digit.isdecimal() and take.isdecimal()):
+            raise DataError(f"'{file}' is named otherwise than DIGIT_SPEAKER_TAKE.wav; remove or rename it.")
+        _place(row, _samples(file))
+        digits.append(int(digit))
+        speakers.append("_".join(speaker))
+        takes.append(int(take))
+    return waves, np.array(digits), np.array(speakers), np.array(takes)
+
+
+def _samples(file: Path) -> NDArray[np.float32]:
+    try:
+        with wave.open(str(file), "rb") as sound:
+            found = (sound.getframerate(), sound.getnchannels(), sound.getsampwidth())
+            if found != (_RATE_HZ, 1, 2):
+                raise DataError(f"'{file}' has (rate, channels, bytes) {found}; expected {(_RATE_HZ, 1, 2)}.")
+            return np.frombuffer(sound.readframes(sound.getnframes()), "<i2").astype(np.float32)
+    except (wave.Error, EOFError, OSError) as error:
+        raise DataError(f"'{file}' is no readable WAV file ({_first_line(error)}); fetch it again.") from error
+
+
+def _place(row: NDArray[np.float32], samples: NDArray[np.float32]) -> None:
+    """Put the middle of a recording into the middle of ``row``, with a peak of one."""
+    length = len(row)
+    samples = samples[max(0, (len(samples) - length) // 2) :][:length]
+    start = (length - len(samples)) // 2
+    row[start : start + len(samples)] = samples / max(1.0, float(np.abs(samples).max(initial=0.0)))
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -1,0 +1,78 @@
+"""What is to be predicted. The loss that trains a network and the metric that judges it follow from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+IGNORED = -100
+"""The class of positions that count neither in the loss nor in the accuracy, as PyTorch's cross entropy has it."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """The kind of targets.
+
+    Attributes:
+        kind: "classification" or "regression".
+        dense: a target for every position of the input, not one for the whole.
+        relative: errors of a regression are taken relative to the size of the target, sample by sample.
+        outputs: channels that a network must give: classes, or values; None if unknown.
+    """
+
+    kind: str = "classification"
+    dense: bool = False
+    relative: bool = False
+    outputs: int | None = None
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether the targets are values and no classes."""
+        return self.kind == "regression"
+
+
+def find_task(inputs: Any, targets: Any, num_classes: int | None = None) -> Task:
+    """The task that a batch (or all) of the data speaks of.
+
+    Whole-numbered targets are classes: (N,), or (N, *positions) for dense prediction. Floats are class probabilities if
+    they are (N, classes, ...) and sum to one over the classes; otherwise they are values to regress on. Values over
+    positions, (N, channels, *positions) or (N, *positions) with the input's own positions, are a field, whose error is
+    relative: the L2 norm of the difference over that of the target. Everything else is judged by the squared error.
+    """
+    if not isinstance(targets, Tensor) or targets.dim() < 1:
+        return Task(outputs=num_classes)
+    if not targets.is_floating_point():
+        return Task(dense=targets.dim() > 1, outputs=num_classes)
+    if _are_probabilities(targets):
+        return Task(dense=targets.dim() > 2, outputs=targets.shape[1])
+    at = positions(inputs) if isinstance(inputs, Tensor) else ()
+    if at and targets.shape[1:] == at:
+        return _field(targets, 1)
+    if targets.dim() > 2:
+        return _field(targets, targets.shape[1])
+    return Task("regression", outputs=targets.shape[1] if targets.dim() == 2 else 1)
+
+
+def positions(inputs: Tensor) -> tuple[int, ...]:
+    """The spatial sizes of inputs: (L,) of tokens (N, L), and what follows the channels (N, C, ...) of others."""
+    return tuple(inputs.shape[1 if is_tokens(inputs) else 2 :])
+
+
+def is_tokens(inputs: Any) -> bool:
+    """Whether inputs are sequences of token numbers, (N, L)."""
+    return isinstance(inputs, Tensor) and inputs.dtype == torch.int64 and inputs.dim() == 2
+
+
+def _field(targets: Tensor, channels: int) -> Task:
+    # A target of zeros has no size to be relative to.
+    relative = bool((targets.flatten(1) != 0).any(1).all())
+    return Task("regression", dense=True, relative=relative, outputs=channels)
+
+
+def _are_probabilities(targets: Tensor) -> bool:
+    if targets.dim() < 2 or targets.shape[1] < 2:
+        return False
+    return bool((targets >= 0).all()) and bool(((targets.sum(1) - 1).abs() < 1e-3).all())

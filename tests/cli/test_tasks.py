@@ -1,0 +1,144 @@
+"""The whole job on other tasks than images: signals, tokens, fields; exported, and reported under the right name."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from compressor import artifact
+from compressor.cli import main
+
+RNG = np.random.default_rng(0)
+DATA = os.environ.get("COMPRESSOR_DATA", "")
+QUICK = ["--search-epochs", "1", "--finetune-epochs", "1", "--bench-seconds", "0", "--batch-size", "16", "--quiet"]
+
+
+def job(capsys: pytest.CaptureFixture[str], out: Path, *arguments: str) -> dict[str, Any]:
+    """Run the job; returns its report. The budget holds and the exported network equals PyTorch's."""
+    quick = [] if "--search-epochs" in arguments else QUICK
+    assert main([*arguments, *quick, "--budget-flops", "50%", "--out", str(out), "--format", "json"]) == 0
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    (budget,) = document["budgets"]
+    assert budget["reached"] <= budget["limit"]
+    (exported,) = [file for file in document["files"] if file["format"] == "onnx"]
+    assert exported["error"] < 1e-4
+    return document
+
+
+def run_onnx(out: Path, inputs: torch.Tensor) -> torch.Tensor:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(out / "model.onnx"))
+    (found,) = session.run(None, {session.get_inputs()[0].name: inputs.numpy()})
+    return torch.from_numpy(np.asarray(found))
+
+
+def write_speech(root: Path) -> None:
+    digits = np.arange(200) % 10
+    x = np.sin(np.arange(64) * (0.1 + 0.2 * digits[:, None])).astype(np.float32)
+    np.savez(root / "fsdd.npz", x=x, y=digits, speaker=np.array(["ann"] * 200), take=np.arange(200) // 10)
+
+
+@pytest.mark.parametrize("search", ["figs", "dnarch"])
+def test_signals(tmp_path: Path, capsys: pytest.CaptureFixture[str], search: str) -> None:
+    write_speech(tmp_path)
+    out = tmp_path / "out"
+    arguments = ["--model", "task_networks:sequence", "--data", f"fsdd:{tmp_path}", "--search", search]
+    document = job(capsys, out, *arguments)
+    assert document["accuracy"]["metric"] == "top-1 accuracy"
+    assert document["accuracy"]["lower_is_better"] is False
+    assert document["prediction_error"] is None
+    assert document["input_shape"] == [1, 64]
+    x = torch.randn(3, 1, 64)
+    assert torch.allclose(run_onnx(out, x), artifact.load(out)(x), atol=1e-4)
+
+
+def test_tokens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    arguments = ["--model", "task_networks:sequence", "--data", "listops:n=64,length=24", "--search", "figs"]
+    document = job(capsys, out, *arguments)
+    assert document["accuracy"]["samples"] == 6
+    manifest = artifact.read_manifest(out)
+    assert manifest.inputs == [{"shape": [1, 24], "dtype": "int64"}]
+    assert manifest.description is not None
+    assert manifest.description["kwargs"] == {"num_classes": 10, "vocabulary": 16}
+    x = torch.randint(16, (3, 24))
+    assert torch.allclose(run_onnx(out, x), artifact.load(out)(x), atol=1e-4)
+
+
+def test_tokens_of_a_loader(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = job(capsys, tmp_path / "out", "--model", "task_networks:sequence", "--data", "task_networks:pairs")
+    assert document["accuracy"]["split"] == "val"
+
+
+def write_fields(file: Path) -> None:
+    x = RNG.normal(size=(60, 2, 8, 8)).astype(np.float32)
+    y = x[:, 0] + 0.5 * x[:, 1]
+    np.savez(file, x_train=x[:50], y_train=y[:50], x_test=x[50:], y_test=y[50:])
+
+
+@pytest.mark.parametrize("search", ["oneshot", "figs", "dnarch"])
+def test_fields(tmp_path: Path, capsys: pytest.CaptureFixture[str], search: str) -> None:
+    write_fields(tmp_path / "d.npz")
+    out = tmp_path / "out"
+    arguments = ["--model", "task_networks:field", "--data", f"npz:{tmp_path / 'd.npz'}", "--search", search]
+    document = job(capsys, out, *arguments)
+    error = document["prediction_error"]
+    assert document["accuracy"] is None
+    assert (error["metric"], error["lower_is_better"], error["samples"]) == ("relative L2 error", True, 10)
+    assert 0 < error["after_finetune"] < 1.5
+    assert main(["report", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert "relative L2 error, lower is better, test of 10" in text
+    assert "accuracy" not in text.lower()
+    page = (out / "report.html").read_text()
+    assert "Relative L2 error on 10 samples of the test split; lower is better." in page
+    assert "accuracy" not in page.lower().replace("is real, accuracy is not", "")
+    x = torch.randn(3, 2, 8, 8)
+    assert torch.allclose(run_onnx(out, x), artifact.load(out)(x), atol=1e-4)
+
+
+def test_a_saved_network_can_be_compressed_again_with_its_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_fields(tmp_path / "d.npz")
+    data = ["--data", f"npz:{tmp_path / 'd.npz'}", "--search", "oneshot", "--distill", "0.5"]
+    job(capsys, tmp_path / "one", "--model", "task_networks:field", *data)
+    document = job(capsys, tmp_path / "two", "--model", str(tmp_path / "one"), *data)
+    assert document["prediction_error"]["after_finetune"] is not None
+
+
+@pytest.mark.parametrize(
+    ("code", "model", "data", "said"),
+    [
+        (2, "resnet20_cifar", "listops:n=20,length=16", "resnet20_cifar takes images and no tokens"),
+        (2, "resnet20_cifar", "npz:{}/d.npz", "resnet20_cifar predicts one class and no field"),
+        (2, "resnet20_cifar", "fsdd:{}", "takes inputs of 3 axes, such as 1x32x32, not 1x64"),
+        (2, "task_networks:wrong_field", "npz:{}/d.npz", "but the model's output has"),
+        (2, "task_networks:sequence", "listops:n=20,long=16", "no option 'long'"),
+    ],
+)
+def test_networks_that_do_not_fit_the_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], code: int, model: str, data: str, said: str
+) -> None:
+    write_fields(tmp_path / "d.npz")
+    write_speech(tmp_path)
+    out = tmp_path / "out"
+    arguments = ["--model", model, "--weights", "none", "--data", data.format(tmp_path), *QUICK]
+    assert main([*arguments, "--budget-flops", "50%", "--out", str(out)]) == code
+    assert said in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.skipif(not DATA, reason="COMPRESSOR_DATA names no folder with real data")
+def test_real_fields(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    document = job(capsys, out, "--model", "task_networks:field", "--data", f"darcy:{DATA}", "--search", "dnarch")
+    assert document["prediction_error"]["samples"] == 50
+    assert document["prediction_error"]["after_finetune"] < 1
