@@ -12,7 +12,9 @@ from compressor.errors import UsageError
 
 if TYPE_CHECKING:
     from compressor.data import Data, Split
+    from compressor.data.task import Task
     from compressor.report import Quantisation
+    from compressor.train import Metrics
     from exporters.base import ExportInfo
 #: Samples that ranges are taken from; more change little.
 CALIBRATION_SAMPLES = 256
@@ -42,11 +44,11 @@ def calibration_inputs(data: Data | None, samples: int = CALIBRATION_SAMPLES) ->
     return inputs_of(data.train.batches(_BATCH, shuffle_seed=0), samples)
 
 
-def accuracy_of(path: Path, split: Split, batch_size: int | None = None) -> float | None:
-    """Fraction of right answers of an ONNX file; ``None`` if the targets are no classes."""
+def evaluate_file(path: Path, split: Split, task: Task, batch_size: int | None = None) -> Metrics:
+    """What the task's metric says of an ONNX file."""
     from compressor.train import evaluate
 
-    return evaluate(OnnxNetwork(path), split, batch_size, torch.device("cpu")).accuracy
+    return evaluate(OnnxNetwork(path), split, batch_size, torch.device("cpu"), task=task)
 
 
 def describe(single: Path, info: ExportInfo, data: Data | None, *, threads: int | None, seconds: float) -> Quantisation:
@@ -59,12 +61,16 @@ def describe(single: Path, info: ExportInfo, data: Data | None, *, threads: int 
     from compressor.bench import DEFAULT_TARGET, bench
     from compressor.report import Latency, Quantisation
 
+    from compressor.train.objective import TOP_1
+
     before = after = samples = None
+    metric = TOP_1
     name = "test" if data is not None and data.test is not None else "val"
     if data is not None:
         split = data.test if data.test is not None else data.val
         size = None if info.dynamic_batch else 1
-        before, after, samples = accuracy_of(single, split, size), accuracy_of(info.path, split, size), len(split)
+        one, two = (evaluate_file(path, split, data.task, size) for path in (single, info.path))
+        before, after, samples, metric = one.score, two.score, len(split), one.metric
     latency = None
     if seconds:
         found = bench(
@@ -80,4 +86,6 @@ def describe(single: Path, info: ExportInfo, data: Data | None, *, threads: int 
         bytes_after=info.bytes,
         calibration_samples=int(info.details["calibration_samples"]),
         latency=latency,
+        metric=metric.name,
+        lower_is_better=metric.lower_is_better,
     )

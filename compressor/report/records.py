@@ -160,8 +160,8 @@ class LatencyPrediction:
 class Quantisation:
     """The compressed network in int8 beside itself in single precision, both on ONNX Runtime.
 
-    ``before`` and ``after`` are fractions of right answers on ``samples`` of ``split``, bytes are of the files;
-    ``latency`` has single precision as its original and int8 as its compressed network.
+    ``before`` and ``after`` are what ``metric`` says on ``samples`` of ``split``, bytes are of the files; ``latency``
+    has single precision as its original and int8 as its compressed network.
     """
 
     before: float | None
@@ -173,10 +173,14 @@ class Quantisation:
     calibration_samples: int
     latency: Latency | None = None
 
+    metric: str = "top-1 accuracy"
+    lower_is_better: bool = False
+
     @property
-    def change_points(self) -> float | None:
-        """Percentage points gained (negative: lost) by quantising."""
-        return None if self.before is None or self.after is None else (self.after - self.before) * 100
+    def score(self) -> Accuracy | PredictionError:
+        """Single precision and int8 as before and after."""
+        kind = PredictionError if self.lower_is_better else Accuracy
+        return kind(self.split, self.samples, self.before, self.after, metric=self.metric)
 
 
 @dataclass(frozen=True)

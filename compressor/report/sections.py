@@ -196,7 +196,9 @@ def quantisation(report: Report) -> Markup:
         return Markup("")
     rows = []
     if found.before is not None and found.after is not None:
-        rows.append((f"Accuracy, {found.split}", wording.percent(found.before, 2), wording.percent(found.after, 2)))
+        name = found.metric.capitalize() if found.lower_is_better else "Accuracy"
+        before, after = (wording.score(found.score, value) for value in (found.before, found.after))
+        rows.append((f"{name}, {found.split}", before, after))
     if found.latency is not None:
         one, two = (wording.milliseconds(t["median_ms"]) for t in (found.latency.original, found.latency.compressed))
         rows.append((f"Latency, {found.latency.target}", one, two))

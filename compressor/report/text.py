@@ -97,17 +97,13 @@ def _quantisation(report: Report) -> list[list[str]]:
     if found is None:
         return []
     rows = []
-    if found.before is not None and found.after is not None and found.change_points is not None:
-        change = wording.points(found.change_points).replace(wording.MINUS, "-")
+    if found.before is not None and found.after is not None:
+        score = found.score
+        change = wording.score_change(score, found.after).replace(wording.MINUS, "-")
         samples = f"{found.split} of {found.samples}" if found.samples else found.split
-        rows.append(
-            [
-                "accuracy",
-                wording.percent(found.before, 2),
-                f"-> {wording.percent(found.after, 2)}",
-                f"{change}, {samples}",
-            ]
-        )
+        after = f"-> {wording.score(score, found.after)}"
+        name = "error" if found.lower_is_better else "accuracy"
+        rows.append([name, wording.score(score, found.before), after, f"{change}, {samples}"])
     if found.latency is not None:
         one, two = found.latency.original["median_ms"], found.latency.compressed["median_ms"]
         speed = f"{found.latency.verdict}, {found.latency.target}"

@@ -18,6 +18,7 @@ from compressor.report import (
     Fixed,
     Latency,
     PredictionError,
+    Quantisation,
     Report,
     Verification,
     Width,
@@ -161,6 +162,7 @@ def test_accuracy_change() -> None:
 
 def test_errors_are_shown_under_their_name_and_direction() -> None:
     report = fake_report()
+    report.quantisation = None
     report.accuracy, report.prediction_error = None, PredictionError("val", 50, 0.2, 0.5, 0.15, "relative L2 error")
     assert report.score is report.prediction_error
     assert Report.from_json(report.to_json()) == report
@@ -174,6 +176,9 @@ def test_errors_are_shown_under_their_name_and_direction() -> None:
     for expected in ("Relative L2 error on 50 samples of the val split; lower is better.", "0.15", "25.0 %"):
         assert expected in words
     assert "ccuracy" not in found + words
+    report.quantisation = Quantisation(0.15, 0.18, "val", 50, 10, 4, 8, None, "relative L2 error", True)
+    assert "error  0.15  -> 0.18  +20.0 %, val of 50" in summary_text(report)
+    assert "ccuracy" not in " ".join(parse(render_html(report)).words)
     for odd in (PredictionError(before=0.0, after_search=0.1), PredictionError(after_search=0.1)):
         report.prediction_error = odd
         assert "0.1" in " ".join(parse(render_html(report)).words)
