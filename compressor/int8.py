@@ -60,7 +60,6 @@ def describe(single: Path, info: ExportInfo, data: Data | None, *, threads: int 
     """
     from compressor.bench import DEFAULT_TARGET, bench
     from compressor.report import Latency, Quantisation
-
     from compressor.train.objective import TOP_1
 
     before = after = samples = None
