@@ -2,9 +2,10 @@
 
     python benchmarks/figs_step.py [--steps 60] [--threads N] [--write benchmarks/figs_step.md]
 
-Both networks are the same and take the same batches; both steps are forward, loss, backward and SGD with momentum,
-images channels last. FiGS adds the masks, the expected cost with its multiplier, and the step of the logits. Each
-ratio is that of two neighbouring steps, so that other load on the machine falls on both.
+All networks are the same and take the same batches; every step is forward, loss, backward and SGD with momentum,
+images channels last. FiGS adds the masks, the expected cost with its multiplier, and the step of the logits; once it
+has settled on half of the multiply-adds, no more than those are computed. Each ratio is that of two neighbouring
+steps, so that other load on the machine falls on both.
 """
 
 from __future__ import annotations
@@ -53,24 +54,50 @@ class Runner:
         return (time.perf_counter() - started) * 1e3
 
 
-def measure(steps: int) -> tuple[list[float], list[float]]:
-    """Milliseconds of plain and of FiGS steps, in turn."""
+KINDS = ("plain", "FiGS, sampling", "FiGS, once settled")
+
+
+def measure(steps: int) -> dict[str, list[float]]:
+    """Milliseconds of the steps of each kind, taken in turn."""
     torch.manual_seed(0)
     model = resnet20_cifar().train()
     graph = capture(model, torch.randn(1, 3, 32, 32))
     flops = build("flops", graph)
     projector = Projector(graph, [Constraint(flops, 0.5 * flops.original)])
-    searched = copy.deepcopy(model)
-    plain, figs = Runner(model, Hooks()), Runner(searched, FigsSession(searched, projector, FigsConfig()))
+    runners = {"plain": Runner(model, Hooks())}
+    for kind in KINDS[1:]:
+        searched = copy.deepcopy(model)
+        runners[kind] = Runner(searched, session := FigsSession(searched, projector, FigsConfig()))
+    with torch.no_grad():
+        session.logits.normal_(session.config.start)  # a decision among channels that differ
+    session.settle()
     inputs = torch.randn(BATCH, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     targets = torch.randint(0, 10, (BATCH,))
-    warm_up, total = 5, 1_000_000  # so many that the search does not settle meanwhile
-    pairs = []
+    warm_up, total = 5, 1_000_000  # so many that the other search does not settle meanwhile
+    taken: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for i in range(warm_up + steps):
-        runners = (plain, figs) if i % 2 else (figs, plain)
-        taken = {id(runner): runner.step(inputs, targets, i, total) for runner in runners}
-        pairs.append((taken[id(plain)], taken[id(figs)]))
-    return [a for a, _ in pairs[warm_up:]], [b for _, b in pairs[warm_up:]]
+        for k in range(len(KINDS)):
+            kind = KINDS[(i + k) % len(KINDS)]
+            taken[kind].append(runners[kind].step(inputs, targets, i, total))
+    return {kind: each[warm_up:] for kind, each in taken.items()}
+
+
+def table(taken: dict[str, list[float]]) -> str:
+    """The result as Markdown."""
+    lines = [
+        "| step | median, ms | fastest, ms | of plain (quartiles) | fastest of plain |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    plain = taken["plain"]
+    for kind, each in taken.items():
+        ratios = [b / a for a, b in zip(plain, each, strict=True)]
+        low, _, high = quantiles(ratios, n=4)
+        spread = f" ({low:.3f} to {high:.3f})" if kind != "plain" else ""
+        lines.append(
+            f"| {kind} | {median(each):.1f} | {min(each):.1f} | {median(ratios):.3f}{spread} "
+            f"| {min(each) / min(plain):.3f} |"
+        )
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -80,18 +107,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="write the result to this file")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    plain, figs = measure(options.steps)
-    low, _, high = quantiles([b / a for a, b in zip(plain, figs, strict=True)], n=4)
-    ratio = median(b / a for a, b in zip(plain, figs, strict=True))
-    text = "\n".join(
-        [
-            "| step | median, ms | fastest, ms |",
-            "| --- | ---: | ---: |",
-            f"| plain | {median(plain):.1f} | {min(plain):.1f} |",
-            f"| FiGS | {median(figs):.1f} | {min(figs):.1f} |",
-            f"| ratio (quartiles) | {ratio:.3f} ({low:.3f} to {high:.3f}) | {min(figs) / min(plain):.3f} |",
-        ]
-    )
+    text = table(measure(options.steps))
     print(text)
     if options.write:
         machine = (

@@ -13,6 +13,8 @@ Beyond the paper:
   which takes the paper's hundred epochs to average out. The forward pass keeps ``tau``; the backward pass takes the
   slope of the same sample at a higher temperature. Setting it to ``tau`` gives the paper's estimator.
 - Residual blocks have a logit each, like units: the sample multiplies the branch, the probability its expected cost.
+- What has had a negligible probability for long is gone for good (``fading``), and neither it nor, once settled, what
+  was decided against is computed any more (``live``): steps get cheaper as the network gets smaller.
 - ``settle``: after that share of the steps the decision is made, and the remaining steps train the weights of the
   network that was decided on instead of those of random ones around it.
 - The decision takes ``floor(sum pi)`` units of highest probability from each group and the blocks of probability above
@@ -22,8 +24,9 @@ Beyond the paper:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -37,10 +40,16 @@ from compressor.graph.graph import UnitMask
 from compressor.graph.labels import BoolArray
 from compressor.masks import Masking
 from compressor.search.base import SearchContext, SearchResult
+from compressor.search.fading import EVERY, Fading
+from compressor.search.live import Live, NotLiveError
 from compressor.search.multipliers import Multipliers
 from compressor.search.project import Projector
 from compressor.train import Hooks, TrainConfig, Trainer
 from compressor.train.splits import call_model
+
+logger = logging.getLogger(__name__)
+LOGITS = 8.0
+"""Logits stay within plus and minus this."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,12 @@ class FigsConfig:
     """Share of the steps after which the expected cost is asked to be at the budget."""
     settle: float = 0.65
     """Share of the steps after which the decision stands and only weights are trained; 1 leaves it to the end."""
+    negligible: float = 0.01
+    """Keep probability below which a unit or block fades."""
+    patience: int = 100
+    """Steps in a row after which what fades is gone; 0 keeps all to the end."""
+    live: bool = True
+    """Whether only what is left is computed; it changes the cost of a step, not its result."""
     max_steps: int | None = None
 
     @classmethod
@@ -125,9 +140,11 @@ class FigsSession(Hooks):
         self._held = torch.from_numpy(self._whole()).to(self.device)
         self._group_of = torch.from_numpy(projector.group_of).to(self.device)
         self.decision = _Decision()
+        self.live = Live(model, self.graph) if config.live else None
         start_at = [config.start] * self.graph.n_units + [config.block_start] * len(self.graph.blocks)
         self.logits = nn.Parameter(torch.tensor(start_at, device=self.device))  # units, then blocks
         self.depth = bool(projector.removable.any())
+        self.fading = Fading(len(start_at), config.negligible, config.patience, self.device)
         self._adam = torch.optim.Adam([self.logits], lr=config.logit_lr)
         with torch.no_grad():
             start = [float(c.term(self.expected())) for c in projector.constraints]
@@ -143,7 +160,8 @@ class FigsSession(Hooks):
 
     def probabilities(self) -> Tensor:
         """Keep probability of every unit and every block, shape (n_units + n_blocks,)."""
-        return torch.where(self._held, torch.ones_like(self.logits), torch.sigmoid(self.logits))
+        free = torch.where(self.fading.gone, torch.zeros_like(self.logits), torch.sigmoid(self.logits))
+        return torch.where(self._held, torch.ones_like(self.logits), free)
 
     def expected(self) -> Sizes:
         """Expected sizes."""
@@ -157,21 +175,28 @@ class FigsSession(Hooks):
 
     @property
     def stateful(self) -> Mapping[str, Any]:
-        return {"multipliers": self.multipliers, "decision": self.decision}
+        states = {"multipliers": self.multipliers, "decision": self.decision, "fading": self.fading}
+        return states if self.live is None else {**states, "live": self.live}
+
+    def masks(self) -> tuple[Tensor, Tensor]:
+        """A fresh sample of the masks, or the decided ones: units (n_units,) and blocks (n_blocks,)."""
+        masks = self.decision.masks
+        if masks is not None:
+            masks = masks.to(self.device)
+            return masks[: self.graph.n_units], masks[self.graph.n_units :]
+        drawn = sample(self.logits, self.config.tau, self.config.gradient_temperature)
+        drawn = torch.where(self._held, torch.ones_like(drawn), drawn)
+        drawn = torch.where(self.fading.gone, torch.zeros_like(drawn), drawn)
+        return self._never_empty(drawn[: self.graph.n_units]), drawn[self.graph.n_units :]
 
     @contextmanager
     def masked(self) -> Iterator[None]:
-        """Inside, the model runs with a fresh sample of the masks, or with the decided ones."""
-        masks = self.decision.masks
-        if masks is None:
-            drawn = sample(self.logits, self.config.tau, self.config.gradient_temperature)
-            drawn = torch.where(self._held, torch.ones_like(drawn), drawn)
-            units, gates = self._never_empty(drawn[: self.graph.n_units]), drawn[self.graph.n_units :]
-        else:
-            masks = masks.to(self.device)
-            units, gates = masks[: self.graph.n_units], masks[self.graph.n_units :]
-        with self.masking.applied(units, gates=gates if self.depth else None):
+        """Inside, the model runs with ``masks``."""
+        with self._applied(*self.masks()):
             yield
+
+    def _applied(self, units: Tensor, gates: Tensor) -> AbstractContextManager[None]:
+        return self.masking.applied(units, gates=gates if self.depth else None)
 
     def _never_empty(self, units: Tensor) -> Tensor:
         """Give a group that drew all zeros its most probable unit: the trimmed network will have one too."""
@@ -186,8 +211,23 @@ class FigsSession(Hooks):
         return units
 
     def forward(self, model: nn.Module, inputs: Any) -> Any:
-        with self.masked():
+        units, gates = self.masks()
+        kept = self._left()
+        if self.live is not None and self.live.works and kept is not None:
+            try:
+                return self.live.forward(inputs, units, gates, kept=kept)
+            except NotLiveError as error:
+                logger.warning("%s", error)
+        with self._applied(units, gates):
             return call_model(model, inputs)
+
+    def _left(self) -> tuple[BoolArray, BoolArray] | None:
+        """Units and blocks that are not gone; ``None`` if the whole network has to be computed."""
+        masks, n = self.decision.masks, self.graph.n_units
+        if masks is None and (self.live is None or self.live.exactly or not bool(self.fading.gone.any())):
+            return None
+        left = (~self.fading.gone if masks is None else masks > 0).cpu().numpy()
+        return left[:n], left[n:]
 
     def penalty(self) -> Tensor | None:
         if self.decision.masks is not None:
@@ -200,11 +240,27 @@ class FigsSession(Hooks):
         self.multipliers.progress = (step + 1) / max(1.0, self.config.reach * total_steps)
         self.multipliers.step()
         with torch.no_grad():
-            self.logits.clamp_(-8.0, 8.0)
+            self.logits.clamp_(-LOGITS, LOGITS)
+        if self.config.patience:
+            self._fade(step)
         if self.config.settle < 1 and step + 1 >= self.config.settle * total_steps:
-            self._settle()
+            self.settle()
 
-    def _settle(self) -> None:
+    @torch.no_grad()
+    def _fade(self, step: int) -> None:
+        """Let go what has faded, as far as each group keeps its smallest width."""
+        fading = self.fading.step(self.probabilities())
+        if fading is None or step % EVERY:
+            return
+        n = self.graph.n_units
+        gone = (self.fading.gone | fading).cpu().numpy()
+        counts = np.maximum(self.projector.counts(~gone[:n]), self.projector.smallest)
+        gone[:n] &= ~self.projector.choose(counts, self.logits[:n].double().cpu().numpy())[:n]
+        self.fading.gone = torch.from_numpy(gone).to(self.device)
+        self.logits.masked_fill_(self.fading.gone, -LOGITS)
+
+    def settle(self) -> None:
+        """Make the decision: from now on the masks are hard and stay."""
         found = self.decide()
         chosen = np.concatenate([found.units[:-1], found.gates_or_all(self.graph)])
         self.decision.masks = torch.from_numpy(chosen).to(self.device, self.logits.dtype)

@@ -65,7 +65,7 @@ class Live:
         self.builds = 0
         self._built: tuple[BoolArray, BoolArray] | None = None
         # Arithmetic across channels would take in what is dead in the copy.
-        self._exactly = any(site.axis is not None for site in graph.sites)
+        self.exactly = any(site.axis is not None for site in graph.sites)
         self._copy: nn.Module = model
         self._slices: list[_Slice] = []
         self._full: dict[str, Tensor] = {
@@ -104,17 +104,26 @@ class Live:
         if state["built"] is not None:
             self._build(*(np.array(part, dtype=np.bool_) for part in state["built"]))
 
-    def forward(self, inputs: Any, units: Tensor, gates: Tensor, near: Callable[[], Tensor] | None = None) -> Any:
+    def forward(
+        self,
+        inputs: Any,
+        units: Tensor,
+        gates: Tensor,
+        near: Callable[[], Tensor] | None = None,
+        kept: tuple[BoolArray, BoolArray] | None = None,
+    ) -> Any:
         """The model's output with masks ``units`` (n_units,) and ``gates`` (n_blocks,); zeros are not computed.
 
         Args:
             near: gives a mask of units that is above zero for those that may soon be live again, too.
+            kept: compute exactly these units (n_units,) and blocks (n_blocks,) rather than what the masks say; all
+                others have mask 0. Only without sites: zeros among them count in arithmetic across channels.
 
         Raises:
             NotLiveError: this choice cannot be built or run; ``works`` is false from now on.
         """
         try:
-            return self._forward(inputs, units, gates, near)
+            return self._forward(inputs, units, gates, near, kept)
         except torch.OutOfMemoryError:
             raise
         except _FAILURES as error:
@@ -124,12 +133,23 @@ class Live:
                 f"The live network cannot be run ({reason}); masks do the same at the full cost."
             ) from error
 
-    def _forward(self, inputs: Any, units: Tensor, gates: Tensor, near: Callable[[], Tensor] | None) -> Any:
-        live, there = ((mask.detach() > 0).cpu().numpy() for mask in (units, gates))
-        if not self._fits(live, there):
-            if near is not None and not self._exactly:
-                live = live | (near().detach() > 0).cpu().numpy()
-            self._build(live, there)
+    def _forward(
+        self,
+        inputs: Any,
+        units: Tensor,
+        gates: Tensor,
+        near: Callable[[], Tensor] | None,
+        kept: tuple[BoolArray, BoolArray] | None,
+    ) -> Any:
+        if kept is not None:
+            if self._built is None or not all(map(np.array_equal, kept, self._built)):
+                self._build(*kept)
+        else:
+            live, there = ((mask.detach() > 0).cpu().numpy() for mask in (units, gates))
+            if not self._fits(live, there):
+                if near is not None and not self.exactly:
+                    live = live | (near().detach() > 0).cpu().numpy()
+                self._build(live, there)
         for mine, theirs in self._modules.values():
             mine.training = theirs.training
         with shadowed(self._copy, self._tensors(units, gates)):
@@ -140,7 +160,7 @@ class Live:
         if self._built is None or not np.array_equal(gates, self._built[1]):
             return False
         lacking, idle = live & ~self._built[0], self._built[0] & ~live
-        slack = 0.0 if self._exactly else SLACK
+        slack = 0.0 if self.exactly else SLACK
         return not lacking.any() and bool(np.count_nonzero(idle) <= slack * np.count_nonzero(live))
 
     def _tensors(self, units: Tensor, gates: Tensor) -> dict[str, Tensor]:
