@@ -180,7 +180,7 @@ def run_job(config: JobConfig, *, console: Console) -> Report:
     from compressor import artifact
     from compressor.data import load_data
     from compressor.job import Job
-    from compressor.models import load_model, rendering
+    from compressor.models import load_model
     from exporters.registry import FORMATS  # noqa: F401  (fail early if the package is incomplete)
 
     device = _available(resolve_device(config.device))
@@ -245,7 +245,7 @@ def run_job(config: JobConfig, *, console: Console) -> Report:
             pipeline.compressed.eval(),
             pipeline.architecture,
             report,
-            description=loaded.describe() | rendering(pipeline.model),
+            description=loaded.describe(),
             example_inputs=pipeline.example_inputs,
         )
         job.store("report", {"written": [f.path for f in report.files]})

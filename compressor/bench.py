@@ -105,9 +105,9 @@ def resolve(model: Model, example_inputs: Inputs | None, target: str) -> tuple[n
             if len(files) == 1:
                 return files[0], inputs
         return artifact.load(path), inputs
-    from compressor.models import as_ordinary, load_model
+    from compressor.models import load_model
 
-    loaded = as_ordinary(load_model(str(model), weights="none"))
+    loaded = load_model(str(model), weights="none")
     return loaded.model, example_inputs if example_inputs is not None else loaded.example_inputs
 
 
@@ -147,9 +147,9 @@ def export_command(
         if inputs is None:
             raise UsageError(f"{model} was saved without example inputs; export it from Python, which takes them.")
         return export_all(module, inputs, out, formats, stem=stem, **options)
-    from compressor.models import as_ordinary, load_model
+    from compressor.models import load_model
 
-    loaded = as_ordinary(load_model(model))
+    loaded = load_model(model)
     return export_all(loaded.model, loaded.example_inputs, out, formats, stem=stem, **options)
 
 

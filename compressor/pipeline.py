@@ -17,7 +17,6 @@ from compressor.console import Console
 from compressor.costs import CostTerm, build
 from compressor.errors import UnsupportedModelError, UsageError, VerificationError
 from compressor.graph import Graph, capture
-from compressor.models.rendering import rendered
 from compressor.patterns import require_matches
 from compressor.search import METHODS
 from compressor.search.base import Constraint, SearchContext, SearchResult, hard_sizes, readable
@@ -131,11 +130,7 @@ class Pipeline:
                 self._store("train", {}, self.model)
 
     def trace(self) -> None:
-        """Capture, costs, budgets. Raises before any search if a budget cannot be met.
-
-        A network that computes its own weights is rendered first: what is searched and exported is an ordinary one.
-        """
-        self.model = rendered(self.model, self.example_inputs)
+        """Capture, costs, budgets. Raises before any search if a budget cannot be met."""
         settings = self.settings
         require_matches(
             self.model, include=settings.include, exclude=settings.exclude, keep_outputs=settings.keep_outputs

@@ -1,9 +1,8 @@
 """Networks that ship with the program, by name.
 
-A backbone is a function ``make(num_classes=..., in_channels=...) -> nn.Module``, with ``dense`` if it can predict at
-every position, and ``vocabulary`` if it can read tokens. The module may carry an ``input_shape`` attribute, the shape
-of one input without the batch axis. Other distributions add their own through the entry-point group
-``compressor.backbones``.
+A backbone is a function ``make(num_classes=..., in_channels=...) -> nn.Module``; the module may carry an
+``input_shape`` attribute, the shape of one input without the batch axis. Other distributions add their own through the
+entry-point group ``compressor.backbones``.
 """
 
 from __future__ import annotations
@@ -15,10 +14,6 @@ BACKBONES = Registry(
     {
         f"resnet{depth}_cifar": f"compressor.backbones.resnet_cifar:resnet{depth}_cifar"
         for depth in (20, 32, 44, 56, 110)
-    }
-    | {
-        name: f"compressor.backbones.ccnn:{name}"
-        for name in ("ccnn_4_140", "ccnn_6_380", "ccnn_4_140_1d", "ccnn_6_380_1d")
     },
     group="compressor.backbones",
 )

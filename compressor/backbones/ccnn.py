@@ -14,10 +14,8 @@ depthwise convolutions, cropped to where their masks are above the threshold.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -120,17 +118,12 @@ class LongConv(nn.Module):
             for axis, (k, sigma) in enumerate(zip(sizes, self.extents(sizes), strict=True), start=1):
                 n = gaussian.count(float(sigma), k)
                 kernel = kernel.narrow(axis, (k - n) // 2, n)
-            convolution = _depthwise(kernel.shape[0], tuple(kernel.shape[1:]), self.dims).to(kernel)
+            channels, kept = kernel.shape[0], tuple(kernel.shape[1:])
+            padding = tuple(k // 2 for k in kept)
+            convolution = _CONV[self.dims](channels, channels, kept, padding=padding, groups=channels, bias=False)  # type: ignore[arg-type]
+            convolution.to(kernel)
             convolution.weight.copy_(kernel[:, None])
         return convolution
-
-
-def _depthwise(channels: int, sizes: tuple[int, ...], dims: int) -> nn.Conv1d | nn.Conv2d:
-    """A depthwise convolution of the same size, for odd ``sizes``."""
-    padding = tuple(k // 2 for k in sizes)
-    make: type[Any] = _CONV[dims]
-    convolution: nn.Conv1d | nn.Conv2d = make(channels, channels, sizes, padding=padding, groups=channels, bias=False)
-    return convolution
 
 
 class CCNNBlock(nn.Module):
@@ -186,9 +179,7 @@ class CCNN(nn.Module):
         if dims not in _CONV or (vocabulary is not None and dims != 1):
             raise UsageError(f"dims must be 1 or 2, and 1 for tokens, not {dims}.")
         self.dims, self.dense = dims, dense
-        self.input_shape = (
-            (in_channels, 32, 32) if dims == 2 else (in_channels, 1024) if vocabulary is None else (1024,)
-        )
+        self.input_shape = (in_channels, 32, 32) if dims == 2 else (in_channels, 1024)
         self.embedding = None if vocabulary is None else nn.Embedding(vocabulary, channels)
         self.encoder = _CONV[dims](channels if vocabulary else in_channels, channels, 1)
         self.encoder_norm = _NORM[dims](channels)
@@ -209,28 +200,6 @@ class CCNN(nn.Module):
         logits: Tensor = self.decoder(x if self.dense else x.flatten(2).mean(2))
         return logits
 
-    @property
-    def kernel_sizes(self) -> list[list[int]] | None:
-        """The kernels of a rendered network, block by block; None before."""
-        return None if self.kernels is not None else [list(block.conv.kernel_size) for block in self._blocks()]
-
-    def render_for(self, example: Tensor) -> CCNN:
-        """``render`` for inputs of the size of ``example``; a rendered network comes back as it is."""
-        return self if self.kernels is None else render(self, example.shape[-self.dims :])
-
-    def with_kernels(self, sizes: Sequence[Sequence[int]]) -> CCNN:
-        """A rendered network with random kernels of these sizes, block by block."""
-        return _replaced(
-            self,
-            [
-                _depthwise(block.norm.num_features, tuple(kept), self.dims)
-                for block, kept in zip(self._blocks(), sizes, strict=True)
-            ],
-        )
-
-    def _blocks(self) -> list[Any]:
-        return list(self.blocks)
-
 
 def render(model: CCNN, lengths: Sequence[int]) -> CCNN:
     """The same function as an ordinary network for inputs of these lengths: no FFT, no kernel network.
@@ -240,40 +209,34 @@ def render(model: CCNN, lengths: Sequence[int]) -> CCNN:
     Raises:
         UsageError: the number of lengths is not the network's, or it is rendered already.
     """
+    import copy
+
     if model.kernels is None:
         raise UsageError("The network is rendered already.")
     if len(lengths) != model.dims or min(lengths) < 1:
         raise UsageError(f"The network has {model.dims} axes; give as many lengths of at least 1, not {list(lengths)}.")
-    return _replaced(model, [block.conv.rendered(lengths) for block in model._blocks()])
-
-
-def _replaced(model: CCNN, convolutions: Sequence[nn.Module]) -> CCNN:
-    """A copy with other convolutions in its blocks and without the kernel network."""
     memo: dict[int, object] = {id(model.kernels): None}
-    for block, convolution in zip(model._blocks(), convolutions, strict=True):
-        memo[id(block.conv)] = convolution.train(block.training)
+    for module in model.modules():
+        if isinstance(module, LongConv):
+            memo[id(module)] = module.rendered(lengths)
     return copy.deepcopy(model, memo)
 
 
-def ccnn_4_140(num_classes: int = 10, in_channels: int = 3, dense: bool = False) -> CCNN:
+def ccnn_4_140(num_classes: int = 10, in_channels: int = 3) -> CCNN:
     """CCNN(4, 140) for images: about 200 K parameters."""
-    return CCNN(4, 140, num_classes=num_classes, in_channels=in_channels, dense=dense)
+    return CCNN(4, 140, num_classes=num_classes, in_channels=in_channels)
 
 
-def ccnn_6_380(num_classes: int = 10, in_channels: int = 3, dense: bool = False) -> CCNN:
+def ccnn_6_380(num_classes: int = 10, in_channels: int = 3) -> CCNN:
     """CCNN(6, 380) for images: about 2 M parameters."""
-    return CCNN(6, 380, num_classes=num_classes, in_channels=in_channels, dense=dense)
+    return CCNN(6, 380, num_classes=num_classes, in_channels=in_channels)
 
 
-def ccnn_4_140_1d(
-    num_classes: int = 10, in_channels: int = 1, dense: bool = False, vocabulary: int | None = None
-) -> CCNN:
-    """CCNN(4, 140) for sequences; of tokens, if there is a vocabulary."""
-    return CCNN(4, 140, dims=1, num_classes=num_classes, in_channels=in_channels, dense=dense, vocabulary=vocabulary)
+def ccnn_4_140_1d(num_classes: int = 10, in_channels: int = 1) -> CCNN:
+    """CCNN(4, 140) for sequences."""
+    return CCNN(4, 140, dims=1, num_classes=num_classes, in_channels=in_channels)
 
 
-def ccnn_6_380_1d(
-    num_classes: int = 10, in_channels: int = 1, dense: bool = False, vocabulary: int | None = None
-) -> CCNN:
-    """CCNN(6, 380) for sequences; of tokens, if there is a vocabulary."""
-    return CCNN(6, 380, dims=1, num_classes=num_classes, in_channels=in_channels, dense=dense, vocabulary=vocabulary)
+def ccnn_6_380_1d(num_classes: int = 10, in_channels: int = 1) -> CCNN:
+    """CCNN(6, 380) for sequences."""
+    return CCNN(6, 380, dims=1, num_classes=num_classes, in_channels=in_channels)

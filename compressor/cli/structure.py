@@ -12,8 +12,8 @@ def load_structure(
     spec: str, *, weights: str = "none", num_classes: int | None = None, input_shape: tuple[int, ...] | None = None
 ) -> LoadedModel:
     """The model by name; a saved folder keeps the weights it has."""
-    from compressor.models import as_ordinary, load_model, resolve
+    from compressor.models import load_model, resolve
 
     if weights == "none" and resolve(spec)[0] == "folder":
         weights = "default"
-    return as_ordinary(load_model(spec, weights=weights, num_classes=num_classes, example_shape=input_shape))
+    return load_model(spec, weights=weights, num_classes=num_classes, example_shape=input_shape)

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from compressor.models.loaded import LoadedModel, as_ordinary, list_models, load_model, rebuild, resolve, with_example
-from compressor.models.rendering import described_rendering, rendered, rendering
+from compressor.models.loaded import LoadedModel, list_models, load_model, rebuild, resolve, with_example
 from compressor.models.weights import WeightsInfo, fit_state_dict, read_state_dict
 
 __all__ = [
     "LoadedModel",
     "WeightsInfo",
-    "as_ordinary",
-    "described_rendering",
     "fit_state_dict",
     "list_models",
     "load_model",
     "read_state_dict",
     "rebuild",
-    "rendered",
-    "rendering",
     "resolve",
     "with_example",
 ]

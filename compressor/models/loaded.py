@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from compressor.errors import UsageError
 from compressor.importing import is_attribute_spec
 from compressor.models.base import Plan, Request, Source, WeightsUnavailableError
-from compressor.models.rendering import described_rendering, rendered
 from compressor.models.sources import SOURCES
 from compressor.models.weights import WeightsInfo, fit_state_dict, read_state_dict
 from compressor.registry import unknown_name
@@ -122,8 +121,7 @@ def rebuild(description: Mapping[str, Any]) -> nn.Module:
         raise UsageError(f"The model description lacks {error}; expected spec, source and kwargs.") from error
     source: Source = SOURCES.get(source_name)()
     with torch.random.fork_rng(devices=[]):
-        model = source.build(_name_in_source(spec, source_name), kwargs)
-        return described_rendering(model, description).eval()
+        return source.build(_name_in_source(spec, source_name), kwargs).eval()
 
 
 def list_models(pattern: str | None = None) -> list[str]:
@@ -244,8 +242,3 @@ def _example(model: nn.Module, plan: Plan, request: Request, seed: int) -> Tenso
 def with_example(loaded: LoadedModel, example_inputs: Tensor) -> LoadedModel:
     """The same model with another example input, for instance one taken from the data."""
     return dataclasses.replace(loaded, example_inputs=example_inputs)
-
-
-def as_ordinary(loaded: LoadedModel) -> LoadedModel:
-    """The same model rendered for its example input, if it computes its own weights."""
-    return dataclasses.replace(loaded, model=rendered(loaded.model, loaded.example_inputs).eval())

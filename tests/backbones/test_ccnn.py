@@ -120,20 +120,3 @@ def test_rendered_is_compressed_and_exported_like_any_network(lengths: tuple[int
     (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     with torch.no_grad():
         torch.testing.assert_close(torch.from_numpy(found), result.model(x), rtol=1e-4, atol=1e-5)
-
-
-def test_the_structure_of_a_rendered_network_can_be_built_again() -> None:
-    model = small(sigma=0.2)
-    rendered = model.render_for(torch.zeros(1, 2, 8, 11))
-    assert model.kernel_sizes is None
-    assert rendered.kernel_sizes is not None
-    assert rendered.render_for(torch.zeros(1, 2, 4, 4)) is rendered
-    again = small().with_kernels(rendered.kernel_sizes)
-    again.load_state_dict(rendered.state_dict())
-    x = torch.randn(2, 2, 8, 11)
-    assert torch.equal(again.eval()(x), rendered.eval()(x))
-
-
-def test_tokens_have_no_channels() -> None:
-    assert ccnn.ccnn_4_140_1d(vocabulary=16).input_shape == (1024,)
-    assert ccnn.ccnn_4_140_1d(in_channels=2, dense=True).input_shape == (2, 1024)
