@@ -122,15 +122,15 @@ class Held:
 
     @property
     def goal_ms(self) -> float:
-        """Predicted latency to aim at next: in proportion to what the closest network took, between those known."""
-        rounds = self.rounds
-        last = min(rounds[-3:], key=lambda round_: abs(round_.used - 1.0))
-        goal = last.predicted_ms / last.used * (1.0 - (SLACK + min(last.margin, SLACK)) / 2)
-        over = min((r.predicted_ms for r in rounds if not r.holds), default=None)
-        under = max((r.predicted_ms for r in rounds if r.holds), default=None)
-        if over is not None and under is not None and under < over:
-            goal = min(max(goal, under * 1.001), over * 0.999)
-        return goal
+        """Predicted latency to aim at next: between the networks on either side of the budget, else in proportion."""
+        aim = 1.0 - (SLACK + min(self.rounds[-1].margin, SLACK)) / 2
+        over = min((r for r in self.rounds if not r.holds), key=lambda r: r.predicted_ms, default=None)
+        under = max((r for r in self.rounds if r.holds), key=lambda r: r.predicted_ms, default=None)
+        if over is not None and under is not None and under.predicted_ms < over.predicted_ms:
+            share = (aim - under.used) / max(over.used - under.used, 1e-9)
+            return under.predicted_ms + min(max(share, 0.02), 0.98) * (over.predicted_ms - under.predicted_ms)
+        closest = min(self.rounds[-3:], key=lambda r: abs(r.used - aim))
+        return closest.predicted_ms * aim / closest.used
 
 
 def hold(
