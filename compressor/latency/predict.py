@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from compressor.graph.graph import Graph
 from compressor.graph.operators import Operator
-from compressor.latency.profile import family_of
+from compressor.latency.profile import Family, family_of
 from compressor.latency.signatures import signature_of
 from lut import Point, Signature
 from lut.estimate import detect
@@ -204,16 +204,15 @@ def work_of(operator: Operator, channels_in: int, channels_out: int) -> float:
     return max(macs / _FALLBACK_MACS_PER_MS, moved / _FALLBACK_BYTES_PER_MS, 1e-4)
 
 
-def _patterns(
-    points: Mapping[Signature, Mapping[Point, float]],
-) -> dict[tuple[str, bool, bool, bool], tuple[Pattern, Pattern]]:
-    """Staircases of every family, from the signature that is known best."""
-    best: dict[tuple[str, bool, bool, bool], Signature] = {}
-    for signature, measured in points.items():
-        family = family_of(signature)
-        if family not in best or len(measured) > len(points[best[family]]):
-            best[family] = signature
-    return {family: detect([dict(points[s])], s.axes) for family, s in best.items()}
+def _patterns(points: Mapping[Signature, Mapping[Point, float]]) -> dict[Family, tuple[Pattern, Pattern]]:
+    """Staircases of every family, from all its signatures together: one alone has few points and much noise."""
+    families: dict[Family, list[Signature]] = {}
+    for signature in points:
+        families.setdefault(family_of(signature), []).append(signature)
+    return {
+        family: detect([dict(points[signature]) for signature in found], found[0].axes)
+        for family, found in families.items()
+    }
 
 
 def multiples(graph: Graph, lookup: Lookup) -> dict[str, int]:
