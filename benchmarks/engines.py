@@ -4,7 +4,7 @@
     python benchmarks/engines.py --results benchmarks/engines.jsonl --table > benchmarks/engines.md
 
 Every backbone is compressed to half its multiply-adds (one-shot, widths in multiples of eight, random weights: nothing
-here depends on their values). ONNX files are run by ONNX Runtime and OpenVINO files by OpenVINO and compared with PyTorch
+here depends on their values). ONNX files are run by ONNX Runtime, OpenVINO files by OpenVINO, and compared with PyTorch
 on batches of one and two; TensorRT-RTX engines are parsed and built, which needs no GPU, and run only where there is
 one. A model that is in the results already is left out, so a run that was stopped goes on.
 """
