@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from exporters.errors import ExporterError
 from exporters.nvidia import gpu_availability
 from profilers.base import Availability, RunnerInfo, Samples
-from profilers.errors import DeviceLostError, ProfilerUsageError, TargetUnavailableError
+from profilers.errors import DeviceLostError, ProfilerError, ProfilerUsageError, TargetUnavailableError
 
 if TYPE_CHECKING:
     import torch
@@ -72,13 +73,15 @@ class CudaRunner:
                     samples.latency_ms.append((done - started) / 1e6)
                     samples.enqueue_ms.append((issued - started) / 1e6)
                     samples.compute_ms.append(begin.elapsed_time(end))
-        except RuntimeError as error:
-            if "CUDA" in str(error):
-                raise DeviceLostError(
-                    f"The GPU stopped answering on {self._info.runtime}: {str(error).splitlines()[0]}. "
-                    "Results so far are kept; start again in a new process."
-                ) from error
+        except ProfilerError:
             raise
+        except Exception as error:  # the exceptions of the runtimes share no base class; this one ran before
+            if "cuda" not in str(error).lower() and not isinstance(error, ExporterError):
+                raise
+            raise DeviceLostError(
+                f"The GPU stopped answering on {self._info.runtime}: {str(error).splitlines()[0]}. "
+                "Results so far are kept; start again in a new process."
+            ) from error
         return samples
 
     def close(self) -> None:

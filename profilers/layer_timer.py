@@ -73,12 +73,17 @@ class LayerTimer:
         return median(self._recent) / self.reference_ms
 
     def measure(self, signature: Signature, channels_in: int, channels_out: int) -> Measurement:
-        """Time one point. A runtime that will not run it gives a measurement with status "refused"."""
+        """Time one point. A runtime that will not run it gives a measurement with status "refused".
+
+        Raises:
+            DeviceLostError: the device stopped answering.
+        """
         drift = self.drift()
         try:
             self._write(signature, channels_in, channels_out)
             value, spread, repeats = self._time()
         except RefusedError as error:
+            self._look()  # a device that is gone refuses everything: then this raises, and nothing false is recorded
             return Measurement.refused(str(error))
         except ProfilerUsageError as error:
             return Measurement.refused(str(error))

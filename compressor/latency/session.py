@@ -86,6 +86,7 @@ class Prediction:
             ``networks``.
         estimated: signatures the runtime refused, whose latency is a guess from their work.
         measured, known: points timed for this model, and taken from the table.
+        set_aside: where a damaged table was moved.
     """
 
     target: str
@@ -95,11 +96,17 @@ class Prediction:
     measured: int = 0
     known: int = 0
     noise: str | None = None
+    set_aside: str | None = None
 
     @property
     def warnings(self) -> list[str]:
         """What a user should know before trusting it."""
         found = [self.noise] if self.noise else []
+        if self.set_aside:
+            found.append(
+                f"The latency table {self.table} was damaged; it was set aside as {self.set_aside}, and what was in it "
+                "measured again ('compress lut merge' takes over what can still be read)."
+            )
         if self.estimated:
             found.append(
                 f"{self.target} would not run {', '.join(self.estimated[:4])}"
@@ -202,6 +209,7 @@ class LatencySession:
             found.measured,
             found.known,
             found.noise,
+            str(table.set_aside) if table.set_aside else None,
         )
 
     def _calibration(
