@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -43,7 +44,29 @@ def test_every_example_is_tested() -> None:
         "compress_resnet",
         "own_training_loop",
         "latency_budget",
+        "tensorrt_offline",
     }
+
+
+@pytest.mark.slow
+def test_a_folder_packed_for_a_host_without_network_runs_on_its_own(tmp_path: Path) -> None:
+    pack = [str(ROOT / "examples" / "tensorrt_offline.py"), "--model", "resnet20_cifar", "--budget", "60%", "bundle"]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    for command, there, path in ((pack, tmp_path, str(ROOT)), (["run.py", "simulated"], tmp_path / "bundle", "")):
+        found = subprocess.run(
+            [sys.executable, *command],
+            cwd=there,
+            env={**environment, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert found.returncode == 0, found.stderr
+    report = json.loads((tmp_path / "bundle" / "results.json").read_text(encoding="utf-8"))
+    (budget,) = report["budgets"]
+    assert 0.95 * budget["limit"] <= budget["reached"] <= budget["limit"]
+    assert (tmp_path / "bundle" / "compressed" / "model.onnx").is_file()
+    assert (tmp_path / "bundle" / "lut.sqlite").is_file()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
