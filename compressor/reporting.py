@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch.nn.modules.conv import _ConvTransposeNd
+
 from compressor.config import Budget
+from compressor.outline import outline
 from compressor.pipeline import REPORTED_COSTS, Pipeline
 from compressor.report import (
     Accuracy,
@@ -65,6 +68,7 @@ def describe_result(pipeline: Pipeline, *, name: str) -> Report:
     report.fixed = [Fixed(f.place, f.operator, f"{f.reason} ({f.channels} channels)") for f in graph.fixed]
     report.fixed += [Fixed(g, "", "left whole: removing its channels was not exact") for g in pipeline.refused]
     report.widths = _widths(pipeline)
+    report.blocks = outline(pipeline.model, graph, pipeline.architecture)
     report.blocks_removed = list(pipeline.architecture.blocks)
     report.attributes_changed = _attributes(pipeline)
     report.history = [_entry(pipeline, entry) for entry in pipeline.decision.history]
@@ -104,12 +108,13 @@ def _widths(pipeline: Pipeline) -> list[Width]:
     architecture = pipeline.architecture
     kinds = {product.place: product.kind for product in pipeline.graph.products}
     gone = tuple(f"{module}." for module in architecture.removed)
+    modules = dict(pipeline.model.named_modules())
     rows = []
     for parameter in pipeline.graph.parameters.values():
         if parameter.is_buffer or len(parameter.shape) < 2 or not parameter.reached:
             continue
         layer = parameter.name.removesuffix(".weight")
-        axis = 1 if kinds.get(layer) == "conv_transposed" else 0
+        axis = 1 if isinstance(modules.get(layer), _ConvTransposeNd) else 0
         kept = 0 if parameter.name.startswith(gone) and gone else len(architecture.kept(parameter.name, axis))
         rows.append(Width(layer, parameter.shape[axis], kept, kinds.get(layer, "")))
     return rows

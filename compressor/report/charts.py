@@ -28,10 +28,10 @@ def bar(
     shown = min(1.0, max(0.0, fraction))
     parts = [
         tag("rect", width=1000, height=12, fill="var(--track)"),
-        tag("rect", width=_n(shown * 1000), height=12, fill=f"var(--{colour})"),
+        tag("rect", width=coordinate(shown * 1000), height=12, fill=f"var(--{colour})"),
     ]
     if limit is not None:
-        parts.append(tag("rect", x=_n(min(1.0, limit) * 1000 - 3), width=5, height=12, fill="var(--text)"))
+        parts.append(tag("rect", x=coordinate(min(1.0, limit) * 1000 - 3), width=5, height=12, fill="var(--text)"))
     if name is None:
         name = f"{fraction:.1%} of the original" + (f", limit {limit:.1%}" if limit is not None else "")
     return tag(
@@ -51,8 +51,8 @@ def before_after(before: float, after: float, largest: float) -> Markup:
     return tag(
         "svg",
         tag("title", f"{before:g} before, {after:g} after"),
-        tag("rect", width=_n(before * scale), height=12, fill="var(--before)", opacity=0.55),
-        tag("rect", width=_n(after * scale), height=12, fill="var(--accent)"),
+        tag("rect", width=coordinate(before * scale), height=12, fill="var(--before)", opacity=0.55),
+        tag("rect", width=coordinate(after * scale), height=12, fill="var(--accent)"),
         class_="bar thin",
         viewBox="0 0 1000 12",
         preserveAspectRatio="none",
@@ -66,7 +66,9 @@ def stacked(values: Sequence[float], colours: Sequence[str]) -> Markup:
     parts, x = [], 0.0
     for value, colour in zip(values, colours, strict=True):
         width = value / total * 1000
-        parts.append(tag("rect", x=_n(x), width=_n(max(0.0, width - 2)), height=12, fill=f"var(--{colour})"))
+        parts.append(
+            tag("rect", x=coordinate(x), width=coordinate(max(0.0, width - 2)), height=12, fill=f"var(--{colour})")
+        )
         x += width
     return tag("svg", join(parts), class_="bar", viewBox="0 0 1000 12", preserveAspectRatio="none", role="img")
 
@@ -86,20 +88,37 @@ def latency_ranges(rows: Sequence[tuple[str, str, dict[str, Any]]]) -> Markup:
 
     parts = []
     for tick in ticks:
-        parts.append(tag("line", x1=_n(x(tick)), x2=_n(x(tick)), y1=4, y2=height - 28, stroke="var(--rule)"))
-        parts.append(tag("text", _tick(tick, ticks), x=_n(x(tick)), y=height - 10, text_anchor="middle"))
+        parts.append(
+            tag("line", x1=coordinate(x(tick)), x2=coordinate(x(tick)), y1=4, y2=height - 28, stroke="var(--rule)")
+        )
+        parts.append(tag("text", _tick(tick, ticks), x=coordinate(x(tick)), y=height - 10, text_anchor="middle"))
     for index, (name, colour, timing) in enumerate(rows):
         y = 4 + line * index + line / 2
         low, middle, high, tail = (x(float(timing[key])) for key in ("p5_ms", "median_ms", "p95_ms", "p99_ms"))
         fill = f"var(--{colour})"
         parts += [
-            tag("text", name, x=0, y=_n(y + 5), class_="strong"),
-            tag("line", x1=_n(high), x2=_n(tail), y1=_n(y), y2=_n(y), stroke=fill, stroke_width=2),
+            tag("text", name, x=0, y=coordinate(y + 5), class_="strong"),
             tag(
-                "rect", x=_n(low), y=_n(y - 9), width=_n(max(1.5, high - low)), height=18, rx=3, fill=fill, opacity=0.4
+                "line",
+                x1=coordinate(high),
+                x2=coordinate(tail),
+                y1=coordinate(y),
+                y2=coordinate(y),
+                stroke=fill,
+                stroke_width=2,
             ),
-            tag("rect", x=_n(middle - 2), y=_n(y - 13), width=4, height=26, rx=1.5, fill=fill),
-            tag("circle", cx=_n(tail), cy=_n(y), r=4, fill=fill),
+            tag(
+                "rect",
+                x=coordinate(low),
+                y=coordinate(y - 9),
+                width=coordinate(max(1.5, high - low)),
+                height=18,
+                rx=3,
+                fill=fill,
+                opacity=0.4,
+            ),
+            tag("rect", x=coordinate(middle - 2), y=coordinate(y - 13), width=4, height=26, rx=1.5, fill=fill),
+            tag("circle", cx=coordinate(tail), cy=coordinate(y), r=4, fill=fill),
         ]
     return tag("svg", join(parts), viewBox=f"0 0 {WIDTH} {height}", role="img", aria_label="Latency percentiles in ms")
 
@@ -116,14 +135,24 @@ def columns(pairs: Sequence[tuple[float, float]]) -> Markup:
 
     parts = []
     for tick in ticks:
-        parts.append(tag("line", x1=left, x2=WIDTH, y1=_n(y(tick)), y2=_n(y(tick)), stroke="var(--rule)"))
-        parts.append(tag("text", _tick(tick, ticks), x=left - 8, y=_n(y(tick) + 4), text_anchor="end"))
+        parts.append(
+            tag("line", x1=left, x2=WIDTH, y1=coordinate(y(tick)), y2=coordinate(y(tick)), stroke="var(--rule)")
+        )
+        parts.append(tag("text", _tick(tick, ticks), x=left - 8, y=coordinate(y(tick) + 4), text_anchor="end"))
     for index, (before, after) in enumerate(pairs):
         x, width = left + index * span + gap / 2, span - gap
         for value, fill, opacity in ((before, "var(--before)", 0.5), (after, "var(--accent)", 1)):
             top = y(value)
             parts.append(
-                tag("rect", x=_n(x), y=_n(top), width=_n(width), height=_n(y(0) - top), fill=fill, opacity=opacity)
+                tag(
+                    "rect",
+                    x=coordinate(x),
+                    y=coordinate(top),
+                    width=coordinate(width),
+                    height=coordinate(y(0) - top),
+                    fill=fill,
+                    opacity=opacity,
+                )
             )
     parts.append(tag("text", "input", x=left, y=height - 6))
     parts.append(tag("text", "output", x=WIDTH, y=height - 6, text_anchor="end"))
@@ -154,10 +183,14 @@ def lines(
 
     parts = []
     for tick in y_ticks:
-        parts.append(tag("line", x1=left, x2=WIDTH - right, y1=_n(y(tick)), y2=_n(y(tick)), stroke="var(--rule)"))
-        parts.append(tag("text", f"{tick * 100:.0f} %", x=left - 10, y=_n(y(tick) + 4), text_anchor="end"))
+        parts.append(
+            tag("line", x1=left, x2=WIDTH - right, y1=coordinate(y(tick)), y2=coordinate(y(tick)), stroke="var(--rule)")
+        )
+        parts.append(tag("text", f"{tick * 100:.0f} %", x=left - 10, y=coordinate(y(tick) + 4), text_anchor="end"))
     for tick in x_ticks:
-        parts.append(tag("text", _tick(tick, x_ticks), x=_n(x(tick)), y=height - bottom + 20, text_anchor="middle"))
+        parts.append(
+            tag("text", _tick(tick, x_ticks), x=coordinate(x(tick)), y=height - bottom + 20, text_anchor="middle")
+        )
     parts.append(tag("text", x_label, x=WIDTH - right, y=height - 4, text_anchor="end"))
     for colour, limit in limits:
         parts.append(
@@ -165,15 +198,15 @@ def lines(
                 "line",
                 x1=left,
                 x2=WIDTH - right,
-                y1=_n(y(limit)),
-                y2=_n(y(limit)),
+                y1=coordinate(y(limit)),
+                y2=coordinate(y(limit)),
                 stroke=f"var(--{colour})",
                 stroke_width=1.5,
                 stroke_dasharray="6 5",
             )
         )
     for _, colour, values in series:
-        path = " ".join(f"{_n(x(a))},{_n(y(b))}" for a, b in values)
+        path = " ".join(f"{coordinate(x(a))},{coordinate(y(b))}" for a, b in values)
         parts.append(
             tag(
                 "polyline",
@@ -203,6 +236,6 @@ def _tick(value: float, ticks: Sequence[float]) -> str:
     return f"{value:.{digits}f}"
 
 
-def _n(value: float) -> str:
+def coordinate(value: float) -> str:
     """A coordinate, short."""
     return f"{value:.2f}".rstrip("0").rstrip(".")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compressor.report import sections, wording
+from compressor.report import outline, sections, wording
 from compressor.report.markup import Markup, join, tag, text
 from compressor.report.records import Report
 from compressor.report.style import CSS
@@ -41,6 +41,7 @@ def render_html(report: Report) -> str:
             sections.latency(report),
             sections.quantisation(report),
             sections.sizes(report),
+            outline.architecture(report),
             sections.widths(report),
             sections.history(report),
             sections.fixed(report),

@@ -231,6 +231,29 @@ class Width:
 
 
 @dataclass(frozen=True)
+class BlockShape:
+    """A residual block, or a layer outside of any: its sizes before and after; those after are empty if it was removed.
+
+    Kernel and resolution have one number per spatial axis and are empty where there is none. Widths are the channels
+    going in, then those that each layer gives.
+    """
+
+    name: str
+    kernel_before: list[int]
+    kernel_after: list[int]
+    resolution_before: list[int]
+    resolution_after: list[int]
+    width_before: list[int]
+    width_after: list[int]
+    residual: bool
+
+    @property
+    def removed(self) -> bool:
+        """Whether it was taken out."""
+        return not self.width_after
+
+
+@dataclass(frozen=True)
 class AttributeChange:
     """A module attribute that the trim had to mend."""
 
@@ -278,6 +301,7 @@ class Report:
     files: list[FileWritten] = field(default_factory=list)
     fixed: list[Fixed] = field(default_factory=list)
     widths: list[Width] = field(default_factory=list)
+    blocks: list[BlockShape] = field(default_factory=list)
     blocks_removed: list[str] = field(default_factory=list)
     attributes_changed: list[AttributeChange] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)

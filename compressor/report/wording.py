@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from compressor.report.records import Accuracy, Report, Score
+from compressor.report.records import Accuracy, BlockShape, Report, Score
 
 #: The signs that typography wants; terminals get their ASCII look-alikes.
 MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
@@ -26,6 +26,11 @@ class Headline:
     text: str
     detail: str
     tone: str
+
+
+def block_name(block: BlockShape) -> str:
+    """Its name in the module tree; the whole network has none."""
+    return block.name or "(network)"
 
 
 def cost_name(cost: str) -> str:

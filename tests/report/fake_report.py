@@ -9,6 +9,7 @@ from typing import Any
 from compressor.report import (
     Accuracy,
     AttributeChange,
+    BlockShape,
     BudgetResult,
     CostResult,
     FileWritten,
@@ -72,6 +73,15 @@ def fake_report() -> Report:
             second = 0 if removed else round(width * (0.69, 0.78, 0.9)[stage - 1])
             widths.append(Width(f"layer{stage}.{block}.conv2", width, second, "Conv2d"))
     widths.append(Width("linear", 10, 10, "Linear"))
+    blocks = [BlockShape("conv1", [3, 3], [3, 3], [32, 32], [32, 32], [3, 16], [3, 11], False)]
+    for stage, width in enumerate((16, 32, 64), start=1):
+        for block in range(3):
+            side, gone = [64 >> stage] * 2, (stage, block) == (3, 1)
+            inside = [] if gone else [width, round(width * 0.6), round(width * 0.8)]
+            kernel, lowered = ([], []) if gone else ([3, 1 + 2 * (block % 2)], [side[0], side[0] // (1 + block)])
+            name, residual = f"layer{stage}.{block}", block > 0 or stage == 1
+            blocks.append(BlockShape(name, [3, 3], kernel, side, lowered, [width] * 3, inside, residual))
+    blocks.append(BlockShape("linear", [], [], [], [], [64, 10], [51, 10], False))
     return Report(
         model="resnet20_cifar",
         model_class="compressor.backbones.resnet_cifar.ResNetCifar",
@@ -111,6 +121,7 @@ def fake_report() -> Report:
             *[Fixed(f"layer{i}.shortcut", "aten.constant_pad_nd", "pads channels on both sides") for i in (2, 3)],
         ],
         widths=widths,
+        blocks=blocks,
         blocks_removed=["layer3.1"],
         attributes_changed=[
             AttributeChange("conv1", "out_channels", 16, 11),
@@ -152,6 +163,7 @@ def slower_report() -> Report:
     report.pretrained, report.weights = False, "random"
     report.accuracy = None
     report.widths, report.blocks_removed = widths, []
+    report.blocks = [BlockShape(w.layer, [3], [1], [64], [64], [64, w.before], [64, w.after], False) for w in widths]
     report.budgets = [
         BudgetResult("flops", "macs", "1.5G", 2_834_161_664, 1_500_000_000, 1_498_211_000),
         BudgetResult("latency", "ms", "60%", 41.2, 24.72, 43.0),

@@ -184,6 +184,19 @@ def test_errors_are_shown_under_their_name_and_direction() -> None:
         assert "0.1" in " ".join(parse(render_html(report)).words)
 
 
+def test_architecture_has_a_row_and_a_shape_for_every_block() -> None:
+    report = fake_report()
+    found = parse(render_html(report))
+    words = " ".join(found.words)
+    residual = [block for block in report.blocks if block.residual]
+    assert f"{sum(not b.removed for b in residual)} of {len(residual)} residual blocks are left." in words
+    for expected in ("[32 32 32] → [32 19 26]", "[3 3] → [3 1]", "[16 16] → [16 8]", "removed"):
+        assert expected.replace("→ ", "→  ") in words
+    shapes = [attributes for tag, attributes in found.seen if tag == "polygon"]
+    assert len(shapes) == 2 * len(report.blocks) - 1  # before and after; one block is gone
+    assert any(tag == "summary" for tag, _ in parse(render_html(slower_report())).seen)
+
+
 @pytest.mark.parametrize("report", [fake_report(), slower_report(), Report("empty")], ids=lambda r: r.model)
 def test_page_is_well_formed_and_self_contained(report: Report) -> None:
     page = render_html(report)
@@ -248,7 +261,7 @@ def test_all_text_is_escaped() -> None:
 
 def test_many_layers_fold_away() -> None:
     assert ("details", {}) in parse(render_html(slower_report())).seen
-    assert " ".join(parse(render_html(slower_report())).words).count("denselayer") == 160
+    assert " ".join(parse(render_html(slower_report())).words).count("denselayer") == 4 * 160  # twice in the picture
 
 
 @pytest.mark.parametrize(
