@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compressor import multihead
+from compressor import multihead, resampling
 from compressor.errors import UsageError
 from compressor.stubs import stub
 
@@ -32,6 +32,8 @@ class Architecture:
         blocks: names of the residual branches taken out.
         groups: per group name, how many units it had and which are kept.
         aliases: other names of tied parameters, by their first name.
+        resolutions: branches that compute on fewer samples: the modules whose input is resampled, the module whose
+            output is resampled back, and per spatial axis the samples outside and inside.
     """
 
     model_class: str
@@ -42,6 +44,7 @@ class Architecture:
     blocks: list[str] = field(default_factory=list)
     groups: dict[str, dict[str, Any]] = field(default_factory=dict)
     aliases: dict[str, list[str]] = field(default_factory=dict)
+    resolutions: list[dict[str, Any]] = field(default_factory=list)
 
     def kept(self, fqn: str, axis: int) -> list[int]:
         """The indices kept of a parameter or buffer along an axis; none if its module was taken out.
@@ -151,6 +154,8 @@ class Architecture:
                 current = getattr(modules[name], attribute, None)
                 fitting = tuple(value) if isinstance(current, tuple) else value
                 setattr(modules[name], attribute, fitting)
+        for each in self.resolutions:
+            resampling.attach_(model, each["inputs"], each["output"], each["sizes"])
 
     def to_json(self) -> dict[str, Any]:
         """A JSON document, with a schema version."""
@@ -162,6 +167,7 @@ class Architecture:
             "removed": self.removed,
             "blocks": self.blocks,
             "aliases": self.aliases,
+            "resolutions": self.resolutions,
             "parameters": {
                 name: {
                     "shape": shape,
@@ -196,6 +202,7 @@ class Architecture:
                 blocks=document.get("blocks", []),
                 groups=document.get("groups", {}),
                 aliases=document.get("aliases", {}),
+                resolutions=document.get("resolutions", []),
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise UsageError(

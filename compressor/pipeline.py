@@ -135,6 +135,7 @@ class Pipeline:
         require_matches(
             self.model, include=settings.include, exclude=settings.exclude, keep_outputs=settings.keep_outputs
         )
+        traces = METHODS.get(settings.search).traces(settings.options)
         with self.console.stage("trace"):
             self.graph = capture(
                 self.model,
@@ -143,7 +144,8 @@ class Pipeline:
                 include=settings.include,
                 exclude=settings.exclude,
                 keep_outputs=settings.keep_outputs,
-                kernels="kernels" in METHODS.get(settings.search).traces(settings.options),
+                kernels="kernel" in traces,
+                resolution="resolution" in traces,
             )
             names = dict.fromkeys([*REPORTED_COSTS, *(b.cost for b in settings.budgets)])
             self.terms = {name: build(name, self.graph) for name in names if name != "latency"}
@@ -373,6 +375,7 @@ class Pipeline:
     def _fit(
         self, name: str, model: nn.Module, epochs: int, *, teacher: nn.Module | None = None, lr: float | None = None
     ) -> None:
+        from compressor.computed import ComputedWeights, computed, settle_
         from compressor.train import TrainConfig, Trainer
 
         settings = self.settings
@@ -383,15 +386,18 @@ class Pipeline:
             distill=settings.distill if teacher is not None else 0.0,
             seed=settings.seed,
         )
+        source = computed(model)
         Trainer(
             model,
             self.data,  # type: ignore[arg-type]
             config,
+            hooks=None if source is None else ComputedWeights(source),
             teacher=teacher if config.distill else None,
             loss_fn=settings.loss_fn,
             checkpoint=self.job.checkpoint(name) if self.job is not None else None,
             progress=self.console.progress(name),
         ).run()
+        settle_(model)
 
     def _score(self, name: str, data: Data, model: nn.Module) -> tuple[float | None, int | None]:
         from compressor.train import evaluate

@@ -1,8 +1,9 @@
 """Networks that ship with the program, by name.
 
-A backbone is a function ``make(num_classes=..., in_channels=...) -> nn.Module``; the module may carry an
-``input_shape`` attribute, the shape of one input without the batch axis. Other distributions add their own through the
-entry-point group ``compressor.backbones``.
+A backbone is a function ``make(num_classes=..., in_channels=...) -> nn.Module``. It may take ``dense`` (a prediction at
+every position), ``vocabulary`` (inputs are tokens) and ``input_shape`` (of one input, without the batch axis), which
+says that it is made for one size of input; the module may carry an ``input_shape`` attribute of the same meaning. Other
+distributions add their own through the entry-point group ``compressor.backbones``.
 """
 
 from __future__ import annotations
@@ -14,6 +15,11 @@ BACKBONES = Registry(
     {
         f"resnet{depth}_cifar": f"compressor.backbones.resnet_cifar:resnet{depth}_cifar"
         for depth in (20, 32, 44, 56, 110)
+    }
+    | {
+        name + suffix: f"compressor.backbones.ccnn_search:{name}{suffix}"
+        for name in ("ccnn_4_140", "ccnn_6_380")
+        for suffix in ("", "_1d")
     },
     group="compressor.backbones",
 )

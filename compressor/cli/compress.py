@@ -52,7 +52,7 @@ COMPRESS_OPTIONS = stack(
         type=Names(),
         default=(),
         metavar="C,...",
-        help="dnarch: what to learn, of width, depth and kernel. [all there is]",
+        help="dnarch: what to learn, of width, depth, kernel and resolution. [all there is]",
     ),
     click.option(
         "--penalty", type=float, metavar="X", help="dnarch: a fixed weight of the cost, such as 5. [follows the budget]"

@@ -45,6 +45,8 @@ class CostTerm:
 class Products:
     """``value[t] = coefficient[t] * prod(lengths of axes[t]) * prod(gates[t])``, for many terms at once.
 
+    ``unless_full[t]`` (see ``ProductTerm``) adds the factor ``1 - prod(weights of the last units of these axes)``.
+
     Two axes of one term that share units are not independent: E[m^2] = p, not p^2. Their product gets the missing
     ``sum n1 n2 (p - p^2)`` over shared units, which is zero for a hard choice.
     """
@@ -53,6 +55,9 @@ class Products:
         self.coefficient = torch.tensor(coefficients, dtype=torch.float64)
         self.axes = _padded([[a.index for a in t.axes] for t in terms], len(graph.axes))
         self.gates = _padded([list(t.gates) for t in terms], len(graph.blocks))
+        unless = [[int(a.factors[-1, 0]) for a in getattr(t, "unless_full", ())] for t in terms]
+        self.last = _padded(unless, graph.n_units) if any(unless) else None
+        self.conditional = torch.tensor([float(bool(row)) for row in unless], dtype=torch.float64)
         shared = [_shared_units(t, graph.n_units) for t in terms]
         self.term = torch.tensor([t for t, (units, _) in enumerate(shared) for _ in units], dtype=torch.int64)
         self.unit = torch.tensor([int(u) for units, _ in shared for u in units], dtype=torch.int64)
@@ -62,14 +67,18 @@ class Products:
         """All values, shape (n_terms,)."""
         device = sizes.units.device
         if self.coefficient.device != device:
-            for name in ("coefficient", "axes", "gates", "term", "unit", "times"):
-                setattr(self, name, getattr(self, name).to(device))
+            for name in ("coefficient", "axes", "gates", "term", "unit", "times", "conditional", "last"):
+                tensor = getattr(self, name)
+                setattr(self, name, tensor if tensor is None else tensor.to(device))
         lengths = torch.cat([sizes.lengths, sizes.lengths.new_ones(1)])
         value = _product(lengths, self.axes)
         if len(self.unit):
             p = sizes.units[self.unit]
             value = value.index_add(0, self.term, self.times * (p - p * p))
         value = value * self.coefficient
+        if self.last is not None:
+            full = _product(torch.cat([sizes.units, sizes.units.new_ones(1)]), self.last)
+            value = value * (1 - self.conditional * full)
         if self.gates.shape[1]:
             value = value * _product(torch.cat([sizes.gates, sizes.gates.new_ones(1)]), self.gates)
         return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
@@ -22,6 +23,7 @@ from compressor.graph.graph import (
 )
 from compressor.graph.labels import IntArray, every, some
 from compressor.graph.record import Node, Value
+from compressor.graph.resolution import Resolutions
 
 _MASKABLE_CALLS = {"matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "einsum", "baddbmm", "addmm", "linear",
                    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "mv",
@@ -71,6 +73,7 @@ class Analysis:
         self.flow = flow
         self.values = parameters
         self.axes: list[Axis] = []
+        self.resolutions = Resolutions()
         self._units: dict[int, int] = {}
         self._tables: dict[int, tuple[IntArray, IntArray]] = {}
         self._by_array: dict[int, tuple[IntArray, Axis | None]] = {}
@@ -185,8 +188,11 @@ class Analysis:
         self._by_array[id(labels)] = (labels, axis)
         return axis
 
-    def number_units(self) -> int:
-        """Replace atoms in all axes by unit numbers, in order of first appearance; returns the number of units."""
+    def number_units(self, more: int = 0) -> int:
+        """Replace atoms in all axes by unit numbers, in order of first appearance; returns the number of units.
+
+        ``more`` units follow these; what stands for "always kept" comes after all.
+        """
         if not self.axes:
             return 0
         every = np.concatenate([axis.factors.ravel() for axis in self.axes])
@@ -194,7 +200,7 @@ class Analysis:
         first = np.full(len(self.flow.labels), -1, dtype=np.int64)
         first[every[::-1]] = np.arange(len(every))[::-1]  # of several writes to one place the last one stays
         atoms = np.flatnonzero(first >= 0)
-        number = np.full(len(first) + 1, len(atoms), dtype=np.int64)  # the last entry stands for -1
+        number = np.full(len(first) + 1, len(atoms) + more, dtype=np.int64)  # the last entry stands for -1
         number[atoms[np.argsort(first[atoms])]] = np.arange(len(atoms))
         for axis in self.axes:
             axis.factors = number[axis.factors]
@@ -218,16 +224,42 @@ class Analysis:
         terms = []
         for product in self.flow.products:
             coefficient, axes = self._sized([(a, len(a)) for a in product.axes])
+            share, spatial = self.spatial(product.node.index, product.node.outputs[0])
             terms.append(
                 ProductTerm(
-                    coefficient * product.coefficient,
-                    axes,
+                    coefficient * product.coefficient * share,
+                    axes + spatial,
                     product.kind,
                     product.node.place,
                     gates.get(product.node.index, ()),
                 )
             )
         return terms
+
+    def spatial(self, node: int, value: Value) -> tuple[float, tuple[Axis, ...]]:
+        """The spatial axes that a value of a branch with a resolution of its own has, and one over their lengths."""
+        spatial = self.resolutions.of(node)
+        if spatial is None or not spatial.scales(node, value):
+            return 1.0, ()
+        return 1 / math.prod(spatial.lengths), spatial.found.axes
+
+    def resampling(self, gates: Mapping[int, tuple[int, ...]]) -> tuple[list[ProductTerm], list[Storage]]:
+        """What changing resolutions costs: multiply-adds per axis (the first axis at the full length of those behind
+        it, before and after), and the resampled input."""
+        terms, storages = [], []
+        for spatial in self.resolutions.spatial:
+            found, stream = spatial.found, spatial.stream
+            coefficient, channels = self._sized(list(zip(stream.axes[:2], stream.shape[:2], strict=True)))
+            inside = gates.get(spatial.readers[0], ())
+            for d, (axis, n) in enumerate(zip(found.axes, spatial.lengths, strict=True)):
+                times = coefficient * n * math.prod(spatial.lengths[d + 1 :]) * (len(found.inputs) + 1)
+                terms.append(
+                    ProductTerm(times, channels + found.axes[: d + 1], "resample", found.output, inside, (axis,))
+                )
+            storages.append(
+                Storage(coefficient * stream.itemsize, channels + found.axes, *spatial.readers, inside, found.axes)
+            )
+        return terms, storages
 
     def _sized(self, axes: list[tuple[IntArray | None, int]]) -> tuple[float, tuple[Axis, ...]]:
         coefficient, kept = 1.0, []
@@ -270,6 +302,10 @@ class Analysis:
         for storage, (value, birth) in made.items():
             coefficient, axes = self._sized(list(zip(value.axes, value.shape, strict=True)))
             made_here = value.producer is not None and value.producer.index == birth
+            local = self.resolutions.of(birth)
+            if local is not None and made_here and storage not in local.ends:
+                share, spatial = self.spatial(birth, value)
+                coefficient, axes = coefficient * share, axes + spatial
             inside = gates.get(birth, ()) if made_here else ()
             start, death = birth, last[storage]
             for add, block, stream in sums.get(storage, ()):
@@ -330,7 +366,7 @@ class Analysis:
         """Units that take part in the same axes form a group, named after the first weight that writes them."""
         if not n_units:
             return []
-        signature = np.zeros(n_units + 1, dtype=np.uint64)
+        signature = np.zeros(n_units + self.resolutions.units + 1, dtype=np.uint64)
         columns = [column for axis in self.axes for column in axis.factors.T]
         tags = np.random.default_rng(0).integers(1, 2**63, len(columns), dtype=np.uint64)
         for column, tag in zip(columns, tags, strict=True):

@@ -41,12 +41,13 @@ class Blocks:
     sites: list[Site] = field(default_factory=list)
     gates_of: dict[int, tuple[int, ...]] = field(default_factory=dict)
     sums: dict[int, list[tuple[int, int, int]]] = field(default_factory=dict)
+    branches: list[Branch] = field(default_factory=list)
 
     def assign(self, groups: list[Group]) -> None:
         """Note which groups lie wholly in which block."""
         for block in self.blocks:
             inside = set(block.parameters)
-            block.groups = tuple(g.index for g in groups if all(name in inside for name, _ in g.members))
+            block.groups = tuple(g.index for g in groups if g.members and all(name in inside for name, _ in g.members))
 
 
 def find_blocks(
@@ -153,6 +154,7 @@ def _number(
     names: dict[str, int] = {}
     around: dict[int, list[int]] = {}
     for index, (branch, removal, gate) in enumerate(offered):
+        found.branches.append(branch)
         name = removals.name(removal)
         names[name] = names.get(name, 0) + 1
         nodes = removals.nodes(branch, removal)

@@ -21,6 +21,7 @@ from compressor.graph.graph import Graph
 from compressor.graph.kernels import label_kernels
 from compressor.graph.modules import named_modules
 from compressor.graph.record import Recorder, Value, shadowed, traceable_attributes, unchanged
+from compressor.graph.resolution import find_resolutions
 from compressor.graph.scalars import follow_scalars
 from compressor.multihead import narrowed
 
@@ -47,6 +48,7 @@ def capture(
     exclude: Sequence[str] = (),
     keep_outputs: Sequence[str] = (),
     kernels: bool = False,
+    resolution: bool = False,
 ) -> Graph:
     """Trace ``model`` and find what can be removed from it. The model is not changed and its weights are not copied.
 
@@ -58,6 +60,7 @@ def capture(
         exclude: patterns of modules that stay exactly as they are.
         keep_outputs: patterns of modules whose outputs keep all their channels.
         kernels: whether kernels may be cropped, too; see ``compressor.graph.kernels``.
+        resolution: whether residual branches may compute on fewer samples; see ``compressor.graph.resolution``.
 
     Raises:
         UnsupportedModelError: the forward raises, or there are no parameters.
@@ -112,16 +115,22 @@ def capture(
     parameters = analysis.parameters(reached)
     main = recorder.nodes[:n_eval]
     blocks = find_blocks(flow, main, outputs, calls, described, include=tuple(include), exclude=tuple(exclude))
+    if resolution:
+        names = [block.name for block in blocks.blocks]
+        analysis.resolutions = find_resolutions(blocks.branches, names, main, calls)
     products = analysis.products(blocks.gates_of)
     constants = {value.storage for value, _, _ in described.values()}
     storages = analysis.storages(main, outputs, constants, blocks.gates_of, blocks.sums)
     operators = collect_operators(analysis, main, outputs, constants, blocks.gates_of)
     masks, sites = analysis.masks()
     attributes = analysis.attributes()
-    n_units = analysis.number_units()
     del products[sum(1 for p in flow.products if p.node.index < n_eval) :]
-    groups = analysis.groups(n_units, parameters)
+    resampling = analysis.resampling(blocks.gates_of)
+    n_labelled = analysis.number_units(analysis.resolutions.units)
+    groups = analysis.groups(n_labelled, parameters)
     blocks.assign(groups)
+    n_units = analysis.resolutions.number(n_labelled, analysis.axes)
+    groups += analysis.resolutions.groups(len(groups), blocks.blocks)
     graph = Graph(
         model_class=f"{type(model).__module__}.{type(model).__qualname__}",
         n_units=n_units,
@@ -130,8 +139,8 @@ def capture(
         groups=groups,
         blocks=blocks.blocks,
         collapses=blocks.collapses,
-        products=products,
-        storages=storages,
+        products=[*products, *resampling[0]],
+        storages=[*storages, *resampling[1]],
         operators=operators,
         masks=masks,
         sites=[*sites, *blocks.sites],
@@ -141,6 +150,8 @@ def capture(
         on_meta=on_meta,
         seconds=0.0,
         whole_kernels=flow.whole_kernels,
+        resolutions=[spatial.found for spatial in analysis.resolutions.spatial],
+        whole_resolutions=analysis.resolutions.whole,
     )
     recorder.release()
     graph.seconds = time.perf_counter() - started

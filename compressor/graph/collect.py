@@ -190,7 +190,7 @@ class _Collector:
         channel = len(x.shape) - n - 1
         depthwise = groups > 1 and groups == x.shape[channel] == y.shape[channel]
         into, out = self._extent((x, channel)), self._extent((y, channel))
-        copies = Extent(gates=self._gates(node))
+        copies = self._runs(node)
         if groups > 1 and not depthwise:
             # What one group has, times how many groups there are: lengths over the group count stay what they are.
             into, out, copies = self._grouped(w, groups, transposed, copies)
@@ -299,7 +299,7 @@ class _Collector:
         if varying[-1] == len(x.shape) - 1 and len(x.shape) > 1:
             attributes["last"] = True
         per_channel = math.prod(y.shape) // max(1, extent.full)
-        copies = Extent(gates=self._gates(node))
+        copies = self._runs(node)
         return Operator(
             node.place, kind, extent, extent, copies, spatial=spatial, out_positions=per_channel, attributes=attributes
         )
@@ -327,6 +327,11 @@ class _Collector:
                 else:
                     seen += 1
         return seen > 0
+
+    def _runs(self, node: Node) -> Extent:
+        """How often an operator runs: not without its block, and less of it at a lower resolution."""
+        share, spatial = self.analysis.spatial(node.index, node.outputs[0])
+        return Extent(share, spatial, self._gates(node))
 
     def _gates(self, node: Node) -> tuple[int, ...]:
         return self.gates.get(node.index, ())

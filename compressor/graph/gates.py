@@ -27,6 +27,9 @@ KEEPS_ZERO = {"view", "_unsafe_view", "reshape", "_reshape_alias", "permute", "t
               "native_dropout", "pixel_shuffle", "pixel_unshuffle", "select", "index", "repeat"}  # fmt: skip
 
 
+_EMPTY = {"new_zeros", "zeros", "zeros_like"}
+
+
 @dataclass
 class Gate:
     """The parameters to multiply, or the site."""
@@ -67,6 +70,8 @@ class _Scaling:
         op = node.op.rstrip("_")
         if op in KEEPS_ZERO:
             return self.of(node.inputs[0], depth)
+        if op == "index_add" and node.inputs[0].producer is not None and node.inputs[0].producer.op in _EMPTY:
+            return self.of(node.inputs[2], depth)
         if op == "mul":
             factors = sorted((a for a in node.args if isinstance(a, Value)), key=lambda factor: factor.param is None)
             return next((found for f in factors if (found := self.of(f, depth - 1))), None)

@@ -61,7 +61,8 @@ class Group:
     members: tuple[tuple[str, int], ...]
     width: int
     kind: str = "channels"
-    """"channels" (or heads, ...), or "kernel": the rings of a kernel along one axis, which only go from the outside."""
+    """"channels" (or heads, ...); "kernel": the rings of a kernel along one axis, which only go from the outside; or
+    "resolution": the frequencies of a branch along one axis, which only go from above."""
 
     def __len__(self) -> int:
         return len(self.units)
@@ -69,13 +70,17 @@ class Group:
 
 @dataclass(eq=False)
 class ProductTerm:
-    """``coefficient`` times the product of the lengths of ``axes``; ``gates`` are the blocks it lies in."""
+    """``coefficient`` times the product of the lengths of ``axes``; ``gates`` are the blocks it lies in.
+
+    It is only there if one of ``unless_full`` is shorter than it can be.
+    """
 
     coefficient: float
     axes: tuple[Axis, ...]
     kind: str
     place: str
     gates: tuple[int, ...] = ()
+    unless_full: tuple[Axis, ...] = ()
 
 
 @dataclass(eq=False)
@@ -87,6 +92,7 @@ class Storage:
     birth: int
     death: int
     gates: tuple[int, ...] = ()
+    unless_full: tuple[Axis, ...] = ()
 
 
 @dataclass(eq=False)
@@ -153,6 +159,19 @@ class Block:
 
 
 @dataclass(eq=False)
+class Resolution:
+    """A block's branch that may compute on fewer samples; ``axes`` are its spatial axes.
+
+    What the modules ``inputs`` are given is resampled to the lengths of these, what ``output`` returns back.
+    """
+
+    block: int
+    inputs: tuple[str, ...]
+    output: str
+    axes: tuple[Axis, ...]
+
+
+@dataclass(eq=False)
 class Collapse:
     """A module that does nothing once all of ``blocks`` are gone; ``kind`` is what then replaces it."""
 
@@ -194,6 +213,9 @@ class Graph:
     operators: list[Operator] = field(default_factory=list)
     whole_kernels: dict[str, str] = field(default_factory=dict)
     """Convolutions whose kernels cannot be cropped, with the reason; empty unless ``capture`` was asked to look."""
+    resolutions: list[Resolution] = field(default_factory=list)
+    whole_resolutions: dict[str, str] = field(default_factory=dict)
+    """Blocks whose resolution cannot be lowered, with the reason; likewise."""
 
     def group(self, name: str) -> Group:
         """The group of that name. Raises ``KeyError``."""

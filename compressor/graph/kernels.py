@@ -30,13 +30,17 @@ class Crop:
 
 
 def crops(module: nn.Module) -> tuple[list[Crop | None], str]:
-    """Per kernel axis what may be cropped, ``None`` for nothing; and why it is none, if an extent above 1 stays."""
+    """Per kernel axis what may be cropped, ``None`` for nothing; and why it is none, if an extent above 1 stays.
+
+    A class with a forward of its own says by ``computes_convolution`` that it is none but a convolution.
+    """
     if not isinstance(module, nn.modules.conv._ConvNd) or max(module.kernel_size) == 1:
         return [], ""
     if isinstance(module, nn.modules.conv._ConvTransposeNd):
         return [], "a transposed convolution"
     kind = next((c for c in _PLAIN if isinstance(module, c)), None)
-    if kind is None or (type(module).forward, type(module)._conv_forward) != _PLAIN[kind]:
+    own = kind is None or (type(module).forward, type(module)._conv_forward) != _PLAIN[kind]
+    if own and not getattr(module, "computes_convolution", False):
         return [], "a convolution with a forward of its own"
     found: list[Crop | None] = []
     reasons: list[str] = []

@@ -17,9 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from compressor import resampling
 from compressor.errors import UnsupportedModelError
 from compressor.graph.graph import Axis, Graph, Site
 from compressor.graph.record import ModuleStack, flat_weights, function_name
+from compressor.masks.bands import Bands
 from compressor.masks.sites import HANDLERS
 from compressor.multihead import narrowed
 
@@ -74,13 +76,15 @@ class Masking:
             ]
             or [torch.zeros(0, 1, dtype=torch.int64)]
         )
+        self._bands = Bands(graph) if graph.resolutions else None
+        self._modules = modules
         self._stack = ModuleStack(model) if graph.sites else None
         self._recurrent = [module for module in model.modules() if isinstance(module, nn.RNNBase)]
         self._sites = {(s.place, s.function, s.ordinal): [] for s in graph.sites}  # type: ignore[var-annotated]
         for site in graph.sites:
             self._sites[site.place, site.function, site.ordinal].append(site)
-        self._parameters: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
-        self._parameters.update(model.named_buffers(remove_duplicate=False))
+        self.parameters: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
+        self.parameters.update(model.named_buffers(remove_duplicate=False))
 
     def axis_masks(self, units: Tensor) -> list[Tensor]:
         """The mask of every axis in use, for unit weights of shape (n_units,)."""
@@ -128,7 +132,7 @@ class Masking:
             for place in self._places:
                 if not place.axes and not each_gate:
                     continue
-                tensor = self._parameters[place.name] if weights is None else weights[place.name]
+                tensor = self.parameters[place.name] if weights is None else weights[place.name]
                 for d, index in place.axes:
                     mask = masks[self._position[index]].to(tensor.dtype)
                     tensor = tensor * mask.reshape(-1, *[1] * (place.rank - 1 - d))
@@ -137,6 +141,8 @@ class Masking:
                 for space, attribute in place.spaces:
                     space[attribute] = tensor
                     placed.append((space, attribute))
+            if self._bands is not None:
+                stack.enter_context(self._resampled(at_calls[0] if at_calls is not None else units, placed))
             stack.enter_context(flat_weights(self._recurrent))
             stack.enter_context(narrowed(self.model))
             if self._stack is not None:
@@ -145,12 +151,28 @@ class Masking:
                 stack.enter_context(_Sites(self, call_masks, call_gates))
             yield
 
+    @contextmanager
+    def _resampled(self, units: Tensor, placed: list[tuple[dict[str, Any], str]]) -> Iterator[None]:
+        """Inside, branches compute at the resolutions of their masks."""
+        handles = []
+        for found in self.graph.resolutions:
+            handles += resampling.hook_(self._modules, found.inputs, found.output, len(found.axes))
+        try:
+            for name, attribute, matrix in self._bands.matrices(units) if self._bands is not None else ():
+                space = self._modules[name].__dict__
+                space[attribute] = matrix
+                placed.append((space, attribute))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
     @torch.no_grad()
     def fold_(self, units: Tensor, gates: Tensor | None = None) -> None:
         """Multiply the masks into the model's own weights, as ``applied`` does for one forward pass."""
         masks = self.axis_masks(units)
         for place in self._places:
-            tensor = self._parameters[place.name]
+            tensor = self.parameters[place.name]
             for d, index in place.axes:
                 mask = masks[self._position[index]].to(tensor.dtype)
                 tensor.mul_(mask.reshape(-1, *[1] * (place.rank - 1 - d)))

@@ -95,7 +95,7 @@ class SearchMethod(Protocol):
 
     @staticmethod
     def traces(options: dict[str, Any]) -> frozenset[str]:
-        """What ``capture`` is to look for besides channels and blocks: "kernels"."""
+        """What ``capture`` is to look for besides channels and blocks: "kernel", "resolution"."""
         ...
 
     def run(self, context: SearchContext) -> SearchResult:

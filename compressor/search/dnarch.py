@@ -32,25 +32,28 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from compressor.computed import computed, settle_
 from compressor.costs import Sizes
 from compressor.errors import UsageError
 from compressor.graph.graph import Graph, Group, UnitMask
 from compressor.graph.labels import BoolArray
-from compressor.masks import Masking
+from compressor.masks import Masking, gaussian
 from compressor.masks.sigmoid import THRESHOLD
 from compressor.masks.straight_through import hard
 from compressor.search.base import SearchContext, SearchResult, unreachable
 from compressor.search.live import Live, NotLiveError
 from compressor.search.multipliers import Multipliers
 from compressor.search.oneshot import OneShot
-from compressor.search.prefix import IntArray, Kernels, Rows
+from compressor.search.prefix import Frequencies, IntArray, Kernels, Rows
 from compressor.search.project import FloatArray, Projector
 from compressor.train import Hooks, TrainConfig, Trainer
 from compressor.train.splits import call_model
 
+_KINDS = {"width": "channels", "kernel": "kernel", "resolution": "resolution"}  # groups by component
+
 logger = logging.getLogger(__name__)
 
-COMPONENTS = ("width", "depth", "kernel")
+COMPONENTS = ("width", "depth", "kernel", "resolution")
 
 
 @dataclass(frozen=True)
@@ -64,11 +67,14 @@ class DnarchConfig:
     mask_lr: float | None = None
     """Of the masks' offsets (Adam); None: 8 / steps, between 0.003 and 0.05. It falls to zero over the last steps."""
     learn: tuple[str, ...] | None = None
-    """Components to learn, of "width", "depth" and "kernel"; None: all that the model has."""
+    """Components to learn, of "width", "depth", "kernel" and "resolution"; None: all that the model has."""
     width_tau: float = 25.0
     """Steepness of the masks over channels. At 25 a layer keeps at least 10.3 % of them, at 50 5.1 %."""
     depth_tau: float = 8.0
     """Steepness of the masks over blocks. At 8 at least 32 % of the blocks stay, at 16 16 %."""
+    resolution_tau: float = 25.0
+    """Steepness of the masks over frequencies. At 25 a branch keeps at least 10.3 % of its samples along an axis, at 50
+    5.1 %, at 100 2.6 %."""
     depth_over: str = "network"
     """"network": one mask over all removable blocks; "stage": one for the blocks on each residual stream."""
     order: str = "taylor"
@@ -87,7 +93,7 @@ class DnarchConfig:
         for name, choices in (("depth_over", ("network", "stage")), ("order", ("taylor", "magnitude", "none"))):
             if getattr(self, name) not in choices:
                 raise UsageError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}.")
-        for name in ("width_tau", "depth_tau"):
+        for name in ("width_tau", "depth_tau", "resolution_tau"):
             if not getattr(self, name) > 5:
                 raise UsageError(f"{name} must be above 5, not {getattr(self, name)!r}; below, no mask can shrink.")
         if self.penalty is not None and not self.penalty > 0:
@@ -117,11 +123,12 @@ class DnarchConfig:
     def components(self, graph: Graph) -> set[str]:
         """What is learned of this model. Raises ``UsageError`` for a component that it does not have."""
         kinds = {group.kind for group in graph.groups}
-        there = {"width": "channels" in kinds, "depth": bool(graph.blocks), "kernel": "kernel" in kinds}
+        there = {name: kind in kinds for name, kind in _KINDS.items()} | {"depth": bool(graph.blocks)}
         why = {
             "width": "every channel is held fixed",
             "depth": "it has no residual block that can be taken out",
-            "kernel": _why_whole(graph),
+            "kernel": _why_whole(graph.whole_kernels, " has ") or "it has no convolution with a kernel above 1",
+            "resolution": _why_whole(graph.whole_resolutions, ": ") or "it has no residual block that can be taken out",
         }
         for name in self.learn or ():
             if not there[name]:
@@ -147,14 +154,21 @@ class DnarchSession(Hooks):
         self.config, self.projector, self.graph = config, projector, projector.graph
         graph, device = self.graph, next(model.parameters()).device
         self.masking, self.device = Masking(model, graph), device
+        self._computed = computed(model)
         components = config.components(graph)
-        learned = {"channels": "width" in components, "kernel": "kernel" in components}
-        free = [g for g in graph.groups if learned[g.kind] and projector.smallest[g.index] < len(g)]
-        self._wide = [g for g in free if g.kind == "channels"]
-        self._kernels = [g for g in free if g.kind == "kernel"]
-        self.width = Rows(graph.n_units, [_ordered(g.units, scores[0]) for g in self._wide], config.width_tau, device)
-        rings = [_rings(graph, g) for g in self._kernels]
-        self.kernel = Kernels(graph.n_units, [row for row, _ in rings], [taps for _, taps in rings], device)
+        learned = {kind for name, kind in _KINDS.items() if name in components}
+        free = [g for g in graph.groups if g.kind in learned and projector.smallest[g.index] < len(g)]
+        self._free = {kind: [g for g in free if g.kind == kind] for kind in _KINDS.values()}
+        wide = [_ordered(g.units, scores[0]) for g in self._free["channels"]]
+        self.width = Rows(graph.n_units, wide, config.width_tau, device)
+        rings = [_rings(graph, g) for g in self._free["kernel"]]
+        # Kernels that are rendered start under the paper's mask over all of them, trained ones nearly unmasked.
+        sigma = gaussian.highest() if self._computed is None else gaussian.GLOBAL
+        self.kernel = Kernels(graph.n_units, [row for row, _ in rings], [taps for _, taps in rings], device, sigma)
+        samples = {int(a.factors[-1, 0]): len(a) for r in graph.resolutions for a in r.axes}
+        bands = [g.units for g in self._free["resolution"]]
+        lengths = [samples[int(units[-1])] for units in bands]
+        self.resolution = Frequencies(graph.n_units, bands, lengths, config.resolution_tau, device)
         rows = _block_rows(graph, projector.removable, config.depth_over) if "depth" in components else []
         self.depth = Rows(len(graph.blocks), [_ordered(r, scores[1]) for r in rows], config.depth_tau, device)
         self._bound()
@@ -168,8 +182,8 @@ class DnarchSession(Hooks):
     def _bound(self) -> None:
         """Tell the projector what the bounds of the masks leave at least, and check that it is enough."""
         found = {group.index: len(group) for group in self.graph.groups}
-        for groups, rows in ((self._wide, self.width), (self._kernels, self.kernel)):
-            found.update({group.index: n for group, n in zip(groups, rows.least().tolist(), strict=True)})
+        for kind, rows in self._rows_of.items():
+            found.update({group.index: n for group, n in zip(self._free[kind], rows.least().tolist(), strict=True)})
         self.projector.smallest = self.projector.allowed(
             np.array([found[g.index] for g in self.graph.groups], np.int64)
         )
@@ -183,44 +197,57 @@ class DnarchSession(Hooks):
     @property
     def rows(self) -> tuple[Rows, ...]:
         """The masks by component; what a model does not have is empty."""
-        return self.width, self.depth, self.kernel
+        return self.width, self.depth, self.kernel, self.resolution
+
+    @property
+    def _rows_of(self) -> dict[str, Rows]:
+        """The masks over units by kind of group."""
+        return {"channels": self.width, "kernel": self.kernel, "resolution": self.resolution}
 
     def sizes(self) -> Sizes:
         """Differentiable sizes."""
-        return Sizes(self.graph, self.width.weights() * self.kernel.weights(), self.depth.weights())
+        units = self.width.weights() * self.kernel.weights() * self.resolution.weights()
+        return Sizes(self.graph, units, self.depth.weights())
 
     def masks(self) -> tuple[Tensor, Tensor]:
         """Masks of units (n_units,) and blocks (n_blocks,): 0, or from T to 1."""
-        return self.width.masks() * self.kernel.masks(), self.depth.masks()
+        return self.width.masks() * self.kernel.masks() * self.resolution.masks(), self.depth.masks()
 
     # ---- Hooks
 
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
         return {} if self._adam is None else {"masks": self._adam}
 
+    def param_groups(self) -> list[dict[str, Any]]:
+        return [] if self._computed is None else [{"params": list(self._computed.parameters())}]
+
     @property
     def stateful(self) -> Mapping[str, Any]:
         states: dict[str, Any] = {"multipliers": self.multipliers}
+        if self._computed is not None:
+            states["computed"] = self._computed
         return states if self.live is None else {**states, "live": self.live}
 
     def forward(self, model: nn.Module, inputs: Any) -> Any:
         units, gates = (mask.float() for mask in self.masks())
+        weights = None if self._computed is None else self._computed()
         if self.live is not None and self.live.works:
             try:
-                return self.live.forward(inputs, units, gates, self._near)
+                return self.live.forward(inputs, units, gates, self._near, weights=weights)
             except NotLiveError as error:
                 logger.warning("%s", error)
-        with self.masked(units, gates):
+        with self.masked(units, gates, weights):
             return call_model(model, inputs)
 
     def _near(self) -> Tensor:
         """Units that live, and those of the widths that are next in line."""
-        return self.width.masks(THRESHOLD / 2) * self.kernel.masks()
+        return self.width.masks(THRESHOLD / 2) * self.kernel.masks() * self.resolution.masks()
 
     @contextmanager
-    def masked(self, units: Tensor, gates: Tensor) -> Iterator[None]:
+    def masked(self, units: Tensor, gates: Tensor, weights: Mapping[str, Tensor] | None = None) -> Iterator[None]:
         """Inside, the model runs with these masks; function calls see them as 0 or 1."""
-        with self.masking.applied(units, gates=gates, at_calls=(hard(units), hard(gates))):
+        every = None if weights is None else {**self.masking.parameters, **weights}
+        with self.masking.applied(units, every, gates, at_calls=(hard(units), hard(gates))):
             yield
 
     def penalty(self) -> Tensor | None:
@@ -257,7 +284,7 @@ class DnarchSession(Hooks):
 
     def decide(self, history: list[dict[str, Any]] | None = None) -> SearchResult:
         """The hard choice: mask >= T on the grid, masks shifted alike until every budget holds, then filled up."""
-        units = _finite(torch.minimum(self.width.logits(), self.kernel.logits()).detach().cpu())
+        units = _finite(torch.stack([r.logits() for r in self._rows_of.values()]).amin(0).detach().cpu())
         blocks = _finite(self.depth.logits().detach().cpu())
         kept, gates = self._choose(units.numpy(), blocks.numpy())
         return SearchResult(kept, units, history or [], gates, blocks)
@@ -267,12 +294,13 @@ class DnarchSession(Hooks):
 
         def shifted(width: float, rest: float) -> tuple[UnitMask, BoolArray]:
             counts = np.array([len(g) for g in self.graph.groups], dtype=np.int64)
-            for groups, kept in ((self._wide, self.width.kept(width)), (self._kernels, self.kernel.kept(rest))):
-                for group, n in zip(groups, kept, strict=True):
+            for kind, rows in self._rows_of.items():
+                kept = rows.kept(width if kind == "channels" else rest)
+                for group, n in zip(self._free[kind], kept, strict=True):
                     counts[group.index] = n
             return projector.choose(projector.allowed(counts), units), self._gates(self.depth.kept(rest))
 
-        # Blocks and rings are large steps: they move with the widths only where those alone cannot meet the budgets.
+        # Blocks, rings and frequencies are large steps: they move with the widths only where those cannot do alone.
         least, most = -3.0, 3.0
         both = not projector.fits(*shifted(least, 0.0))
         low, high = least, most
@@ -293,7 +321,9 @@ class DnarchSession(Hooks):
 
     def fold_(self, decision: SearchResult) -> None:
         """Multiply the masks of what is kept into the model's weights; what was let in last enters with T."""
-        width, gates, kernel = (torch.sigmoid(rows.logits().detach()).clamp_min(THRESHOLD) for rows in self.rows)
+        settle_(self.masking.model)
+        masks = (torch.sigmoid(rows.logits().detach()).clamp_min(THRESHOLD) for rows in self.rows[:3])
+        width, gates, kernel = masks  # frequencies are kept whole
         self.masking.fold_(width * kernel, gates)
 
 
@@ -314,11 +344,10 @@ def _rings(graph: Graph, group: Group) -> tuple[IntArray, int]:
     return units[units < graph.n_units], len(axis) if axis is not None else 0
 
 
-def _why_whole(graph: Graph) -> str:
-    """Why no kernel can be cropped."""
-    found = [f"{place or 'the model'} has {reason}" for place, reason in graph.whole_kernels.items()]
-    rest = f" and {len(found) - 2} more" if len(found) > 2 else ""
-    return ", ".join(found[:2]) + rest if found else "it has no convolution with a kernel above 1"
+def _why_whole(reasons: Mapping[str, str], verb: str) -> str:
+    """Why nothing of this kind can change, by the first few."""
+    found = [f"{place or 'the model'}{verb}{reason}" for place, reason in reasons.items()]
+    return ", ".join(found[:2]) + (f" and {len(found) - 2} more" if len(found) > 2 else "")
 
 
 def _block_rows(graph: Graph, removable: BoolArray, over: str) -> list[IntArray]:
@@ -344,9 +373,9 @@ class Dnarch:
 
     @staticmethod
     def traces(options: dict[str, Any]) -> frozenset[str]:
-        """Kernels, unless other components are asked for."""
-        learn = DnarchConfig.from_options(options).learn
-        return frozenset({"kernels"} if learn is None or "kernel" in learn else ())
+        """Kernels and resolution, unless other components are asked for."""
+        learn = DnarchConfig.from_options(options).learn or COMPONENTS
+        return frozenset({"kernel", "resolution"}.intersection(learn))
 
     def run(self, context: SearchContext) -> SearchResult:
         if context.data is None:

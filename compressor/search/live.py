@@ -15,19 +15,20 @@ which nobody reads: a search ends with their recalibration.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compressor import multihead
+from compressor import multihead, resampling
 from compressor.architecture import Architecture
 from compressor.errors import CompressorError
 from compressor.graph.graph import Axis, Graph, Parameter
 from compressor.graph.labels import BoolArray
 from compressor.graph.record import shadowed
+from compressor.masks.bands import Bands
 from compressor.train.splits import call_model
 from compressor.trim.apply import trim
 from compressor.trim.plan import plan
@@ -65,6 +66,7 @@ class Live:
         self.builds = 0
         self._built: tuple[BoolArray, BoolArray] | None = None
         # Arithmetic across channels would take in what is dead in the copy.
+        self._bands = Bands(graph)
         self.exactly = any(site.axis is not None for site in graph.sites)
         self._copy: nn.Module = model
         self._slices: list[_Slice] = []
@@ -111,6 +113,7 @@ class Live:
         gates: Tensor,
         near: Callable[[], Tensor] | None = None,
         kept: tuple[BoolArray, BoolArray] | None = None,
+        weights: Mapping[str, Tensor] | None = None,
     ) -> Any:
         """The model's output with masks ``units`` (n_units,) and ``gates`` (n_blocks,); zeros are not computed.
 
@@ -118,12 +121,13 @@ class Live:
             near: gives a mask of units that is above zero for those that may soon be live again, too.
             kept: compute exactly these units (n_units,) and blocks (n_blocks,) rather than what the masks say; all
                 others have mask 0. Only without sites: zeros among them count in arithmetic across channels.
+            weights: use these instead of the parameters of these names.
 
         Raises:
             NotLiveError: this choice cannot be built or run; ``works`` is false from now on.
         """
         try:
-            return self._forward(inputs, units, gates, near, kept)
+            return self._forward(inputs, units, gates, near, kept, weights or {})
         except torch.OutOfMemoryError:
             raise
         except _FAILURES as error:
@@ -140,6 +144,7 @@ class Live:
         gates: Tensor,
         near: Callable[[], Tensor] | None,
         kept: tuple[BoolArray, BoolArray] | None,
+        weights: Mapping[str, Tensor],
     ) -> Any:
         if kept is not None:
             if self._built is None or not all(map(np.array_equal, kept, self._built)):
@@ -152,7 +157,7 @@ class Live:
                 self._build(live, there)
         for mine, theirs in self._modules.values():
             mine.training = theirs.training
-        with shadowed(self._copy, self._tensors(units, gates)):
+        with shadowed(self._copy, self._tensors(units, gates, weights)):
             return call_model(self._copy, inputs)
 
     def _fits(self, live: BoolArray, gates: BoolArray) -> bool:
@@ -163,11 +168,11 @@ class Live:
         slack = 0.0 if self.exactly else SLACK
         return not lacking.any() and bool(np.count_nonzero(idle) <= slack * np.count_nonzero(live))
 
-    def _tensors(self, units: Tensor, gates: Tensor) -> dict[str, Tensor]:
+    def _tensors(self, units: Tensor, gates: Tensor, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         extended = torch.cat([units, units.new_ones(1)])
         found: dict[str, Tensor] = dict(self._buffers)
         for part in self._slices:
-            tensor = part.parameter
+            tensor = weights.get(part.names[0], part.parameter) if part.names else part.parameter
             for d, index in part.keep:
                 tensor = tensor.narrow(d, *index) if isinstance(index, tuple) else tensor.index_select(d, index)
             for members, shape, for_gradient in part.masks:
@@ -179,6 +184,8 @@ class Live:
                 tensor = tensor * gates[block].to(tensor.dtype)
             for name in part.names:
                 found[name] = tensor
+        for module, attribute, matrix in self._bands.matrices(units, gates):
+            found[f"{module}.{attribute}" if module else attribute] = matrix
         return found
 
     def _build(self, units: BoolArray, gates: BoolArray) -> None:
@@ -187,10 +194,15 @@ class Live:
         self._built = (units, gates)
         graph = self.graph
         architecture = plan(self.model, graph, units, graph.gates(gates))
+        architecture.resolutions = []  # matrices come with the masks
         narrow = any(multihead.WIDTHS[0] in values for values in architecture.attributes.values())
         key = gates.tobytes()
         if key != self._blocks or narrow:
             self._copy = trim(self.model, architecture)
+            modules = dict(self._copy.named_modules())
+            for resolution in graph.resolutions:
+                if gates[resolution.block]:
+                    resampling.hook_(modules, resolution.inputs, resolution.output, len(resolution.axes))
             self._blocks = None if narrow else key
             originals = dict(self.model.named_modules())
             copied = dict(self._copy.named_modules())

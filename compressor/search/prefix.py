@@ -1,5 +1,5 @@
-"""Rows of ordered things (the channels of a group, the blocks of a stage, the rings of a kernel), each kept up to a
-learnable extent.
+"""Rows of ordered things (the channels of a group, the blocks of a stage, the rings of a kernel, the frequencies
+of a branch), each kept up to a learnable extent.
 
 A row has one mask with one learnable number: a sigmoid mask with its offset (``Rows``), or for kernels a Gaussian one
 with its sigma (``Kernels``). Two numbers per thing come of it, and they differ on purpose: its *mask*, which acts on
@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from compressor import spectral
 from compressor.masks import gaussian, sigmoid
 from compressor.masks.sigmoid import THRESHOLD
 from compressor.masks.straight_through import fill, floored
@@ -100,17 +101,49 @@ class Rows:
         return offsets.clamp(sigmoid.lowest(self.tau), sigmoid.highest(self.tau))
 
 
+class Frequencies(Rows):
+    """Frequencies of branches from 1 upwards, under sigmoid masks over [-1, 1] where the constant is -1.
+
+    Args:
+        rows: the frequencies of each axis.
+        lengths: how many samples each axis has.
+    """
+
+    def __init__(
+        self, n_things: int, rows: Sequence[IntArray], lengths: Sequence[int], tau: float, device: torch.device
+    ) -> None:
+        super().__init__(n_things, rows, tau, device)
+        grids = [spectral.coordinates(n) for n in lengths]
+        self._x = (torch.cat(grids) if grids else torch.zeros(0, dtype=torch.float64)).to(device)
+        self._lengths = torch.tensor(list(lengths), dtype=torch.float64, device=device)
+
+    def sizes(self) -> Tensor:
+        """Frequencies of each row: half of what the size in samples has above the constant's one."""
+        samples = sigmoid.size(self.offsets, self.tau, self._lengths)
+        return torch.where(samples.detach() < self._lengths, 0.0, self.counts - (self._lengths - 1) / 2) + floored(
+            (samples - 1) / 2, 0.0
+        )
+
+
 class Kernels(Rows):
     """Rings of kernels, from the inside outwards, under Gaussian masks; ``offsets`` are the sigmas.
 
     Args:
         rows: the rings of each kernel axis that may go.
         taps: the odd extent of each kernel; rings inside those of its row stay.
+        start: sigma to start from.
     """
 
     pace = 2.0  # from where sigma starts to where the outermost ring goes is twice as far as for a width of two thirds
 
-    def __init__(self, n_things: int, rows: Sequence[IntArray], taps: Sequence[int], device: torch.device) -> None:
+    def __init__(
+        self,
+        n_things: int,
+        rows: Sequence[IntArray],
+        taps: Sequence[int],
+        device: torch.device,
+        start: float = gaussian.highest(),
+    ) -> None:
         centres = [k // 2 for k in taps]
         grids = [
             torch.arange(c - len(row) + 1, c + 1, dtype=torch.float64) / c for row, c in zip(rows, centres, strict=True)
@@ -119,7 +152,7 @@ class Kernels(Rows):
         self.taps = torch.tensor(list(taps), dtype=torch.float64, device=device)
         self._held = torch.tensor(centres, device=device) - self.counts
         self._lowest = torch.tensor([gaussian.smallest(k) for k in taps], dtype=torch.float64, device=device)
-        self.offsets = nn.Parameter(torch.full((len(rows),), gaussian.highest(), dtype=torch.float64, device=device))
+        self.offsets = nn.Parameter(torch.full((len(rows),), start, dtype=torch.float64, device=device))
 
     def sizes(self) -> Tensor:
         """Rings of each row: half of what the kernel's size (``masks.gaussian.size``) has above 1, less those held."""

@@ -20,7 +20,8 @@ class Projector:
     """Moves unit masks onto the grid of allowed widths and under the budgets.
 
     A group keeps at least one unit, and a number of units whose width is a multiple of ``round_to`` (which may be given
-    by the group's name) or all of them. A kernel may lose all its rings: its centre is none of them.
+    by the group's name) or all of them. A kernel may lose all its rings and a branch all
+    its frequencies: the centre and the constant are none of them.
     Groups in ``whole`` are never reduced, blocks in it and (without ``depth``) all blocks never removed.
     ``gates`` of shape (n_blocks,) says which blocks are kept; default all.
     """
@@ -38,10 +39,10 @@ class Projector:
         self.whole = whole or set()
         wanted = [round_to if isinstance(round_to, int) else round_to.get(g.name, 1) for g in graph.groups]
         self.steps = np.array(
-            [1 if g.kind == "kernel" else self._step(g.width, n) for g, n in zip(graph.groups, wanted, strict=True)],
+            [1 if g.kind != "channels" else self._step(g.width, n) for g, n in zip(graph.groups, wanted, strict=True)],
             dtype=np.int64,
         )
-        least = [0 if g.kind == "kernel" else int(s) for g, s in zip(graph.groups, self.steps, strict=True)]
+        least = [0 if g.kind != "channels" else int(s) for g, s in zip(graph.groups, self.steps, strict=True)]
         self.smallest = np.array(
             [len(g) if g.name in self.whole else min(len(g), n) for g, n in zip(graph.groups, least, strict=True)],
             dtype=np.int64,

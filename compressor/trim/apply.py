@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from compressor.architecture import Architecture
+from compressor.computed import computed
 from compressor.errors import UnsupportedModelError
 
 
@@ -21,6 +22,8 @@ def trim(model: nn.Module, architecture: Architecture) -> nn.Module:
         UnsupportedModelError: the model cannot be copied.
     """
     memo: dict[int, Any] = dict(architecture.stubs(model))
+    if (source := computed(model)) is not None:
+        memo[id(source)] = None  # what is left is trained as it is
     tensors: dict[str, Tensor] = dict(model.named_parameters())
     tensors.update(model.named_buffers())
     for name, tensor in tensors.items():

@@ -49,6 +49,13 @@ def plan(model: nn.Module, graph: Graph, units: UnitMask, gates: BoolArray | Non
         blocks=blocks,
         aliases={p.name: list(p.names) for p in graph.parameters.values() if len(p.names) > 1},
     )
+    there = graph.gates(gates)
+    for found in graph.resolutions:
+        sizes = [[len(axis), len(kept[axis.index])] for axis in found.axes]
+        if there[found.block] and any(inside < n for n, inside in sizes):
+            block = graph.blocks[found.block].name
+            entry = {"block": block, "inputs": list(found.inputs), "output": found.output, "sizes": sizes}
+            architecture.resolutions.append(entry)
     _mend(model, graph, architecture, {index: len(k) for index, k in kept.items()})
     return architecture
 

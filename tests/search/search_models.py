@@ -122,9 +122,11 @@ def data(count: int = 96) -> Splits:
     return Splits(Split(count), Split(32, seed=1))
 
 
-def context(model: nn.Module, shares: dict[str, float], *, kernels: bool = False, **rest: object) -> SearchContext:
+def context(
+    model: nn.Module, shares: dict[str, float], *, kernels: bool = False, resolution: bool = False, **rest: object
+) -> SearchContext:
     """A context with budgets as shares of the original costs."""
-    graph = capture(model, EXAMPLE, kernels=kernels)
+    graph = capture(model, EXAMPLE, kernels=kernels, resolution=resolution)
     terms = {name: build(name, graph) for name in shares}
     constraints = [Constraint(terms[name], share * terms[name].original) for name, share in shares.items()]
     return SearchContext(model, graph, constraints, **{"data": data(), **rest})  # type: ignore[arg-type]

@@ -18,9 +18,9 @@ from compressor.trim import plan, trim
 
 
 def session(
-    model: nn.Module, shares: dict[str, float] | None = None, *, kernels: bool = False, **settings: Any
+    model: nn.Module, shares: dict[str, float] | None = None, *, everything: bool = False, **settings: Any
 ) -> DnarchSession:
-    given = context(model, shares or {"flops": 0.5}, kernels=kernels)
+    given = context(model, shares or {"flops": 0.5}, kernels=everything, resolution=everything)
     scores = np.zeros(given.graph.n_units), np.zeros(len(given.graph.blocks))
     return DnarchSession(model, Projector(given.graph, given.constraints), DnarchConfig(**settings), scores)
 
@@ -30,6 +30,7 @@ def move(masks: DnarchSession, width: float, depth: float = 0.0, rings: float = 
         masks.width.offsets.sub_(width * torch.linspace(0.5, 1, len(masks.width), dtype=torch.float64))
         masks.depth.offsets.sub_(depth)
         masks.kernel.offsets.sub_(rings * torch.linspace(0.5, 1, len(masks.kernel), dtype=torch.float64))
+        masks.resolution.offsets.sub_(0.7 * rings)
         for rows in masks.rows:
             rows.clamp_()
 
@@ -134,7 +135,7 @@ def test_budgets_below_the_bounds_name_the_number() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"learn": "colour"}, "cannot learn 'colour'; it learns width, depth, kernel"),
+        ({"learn": "colour"}, "cannot learn 'colour'; it learns width, depth, kernel, resolution"),
         ({"learn": ""}, "learn is empty"),
         ({"order": "alphabet"}, "order must be one of"),
         ({"depth_over": "galaxy"}, "depth_over must be one of"),
@@ -179,7 +180,7 @@ def soft_output(masks: DnarchSession, model: nn.Module, inputs: Tensor) -> Tenso
 def test_folded_and_trimmed_computes_what_the_soft_masks_did(network: str, rings: float) -> None:
     """No retraining: the trimmed network is the one the search trained, mask values included."""
     model = NETWORKS[network]().eval()
-    masks = session(model, {"flops": 0.9}, kernels=rings > 0)
+    masks = session(model, {"flops": 0.9}, everything=rings > 0)
     move(masks, 0.7, 0.8, rings)
     inputs = torch.randn(4, 3, 8, 8)
     with torch.no_grad():
@@ -200,7 +201,7 @@ def total(gradient: Tensor | None) -> Tensor:
 @pytest.mark.parametrize(("network", "pace"), [*((n, 0.0) for n in NETWORKS), ("plain", 2.4), ("residual", 2.4)])
 def test_live_computes_what_masks_compute(network: str, pace: float) -> None:
     model = NETWORKS[network]()
-    masks = session(model, {"flops": 0.9}, kernels=pace > 0)
+    masks = session(model, {"flops": 0.9}, everything=pace > 0)
     assert masks.live is not None
     inputs = torch.randn(4, 3, 8, 8)
     for width, depth in ((0.0, 0.0), (0.5, 0.0), (0.4, 0.7), (-0.3, 0.0), (-0.5, -1.0)):
@@ -215,7 +216,9 @@ def test_live_computes_what_masks_compute(network: str, pace: float) -> None:
             else:
                 output = soft_output(masks, model, inputs)
             output.square().sum().backward()
-            compared = [p.grad for p in (*model.parameters(), *offsets[network == "attention" :])]  # there, estimates
+            # There, the gradient of the widths is an estimate; of what is not cut, live computes none for frequencies.
+            learned = [*offsets[network == "attention" : 3], *offsets[3 if pace and width > 0 else 4 :]]
+            compared = [p.grad for p in (*model.parameters(), *learned)]
             found[way] = (output.detach(), compared)
         torch.testing.assert_close(found["live"][0], found["masked"][0], rtol=1e-4, atol=1e-5)
         for a, b in zip(found["live"][1], found["masked"][1], strict=True):

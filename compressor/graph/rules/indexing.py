@@ -158,7 +158,38 @@ def index(flow: Flow, node: Node) -> None:
     y.axes = [*kept[:first], *[None] * width, *kept[first:]]
 
 
-@rule("index_select", "gather", "take_along_dim", "scatter", "scatter_add", "index_add", "index_copy", "index_fill")
+@rule("index_select")
+def index_select(flow: Flow, node: Node) -> None:
+    """``x[..., i, ...]``: where ``i`` is a buffer of the model, what of it is kept decides what is taken."""
+    x, i, y = node.inputs[0], node.inputs[1], node.outputs[0]
+    if i.param is None or len(i.shape) != 1:
+        pick(flow, node)
+        return
+    dim = int(node.args[1]) % len(x.shape)
+    flow.fix(x.axes[dim], "indexed by a tensor")
+    y.axes = [i.axes[0] if d == dim else axis for d, axis in enumerate(x.axes)]
+
+
+@rule("index_add")
+def index_add(flow: Flow, node: Node) -> None:
+    """``x[..., i, ...] += y``: where ``i`` is a buffer, its entries and y's live together; y is zero where not kept."""
+    x, i, added = node.inputs[0], node.inputs[1], node.inputs[2]
+    if i.param is None or len(i.shape) != 1:
+        pick(flow, node)
+        return
+    dim = int(node.args[1]) % len(x.shape)
+    flow.fix(x.axes[dim], "indexed by a tensor")
+    labels = flow.adopt(i, 0, added.axes[dim])
+    axes = [flow.join(a, b, n, n) if d != dim else a
+            for d, (a, b, n) in enumerate(zip(x.axes, added.axes, x.shape, strict=True))]  # fmt: skip
+    node.outputs[0].axes = axes
+    # A weight that y was multiplied by can be zero; y itself only at the call.
+    scales = added.producer.inputs if added.producer is not None and added.producer.op == "mul" else []
+    aligned = [(s, d) for s in scales if s.param is not None for d in [dim - len(x.shape) + len(s.shape)] if d >= 0]
+    flow.reads(labels, *[(s, d) for s, d in aligned if s.shape[d] == added.shape[dim]], (added, dim))
+
+
+@rule("gather", "take_along_dim", "scatter", "scatter_add", "index_copy", "index_fill")
 def pick(flow: Flow, node: Node) -> None:
     x, y = node.inputs[0], node.outputs[0]
     dim = int(node.args[1]) % len(x.shape)

@@ -37,7 +37,10 @@ class ShippedSource:
                 does = "takes images and no tokens" if what == "vocabulary" else "predicts one class and no field"
                 able = [n for n in self.names() if what in inspect.signature(BACKBONES.get(n)).parameters]
                 raise UsageError(f"{name} {does}; use {', '.join(able)} or a model factory of your own.")
-        return Plan(request.arguments(accepted))
+        kwargs = request.arguments(accepted)
+        if "input_shape" in accepted and request.input_shape is not None:
+            kwargs["input_shape"] = list(request.input_shape)
+        return Plan(kwargs)
 
     def build(self, name: str, kwargs: Mapping[str, Any]) -> nn.Module:
         """A randomly initialised backbone."""

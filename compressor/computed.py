@@ -1,0 +1,49 @@
+"""Networks with weights that another network computes while training, such as the kernels of continuous convolutions.
+
+Such a network carries, beside its modules, a module that returns these weights by name. It is ordinary in everything
+else: what it computes with outside training are its own parameters, into which ``settle_`` writes what was learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compressor.graph.record import shadowed
+from compressor.train import Hooks
+from compressor.train.splits import call_model
+
+ATTRIBUTE = "computed_weights"
+
+
+def computed(model: nn.Module) -> nn.Module | None:
+    """The module whose forward gives weights of ``model`` by name, if it has one."""
+    found = vars(model).get(ATTRIBUTE)
+    return found if isinstance(found, nn.Module) else None
+
+
+@torch.no_grad()
+def settle_(model: nn.Module) -> None:
+    """Write the computed weights into the model's parameters."""
+    source = computed(model)
+    if source is not None:
+        weights: dict[str, Tensor] = source()
+        for name, tensor in weights.items():
+            model.get_parameter(name).copy_(tensor)
+
+
+class ComputedWeights(Hooks):
+    """Trains what computes the weights in their place."""
+
+    def __init__(self, source: nn.Module) -> None:
+        self.source = source
+
+    def param_groups(self) -> Sequence[dict[str, Any]]:
+        return [{"params": list(self.source.parameters())}]
+
+    def forward(self, model: nn.Module, inputs: Any) -> Any:
+        with shadowed(model, self.source()):
+            return call_model(model, inputs)

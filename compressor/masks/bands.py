@@ -1,0 +1,43 @@
+"""The resampling matrices of branches for given masks of their frequencies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from compressor import spectral
+from compressor.graph.graph import Graph, Resolution
+from compressor.masks.straight_through import hard
+from compressor.resampling import named
+
+
+class Bands:
+    """For one graph. Frequencies count whole or not at all; their gradient is that of the masks."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.resolutions = graph.resolutions
+        self._units = [
+            [torch.from_numpy(np.unique(axis.factors[1:, 0])) for axis in found.axes] for found in self.resolutions
+        ]
+        self._up: dict[tuple[int, int], Tensor] = {}
+
+    def matrices(self, units: Tensor, gates: Tensor | None = None) -> Iterator[tuple[str, str, Tensor]]:
+        """Module, attribute and matrix of every axis that is not full, for masks of units (n_units,)."""
+        for found, rows in zip(self.resolutions, self._units, strict=True):
+            if gates is not None and float(gates[found.block].detach()) <= 0:
+                continue
+            yield from self._of(found, rows, units)
+
+    def _of(self, found: Resolution, rows: list[Tensor], units: Tensor) -> Iterator[tuple[str, str, Tensor]]:
+        for d, (axis, row) in enumerate(zip(found.axes, rows, strict=True)):
+            band = units[row.to(units.device)].double()
+            kept = int((band.detach() > 0).sum())
+            if kept < len(row):
+                key = len(axis), kept
+                if key not in self._up:
+                    self._up[key] = spectral.up(*key)
+                down = spectral.down(len(axis), hard(band[:kept]))
+                yield from named(found.inputs, found.output, d, down, self._up[key].to(units.device))

@@ -1,0 +1,68 @@
+"""Modules that get their input on fewer samples, or give their output back on more: fixed matrices around a forward.
+
+The forward of a user's class is never rewritten. Hooks multiply by what the module has under names of ours, as buffers
+that are no part of its state, so ``state_dict`` and the module's class stay as they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compressor import spectral
+
+BEFORE, AFTER = "resample_before_", "resample_after_"
+
+
+class _Before:
+    """Resamples the first argument."""
+
+    def __init__(self, axes: int) -> None:
+        self.axes = axes
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (_resample(module, BEFORE, self.axes, args[0]), *args[1:])
+
+
+class _After:
+    """Resamples the output."""
+
+    def __init__(self, axes: int) -> None:
+        self.axes = axes
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        return _resample(module, AFTER, self.axes, output)
+
+
+def _resample(module: nn.Module, name: str, axes: int, x: Tensor) -> Tensor:
+    found = [getattr(module, f"{name}{d}", None) for d in range(axes)]
+    return spectral.resample(x, tuple(None if matrix is None else matrix.to(x.dtype) for matrix in found))
+
+
+def hook_(modules: Mapping[str, nn.Module], inputs: Sequence[str], output: str, axes: int) -> list[Any]:
+    """Let modules resample by the matrices they have, if they have some; returns handles to undo it."""
+    before = [modules[name].register_forward_pre_hook(_Before(axes)) for name in inputs]
+    return [*before, modules[output].register_forward_hook(_After(axes))]
+
+
+def named(inputs: Sequence[str], output: str, d: int, down: Tensor, up: Tensor) -> Iterator[tuple[str, str, Tensor]]:
+    """Module, attribute and matrix for axis ``d``."""
+    for name in inputs:
+        yield name, f"{BEFORE}{d}", down
+    yield output, f"{AFTER}{d}", up
+
+
+def attach_(model: nn.Module, inputs: Sequence[str], output: str, sizes: Sequence[Sequence[int]]) -> None:
+    """Resample for good: ``sizes`` has, per spatial axis, the samples outside and inside."""
+    modules = dict(model.named_modules(remove_duplicate=False))
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    for d, (n, inside) in enumerate(sizes):
+        if inside < n:
+            kept = inside // 2
+            down = spectral.down(n, torch.ones(kept, dtype=torch.float64))
+            for name, attribute, matrix in named(inputs, output, d, down, spectral.up(n, kept)):
+                modules[name].register_buffer(attribute, matrix.to(device), persistent=False)
+    hook_(modules, inputs, output, len(sizes))

@@ -1,0 +1,66 @@
+"""Resolution as a length of spectra (DNArch, section 3.2 and appendix B): low-pass, crop, and back.
+
+A signal of ``n`` samples has frequencies 0 to ``n // 2``; frequency k stands at ``x = 2 k / (n / 2) - 1``, so that -1
+is the constant and 1 the Nyquist frequency. Keeping the frequencies up to K leaves ``2 K + 1`` samples, or all n when
+none is cut. Amplitudes are kept: constants and sinusoids within the band come through as they are. ``down`` and ``up``
+are the transforms, the crop and the inverse transforms in one matrix each (appendix B.4), which every runtime can
+multiply by; an odd number of samples leaves no frequency that would belong to both ends.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def coordinates(n: int) -> Tensor:
+    """Coordinates of the frequencies 1 to ``n // 2`` of ``n`` samples, float64, shape (n // 2,)."""
+    return 4 * torch.arange(1, n // 2 + 1, dtype=torch.float64) / n - 1
+
+
+def samples(n: int, kept: int) -> int:
+    """How many samples the frequencies up to ``kept`` of ``n`` samples need."""
+    return n if kept >= n // 2 else 2 * kept + 1
+
+
+def down(n: int, band: Tensor) -> Tensor:
+    """The matrix (samples, n) that keeps the constant and frequencies 1 to K, each times its entry of ``band`` (K,)."""
+    kept = len(band)
+    weights = torch.cat([band.new_ones(1), band.repeat_interleave(2)])
+    return _waves(samples(n, kept), kept).to(band) @ (weights[:, None] * _analysis(n, kept).to(band))
+
+
+def up(n: int, kept: int) -> Tensor:
+    """The matrix (n, samples) from samples of frequencies up to ``kept`` to n samples of the same function, float64."""
+    return _waves(n, kept) @ _analysis(samples(n, kept), kept)
+
+
+def _waves(n: int, kept: int) -> Tensor:
+    """Constant, cosine 1, sine 1, cosine 2, ... at n samples of one period, shape (n, 2 kept + 1)."""
+    phase = 2 * math.pi * torch.arange(n, dtype=torch.float64)[:, None] * torch.arange(1, kept + 1) / n
+    waves = torch.stack([phase.cos(), phase.sin()], dim=-1).flatten(1)
+    return torch.cat([torch.ones(n, 1, dtype=torch.float64), waves], dim=1)
+
+
+def _analysis(n: int, kept: int) -> Tensor:
+    """Amplitudes of these waves in n samples, shape (2 kept + 1, n); of frequencies below n / 2."""
+    scale = torch.full((2 * kept + 1, 1), 2 / n, dtype=torch.float64)
+    scale[0] = 1 / n
+    return scale * _waves(n, kept).T
+
+
+def resample(x: Tensor, matrices: tuple[Tensor | None, ...]) -> Tensor:
+    """Multiply the last axes of ``x`` by one matrix (to, from) each; ``None`` leaves an axis as it is."""
+    if matrices[-1] is not None and matrices[-1].shape[0] > matrices[-1].shape[1]:
+        return _first(_last(x, matrices[-1]), matrices)  # upwards the last axis first: fewer multiply-adds
+    return _last(_first(x, matrices), matrices[-1])
+
+
+def _last(x: Tensor, matrix: Tensor | None) -> Tensor:
+    return x if matrix is None else x @ matrix.T
+
+
+def _first(x: Tensor, matrices: tuple[Tensor | None, ...]) -> Tensor:
+    return x if len(matrices) == 1 or matrices[0] is None else matrices[0] @ x

@@ -1,0 +1,94 @@
+"""DNArch's resolution component: masks over frequencies, their sizes, and what is decided."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from search_models import EXAMPLE, context, data, plain, residual
+from torch import nn
+
+import compressor
+from compressor.errors import UsageError
+from compressor.masks import sigmoid
+from compressor.search.dnarch import Dnarch, DnarchConfig, DnarchSession
+from compressor.search.prefix import Frequencies
+from compressor.search.project import Projector
+
+CPU = torch.device("cpu")
+
+
+def session(model: nn.Module, share: float = 0.5, **settings: Any) -> DnarchSession:
+    given = context(model, {"flops": share}, resolution=True)
+    scores = np.zeros(given.graph.n_units), np.zeros(len(given.graph.blocks))
+    return DnarchSession(model, Projector(given.graph, given.constraints), DnarchConfig(**settings), scores)
+
+
+@pytest.mark.parametrize("crossing", [-0.79, -0.5, 0.0, 0.4, 0.99])
+@pytest.mark.parametrize("n", [8, 31, 32])
+def test_sizes_are_the_papers(n: int, crossing: float) -> None:
+    rows = Frequencies(n // 2, [np.arange(n // 2)], [n], 25.0, CPU)
+    assert rows.weights().tolist() == [1.0] * (n // 2)
+    with torch.no_grad():
+        rows.offsets.fill_(sigmoid.offset(crossing, 25.0))
+        rows.clamp_()
+    size = sigmoid.size(rows.offsets, 25.0, float(n)).item()
+    assert size == pytest.approx(n * (crossing + 1) / 2)
+    assert 1 + 2 * rows.sizes().item() == pytest.approx(max(size, 1))
+    assert abs(rows.kept()[0] - rows.sizes().item()) <= 1
+    (gradient,) = torch.autograd.grad(rows.sizes().sum(), rows.offsets)
+    assert gradient.item() == pytest.approx(n / 4)
+
+
+def test_the_search_starts_at_the_full_resolution() -> None:
+    masks = session(residual(), learn=("resolution",))
+    assert len(masks.resolution) == 6
+    assert torch.equal(masks.sizes().units, torch.ones(masks.graph.n_units, dtype=torch.float64))
+    assert masks.resolution.masks().min().item() == pytest.approx(0.85)
+    with torch.no_grad():
+        torch.testing.assert_close(masks.forward(masks.masking.model.eval(), EXAMPLE), masks.masking.model(EXAMPLE))
+
+
+def test_the_task_and_the_cost_reach_the_masks() -> None:
+    masks = session(residual(), learn=("resolution",))
+    with torch.no_grad():
+        masks.resolution.offsets.fill_(sigmoid.offset(0.1, 25.0))
+    for loss in (masks.forward(masks.masking.model, EXAMPLE).square().sum(), masks.multipliers.constraints[0].term(
+            masks.sizes())):  # fmt: skip
+        (gradient,) = torch.autograd.grad(loss, masks.resolution.offsets)
+        assert gradient.abs().min() > 0
+
+
+def test_learning_resolution_alone_meets_a_budget() -> None:
+    options = {"epochs": 3, "batch_size": 16, "learn": "resolution"}
+    given = context(residual(), {"flops": 0.6}, resolution=True, options=options)
+    result = Dnarch().run(given)
+    cost = Projector(given.graph, given.constraints).costs(result.units, result.gates)[0]
+    assert 0.8 <= cost / given.constraints[0].limit <= 1
+    for group in given.graph.groups:
+        kept = result.units[group.units]
+        assert group.kind == "resolution" or kept.all()
+        assert not np.diff(kept.astype(int)).max(initial=0) > 0  # from above
+
+
+def test_everything_at_once_down_to_the_report(tmp_path: Any) -> None:
+    given = data()
+    result = compressor.compress(
+        residual(), EXAMPLE, {"flops": "40%"}, data=(given.train, given.val), search="dnarch",
+        options={"batch_size": 16}, search_epochs=3, finetune_epochs=0,
+    )  # fmt: skip
+    flops = next(cost for cost in result.report.costs if cost.name == "flops")
+    assert flops.reached <= 0.4 * flops.original
+    result.save(tmp_path / "out")
+    again = compressor.load(tmp_path / "out", model=residual())
+    torch.testing.assert_close(again(EXAMPLE), result.model(EXAMPLE))
+
+
+def test_a_model_without_such_branches_says_why() -> None:
+    with pytest.raises(UsageError, match="Plain has no resolution to learn: it has no residual block"):
+        session(plain(), learn=("resolution",))
+    small = nn.Sequential(nn.AvgPool2d(4), *residual())
+    with pytest.raises(UsageError, match="has no resolution to learn: 2: its stream has 2 x 2 samples, not 4 to 1024"):
+        session(small, learn=("resolution",))
