@@ -67,13 +67,12 @@ def picture(rows: Sequence[BlockShape]) -> Markup:
     y = 26.0
     for row in rows:
         layers = max(1, len(row.width_before) - 1)
-        height = max(_LINE * layers, _SIDE if row.residual or max(row.kernel_before, default=1) > 1 else _LINE)
+        # Squares are drawn to one scale, so a row that has some is as tall as the largest.
+        height = max(_LINE * layers, _SIDE if row.kernel_before or row.resolution_before else _LINE)
         parts += _row(row, y, height, widest)
         middle = y + height / 2
-        parts += _squares(row.kernel_before, row.kernel_after, _KERNEL, middle, min(height, _SIDE) / kernels)
-        parts += _squares(
-            row.resolution_before, row.resolution_after, _RESOLUTION, middle, min(height, _SIDE) / positions
-        )
+        parts += _squares(row.kernel_before, row.kernel_after, _KERNEL, middle, _SIDE / kernels)
+        parts += _squares(row.resolution_before, row.resolution_after, _RESOLUTION, middle, _SIDE / positions)
         y += height + 7
     label = "Widths, kernels and resolutions of all blocks, before and after"
     return tag("svg", join(parts), viewBox=f"0 0 {WIDTH} {y:.0f}", role="img", aria_label=label)

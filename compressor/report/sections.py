@@ -31,7 +31,7 @@ def cards(report: Report) -> Markup:
     if score is not None and score.final is not None:
         change = wording.score_change(score, score.final)
         detail = change or "original not evaluated"
-        title = "Accuracy" if isinstance(score, Accuracy) else score.metric.capitalize()
+        title = wording.metric_name(score)
         found.append((title, wording.score(score, score.final, 1), detail if report.pretrained else "random weights"))
     if report.sizes:
         size = report.sizes[0]
@@ -196,7 +196,7 @@ def quantisation(report: Report) -> Markup:
         return Markup("")
     rows = []
     if found.before is not None and found.after is not None:
-        name = found.metric.capitalize() if found.lower_is_better else "Accuracy"
+        name = wording.metric_name(found.score)
         before, after = (wording.score(found.score, value) for value in (found.before, found.after))
         rows.append((f"{name}, {found.split}", before, after))
     if found.latency is not None:

@@ -101,6 +101,11 @@ def score(found: Score, value: float, digits: int = 2) -> str:
     return percent(value, digits) if isinstance(found, Accuracy) else f"{value:.4g}"
 
 
+def metric_name(found: Score) -> str:
+    """Its name at the start of a line; "L2" stays as it is."""
+    return "Accuracy" if isinstance(found, Accuracy) else f"{found.metric[:1].upper()}{found.metric[1:]}"
+
+
 def score_change(found: Score, value: float | None) -> str:
     """How a score differs from the original's: points of accuracy, or the share by which an error grew."""
     if found.before is None or value is None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+import compressor
 from compressor import artifact
 from compressor.cli import main
 
@@ -102,6 +103,37 @@ def test_fields(tmp_path: Path, capsys: pytest.CaptureFixture[str], search: str)
     assert "accuracy" not in page.lower().replace("is real, accuracy is not", "")
     x = torch.randn(3, 2, 8, 8)
     assert torch.allclose(run_onnx(out, x), artifact.load(out)(x), atol=1e-4)
+
+
+def test_classes_at_every_position(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    x = RNG.normal(size=(60, 2, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "d.npz", x_train=x, y_train=(x[:, 0] > 0) + (x[:, 1] > 1).astype(np.int64))
+    arguments = ["--model", "task_networks:field", "--data", f"npz:{tmp_path / 'd.npz'}", "--distill", "0.5"]
+    document = job(capsys, tmp_path / "out", *arguments, "--search", "figs")
+    assert document["accuracy"]["metric"] == "top-1 accuracy per position"
+    assert document["accuracy"]["samples"] == 6
+    assert document["prediction_error"] is None
+    assert artifact.load(tmp_path / "out")(torch.randn(2, 2, 8, 8)).shape == (2, 3, 8, 8)
+
+
+@pytest.mark.parametrize("search", ["oneshot", "figs"])
+def test_loaders_of_values_and_a_loss_of_ones_own(search: str) -> None:
+    x = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
+    batches = [(x[i : i + 10], x[i : i + 10, :2].sum(1)) for i in range(0, 40, 10)]
+    model = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Linear(16, 1))
+
+    def run(**settings: Any) -> Any:
+        settings |= {"search": search, "search_epochs": 1, "finetune_epochs": 1}
+        return compressor.compress(model, x[:1], {"flops": "50%"}, data=(batches, batches), **settings).report.score
+
+    own = run()
+    assert (own.metric, own.samples) == ("mean squared error", 40)
+    other = run(loss_fn=lambda out, y: (out[:, 0] - y).abs().mean())
+    assert other.metric == "loss"
+    with torch.no_grad():
+        difference = model(x)[:, 0] - x[:, :2].sum(1)
+    assert own.before == pytest.approx(float(difference.square().mean()), rel=1e-5)
+    assert other.before == pytest.approx(float(difference.abs().mean()), rel=1e-5)
 
 
 def test_a_saved_network_can_be_compressed_again_with_its_data(

@@ -175,6 +175,7 @@ def test_errors_are_shown_under_their_name_and_direction() -> None:
     words = " ".join(parse(render_html(report)).words)
     for expected in ("Relative L2 error on 50 samples of the val split; lower is better.", "0.15", "25.0 %"):
         assert expected in words
+    assert words.count("Relative L2 error") == 2
     assert "ccuracy" not in found + words
     report.quantisation = Quantisation(0.15, 0.18, "val", 50, 10, 4, 8, None, "relative L2 error", True)
     assert "error  0.15  -> 0.18  +20.0 %, val of 50" in summary_text(report)
