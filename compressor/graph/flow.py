@@ -246,20 +246,25 @@ class Flow:
         """
         if axis is None:
             return None, None
-        if p == 1:
-            return None, axis
-        if q == 1:
-            return axis, None
+        if p == 1 or q == 1:
+            return self._unchanged(None if p == 1 else axis, None if q == 1 else axis, constant)
         if self.is_fixed(axis):
             reason = int(self.labels.reasons(axis[:1])[0])
             return self.labels.fixed(p, reason), self.labels.fixed(q, reason)
         grid = self.labels.find(axis).reshape(p, q)
         if every(grid == grid[:, :1]):
-            return axis.reshape(p, q)[:, 0].copy(), None
+            return self._unchanged(axis.reshape(p, q)[:, 0].copy(), None, constant)
         if every(grid == grid[:1]):
-            return None, axis[:q]
+            return self._unchanged(None, axis[:q], constant)
         rows, columns = (self.constant(n) if fixed else None for n, fixed in zip((p, q), constant, strict=True))
         return self.labels.split(axis, p, q, rows, columns)
+
+    def _unchanged(self, rows: Axis, columns: Axis, constant: tuple[bool, bool]) -> tuple[Axis, Axis]:
+        """Axes of a split of which one has no labels; what the program gives as a literal stays."""
+        for part, fixed in zip((rows, columns), constant, strict=True):
+            if fixed and part is not None:
+                self.fix(part, f"size {len(part)} is a constant of the program")
+        return rows, columns
 
     # ---- notes for masks and costs
 

@@ -16,7 +16,8 @@ SIZE = 4  # images are (1, C, SIZE, SIZE); C is always a multiple of 4
 
 
 def operator(make: Make) -> Make:
-    """Register a maker: ``(channels, a, b) -> (layers, run(layers, x, earlier), channels after)``."""
+    """Register a maker: ``(channels, a, b) -> (layers, run(layers, x, earlier), channels after)``,
+    ``earlier`` being what was computed before with as many channels."""
     OPERATORS[make.__name__] = make
     return make
 
@@ -29,18 +30,21 @@ class RandomNetwork(nn.Module):
         self.stem = nn.Conv2d(3, 8, 3, padding=1)
         self.steps = nn.ModuleList()
         self.runs: list[Callable[..., Tensor]] = []
-        channels = 8
+        self.alike: list[list[int]] = []  # per step, what was computed before with as many channels
+        widths = [8]
         for name, a, b in program:
-            layers, run, channels = OPERATORS[name](channels, a, b)
+            layers, run, width = OPERATORS[name](widths[-1], a, b)
+            self.alike.append([i for i, n in enumerate(widths[:-1]) if n == widths[-1]])
             self.steps.append(nn.ModuleList(layers))
             self.runs.append(run)
-        self.head = nn.Linear(channels, 5)
+            widths.append(width)
+        self.head = nn.Linear(widths[-1], 5)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
         earlier = [x]
-        for step, run in zip(self.steps, self.runs, strict=True):
-            x = run(step, x, earlier)
+        for step, run, alike in zip(self.steps, self.runs, self.alike, strict=True):
+            x = run(step, x, [earlier[i] for i in alike])
             earlier.append(x)
         return self.head(x.mean((2, 3)))
 
@@ -105,8 +109,7 @@ def residual(c: int, a: int, b: int) -> Any:
 @operator
 def add_earlier(c: int, a: int, b: int) -> Any:
     def run(m: Any, x: Tensor, e: list[Tensor]) -> Tensor:
-        same = [y for y in e[:-1] if y.shape == x.shape]
-        return x + same[a % len(same)] if same else x * 2
+        return x + e[a % len(e)] if e else x * 2
 
     return [], run, c
 
@@ -243,3 +246,146 @@ def constants(c: int, a: int, b: int) -> Any:
         return x.cumsum(1) if b % 2 else x[:, torch.arange(c - 1, -1, -1)]
 
     return [], run, c
+
+
+@operator
+def split_unevenly(c: int, a: int, b: int) -> Any:
+    def run(m: Any, x: Tensor, e: list[Tensor]) -> Tensor:
+        if a % 4 == 0:
+            p, q = x.split([c // 4, c - c // 4], 1)
+            return torch.cat([q, p], 1)
+        if a % 4 == 1:
+            parts = x.unbind(1)
+            return torch.stack(parts[::-1], 1)
+        if a % 4 == 2:
+            return torch.cat(x.tensor_split(3, 1)[::-1], 1)
+        return torch.cat([x.narrow(1, 0, 2), x.narrow(1, 2, x.shape[1] - 2)], 1)
+
+    return [], run, c
+
+
+@operator
+def stepped(c: int, a: int, b: int) -> Any:
+    def run(m: Any, x: Tensor, e: list[Tensor]) -> Tensor:
+        if a % 3 == 0:
+            return torch.cat([x[:, 0::2], x[:, 1::2]], 1)
+        if a % 3 == 1:
+            return x.index_select(1, torch.arange(c).roll(b))
+        index = torch.arange(c).flip(0).view(1, c, 1, 1).expand_as(x)
+        return x.gather(1, index)
+
+    return [], run, c
+
+
+@operator
+def expanded(c: int, a: int, b: int) -> Any:
+    def run(m: Any, x: Tensor, e: list[Tensor]) -> Tensor:
+        if a % 2:
+            return x + x.mean(1, keepdim=True).expand_as(x)
+        return x * m[0].weight.view(1, -1, 1, 1).expand(x.shape[0], -1, SIZE, SIZE)
+
+    return [nn.BatchNorm2d(c)], run, c
+
+
+@operator
+def unfolded(c: int, a: int, b: int) -> Any:
+    def run(m: Any, x: Tensor, e: list[Tensor]) -> Tensor:
+        n = x.shape[0]
+        if a % 2:
+            patches = F.unfold(x, 2, stride=2).transpose(1, 2)
+            return F.interpolate(m[0](patches).transpose(1, 2).reshape(n, -1, SIZE // 2, SIZE // 2), scale_factor=2.0)
+        return F.interpolate(m[0](F.pixel_unshuffle(x, 2).permute(0, 2, 3, 1)).permute(0, 3, 1, 2), size=(SIZE, SIZE))
+
+    return [nn.Linear(4 * c, _width(b))], run, _width(b)
+
+
+@operator
+def computed_weights(c: int, a: int, b: int) -> Any:
+    w = _width(b)
+
+    def run(m: Any, x: Tensor, e: list[Tensor]) -> Tensor:
+        if a % 4 == 0:
+            return m[0](x)
+        weight = m[1].weight
+        if a % 4 == 1:  # standardised
+            mean = weight.mean((1, 2, 3), keepdim=True)
+            return F.conv2d(x, (weight - mean) / (weight.var((1, 2, 3), keepdim=True, unbiased=False) + 1e-4).sqrt())
+        if a % 4 == 2:  # two branches as one kernel
+            return F.conv2d(x, weight + m[2].weight, m[1].bias)
+        return F.linear(x.permute(0, 2, 3, 1), F.normalize(m[1].weight[:, :, 0, 0], dim=1)).permute(0, 3, 1, 2)
+
+    return [nn.utils.parametrizations.weight_norm(nn.Conv2d(c, w, 1)), nn.Conv2d(c, w, 1), nn.Conv2d(c, w, 1)], run, w
+
+
+@operator
+def tied(c: int, a: int, b: int) -> Any:
+    def run(m: Any, x: Tensor, e: list[Tensor]) -> Tensor:
+        if a % 2:
+            return x + m[0](F.relu(m[0](x)))
+        return x + F.conv_transpose2d(F.relu(m[1](x)), m[1].weight)
+
+    return [nn.Conv2d(c, c, 1), nn.Conv2d(c, _width(b), 1)], run, c
+
+
+@operator
+def relative_bias(c: int, a: int, b: int) -> Any:
+    heads = (1, 2, 4, 2)[a % 4]
+    n = SIZE * SIZE
+    table = nn.Embedding(2 * n, heads)
+
+    def run(m: Any, x: Tensor, e: list[Tensor]) -> Tensor:
+        t = m[1](x.flatten(2).transpose(1, 2))
+        q, k, v = t.view(t.shape[0], n, 3, heads, t.shape[-1] // (3 * heads)).permute(2, 0, 3, 1, 4).unbind(0)
+        index = torch.arange(n)[:, None] - torch.arange(n)[None] + n
+        bias = m[0](index).permute(2, 0, 1)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.unsqueeze(0))
+        return m[2](y.transpose(1, 2).reshape(x.shape[0], n, -1)).transpose(1, 2).unflatten(2, (SIZE, SIZE))
+
+    return [table, nn.Linear(c, 3 * _width(b)), nn.Linear(_width(b), c)], run, c
+
+
+@operator
+def tokens(c: int, a: int, b: int) -> Any:
+    def run(m: Any, x: Tensor, e: list[Tensor]) -> Tensor:
+        t = x.flatten(2).transpose(1, 2)
+        t = torch.cat([m[0].weight[None, :1].expand(t.shape[0], -1, -1), t], 1) + m[1].weight
+        t = m[2](t) if a % 2 else m[3](t)
+        return t[:, 1:].transpose(1, 2).reshape(x.shape) if b % 2 else t[:, 1:].mT.unflatten(-1, (SIZE, SIZE))
+
+    return [nn.Embedding(2, c), nn.Embedding(SIZE * SIZE + 1, c), nn.LayerNorm(c), nn.RMSNorm(c)], run, c
+
+
+@operator
+def along(c: int, a: int, b: int) -> Any:
+    """Convolutions over one and three axes."""
+
+    def run(m: Any, x: Tensor, e: list[Tensor]) -> Tensor:
+        if a % 2:
+            return m[0](x.flatten(2)).view(x.shape[0], -1, SIZE, SIZE)
+        return m[1](x.unsqueeze(2).repeat(1, 1, 2, 1, 1)).mean(2)
+
+    return [nn.Conv1d(c, _width(b), 3, padding=1), nn.Conv3d(c, _width(b), 1)], run, _width(b)
+
+
+@operator
+def einsums(c: int, a: int, b: int) -> Any:
+    w = _width(b)
+
+    def run(m: Any, x: Tensor, e: list[Tensor]) -> Tensor:
+        if a % 2:
+            return torch.einsum("bchw,oc->bohw", x, m[0].weight)
+        return torch.einsum(
+            "bghw,ghwc->bchw", torch.einsum("bchw,oc->bohw", x, m[0].weight), m[1].weight.view(w, SIZE, SIZE, c)
+        )
+
+    return [nn.Linear(c, w), nn.Linear(c, w * SIZE * SIZE)], run, w if a % 2 else c
+
+
+@operator
+def recurrent(c: int, a: int, b: int) -> Any:
+    kind = nn.LSTM if a % 2 else nn.GRU
+
+    def run(m: Any, x: Tensor, e: list[Tensor]) -> Tensor:
+        return m[0](x.flatten(2).transpose(1, 2))[0].transpose(1, 2).reshape(x.shape[0], -1, SIZE, SIZE)
+
+    return [kind(c, 4, batch_first=True, bidirectional=bool(b % 2))], run, 4 * (1 + b % 2)

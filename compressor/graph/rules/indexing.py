@@ -11,6 +11,8 @@ from compressor.graph.flow import Axis, Flow
 from compressor.graph.record import Call, Node, Value
 from compressor.graph.rules import rule
 
+_BOUNDS_SPELT_OUT = {"__getitem__", "__setitem__", "narrow", "slice"}
+
 
 @rule("slice", "narrow")
 def take_slice(flow: Flow, node: Node) -> None:
@@ -29,9 +31,20 @@ def take_slice(flow: Flow, node: Node) -> None:
     if axis is None:
         return
     if step != 1:
-        flow.fix(axis, "slice with a step")
+        if n % step == 0 and start < step and end > n - step + start:
+            flow.split(axis, n // step, step, constant=(False, True))  # one of every ``step`` that live or die together
+        else:
+            flow.fix(axis, "slice with a step")
+        y.axes[dim] = axis[start:end:step].copy()
+        return
     y.axes[dim] = axis[start:end:step].copy()
     if flow.is_fixed(axis):
+        return
+    if node.call is not None and node.call.name == "tensor_split":
+        _in_sections(flow, node.call, axis)
+        return
+    if node.call is not None and node.call.name not in _BOUNDS_SPELT_OUT:
+        flow.fix(axis, f"sliced inside {node.call.name}")
         return
     given = _given_bounds(node.call, dim, rank) if node.call is not None else None
     for position, size in ((start, given[0] if given else start), (end, given[1] if given else end)):
@@ -40,6 +53,20 @@ def take_slice(flow: Flow, node: Node) -> None:
                 flow.bind(size, axis[:position], "slice bound")
             else:
                 flow.fix(axis, "slice bound that is not understood")
+
+
+def _in_sections(flow: Flow, call: Call, axis: Axis) -> None:
+    """``tensor_split`` into equally many, which are tied, or at the positions given."""
+    given = call.args[1] if len(call.args) > 1 else next(iter(call.kwargs.values()))
+    if axis is None:
+        return
+    if not isinstance(given, int):
+        for position in given:
+            flow.bind(position, axis[: int(position)], "slice bound")
+    elif len(axis) % given:
+        flow.fix(axis, "split into uneven sections")
+    else:
+        flow.split(axis, int(given), len(axis) // given, constant=(True, False))
 
 
 def _bounds(node: Node, n: int) -> tuple[int, int, int]:
@@ -74,7 +101,7 @@ def _given_bounds(call: Call, dim: int, rank: int) -> tuple[Any, Any] | None:
     return None
 
 
-@rule("split", "split_with_sizes", "chunk", "tensor_split", "unsafe_split", "unsafe_chunk")
+@rule("split", "split_with_sizes", "chunk", "unsafe_split", "unsafe_chunk")
 def split(flow: Flow, node: Node) -> None:
     """Consecutive pieces. Equal pieces by count tie their positions; sizes that are spelt out are bound one by one."""
     x = node.inputs[0]
@@ -98,7 +125,7 @@ def split(flow: Flow, node: Node) -> None:
         sizes = call.args[1] if len(call.args) > 1 else next(iter(call.kwargs.values()))
         if isinstance(sizes, int):
             sizes = [sizes] * count
-    by_count = call is not None and call.name in ("chunk", "unsafe_chunk", "tensor_split")
+    by_count = call is not None and call.name in ("chunk", "unsafe_chunk")
     if by_count or (sizes is not None and len({id(s) for s in sizes}) == 1 and count > 1):
         columns = pieces[0]
         if columns is not None and (short := len(axis) % len(columns)):
