@@ -193,6 +193,8 @@ class Flow:
         return self._labels_of_operation(origin)
 
     def _labels_of_operation(self, origin: FromOperation) -> Axis:
+        if origin.operator == "//" and (quotient := _cancelled(origin.left, origin.right)) is not None:
+            return self.labels_of(quotient)
         left, right = self.labels_of(origin.left), self.labels_of(origin.right)
         if left is None and right is None:
             return None
@@ -305,3 +307,15 @@ class Flow:
         """The program's function call that the operator in hand belongs to, if it is one of ``names``."""
         call = self.node.call if self.node is not None else None
         return call if call is not None and call.name in names else None
+
+
+def _cancelled(product: Any, factor: Any) -> Any:
+    """The other factor if ``product`` was computed as ``factor`` times it, else ``None``."""
+    origin = product.origin if isinstance(product, Dim) else None
+    if not isinstance(origin, FromOperation) or origin.operator != "*" or int(factor) == 0:
+        return None
+    for one, other in ((origin.left, origin.right), (origin.right, origin.left)):
+        same = one is factor or (isinstance(one, Dim) and isinstance(factor, Dim) and one.origin == factor.origin)
+        if same and isinstance(other, int):
+            return other
+    return None

@@ -192,10 +192,54 @@ class Labels:
         self, atoms: IntArray, p: int, q: int, rows: IntArray | None = None, columns: IntArray | None = None
     ) -> tuple[IntArray, IntArray]:
         """Labels of the two axes that a row-major split of ``p * q`` indices into ``(p, q)`` gives."""
-        rows = self.fresh(p) if rows is None else rows
-        columns = self.fresh(q) if columns is None else columns
-        self.unite(atoms, self.product(rows, columns))
-        return rows, columns
+        parts = self._separate(atoms, p, q)
+        if parts is None:
+            rows = self.fresh(p) if rows is None else rows
+            columns = self.fresh(q) if columns is None else columns
+            self.unite(atoms, self.product(rows, columns))
+            return rows, columns
+        for part, given in zip(parts, (rows, columns), strict=True):
+            if given is not None:
+                self.unite(part, given)
+        return parts
+
+    def _separate(self, atoms: IntArray, p: int, q: int) -> tuple[IntArray, IntArray] | None:
+        """``split`` of pairs whose parts each vary along one of the two axes alone, however they are nested.
+
+        ``(a and b) and c`` over ``(p, q)`` splits into ``a`` and ``b and c`` where only ``a`` varies along p: nothing
+        has to be united.
+        """
+        roots = self._simplify(self.find(atoms))
+        if (self._kind[roots] != PAIR).any():
+            return None
+        found: tuple[list[IntArray], list[IntArray]] = ([], [])
+        pending = [roots]
+        while pending:
+            part = pending.pop()
+            if len(pending) + len(found[0]) + len(found[1]) >= MAX_FACTORS:
+                return None
+            grid = part.reshape(p, q)
+            if every(grid == grid[:, :1]):
+                found[0].append(grid[:, 0].copy())
+            elif every(grid == grid[:1]):
+                found[1].append(grid[0].copy())
+            elif (self._kind[part] == PAIR).all():
+                pending += [self.find(self._right[part]), self.find(self._left[part])]
+            else:
+                return None
+        if not found[0] or not found[1]:
+            return None
+        return self._all_of(found[0]), self._all_of(found[1])
+
+    def _all_of(self, parts: list[IntArray]) -> IntArray:
+        """Atoms that are kept when each of the parts is, index by index."""
+        result = parts[-1]
+        for part in parts[-2::-1]:
+            atoms = self.fresh(len(part))
+            self._kind[atoms] = PAIR
+            self._left[atoms], self._right[atoms] = part, result
+            result = atoms
+        return result
 
     def grid(self, atoms: IntArray) -> tuple[IntArray, IntArray] | None:
         """Rows and columns of atoms that are the row-major pairs of two axes; ``None`` if they are not."""
