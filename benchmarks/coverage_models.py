@@ -1,42 +1,42 @@
-"""The models of the coverage table and an input for each."""
+"""The models of the coverage table and an input for each.
+
+python benchmarks/coverage_models.py     # checks that every family of timm is on the list
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 BACKBONES = ("rcnn", "retinanet", "fcos", "ssd")  # of detection models, the backbone is compressed
-PER_FAMILY = 2
+SIZES = {
+    **dict.fromkeys(("mvit", "s3d"), (3, 16, 224, 224)),
+    "swin3d": (3, 8, 224, 224),
+    "inception": (3, 299, 299),
+    **dict.fromkeys(("r3d", "mc3", "r2plus1d"), (3, 8, 112, 112)),
+}
+
+# One or more of every family, of the sizes people use; more where a family holds several architectures.
+TIMM = (Path(__file__).parent / "coverage_timm.txt").read_text().split()
 
 
 def names(lists: list[str]) -> list[str]:
-    """torchvision's models without the quantised ones; of timm one or two small models of every family."""
+    """torchvision's models without the quantised ones, whose weights are no floating-point tensors, and ``TIMM``."""
     found: list[str] = []
     if "torchvision" in lists:
         import torchvision
 
         found += [name for name in torchvision.models.list_models() if "quantized" not in name]
     if "timm" in lists:
-        found += [f"timm:{name}" for name in of_timm()]
+        found += [f"timm:{name}" for name in TIMM]
     return found
 
 
-def of_timm() -> list[str]:
+def missing_families() -> list[str]:
+    """Families (modules) of timm of which no model is listed."""
     import timm
-    import torch
 
-    chosen: list[str] = []
-    for family in timm.list_modules():
-        every = timm.list_models(module=family)
-        sized = []
-        for name in every[:: max(1, len(every) // 8)]:
-            with torch.device("meta"):
-                try:
-                    model = timm.create_model(name)
-                except (NotImplementedError, RuntimeError, ValueError):
-                    continue
-            sized.append((sum(p.numel() for p in model.parameters()), name))
-        chosen += [name for _, name in sorted(sized)[: PER_FAMILY if len(sized) > 3 else 1]]
-    return chosen
+    return [family for family in timm.list_modules() if not set(timm.list_models(module=family)) & set(TIMM)]
 
 
 def build(name: str) -> tuple[Any, tuple[Any, ...]]:
@@ -59,12 +59,12 @@ def build(name: str) -> tuple[Any, tuple[Any, ...]]:
         return model.backbone, (torch.randn(1, 3, 320, 320),)
     if name.startswith("raft"):
         return model, (torch.randn(1, 3, 128, 128), torch.randn(1, 3, 128, 128))
-    sizes = {
-        "mvit": (3, 16, 224, 224),
-        "s3d": (3, 16, 224, 224),
-        "swin3d": (3, 8, 224, 224),
-        "inception": (3, 299, 299),
-    }
-    sizes |= dict.fromkeys(("r3d", "mc3", "r2plus1d"), (3, 8, 112, 112))
-    size = next((s for kind, s in sizes.items() if name.startswith(kind)), (3, 224, 224))
+    size = next((s for kind, s in SIZES.items() if name.startswith(kind)), (3, 224, 224))
     return model, (torch.randn(1, *size),)
+
+
+if __name__ == "__main__":
+    import timm
+
+    unknown = sorted(set(TIMM) - set(timm.list_models()))
+    print(f"{len(TIMM)} models of timm; unknown: {unknown}; families without one: {missing_families()}")

@@ -52,6 +52,9 @@ def run_rules(flow: Flow, nodes: list[Node]) -> None:
         for value in node.inputs:
             value.used = True
         for output in node.outputs:
+            if len(output.axes) != len(output.shape):
+                flow.fix_value(output, "its rule gave another number of axes")
+                output.axes = [None] * len(output.shape)
             for d, axis in enumerate(output.axes):
                 if axis is not None and len(axis) != output.shape[d]:
                     flow.fix(axis, "its rule gave labels of another length")

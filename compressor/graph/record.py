@@ -358,7 +358,7 @@ class Recorder:
         scope = self.modules.open[-1] if self.modules.open else -1
         node = Node(len(self.nodes), op, overload, self.modules.place, self.call, scope)
         self.nodes.append(node)
-        node.args = self._resolve(args, node.inputs)
+        node.args = tuple(self._resolve(arg, node.inputs) for arg in args)
         if kwargs:
             node.kwargs = {k: self._resolve(v, node.inputs) for k, v in kwargs.items()}
         node.mutates = mutates

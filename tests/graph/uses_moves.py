@@ -192,3 +192,19 @@ def _shuffled(m: Any, x: Tensor) -> Tensor:
     y = torch.cat([a, m.c(b)], 1)
     n, c, h, w = y.shape
     return y.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
+# ---- numbers first, sections, steps, and axes merged in one order and split in another
+between("a number first", lambda x: 2 ** x.tanh() + (3 - x))
+between("tensor_split", lambda x: torch.cat(x.tensor_split(2, 1)[::-1], 1))
+between("tensor_split unevenly", lambda x: torch.cat(x.tensor_split(3, 1)[::-1], 1), free="")
+between("tensor_split at positions", lambda x: torch.cat(x.tensor_split((2, 5), 1)[::-1], 1))
+between("even and odd", lambda x: torch.cat([x[:, 1::2], x[:, ::2]], 1))
+between("from the second on", lambda x: torch.cat([x[:, 1:7:3], x], 1)[:, 2:], free="")
+between(
+    "pixel shuffle of all", lambda x: F.pixel_unshuffle(F.pixel_shuffle(x[:, :4], 2), 2).repeat(1, 2, 1, 1), free=""
+)
+case("patches and back", lambda m, x: m.b((lambda y, n, c, h, w: y.reshape(n * c * (h // m.p), m.p, w // m.p, m.p).transpose(1, 2)
+     .reshape(n, c, h // m.p * (w // m.p), m.p**2).transpose(1, 3).reshape(n * m.p**2, h // m.p * (w // m.p), -1).relu()
+     .view(n, m.p**2, h // m.p * (w // m.p), -1).transpose(1, 3).reshape(n * c * (h // m.p), w // m.p, m.p, m.p)
+     .transpose(1, 2).reshape(n, c, h, w))(y := m.a(x), *y.shape)), IMAGE, **A, p=2, free=AB)  # fmt: skip
