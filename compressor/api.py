@@ -85,7 +85,8 @@ def compress(
     """Compress a network under budgets. The model passed in is not changed.
 
     Args:
-        model: any module, on any device, in any mode.
+        model: any module, on any device, in any mode. What ``DataParallel``, ``DistributedDataParallel`` or
+            ``torch.compile`` wrap is compressed, without the wrapper.
         example_inputs: a tensor or a tuple of positional arguments; one example is enough.
         budgets: cost to limit: ``{"flops": "50%", "params": "5M", "memory": "12MB", "latency": "3ms"}``. All of them
             hold in the result.
@@ -130,7 +131,7 @@ def compress(
     console = Console(quiet=not verbose)
     pipeline = Pipeline(model, example_inputs, settings, example_kwargs=example_kwargs, data=splits, console=console)
     pipeline.run()
-    report = describe_result(pipeline, name=type(model).__name__)
+    report = describe_result(pipeline, name=type(pipeline.model).__name__)
     if benchmark:
         _deliver(pipeline, report, None, ("onnx",))
     report.stage_seconds = dict(console.stage_seconds)

@@ -17,6 +17,7 @@ from compressor.console import Console
 from compressor.costs import CostTerm, build
 from compressor.errors import UnsupportedModelError, UsageError, VerificationError
 from compressor.graph import Graph, capture
+from compressor.graph.modules import unwrapped
 from compressor.patterns import require_matches
 from compressor.search import METHODS
 from compressor.search.base import Constraint, SearchContext, SearchResult, hard_sizes, readable
@@ -93,7 +94,7 @@ class Pipeline:
         job: Job | None = None,
         console: Console | None = None,
     ) -> None:
-        self.model, self.settings, self.data, self.job = model, settings, data, job
+        self.model, self.settings, self.data, self.job = unwrapped(model), settings, data, job
         self.console = console or Console(quiet=True)
         self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
         self.example_inputs = to_device(example_inputs, self.device)
@@ -104,7 +105,7 @@ class Pipeline:
         self.refused: list[str] = []
         self.on_device: LatencySession | None = None
         self.held: Held | None = None
-        self._searched = model
+        self._searched = self.model
 
     def run(self) -> None:
         """All stages."""

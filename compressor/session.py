@@ -23,6 +23,7 @@ from compressor.config import Budget
 from compressor.costs import build
 from compressor.errors import UsageError
 from compressor.graph import capture
+from compressor.graph.modules import unwrapped
 from compressor.patterns import require_matches
 from compressor.search import METHODS
 from compressor.search.base import Constraint
@@ -57,7 +58,8 @@ class Session:
             raise UsageError(f"{search} has no session yet; use search='figs'.")
         if total_steps < 1:
             raise UsageError(f"total_steps must be at least 1, not {total_steps}.")
-        self.model, self.total_steps = model, total_steps
+        self.model = model = unwrapped(model)
+        self.total_steps = total_steps
         self._inputs, self._kwargs = example_inputs, example_kwargs
         require_matches(model, include=include, exclude=exclude)
         self.graph = capture(model, example_inputs, example_kwargs=example_kwargs, include=include, exclude=exclude)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +21,7 @@ from compressor.graph.collect import collect_operators
 from compressor.graph.flow import Flow
 from compressor.graph.graph import Graph
 from compressor.graph.kernels import label_kernels
-from compressor.graph.modules import named_modules
+from compressor.graph.modules import build_lazy, evaluating, named_modules, run_once, uncompiled, unwrapped
 from compressor.graph.record import Recorder, Value, shadowed, traceable_attributes, unchanged
 from compressor.graph.resolution import find_resolutions
 from compressor.graph.scalars import follow_scalars
@@ -58,29 +60,64 @@ def capture(
         example_kwargs: keyword arguments of the forward.
         include: shell-style patterns over module names; only channels written by matching modules may be removed.
         exclude: patterns of modules that stay exactly as they are.
-        keep_outputs: patterns of modules whose outputs keep all their channels.
+        keep_outputs: patterns of modules whose outputs keep all their channels, whatever lies inside them.
         kernels: whether kernels may be cropped, too; see ``compressor.graph.kernels``.
         resolution: whether residual branches may compute on fewer samples; see ``compressor.graph.resolution``.
 
     Raises:
         UnsupportedModelError: the forward raises, or there are no parameters.
     """
-    started = time.perf_counter()
+    model = unwrapped(model)
     args = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
-    whole = args, example_kwargs or {}
+    build_lazy(model, args, example_kwargs or {})
+    attempt = partial(_capture, model, args, example_kwargs or {}, include, exclude, keep_outputs, kernels)
+    try:
+        return attempt()
+    except _GrewError:
+        run_once(model, args, example_kwargs or {})
+        return attempt()
+
+
+def _n_parameters(model: nn.Module) -> int:
+    return sum(len(module._parameters) for module in model.modules())
+
+
+class _GrewError(Exception):
+    """The forward added modules or parameters to the model, as some do when they run for the first time."""
+
+
+def _capture(
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    include: Sequence[str],
+    exclude: Sequence[str],
+    keep_outputs: Sequence[str],
+    kernels: bool,
+) -> Graph:
+    started = time.perf_counter()
+    whole = args, kwargs
     args, kwargs = first_example(*whole)
     tensors = _tensors(model)
     if not any(not is_buffer for _, _, is_buffer in tensors.values()):
         raise UnsupportedModelError(
             f"{type(model).__name__} has no parameters, so there is nothing to compress; pass the network itself."
         )
-    with unchanged(model), evaluating(model), torch.no_grad(), narrowed(model), _python_attention():
+    n_parameters = _n_parameters(model)
+    tracing = unchanged(model), evaluating(model), torch.no_grad(), narrowed(model), _python_attention()
+    with ExitStack() as stack:
+        for context in (*tracing, uncompiled(model)):
+            stack.enter_context(context)
         # On meta tensors if the forward can; on the inputs as given if it wants their whole batch, or has none.
         inputs = [(args, kwargs)] if args is whole[0] else [(args, kwargs), whole]
         for meta, given in [(meta, given) for given in inputs for meta in (True, False)]:
             args, kwargs = given
             try:
-                recorder, values, outputs = _record(model, tensors, args, kwargs, meta=meta, keep_outputs=keep_outputs)
+                with unchanged(model):
+                    recorder, values, outputs = _record(
+                        model, tensors, args, kwargs, meta=meta, keep_outputs=keep_outputs
+                    )
+                    grew = _n_parameters(model) != n_parameters
                 on_meta = meta
                 break
             except Exception as error:  # whatever a forward may raise
@@ -90,6 +127,8 @@ def capture(
                 f"The forward of {type(model).__name__} raises on the example inputs: {type(failure).__name__}: "
                 f"{_first_line(failure)}. Check the inputs' shapes and types."
             ) from failure
+        if grew:
+            raise _GrewError
         # Auxiliary heads run in training only; record them too, so that they are trimmed with the rest.
         trained: list[Any] = []
         reached = {value.index for node in recorder.nodes for value in node.inputs}
@@ -182,21 +221,6 @@ def first_example(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[
     return pytree.tree_map(  # type: ignore[no-any-return]
         lambda leaf: leaf[:1] if isinstance(leaf, Tensor) and leaf.dim() > 0 else leaf, (args, kwargs)
     )
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside, every module's own mode restored after."""
-    modes = [(module, module.training) for _, module in named_modules(model)]
-    if not any(mode for _, mode in modes):  # setting an attribute of a module is slow
-        yield
-        return
-    try:
-        model.eval()
-        yield
-    finally:
-        for module, mode in modes:
-            vars(module)["training"] = mode  # ten times quicker than the module's own way of setting attributes
 
 
 @contextmanager
@@ -303,10 +327,15 @@ class _KeptOutputs:
     """Remembers what modules matching the user's patterns returned."""
 
     def __init__(self, model: nn.Module, patterns: Sequence[str]) -> None:
-        from compressor.graph.analyze import matches
-
         self.tensors: list[Tensor] = []
-        self.modules = [m for name, m in model.named_modules() if matches(name, patterns)] if patterns else []
+        self.modules = [m for name, m in model.named_modules() if any(self._names(p, name) for p in patterns)]
+
+    @staticmethod
+    def _names(pattern: str, name: str) -> bool:
+        """Whether the pattern means this very module: not one inside another that it matches."""
+        parts = name.split(".")
+        above = (".".join(parts[:n]) for n in range(1, len(parts)))
+        return fnmatchcase(name, pattern) and not any(fnmatchcase(outer, pattern) for outer in above)
 
     @contextmanager
     def watch(self) -> Iterator[None]:

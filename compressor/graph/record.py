@@ -420,15 +420,22 @@ def flat_weights(modules: Iterable[nn.Module]) -> Iterator[None]:
 @contextmanager
 def unchanged(*models: nn.Module) -> Iterator[None]:
     """Undo what a forward stores in its modules: cached tables and masks, made for other inputs or another type."""
-    saved = [(m, dict(vars(m)), dict(m._buffers)) for model in models for _, m in named_modules(model)]
+    saved = [
+        (m, dict(vars(m)), [(d, dict(d)) for d in _registered(m)]) for model in models for _, m in named_modules(model)
+    ]
     try:
         yield
     finally:
-        for module, attributes, buffers in saved:
+        for module, attributes, registered in saved:
             module.__dict__.clear()
             module.__dict__.update(attributes)
-            module._buffers.clear()
-            module._buffers.update(buffers)
+            for current, before in registered:
+                current.clear()
+                current.update(before)
+
+
+def _registered(module: nn.Module) -> tuple[dict[str, Any], ...]:
+    return module._buffers, module._parameters, module._modules
 
 
 @contextmanager

@@ -66,7 +66,7 @@ def taylor(
 
     Shapes (n_units,) and (n_blocks,).
     """
-    from compressor.graph.capture import evaluating
+    from compressor.graph.modules import evaluating
 
     device = next(model.parameters()).device
     saliency, of_blocks = np.zeros(graph.n_units), np.zeros(len(graph.blocks))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from compressor import multihead
 from compressor.architecture import Architecture
@@ -110,8 +110,7 @@ def _differs(current: Any, new: Any) -> bool:
 
 def _own_sizes(prefix: str, module: nn.Module, architecture: Architecture, known: dict[str, Any]) -> dict[str, Any]:
     """Size attributes of PyTorch's own modules, from the shapes their parameters will have."""
-    weight = f"{prefix}.weight" if prefix else "weight"
-    shape = _new_shape(architecture, weight)
+    shape = _new_weight_shape(prefix, module, architecture)
     if isinstance(module, nn.modules.conv._ConvNd):
         if shape is None:
             return {}
@@ -156,6 +155,18 @@ def _attention_sizes(
         shape = _new_shape(architecture, f"{start}{weight}") or _new_shape(architecture, f"{start}in_proj_weight")
         sizes[name] = getattr(module, name) if shape is None else shape[1]
     return {**sizes, "head_dim": sizes["qk_width"] // known.get("num_heads", module.num_heads)}
+
+
+def _new_weight_shape(prefix: str, module: nn.Module, architecture: Architecture) -> list[int] | None:
+    """The shape ``module.weight`` will have, be it a parameter or computed from one of the same shape."""
+    start = f"{prefix}." if prefix else ""
+    shape = _new_shape(architecture, f"{start}weight")
+    if shape is not None or not isinstance(getattr(module, "weight", None), Tensor):
+        return shape
+    for source in ("parametrizations.weight.original", "parametrizations.weight.original1", "weight_v", "weight_orig"):
+        if architecture.shapes.get(start + source) == list(module.weight.shape):  # type: ignore[arg-type]
+            return _new_shape(architecture, start + source)
+    return None
 
 
 def _new_shape(architecture: Architecture, name: str) -> list[int] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +14,10 @@ from torch.utils import _pytree as pytree
 
 from compressor.architecture import Architecture
 from compressor.errors import VerificationError
-from compressor.graph.capture import evaluating, first_example, tensors_in
+from compressor.graph.capture import first_example, tensors_in
 from compressor.graph.graph import Graph, UnitMask
 from compressor.graph.labels import BoolArray
+from compressor.graph.modules import evaluating, uncompiled, unwrapped
 from compressor.graph.record import shadowed, unchanged
 from compressor.masks import Masking
 from compressor.trim.apply import trim
@@ -71,14 +73,14 @@ class Verifier:
         *,
         seed: int = 0,
     ) -> None:
-        self.model, self.graph = model, graph
-        self.masking = Masking(model, graph)
+        self.model, self.graph = unwrapped(model), graph
+        self.masking = Masking(self.model, graph)
         self._generator = torch.Generator().manual_seed(seed)
         args = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
         kwargs = example_kwargs or {}
         if [tuple(t.shape) for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, Tensor)] != graph.input_shapes:
             args, kwargs = first_example(args, kwargs)
-        device = next(model.parameters()).device
+        device = next(self.model.parameters()).device
         self._random = pytree.tree_map(lambda leaf: self._input(leaf, device), (args, kwargs))
         self._dtype = torch.float64
 
@@ -109,7 +111,10 @@ class Verifier:
         gate = None if gates is None else torch.from_numpy(self.graph.gates(gates)).to(device, dtype)
         double = dtype is torch.float64
         models = self.model, trimmed
-        with unchanged(*models), torch.no_grad(), evaluating(self.model), evaluating(trimmed), in_double(double):
+        watched = unchanged(*models), uncompiled(*models), evaluating(self.model), evaluating(trimmed)
+        with ExitStack() as stack, torch.no_grad(), in_double(double):
+            for context in watched:
+                stack.enter_context(context)
             try:
                 with self.masking.applied(mask, weights, gate):
                     expected = tensors_in(self.model(*args, **kwargs))
@@ -188,6 +193,7 @@ def trim_verified(
         units: which units are kept, shape (n_units,) or with the constant last entry.
         gates: which blocks are kept, shape (n_blocks,); default all.
     """
+    model = unwrapped(model)
     verifier = Verifier(model, graph, example_inputs, example_kwargs, seed=seed)
     wanted = _Choice(np.append(np.asarray(units[: graph.n_units], dtype=np.bool_), True), graph.gates(gates))
 
