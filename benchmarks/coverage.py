@@ -120,7 +120,10 @@ def measure(results: Any, tool: str, name: str, limit_s: float, limit_gb: float)
     except Exception as error:
         text = " ".join(f"{type(error).__name__}: {error}".split())
         memory = isinstance(error, MemoryError) or "alloc" in text
-        report(status="out of memory" if memory else "fails", reason=text[:200])
+        report(
+            status="out of memory" if memory else "fails",
+            reason=text if len(text) < 240 else f"{text[:80]} ... {text[-150:]}",
+        )
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def capture(
     model = unwrapped(model)
     args = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
     build_lazy(model, args, example_kwargs or {})
-    attempt = partial(_capture, model, args, example_kwargs or {}, include, exclude, keep_outputs, kernels)
+    attempt = partial(_capture, model, args, example_kwargs or {}, include, exclude, keep_outputs, kernels, resolution)
     try:
         return attempt()
     except _GrewError:
@@ -94,6 +94,7 @@ def _capture(
     exclude: Sequence[str],
     keep_outputs: Sequence[str],
     kernels: bool,
+    resolution: bool,
 ) -> Graph:
     started = time.perf_counter()
     whole = args, kwargs
