@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -61,11 +62,12 @@ class Enforcer:
         """Times networks until one is as close to the budget as can be. Raises what ``LatencySession.compare`` does."""
 
         def measure(network: SearchResult) -> OnDevice:
-            return self._noted(network, lambda: self.device.compare(self.device.write(network.units, network.gates)))
+            path = partial(self.device.write, network.units, network.gates)
+            return self._noted(network, lambda: self.device.compare(path(), self.budget))
 
         def confirm(network: SearchResult) -> tuple[SearchResult, OnDevice]:
             settled, model = self._trim(network)
-            return settled, self._noted(settled, lambda: self.device.compare(self.device.export(model)))
+            return settled, self._noted(settled, lambda: self.device.compare(self.device.export(model), self.budget))
 
         return hold(
             self.budget,

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from compressor.config import Budget
 from compressor.costs.latency import Latency
 from compressor.errors import UsageError
 from compressor.graph.graph import Graph, UnitMask
@@ -28,6 +29,8 @@ from profilers.stats import paired_ratio, quiet_ms
 
 #: Rounds that a comparison of two networks takes at least: fewer have no interval to speak of.
 _LEAST_ROUNDS = 9
+#: A network this far from its budget, a fraction, will not be the one that is kept.
+_FAR = 0.04
 
 
 @dataclass(frozen=True)
@@ -246,8 +249,19 @@ class LatencySession:
         """The file of a trimmed network as users get it. Raises ``ExporterError``."""
         return self.subnets.export(model, "compressed")
 
-    def compare(self, path: Path, *, seconds: float = 12.0, burst_ms: float = 100.0, sure: float = 0.005) -> OnDevice:
+    def compare(
+        self,
+        path: Path,
+        budget: Budget | None = None,
+        *,
+        seconds: float = 45.0,
+        burst_ms: float = 100.0,
+        sure: float = 0.004,
+    ) -> OnDevice:
         """Time a file in turn with the original's, until the ratio is known to ``sure`` or time is up.
+
+        Args:
+            budget: if the network is clearly not close to it, less precision will do.
 
         Raises:
             RefusedError: the runtime cannot run it.
@@ -261,16 +275,27 @@ class LatencySession:
                 networks.append((runner, runs, list[float]()))
             started = time.perf_counter()
             while True:
-                for runner, runs, found in networks:
-                    found.append(quiet_ms(runner.measure(runs + 1).after(1)))
-                original, compressed = (found for _, _, found in networks)
-                ratio = paired_ratio(compressed, original)
-                margin = (ratio.high - ratio.low) / 2 / ratio.value
-                if len(original) >= _LEAST_ROUNDS and (margin <= sure or time.perf_counter() - started > seconds):
-                    break
-        middle = median(original)
-        return OnDevice(middle, middle * ratio.value, ratio.value, margin)
+                for runner, runs, values in networks:
+                    values.append(quiet_ms(runner.measure(runs + 1).after(1)))
+                found = _on_device(*(values for _, _, values in networks))
+                late = time.perf_counter() - started > seconds
+                if len(networks[0][2]) >= _LEAST_ROUNDS and (found.margin <= sure or late or _far(found, budget)):
+                    return found
 
     def close(self) -> None:
         """Give back the table, the runtime and the files."""
         self._stack.close()
+
+
+def _on_device(original: list[float], compressed: list[float]) -> OnDevice:
+    ratio = paired_ratio(compressed, original)
+    middle = median(original)
+    return OnDevice(middle, middle * ratio.value, ratio.value, (ratio.high - ratio.low) / 2 / ratio.value)
+
+
+def _far(found: OnDevice, budget: Budget | None) -> bool:
+    """Whether a network is over or under its budget by much more than the doubt about it."""
+    if budget is None:
+        return False
+    limit = budget.value * found.original_ms if budget.relative else budget.value
+    return abs(found.compressed_ms / limit - 1.0) > _FAR + 2 * found.margin

@@ -167,11 +167,11 @@ def test_a_job_that_was_killed_goes_on_from_what_was_timed(
     compared = LatencySession.compare
     calls: list[Path] = []
 
-    def dying(self: LatencySession, path: Path, **how: Any) -> OnDevice:
+    def dying(self: LatencySession, path: Path, *how: Any) -> OnDevice:
         calls.append(path)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return compared(self, path, **how)
+        return compared(self, path, *how)
 
     monkeypatch.setattr(LatencySession, "compare", dying)
     with Job.open(tmp_path / "job", {"is": "this"}) as job, pytest.raises(KeyboardInterrupt):
