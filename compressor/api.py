@@ -151,11 +151,14 @@ def prepare(
     include: tuple[str, ...] = (),
     exclude: tuple[str, ...] = (),
     example_kwargs: dict[str, Any] | None = None,
+    target: str | TargetSettings | None = None,
+    lut: str | Path | None = None,
 ) -> Session:
     """Put masks into a model for a training loop of one's own. See ``compressor.session.Session``.
 
     Args:
         total_steps: how many times ``session.step()`` will be called; budgets are approached over them.
+        target, lut: where a latency budget holds and the file of its table, as for ``compress``.
 
     Raises:
         UsageError: a method that does not train. UnreachableBudgetError, UnsupportedModelError: as ``compress``.
@@ -173,6 +176,7 @@ def prepare(
         include=tuple(include),
         exclude=tuple(exclude),
         example_kwargs=example_kwargs,
+        target=_target(target, lut),
     )
 
 

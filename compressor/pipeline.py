@@ -318,12 +318,7 @@ class Pipeline:
         """Time the exported network; decide again until the latency budget holds there."""
         from compressor.latency.enforce import Enforcer, finer
 
-        index = next(i for i, c in enumerate(self.constraints) if c.name == "latency")
-        budget = next(b for b in self.settings.budgets if b.cost == "latency")
-        first = self.decision
-
-        def projector(limit_ms: float, grid: int | Mapping[str, int]) -> Projector:
-            self.constraints[index] = Constraint(device.term, limit_ms)
+        def projector(grid: int | Mapping[str, int]) -> Projector:
             return self._projector(set(self.refused), grid)
 
         def trim(network: SearchResult) -> tuple[SearchResult, nn.Module]:
@@ -331,15 +326,11 @@ class Pipeline:
             self._use(self._trim_exactly())
             return self.decision, self.compressed
 
+        budget = next(b for b in self.settings.budgets if b.cost == "latency")
         diary = self.job.diary("device") if self.job is not None else None
-        held = Enforcer(device, budget, projector, trim, finer(self._round_to()), diary).run(first)
-        self.held, round_ = held, held.rounds[held.kept]
-        self.constraints[index] = Constraint(device.term, round_.limit_ms)
-        if held.best is None:
-            self.console.warn(held.failure(device.prediction.target))
-        network = held.networks[held.kept]
-        if held.hopeless:
-            network = SearchResult(self.graph.all_units(), first.priority, first.history)
+        grids = finer(self._round_to())
+        enforcer = Enforcer(device, budget, self.constraints, projector, trim, grids, diary)
+        self.held, network = enforcer.run(self.decision, self.console.warn)
         if self.decision is not network:
             trim(network)
 

@@ -12,8 +12,11 @@ optimizer and the parameters are those of the plain model throughout.
 
 from __future__ import annotations
 
+import copy
+import warnings
+from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -26,10 +29,14 @@ from compressor.graph import capture
 from compressor.graph.modules import unwrapped
 from compressor.patterns import require_matches
 from compressor.search import METHODS
-from compressor.search.base import Constraint
+from compressor.search.base import Constraint, SearchResult
 from compressor.search.figs import FigsConfig, FigsSession
 from compressor.search.project import Projector
 from compressor.trim import Check, trim_verified
+
+if TYPE_CHECKING:
+    from compressor.latency.hold import Held
+    from compressor.latency.session import LatencySession, TargetSettings
 
 
 class Session:
@@ -51,6 +58,7 @@ class Session:
         include: tuple[str, ...],
         exclude: tuple[str, ...],
         example_kwargs: dict[str, Any] | None,
+        target: TargetSettings | None = None,
     ) -> None:
         if not METHODS.get(search).trains:
             raise UsageError(f"{search} does not train, so it has no session; call compressor.compress instead.")
@@ -63,22 +71,42 @@ class Session:
         self._inputs, self._kwargs = example_inputs, example_kwargs
         require_matches(model, include=include, exclude=exclude)
         self.graph = capture(model, example_inputs, example_kwargs=example_kwargs, include=include, exclude=exclude)
-        terms = {b.cost: build(b.cost, self.graph) for b in budgets}
+        self._latency = next((b for b in budgets if b.cost == "latency"), None)
+        self._device = self._measured(target) if self._latency is not None else None
+        terms = {b.cost: build(b.cost, self.graph) for b in budgets if b.cost != "latency"}
+        if self._device is not None:
+            terms["latency"] = self._device.term
         self._constraints = [Constraint(terms[b.cost], b.limit(terms[b.cost].original)) for b in budgets]
         config = FigsConfig.from_options(options)
-        self._round_to = round_to
+        liked = self._device.multiples() if self._device is not None and round_to == 1 else None
+        self._round_to: int | Mapping[str, int] = round_to if liked is None else liked
         projector = self._projector(config)
         projector.check_reachable()
         self._figs = FigsSession(model, projector, config)
         self._steps = 0
+        self._whole: set[str] = set()
+        self.held: Held | None = None
         self._open = ExitStack()
         self._handles = [
             model.register_forward_pre_hook(self._enter),
             model.register_forward_hook(self._leave, always_call=True),
         ]
 
-    def _projector(self, config: FigsConfig, whole: set[str] | None = None) -> Projector:
-        return Projector(self.graph, self._constraints, round_to=self._round_to, whole=whole, depth=config.depth)
+    def _projector(
+        self, config: FigsConfig, whole: set[str] | None = None, round_to: int | Mapping[str, int] | None = None
+    ) -> Projector:
+        grid = self._round_to if round_to is None else round_to
+        return Projector(self.graph, self._constraints, round_to=grid, whole=whole, depth=config.depth)
+
+    def _measured(self, target: TargetSettings | None) -> LatencySession:
+        from compressor.latency.session import LatencySession
+
+        if target is None:
+            raise UsageError(
+                "A latency budget needs a target to measure on; pass target=, for example target='onnxruntime-cpu'."
+            )
+        # A copy, because the loop trains the model, and the files that are timed are compared with it.
+        return LatencySession(copy.deepcopy(self.model), self.graph, self._inputs, target)
 
     def _enter(self, module: nn.Module, args: Any) -> None:
         if module.training and torch.is_grad_enabled():
@@ -134,13 +162,32 @@ class Session:
     def finish(self) -> nn.Module:
         """Decide, trim and verify: the small model, with the trained weights. The masks leave the original.
 
-        Groups and blocks that turn out not to be trimmed exactly stay whole, and the decision is made again.
+        Groups and blocks that turn out not to be trimmed exactly stay whole, and the decision is made again. A latency
+        budget is checked on the device, and the decision made again until it holds there; ``held`` says how that went.
         """
+        self.close()
+        decision, model = self._trimmed(self._figs.decide())
+        if self._device is not None and self._latency is not None:
+            network = self._enforced(self._device, self._latency, decision)
+            if network is not decision:
+                _, model = self._trimmed(network)
+            self._device.close()
+        return model
+
+    def _enforced(self, device: LatencySession, budget: Budget, decision: SearchResult) -> SearchResult:
+        from compressor.latency.enforce import Enforcer, finer
+
+        def projector(grid: int | Mapping[str, int]) -> Projector:
+            return self._projector(self._figs.config, self._whole, grid)
+
+        enforcer = Enforcer(device, budget, self._constraints, projector, self._trimmed, finer(self._round_to))
+        self.held, network = enforcer.run(decision, warnings.warn)
+        return network
+
+    def _trimmed(self, decision: SearchResult) -> tuple[SearchResult, nn.Module]:
+        """Trim exactly; returns the decision this had to come to, and the model."""
         from compressor.search.oneshot import shrink
 
-        self.close()
-        decision = self._figs.decide()
-        whole: set[str] = set()
         while True:
             result = trim_verified(
                 self.model, self.graph, decision.units, self._inputs, self._kwargs, gates=decision.gates
@@ -148,9 +195,9 @@ class Session:
             result.require_exact()
             if not result.refused:
                 break
-            whole |= set(result.refused)
-            projector = self._projector(self._figs.config, whole)
+            self._whole |= set(result.refused)
+            projector = self._projector(self._figs.config, self._whole)
             projector.check_reachable()
             decision = shrink(projector, decision)
         self.architecture, self.check = result.architecture, result.check
-        return result.model
+        return decision, result.model

@@ -23,7 +23,7 @@ from compressor.graph.graph import Graph
 from compressor.job import Diary
 from compressor.latency.hold import Held, hold
 from compressor.latency.session import LatencySession, OnDevice
-from compressor.search.base import SearchResult, hard_sizes
+from compressor.search.base import Constraint, SearchResult, hard_sizes
 from compressor.search.closer import closer
 from compressor.search.oneshot import shrink
 from compressor.search.project import Projector
@@ -37,7 +37,8 @@ class Enforcer:
     """Finds the network.
 
     Args:
-        projector: makes one for a latency limit in ms and a grid of widths.
+        constraints: all that hold in the search; the limit of the latency is set anew for every try.
+        projector: makes one under ``constraints`` for a grid of widths.
         trim: trims a decision exactly and returns the decision it had to come to, and the model.
         grids: grids of widths to decide on, the preferred one first.
         diary: keeps what was measured, so that a job that was killed does not measure it again.
@@ -47,19 +48,44 @@ class Enforcer:
         self,
         device: LatencySession,
         budget: Budget,
-        projector: Callable[[float, RoundTo], Projector],
+        constraints: list[Constraint],
+        projector: Callable[[RoundTo], Projector],
         trim: Callable[[SearchResult], tuple[SearchResult, nn.Module]],
         grids: list[RoundTo],
         diary: Diary | None = None,
     ) -> None:
         self.device, self.budget, self.graph = device, budget, device.graph
-        self._projector, self._trim, self._grids, self._diary = projector, trim, grids, diary
+        self._constraints, self._projector, self._trim = constraints, projector, trim
+        self._grids, self._diary = grids, diary
         earlier = diary.read() if diary is not None else None
         self._earlier: list[dict[str, Any]] = earlier["measured"] if earlier is not None else []
         self._measured: list[dict[str, Any]] = []
 
-    def run(self, first: SearchResult) -> Held:
-        """Times networks until one is as close to the budget as can be. Raises what ``LatencySession.compare`` does."""
+    def run(self, first: SearchResult, warn: Callable[[str], None]) -> tuple[Held, SearchResult]:
+        """Time networks until one is as close to the budget as can be.
+
+        Args:
+            warn: told why, if none under the budget was found.
+
+        Returns:
+            What was timed, and the network to go on with: the original if none was faster.
+
+        Raises:
+            ExporterError, ProfilerError: as ``LatencySession.compare``.
+        """
+        held = self._hold(first)
+        self._limit(held.rounds[held.kept].limit_ms)
+        if held.best is None:
+            warn(held.failure(self.device.prediction.target))
+        if held.hopeless:
+            return held, SearchResult(self.graph.all_units(), first.priority, first.history)
+        return held, held.networks[held.kept]
+
+    def _limit(self, limit_ms: float) -> None:
+        term = self.device.term
+        self._constraints[:] = [Constraint(term, limit_ms) if c.term is term else c for c in self._constraints]
+
+    def _hold(self, first: SearchResult) -> Held:
 
         def measure(network: SearchResult) -> OnDevice:
             path = partial(self.device.write, network.units, network.gates)
@@ -100,7 +126,8 @@ class Enforcer:
     def _candidates(self, first: SearchResult, goal_ms: float) -> Iterator[SearchResult]:
         scores = first.priority.numpy() - first.priority.numpy().min() + 1e-6
         for grid in self._grids:
-            projector = self._projector(goal_ms, grid)
+            self._limit(goal_ms)
+            projector = self._projector(grid)
             try:
                 projector.check_reachable()
             except UnreachableBudgetError:

@@ -223,3 +223,26 @@ def test_figs_under_a_latency_budget(folder: Path) -> None:
     (budget,) = result.report.budgets
     assert budget.met
     assert budget.reached >= (1 - SLACK) * budget.limit
+
+
+@pytest.mark.slow
+def test_a_training_loop_of_ones_own_ends_under_a_latency_budget(folder: Path) -> None:
+    model = network()
+    session = compressor.prepare(model, example(), {"latency": "60%"}, total_steps=6, target=simulated(folder))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    for _ in range(6):
+        optimizer.zero_grad()
+        (model.train()(torch.randn(4, 3, 12, 12)).square().mean() + session.cost_loss()).backward()
+        optimizer.step()
+        session.step()
+    small = session.finish()
+    assert session.held is not None
+    assert session.held.best is not None
+    device = SimulatedDevice()
+    before, after = (device.load(m.eval(), example(), threads=1).measure(1).latency_ms[0] for m in (network(), small))
+    assert 0.97 * 0.6 * before <= after <= 0.6 * before
+
+
+def test_a_loop_of_ones_own_needs_a_target_for_latency() -> None:
+    with pytest.raises(compressor.errors.UsageError, match="target"):
+        compressor.prepare(network(), example(), {"latency": "60%"}, total_steps=6)
