@@ -137,6 +137,8 @@ class Pipeline:
             self.model, include=settings.include, exclude=settings.exclude, keep_outputs=settings.keep_outputs
         )
         traces = METHODS.get(settings.search).traces(settings.options)
+        if "resolution" in traces:
+            self._require_one_size()
         with self.console.stage("trace"):
             self.graph = capture(
                 self.model,
@@ -260,6 +262,19 @@ class Pipeline:
         return f"{term.name} {readable(term.original, term.unit)} of at most {readable(constraint.limit, term.unit)}"
 
     # ---- inner workings
+
+    def _require_one_size(self) -> None:
+        """A network with a lowered resolution runs at one size alone; find out before the search that it will not."""
+        test = self.data.test if self.data is not None else None
+        inputs = None if test is None else next(iter(test.batches(1)), (None,))[0]
+        if not isinstance(inputs, Tensor) or not isinstance(self.example_inputs, Tensor):
+            return
+        sizes, trained = ("x".join(map(str, x.shape[1:])) for x in (inputs, self.example_inputs))
+        if sizes != trained:
+            raise UsageError(
+                f"The network is tested on inputs of {sizes} and trained on {trained}, but with a learned resolution "
+                "it runs at one size; pass --learn width,depth,kernel, or data of one size."
+            )
 
     def _projector(self, whole: set[str] | None = None, round_to: int | Mapping[str, int] | None = None) -> Projector:
         options = self.settings.options

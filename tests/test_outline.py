@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.backbones.ccnn import CCNN, render
+from compressor.backbones.ccnn_search import SearchableCCNN
 from compressor.backbones.resnet_cifar import CifarResNet
 from compressor.graph import Graph, capture
 from compressor.outline import outline
@@ -96,3 +97,19 @@ def test_layers_of_all_kinds() -> None:
     assert rows["head"].resolution_before == [12]
     attention = next(row for row in listed if row.residual)
     assert attention.width_before == [8, 24, 8]
+
+
+def test_a_lowered_resolution() -> None:
+    model, x = SearchableCCNN(2, 6, (12, 16), in_channels=1, num_classes=2).eval(), torch.randn(1, 1, 12, 16)
+    graph = capture(model, x, kernels=True, resolution=True)
+    units = graph.all_units()
+    for group in graph.groups:
+        if group.kind == "resolution" and group.name.startswith("blocks.1"):
+            units[group.units[2:]] = False
+    result = trim_verified(model, graph, units, x)
+    rows = {row.name: row for row in outline(model, graph, result.architecture)}
+    assert rows["blocks.0"].resolution_after == rows["blocks.0"].resolution_before == [12, 16]
+    (entry,) = result.architecture.resolutions
+    assert rows["blocks.1"].resolution_after == [inside for _, inside in entry["sizes"]]
+    assert all(after < before for before, after in zip([12, 16], rows["blocks.1"].resolution_after, strict=True))
+    assert rows["blocks.1"].width_before == [6, 6, 6]

@@ -40,10 +40,18 @@ def run_onnx(out: Path, inputs: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(np.asarray(found))
 
 
-def write_speech(root: Path) -> None:
-    digits = np.arange(200) % 10
-    x = np.sin(np.arange(64) * (0.1 + 0.2 * digits[:, None])).astype(np.float32)
-    np.savez(root / "fsdd.npz", x=x, y=digits, speaker=np.array(["ann"] * 200), take=np.arange(200) // 10)
+def write_speech(root: Path, length: int = 64, takes: int = 20) -> None:
+    digits = np.arange(10 * takes) % 10
+    x = np.sin(np.arange(length) * (0.1 + 0.2 * digits[:, None])).astype(np.float32)
+    speaker = np.array(["ann"] * len(digits))
+    np.savez(root / "fsdd.npz", x=x, y=digits, speaker=speaker, take=np.arange(len(digits)) // 10)
+
+
+def write_darcy(root: Path) -> None:
+    parts = {"train": (20, 16), "test": (3, 16), "test32": (3, 32)}
+    arrays = {f"x_{part}": RNG.random((n, side, side)) < 0.5 for part, (n, side) in parts.items()}
+    arrays |= {f"y_{part}": RNG.random((n, side, side)) for part, (n, side) in parts.items()}
+    np.savez(root / "darcy.npz", **arrays)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("search", ["figs", "dnarch"])
@@ -166,6 +174,45 @@ def test_networks_that_do_not_fit_the_data(
     assert main([*arguments, "--budget-flops", "50%", "--out", str(out)]) == code
     assert said in capsys.readouterr().err
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "metric"),
+    [
+        ("ccnn_4_140_1d", "fsdd:{}", "top-1 accuracy"),
+        ("ccnn_4_140_1d", "listops:n=40,length=12", "top-1 accuracy"),
+        ("ccnn_4_140", "npz:{}/d.npz", "relative L2 error"),
+    ],
+)
+def test_continuous_networks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], model: str, data: str, metric: str
+) -> None:
+    """Made for the data, trained, searched, exported, and built again from the folder."""
+    write_speech(tmp_path, length=16, takes=8)
+    write_fields(tmp_path / "d.npz")
+    out = tmp_path / "out"
+    arguments = ["--model", model, "--data", data.format(tmp_path), "--search", "dnarch", "--train-epochs", "1"]
+    document = job(capsys, out, *arguments)
+    (score,) = [found for found in (document["accuracy"], document["prediction_error"]) if found]
+    assert score["metric"] == metric
+    assert document["pretrained"]
+    manifest = artifact.read_manifest(out)
+    assert manifest.inputs is not None
+    (entry,) = manifest.inputs
+    shape = (2, *entry["shape"][1:])
+    x = torch.randint(16, shape) if entry["dtype"] == "int64" else torch.randn(shape)
+    loaded = artifact.load(out)
+    assert torch.allclose(run_onnx(out, x), loaded(x), atol=1e-4)
+    assert loaded(x).shape[1] == (1 if metric.startswith("relative") else 10)
+
+
+def test_a_learned_resolution_is_for_one_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_darcy(tmp_path)
+    arguments = ["--model", "ccnn_4_140", "--weights", "none", "--data", f"darcy:{tmp_path},32", "--search", "dnarch"]
+    assert main([*arguments, *QUICK, "--budget-flops", "50%", "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "tested on inputs of 3x32x32" in said
+    assert "--learn width,depth,kernel" in said
 
 
 @pytest.mark.skipif(not DATA, reason="COMPRESSOR_DATA names no folder with real data")
