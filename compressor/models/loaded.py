@@ -81,6 +81,11 @@ def load_model(
     """
     source_name, name = resolve(spec)
     source: Source = SOURCES.get(source_name)()
+    if source_name in {"torchvision", "timm"} and example_shape is not None and len(example_shape) not in {3, 4}:
+        raise UsageError(
+            f"{spec} takes images or clips, not inputs of shape {'x'.join(map(str, example_shape))}; for signals and "
+            "tokens use ccnn_4_140_1d, or a model factory of your own."
+        )
     if example_shape is not None and in_channels is None and source_name != "folder" and vocabulary is None:
         in_channels = example_shape[0]
     request = Request(num_classes, in_channels, example_shape, dense, vocabulary)
