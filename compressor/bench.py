@@ -191,15 +191,14 @@ def export_all(
     require_formats(formats)
     written: list[ExportInfo] = []
     onnx_path: Path | None = None
-    first = {"onnx": 0, "onnx-int8": 1}
-    for name in sorted(formats, key=lambda name: first.get(name, 2)):
+    for name in sorted(formats, key=lambda name: name != "onnx"):
         exporter = registry.get(name)
         known = inspect.signature(exporter.export).parameters
         given = {key: value for key, value in options.items() if key in known}
         if onnx_path is not None and "onnx_path" in known:
             given["onnx_path"] = onnx_path
         info = exporter.export(model, example_inputs, Path(folder) / f"{stem}{exporter.suffix}", **given)
-        if name in first and (name == "onnx" or options.get("precision") == "int8"):
+        if name == "onnx":
             onnx_path = info.path
         written.append(info)
     return written

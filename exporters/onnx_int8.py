@@ -1,7 +1,7 @@
 """Int8 for ONNX Runtime by its own static quantisation: QuantizeLinear and DequantizeLinear around what is quantised.
 
-Weights are symmetric per channel, activations symmetric per tensor, with ranges seen on calibration inputs. Other
-runtimes read such files too: OpenVINO, and TensorRT, which takes symmetric ranges only.
+Weights are symmetric per channel, activations symmetric per tensor, with ranges seen on calibration inputs. OpenVINO
+reads such files, too, and TensorRT does if biases are left as they are.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class OnnxInt8Exporter:
         calibration: Iterable[Tensor | Sequence[Tensor]] | None = None,
         onnx_path: Path | None = None,
         method: str = "minmax",
+        quantise_bias: bool = True,
         dynamic_batch: bool = True,
         opset_version: int | None = None,
         tolerance: float | None = None,
@@ -57,6 +58,8 @@ class OnnxInt8Exporter:
             calibration: batches of inputs as the network will see them; ranges are taken from what they cause.
             onnx_path: a single-precision ONNX file of the same model; without it one is made.
             method: how a range is found: "minmax", "entropy" or "percentile" (which leave out rare large values).
+            quantise_bias: whether biases become int32, as ONNX Runtime's integer kernels need them; TensorRT wants them
+                as they are.
             tolerance: largest accepted max|difference| / max|output| on the first calibration batch. The error is what
                 was traded for speed, so the limit is wide and only catches what is broken; measure the accuracy.
 
@@ -82,7 +85,7 @@ class OnnxInt8Exporter:
             staged(path) as staging,
             quiet(),
         ):
-            quantised = _quantise(source.path, staging, batches, method)
+            quantised = _quantise(source.path, staging, batches, method, quantise_bias)
             if check:  # on inputs as the ranges were made for: random ones would lie outside of them
                 device = model_device(model)
                 checks = (compare_on(model, [v.to(device) for v in batches[0]], onnxruntime_run(staging)),)
@@ -113,7 +116,7 @@ class OnnxInt8Exporter:
         )
 
 
-def _quantise(source: Path, path: Path, batches: Sequence[tuple[Tensor, ...]], method: str) -> int:
+def _quantise(source: Path, path: Path, batches: Sequence[tuple[Tensor, ...]], method: str, bias: bool) -> int:
     """Write the quantised file; returns how many operators read quantised values."""
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
@@ -135,7 +138,7 @@ def _quantise(source: Path, path: Path, batches: Sequence[tuple[Tensor, ...]], m
                 calibrate_method=getattr(
                     CalibrationMethod, {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}[method]
                 ),
-                extra_options={"ActivationSymmetric": True},
+                extra_options={"ActivationSymmetric": True, "QuantizeBias": bias},
             )
             written = onnx.load(str(path), load_external_data=False)
         except Exception as error:  # the quantiser's exceptions share no base class

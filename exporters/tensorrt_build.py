@@ -8,8 +8,10 @@ builds for.
 from __future__ import annotations
 
 import importlib
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,7 @@ class TensorRTFamily:
         *,
         precision: str = "fp32",
         onnx_path: Path | None = None,
+        calibration: Iterable[Tensor | Sequence[Tensor]] | None = None,
         min_batch: int = 1,
         opt_batch: int | None = None,
         max_batch: int | None = None,
@@ -76,9 +79,11 @@ class TensorRTFamily:
         """Build an engine and write it to ``path``; where a GPU is at hand it is run and compared with PyTorch.
 
         Args:
-            precision: "fp32", "fp16", or "int8" with an ``onnx_path`` that was quantised (with QuantizeLinear nodes).
+            precision: "fp32", "fp16" or "int8".
             onnx_path: an ONNX file of the same model; used for fp32 and int8. For fp16 a file in half precision is
                 made from the model.
+            calibration: for int8, batches of inputs that the model is quantised with (see ``exporters.onnx_int8``);
+                without them ``onnx_path`` must be quantised already, with QuantizeLinear nodes.
             min_batch, opt_batch, max_batch: the range of batch sizes the engine accepts and the one it is tuned for;
                 by default the example's, and up to the larger of 8 and that.
             compute_capability: GPU generation to build for, such as "8.9" or "12.0" (TensorRT-RTX only); ``None``
@@ -94,8 +99,10 @@ class TensorRTFamily:
         require(self.is_available(), f"The {self.name} exporter")
         if precision not in ("fp32", "fp16", "int8"):
             raise ExporterUsageError(f"{self.name} engines compute in fp32, fp16 or int8, not {precision!r}.")
-        if precision == "int8" and onnx_path is None:
-            raise ExporterUsageError(f"An int8 {self.name} engine needs onnx_path, a quantised ONNX file.")
+        if precision == "int8" and onnx_path is None and calibration is None:
+            raise ExporterUsageError(
+                f"An int8 {self.name} engine needs calibration inputs, or onnx_path with a quantised ONNX file."
+            )
         started = time.perf_counter()
         path = Path(path)
         example = as_tuple(example_inputs)
@@ -103,14 +110,20 @@ class TensorRTFamily:
         checks: tuple[Check, ...] = ()
         half = precision == "fp16"
         limit = tolerance if tolerance is not None else TF32_TOLERANCE if tf32 and not half else TOLERANCES[precision]
-        with onnx_source(
-            model,
-            example,
-            None if half else onnx_path,
-            half=half,
-            dynamic_batch=dynamic_batch,
-            opset_version=opset_version,
-        ) as source:
+        with ExitStack() as stack:
+            if precision == "int8" and calibration is not None:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+                onnx_path = _quantised(model, example, folder / "int8.onnx", calibration, onnx_path, dynamic_batch)
+            source = stack.enter_context(
+                onnx_source(
+                    model,
+                    example,
+                    None if half else onnx_path,
+                    half=half,
+                    dynamic_batch=dynamic_batch,
+                    opset_version=opset_version,
+                )
+            )
             notes += source.notes
             sizes = _batch_range(min_batch, opt_batch or _batch(example), max_batch)
             runtime = importlib.import_module(self.module)
@@ -211,6 +224,21 @@ class TensorRTFamily:
             )
         config.num_compute_capabilities = 1
         config.set_compute_capability(kinds.__members__[wanted], 0)
+
+
+def _quantised(
+    model: nn.Module,
+    example: tuple[Tensor, ...],
+    path: Path,
+    calibration: Iterable[Tensor | Sequence[Tensor]],
+    onnx_path: Path | None,
+    dynamic_batch: bool,
+) -> Path:
+    """An int8 ONNX file as TensorRT reads it: biases stay as they are."""
+    from exporters.onnx_int8 import OnnxInt8Exporter
+
+    options: dict[str, Any] = {"calibration": calibration, "onnx_path": onnx_path, "dynamic_batch": dynamic_batch}
+    return OnnxInt8Exporter().export(model, example, path, quantise_bias=False, check=False, **options).path
 
 
 def _batch(example: Sequence[Tensor]) -> int:

@@ -50,7 +50,7 @@ def export(
     if not formats:
         raise UsageError("No format was given; pass at least one, for example --to onnx.")
     formats = with_precision(formats, precision)
-    if INT8_FORMAT in formats and data is None:
+    if data is None and (precision == "int8" or INT8_FORMAT in formats):
         raise UsageError("Int8 takes its ranges from data: pass --data, for example --data digits.")
     with output.working():
         from compressor import int8
@@ -88,10 +88,7 @@ def export(
 
 
 def with_precision(formats: tuple[str, ...], precision: str) -> tuple[str, ...]:
-    """The formats that ``precision`` means. Raises ``UsageError`` for one that cannot be had in it.
-
-    TensorRT quantises nothing itself: in int8 it starts from a quantised ONNX file, which is written, too.
-    """
+    """The formats that ``precision`` means. Raises ``UsageError`` for one that cannot be had in it."""
     known = {
         "fp16": ("openvino", "tensorrt", "tensorrt-rtx"),
         "int8": ("onnx", INT8_FORMAT, "tensorrt", "tensorrt-rtx"),
@@ -99,9 +96,7 @@ def with_precision(formats: tuple[str, ...], precision: str) -> tuple[str, ...]:
     for name in formats:
         if precision in known and name not in known[precision]:
             raise UsageError(f"{name} cannot be written in {precision}; {', '.join(known[precision])} can.")
-    if precision != "int8":
-        return formats
-    return tuple(dict.fromkeys([INT8_FORMAT, *(name for name in formats if name != "onnx")]))
+    return tuple(INT8_FORMAT if name == "onnx" and precision == "int8" else name for name in formats)
 
 
 def _int8(found: dict[str, Any] | None) -> list[str]:

@@ -12,6 +12,7 @@ from export_models import Convnet, Refuses
 from exporters.errors import ExportCheckError, ExporterUsageError, UnsupportedExportError
 from exporters.onnx import OnnxExporter, onnxruntime_run
 from exporters.onnx_int8 import OnnxInt8Exporter, inputs_of
+from exporters.tensorrt_rtx import TensorRTRTXExporter
 
 IMAGE = torch.zeros(1, 3, 12, 12)
 
@@ -82,6 +83,18 @@ def test_what_cannot_be_quantised_is_refused_and_nothing_written(tmp_path: Path)
     with pytest.raises(ExportCheckError, match="int8"):
         exporter.export(Convnet(), IMAGE, path, calibration=calibration(1), tolerance=1e-9)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not TensorRTRTXExporter().is_available().ok, reason="tensorrt_rtx is not installed")
+def test_tensorrt_builds_int8_engines(tmp_path: Path) -> None:
+    model = Convnet().eval()
+    whole = TensorRTRTXExporter().export(model, IMAGE, tmp_path / "whole.rtx", check=False)
+    info = TensorRTRTXExporter().export(
+        model, IMAGE, tmp_path / "m.rtx", precision="int8", calibration=calibration(1), check=False
+    )
+    assert info.precision == "int8"
+    assert info.details["layers"] > whole.details["layers"], "quantisation is in the network that was parsed"
+    assert info.path.stat().st_size == info.bytes > 0
 
 
 def test_calibration_takes_as_many_samples_as_asked() -> None:

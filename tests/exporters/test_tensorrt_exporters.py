@@ -63,7 +63,7 @@ def test_options_reach_the_builder(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"compute_capability": "9.9"}, r"does not build for '9.9'; choose from .*12\.0"),
-        ({"precision": "int8"}, "needs onnx_path"),
+        ({"precision": "int8"}, "needs calibration inputs, or onnx_path"),
         ({"precision": "fp4"}, "fp32, fp16 or int8, not 'fp4'"),
         ({"max_batch": 2, "opt_batch": 4}, "min 1, opt 4, max 2"),
     ],
