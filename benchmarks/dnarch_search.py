@@ -82,7 +82,8 @@ def measure(spec: str, data: Data, learn: tuple[str, ...] | None, budget: float,
     torch.manual_seed(0)
     shape = tuple(data.example_inputs.shape[1:])
     model = load_model("resnet20_cifar", weights="none", num_classes=data.num_classes, example_shape=shape).model
-    graph = capture(model, data.example_inputs, kernels=learn is None or "kernel" in learn)
+    asked = {name: learn is None or name in learn for name in ("kernel", "resolution")}
+    graph = capture(model, data.example_inputs, kernels=asked["kernel"], resolution=asked["resolution"])
     term = build("flops", graph)
     projector = Projector(graph, [Constraint(term, budget * term.original)])
     scores = np.zeros(graph.n_units), np.zeros(len(graph.blocks))

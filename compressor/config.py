@@ -32,14 +32,16 @@ _UNITS: dict[str, dict[str, float]] = {
     "params": _DECIMAL,
     "memory": _BYTES,
     "latency": _MILLISECONDS,
+    "complexity": _DECIMAL,
 }
 _EXAMPLES = {
     "flops": "2G, 500M, 1.5e9 multiply-adds, or 50%",
     "params": "5M, 250k, 1e6, or 50%",
     "memory": "12MB, 12MiB, 800kB, or 50%",
     "latency": "3ms, 800us, 0.1s, or 50%",
+    "complexity": "2G, 500M, 1.5e9 operations, or 50%",
 }
-BASE_UNITS = {"flops": "macs", "params": "params", "memory": "bytes", "latency": "ms"}
+BASE_UNITS = {"flops": "macs", "params": "params", "memory": "bytes", "latency": "ms", "complexity": "operations"}
 """The unit of ``Budget.limit`` for each cost."""
 
 _TEXT = re.compile(r"(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*(?P<unit>%|[a-zµμ]*)", re.IGNORECASE)
@@ -50,7 +52,7 @@ class Budget:
     """An upper limit on one cost.
 
     Attributes:
-        cost: ``"flops"``, ``"params"``, ``"memory"`` or ``"latency"``.
+        cost: ``"flops"``, ``"params"``, ``"memory"``, ``"latency"`` or ``"complexity"``.
         value: a fraction of the original cost if ``relative``, else an amount in the cost's base unit
             (multiply-adds, parameters, bytes, milliseconds).
         relative: whether ``value`` is a fraction of the original.

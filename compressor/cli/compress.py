@@ -10,6 +10,7 @@ import click
 from compressor.cli.options import Names, model_option, stack, structure_options
 from compressor.cli.output import JobInterrupted, Output
 from compressor.config import (
+    BASE_UNITS,
     DEFAULT_BENCH_SECONDS,
     DEFAULT_EPOCHS,
     INT8_FORMAT,
@@ -28,6 +29,9 @@ COMPRESS_OPTIONS = stack(
     click.option("--budget-params", metavar="B", help="Most parameters: 5M or 50%."),
     click.option("--budget-memory", metavar="B", help="Most activation memory at batch 1: 12MB, 12MiB or 50%."),
     click.option("--budget-latency", metavar="B", help="Most milliseconds of one run on --target: 3ms or 60%."),
+    click.option(
+        "--budget-complexity", metavar="B", help="Most operations with long convolutions counted as through the FFT."
+    ),
     click.option("--target", metavar="T", help="Where a latency budget holds; 'compress targets' lists them."),
     click.option("--lut", metavar="FILE", help="The latency table. [$XDG_CACHE_HOME/compressor/lut.sqlite]"),
     click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads on --target. [all cores]"),
@@ -123,7 +127,7 @@ def job_config(options: Mapping[str, Any]) -> JobConfig:
     if values["model"] is None:
         raise UsageError("The model is missing; name one, for example --model resnet50 (compress models lists them).")
     values["search"] = values["search"] or default_search(values["data"])
-    given = {cost: values.pop(f"budget_{cost}") for cost in ("flops", "params", "memory", "latency")}
+    given = {cost: values.pop(f"budget_{cost}") for cost in BASE_UNITS}
     budgets = parse_budgets({cost: text for cost, text in given.items() if text is not None})
     _check_names(values)
     data = values["data"]

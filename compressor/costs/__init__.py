@@ -13,6 +13,7 @@ COSTS = Registry(
         "flops": "compressor.costs.flops:Flops",
         "params": "compressor.costs.params:Params",
         "memory": "compressor.costs.memory:Memory",
+        "complexity": "compressor.costs.complexity:Complexity",
         "latency": "compressor.costs.latency:Latency",
     },
     group="compressor.costs",

@@ -16,6 +16,7 @@ COST_NAMES = {
     "params": "Parameters",
     "memory": "Activation memory",
     "latency": "Latency",
+    "complexity": "Operations",
 }
 
 
