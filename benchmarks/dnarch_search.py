@@ -3,8 +3,9 @@
     python benchmarks/dnarch_search.py [--data digits cifar10:DIR] [--steps 200] [--write benchmarks/dnarch_search.md]
 
 A search of a new ResNet-20 and the training of an equal one go side by side, step by step in turn, on the same batches,
-so that other load on the machine falls on both. A step is forward, loss, backward and all optimizers. Both start with
-random weights: what counts here is cost, not accuracy. The final cost is that of the network decided on.
+so that other load on the machine falls on both. A step is forward, loss, backward and all optimizers, on images with
+their channels last, as the program's own training lays them out. Both start with random weights: what counts here is
+cost, not accuracy. The final cost is that of the network decided on.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from compressor.search.base import Constraint
 from compressor.search.dnarch import DnarchConfig, DnarchSession
 from compressor.search.project import Projector
 from compressor.train import Hooks
+from compressor.train.layout import channels_last
 
 BATCH = 64
 
@@ -92,7 +94,7 @@ def measure(spec: str, data: Data, learn: tuple[str, ...] | None, budget: float,
     search = Runner(model, session)
     for index, (inputs, targets) in batches(data, steps):
         for runner in (search, plain) if index % 2 else (plain, search):
-            runner.step(inputs, targets, index, steps)
+            runner.step(channels_last(inputs), targets, index, steps)
     decision = session.decide()
     reached = float(projector.costs(decision.units, decision.gates)[0] / term.original)
     name = ",".join(learn) if learn else "all"

@@ -385,15 +385,16 @@ class Pipeline:
         from compressor.computed import ComputedWeights, computed, settle_
         from compressor.train import TrainConfig, Trainer
 
-        settings = self.settings
+        settings, source = self.settings, computed(model)
+        given = lr or settings.lr
         config = TrainConfig(
             epochs=epochs,
             batch_size=settings.batch_size,
-            lr=lr or settings.lr,
+            lr=given if source is None else given / 5,  # rates of AdamW are smaller
+            optimizer="sgd" if source is None else "adamw",
             distill=settings.distill if teacher is not None else 0.0,
             seed=settings.seed,
         )
-        source = computed(model)
         Trainer(
             model,
             self.data,  # type: ignore[arg-type]

@@ -4,8 +4,8 @@
     long depthwise convolution       N L log2(L), as through the FFT, whatever its kernel (the paper leaves out N)
     elementwise                      L N: normalisation, activations, additions
 
-Long are depthwise kernels of at least ``LONG`` taps when whole. Multiply-adds (``flops``) count such a convolution as the
-exported network computes it, tap by tap; this counts it as training does.
+Long are depthwise kernels of at least ``LONG`` taps when whole. Multiply-adds (``flops``) count such a convolution as
+the exported network computes it, tap by tap; this counts it as training does.
 """
 
 from __future__ import annotations

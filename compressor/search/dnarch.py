@@ -63,7 +63,9 @@ class DnarchConfig:
     epochs: int = 3
     batch_size: int = 64
     lr: float = 0.01
-    """Of the weights (SGD with momentum, cosine schedule)."""
+    """Of the weights (cosine schedule)."""
+    optimizer: str | None = None
+    """Of the weights: "sgd" (with momentum) or "adamw"; None: sgd, and adamw where a network computes the kernels."""
     mask_lr: float | None = None
     """Of the masks' offsets (Adam); None: 8 / steps, between 0.003 and 0.05. It falls to zero over the last steps."""
     learn: tuple[str, ...] | None = None
@@ -90,9 +92,16 @@ class DnarchConfig:
     max_steps: int | None = None
 
     def __post_init__(self) -> None:
-        for name, choices in (("depth_over", ("network", "stage")), ("order", ("taylor", "magnitude", "none"))):
+        choices_of = {
+            "depth_over": ("network", "stage"),
+            "order": ("taylor", "magnitude", "none"),
+            "optimizer": (None, "sgd", "adamw"),
+        }
+        for name, choices in choices_of.items():
             if getattr(self, name) not in choices:
-                raise UsageError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}.")
+                raise UsageError(
+                    f"{name} must be one of {', '.join(filter(None, choices))}, not {getattr(self, name)!r}."
+                )
         for name in ("width_tau", "depth_tau", "resolution_tau"):
             if not getattr(self, name) > 5:
                 raise UsageError(f"{name} must be above 5, not {getattr(self, name)!r}; below, no mask can shrink.")
@@ -393,6 +402,7 @@ class Dnarch:
                 epochs=config.epochs,
                 batch_size=config.batch_size,
                 lr=config.lr,
+                optimizer=config.optimizer or ("sgd" if computed(context.model) is None else "adamw"),
                 seed=context.seed,
                 distill=context.distill,
                 max_steps=config.max_steps,

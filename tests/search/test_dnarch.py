@@ -138,6 +138,7 @@ def test_budgets_below_the_bounds_name_the_number() -> None:
         ({"learn": "colour"}, "cannot learn 'colour'; it learns width, depth, kernel, resolution"),
         ({"learn": ""}, "learn is empty"),
         ({"order": "alphabet"}, "order must be one of"),
+        ({"optimizer": "luck"}, "optimizer must be one of sgd, adamw, not 'luck'"),
         ({"depth_over": "galaxy"}, "depth_over must be one of"),
         ({"width_tau": 2.0}, "above 5"),
         ({"penalty": -1.0}, "above zero"),
