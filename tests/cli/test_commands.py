@@ -125,3 +125,17 @@ def test_damaged_reports_are_usage_errors(tmp_path: Path, capsys: pytest.Capture
 def test_models(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "resnet2*"]) == 0
     assert capsys.readouterr().out == "resnet20_cifar\n"
+
+
+def test_models_of_timm_and_a_job_on_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("timm")
+    assert main(["models", "timm:resnet10*"]) == 0
+    assert "timm:resnet10t" in capsys.readouterr().out.split()
+    arguments = ["--weights", "none", "--input-shape", "3x64x64", "--budget-flops", "50%", "--format", "json"]
+    arguments += ["--export", "none"]
+    assert main(["--model", "timm:resnet10t", *arguments, "--out", str(tmp_path / "out")]) == 0
+    report = json.loads(capsys.readouterr().out)
+    (budget,) = report["budgets"]
+    assert budget["reached"] <= budget["limit"]
+    assert main(["--model", "timm:resnet10", *arguments, "--out", str(tmp_path / "other")]) == 2
+    assert "timm:resnet10t" in capsys.readouterr().err
