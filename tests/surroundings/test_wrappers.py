@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize
 
 import compressor
 from compressor.graph import capture
+from compressor.trim import trim_verified
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -103,7 +104,9 @@ def test_frozen_parameters_stay_frozen_and_are_trimmed_too() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_precisions_are_kept(dtype: torch.dtype) -> None:
-    small = halved(net().to(dtype), X.to(dtype)).model
+    result = halved(net().to(dtype), X.to(dtype))
+    small = result.model
+    assert result.report.verification.error <= 1e-9
     assert {p.dtype for p in small.parameters()} == {dtype}
     assert small(X.to(dtype)).dtype == dtype
 
@@ -193,3 +196,30 @@ def test_include_and_exclude() -> None:
     small = halved(net(), include=("first",)).model
     assert small.first.out_channels < 12
     assert small.second.out_channels == 16
+
+
+class Compares(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.head = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 12, 1), nn.Conv2d(12, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        y = self.b(x)
+        if x.shape == y.shape:
+            y = y + x
+        out: Tensor = self.head(y)
+        return out
+
+
+def test_widths_at_which_a_forward_decides_otherwise_are_not_used() -> None:
+    torch.manual_seed(0)
+    model = Compares().eval()
+    graph = capture(model, X)
+    units = graph.all_units()
+    for group in graph.groups:
+        units[group.units[4:]] = False
+    result = trim_verified(model, graph, units, X)
+    assert set(result.refused) <= {"a", "b"}
+    assert result.refused
+    assert result.check.error <= 1e-9
