@@ -65,7 +65,7 @@ class Enforcer:
         """Time networks until one is as close to the budget as can be.
 
         Args:
-            warn: told why, if none under the budget was found.
+            warn: told why, if none under the budget was found, and if the machine was too noisy.
 
         Returns:
             What was timed, and the network to go on with: the original if none was faster.
@@ -75,6 +75,8 @@ class Enforcer:
         """
         held = self._hold(first)
         self._limit(held.rounds[held.kept].limit_ms)
+        if held.noise:
+            warn(held.noise)
         if held.best is None:
             warn(held.failure(self.device.prediction.target))
         if held.hopeless:

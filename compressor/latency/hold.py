@@ -121,6 +121,17 @@ class Held:
         )
 
     @property
+    def noise(self) -> str | None:
+        """One line if the machine was too noisy to tell whether a network is within ``SLACK`` of its budget."""
+        margin = self.rounds[self.kept].margin
+        if margin <= SLACK / 2:
+            return None
+        return (
+            f"This machine is too noisy to hold a latency budget within {SLACK:.0%}: what the result takes, over "
+            f"what the original takes, is only known to {margin:.1%}. Stop other work and run again."
+        )
+
+    @property
     def goal_ms(self) -> float:
         """Predicted latency to aim at next: between the networks on either side of the budget, else in proportion."""
         aim = 1.0 - (SLACK + min(self.rounds[-1].margin, SLACK)) / 2

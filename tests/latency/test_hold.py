@@ -99,6 +99,25 @@ def test_doubt_counts_as_latency() -> None:
     held = hold(parse_budget("latency", "50%"), line.result(5.0), line.predict, doubtful, lambda *_: None, line.confirm)
     assert held.best is None
     assert "does not hold" in held.failure("there")
+    assert held.noise is None
+
+
+def test_a_machine_too_noisy_for_the_budget_says_by_how_much() -> None:
+    def noisy(network: SearchResult) -> OnDevice:
+        return OnDevice(10.0, 4.9, 0.49, 0.034)
+
+    line = Line(lambda ms: ms)
+    held = hold(
+        parse_budget("latency", "50%"),
+        line.result(5.0),
+        line.predict,
+        noisy,
+        lambda *_: None,
+        lambda n: (n, noisy(n)),
+    )
+    assert held.best is not None
+    assert held.noise is not None
+    assert "3.4%" in held.noise
 
 
 def test_nothing_under_the_budget_is_the_fastest_and_says_so() -> None:
