@@ -30,7 +30,7 @@ from profilers.stats import quiet_ms
 Floats = npt.NDArray[np.float64]
 
 #: Calibrations that another version fitted are made anew.
-CALIBRATION_VERSION = 2
+CALIBRATION_VERSION = 3
 
 #: How strongly the fit may hold on to plain sums; which, the networks decide.
 _PULLS = (0.03, 0.1, 0.3, 1.0)

@@ -111,6 +111,7 @@ class Lookup:
         distinct = list(dict.fromkeys(signatures))
         self.index = np.array([distinct.index(signature) for signature in signatures], dtype=np.int64)
         patterns = _patterns(points)
+        self.liked = _liked(points)
         self.surfaces: list[Surface | None] = []
         for signature in distinct:
             measured = points.get(signature)
@@ -215,6 +216,18 @@ def _patterns(points: Mapping[Signature, Mapping[Point, float]]) -> dict[Family,
     }
 
 
+def _liked(points: Mapping[Signature, Mapping[Point, float]]) -> dict[Family, tuple[int, int]]:
+    """Steps of every family's staircases, along in and out, from its signature with most points: it was probed for
+    them, channel by channel; the others tell well how much a step costs, and badly how wide it is."""
+    best: dict[Family, Signature] = {}
+    for signature, measured in points.items():
+        family = family_of(signature)
+        if family not in best or len(measured) > len(points[best[family]]):
+            best[family] = signature
+    found = {family: detect([dict(points[s])], s.axes) for family, s in best.items()}
+    return {family: (one.step, two.step) for family, (one, two) in found.items()}
+
+
 def multiples(graph: Graph, lookup: Lookup) -> dict[str, int]:
     """Widths the device likes: for each group the step that the operators reading and writing it agree on.
 
@@ -233,7 +246,8 @@ def multiples(graph: Graph, lookup: Lookup) -> dict[str, int]:
         if surface is None:
             continue
         cost = surface.value(operator.channels_in.full, operator.channels_out.full)
-        for extent, step in zip((operator.channels_in, operator.channels_out), surface.multiples, strict=True):
+        steps = lookup.liked.get(family_of(signature_of(operator)), (1, 1))
+        for extent, step in zip((operator.channels_in, operator.channels_out), steps, strict=True):
             for axis in extent.axes:
                 for g in groups_on[axis.index]:
                     votes.setdefault(g, {}).setdefault(max(1, step), 0.0)
