@@ -50,18 +50,17 @@ class Searches:
 
     def as_fast(self, term: CostTerm, share: float, rounds: int = 8) -> tuple[SearchResult, float]:
         """Change the budget until the network takes ``share`` of the original's time, within one percent."""
-        budget, best = share, (float("inf"), None, 0.0)
+        budget, tried = share, list[tuple[float, SearchResult, float]]()
         for _ in range(rounds):
             decision = self.found(term, budget)
             took = self.device.compare(self.device.write(decision.units, decision.gates)).ratio
             print(f"  {term.name} {budget:.3f}: {took:.4f} of the latency", flush=True)
-            if abs(took / share - 1) < best[0]:
-                best = (abs(took / share - 1), decision, took)
-            if best[0] <= CLOSE:
+            tried.append((abs(took / share - 1), decision, took))
+            if tried[-1][0] <= CLOSE:
                 break
             budget = min(budget * share / took, 1.0)
-        assert best[1] is not None
-        return best[1], best[2]
+        _, decision, took = min(tried, key=lambda each: each[0])
+        return decision, took
 
 
 def tuned(model: nn.Module, decision: SearchResult, graph: Graph, data: Data, seed: int, epochs: int) -> dict[str, Any]:
