@@ -52,15 +52,26 @@ def _analysis(n: int, kept: int) -> Tensor:
 
 
 def resample(x: Tensor, matrices: tuple[Tensor | None, ...]) -> Tensor:
-    """Multiply the last axes of ``x`` by one matrix (to, from) each; ``None`` leaves an axis as it is."""
-    if matrices[-1] is not None and matrices[-1].shape[0] > matrices[-1].shape[1]:
-        return _first(_last(x, matrices[-1]), matrices)  # upwards the last axis first: fewer multiply-adds
-    return _last(_first(x, matrices), matrices[-1])
+    """Multiply the spatial axes of ``x``, (B, C, L) or (B, C, H, W), by one matrix (to, from) each; ``None`` leaves an
+    axis as it is. Images that lie channels last are multiplied, and come back, as they lie."""
+    if all(matrix is None for matrix in matrices):
+        return x
+    order = list(range(len(matrices)))
+    if any(matrix is not None and matrix.shape[0] > matrix.shape[1] for matrix in matrices):
+        order.reverse()  # upwards the last axis first: fewer multiply-adds
+    last = x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    if last:
+        x = x.permute(0, 2, 3, 1)
+    for d in order:
+        matrix = matrices[d]
+        if matrix is not None:
+            x = _along(x, matrix, d, len(matrices), last)
+    return x.permute(0, 3, 1, 2) if last else x
 
 
-def _last(x: Tensor, matrix: Tensor | None) -> Tensor:
-    return x if matrix is None else x @ matrix.T
-
-
-def _first(x: Tensor, matrices: tuple[Tensor | None, ...]) -> Tensor:
-    return x if len(matrices) == 1 or matrices[0] is None else matrices[0] @ x
+def _along(x: Tensor, matrix: Tensor, d: int, axes: int, last: bool) -> Tensor:
+    if not last:
+        return matrix @ x if d < axes - 1 else x @ matrix.T
+    if d == 0:
+        return (matrix @ x.flatten(2)).unflatten(2, x.shape[2:])  # (B, H, W C)
+    return matrix @ x
