@@ -14,7 +14,7 @@ from compressor.architecture import Architecture
 from compressor.config import DEFAULT_BENCH_SECONDS, DEFAULT_EPOCHS, JobConfig, default_search, parse_budgets
 from compressor.console import Console
 from compressor.errors import UsageError
-from compressor.pipeline import Pipeline, Settings, resolve_device
+from compressor.pipeline import Pipeline, Settings, resolve_device, to_device
 from compressor.report import Report
 from compressor.reporting import describe_result
 from compressor.search import METHODS
@@ -198,16 +198,16 @@ def run_job(config: JobConfig, *, console: Console) -> Report:
             return artifact.load_report(config.out)
         with console.stage("load"):
             data = _load_data(load_data, config)
-            loaded = load_model(
-                config.model,
-                weights=config.weights,
-                num_classes=config.num_classes or _implied_outputs(config.model, data),
-                example_shape=config.input_shape
+            asked: dict[str, Any] = {
+                "weights": config.weights,
+                "num_classes": config.num_classes or _implied_outputs(config.model, data),
+                "example_shape": config.input_shape
                 or (tuple(data.example_inputs.shape[1:]) if data is not None else None),
-                dense=data is not None and data.task.dense,
-                vocabulary=data.vocabulary if data is not None else None,
-                seed=config.seed,
-            )
+                "dense": data is not None and data.task.dense,
+                "vocabulary": data.vocabulary if data is not None else None,
+                "seed": config.seed,
+            }
+            loaded = load_model(config.model, **asked, grow=config.grow if config.grow > 1 else None)
         if loaded.weights.warning:
             console.warn(loaded.weights.warning)
         if data is None:
@@ -220,8 +220,14 @@ def run_job(config: JobConfig, *, console: Console) -> Report:
                 f"--input-shape is {shown(config.input_shape)}, but the inputs of {config.data or config.model} are "
                 f"{shown(example.shape[1:])}; leave the option out, or pass data of that shape."
             )
+        budgets = config.budgets
+        if config.grow > 1:
+            from compressor.growth import base_budgets, require_memory
+
+            require_memory(loaded.model.to(device), to_device(example, device), config.batch_size, config.grow)
+            budgets = base_budgets(budgets, load_model(config.model, **asked).model, example)
         settings = Settings(
-            budgets=config.budgets,
+            budgets=budgets,
             search=config.search,
             options=_options(config.search, _given(config), config.search_epochs, config.batch_size),
             train_epochs=config.train_epochs,
@@ -282,7 +288,7 @@ def command_of(config: JobConfig) -> str:
 _OPTIONS = {
     name: f"--{name.replace('_', '-')}"
     for name in (
-        "weights", "data", "search", "learn", "penalty", "train_epochs", "search_epochs", "finetune_epochs",
+        "weights", "data", "search", "learn", "penalty", "grow", "train_epochs", "search_epochs", "finetune_epochs",
         "batch_size", "lr", "distill", "round_to", "include", "exclude", "export", "bench_seconds", "num_classes",
         "input_shape", "seed", "device",
         "target", "lut", "threads",
@@ -328,7 +334,7 @@ def as_data(data: Any) -> Data | None:
 
 def _given(config: JobConfig) -> dict[str, Any]:
     """Settings of the search method that were asked for."""
-    given = {"learn": config.learn or None, "penalty": config.penalty}
+    given = {"learn": config.learn or None, "penalty": config.penalty, "grow": config.grow if config.grow > 1 else None}
     return {name: value for name, value in given.items() if value is not None}
 
 

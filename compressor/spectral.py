@@ -73,5 +73,5 @@ def _along(x: Tensor, matrix: Tensor, d: int, axes: int, last: bool) -> Tensor:
     if not last:
         return matrix @ x if d < axes - 1 else x @ matrix.T
     if d == 0:
-        return (matrix @ x.flatten(2)).unflatten(2, x.shape[2:])  # (B, H, W C)
+        return (matrix @ x.flatten(2)).reshape(len(x), -1, *x.shape[2:])  # (B, H, W C)
     return matrix @ x

@@ -188,7 +188,7 @@ def _make(blocks: int, channels: int, default: tuple[int, ...]) -> Callable[...,
     dims = len(default)
 
     def build(
-        num_classes: int | None, in_channels: int | None, input_shape: Sequence[int] | None, **rest: Any
+        num_classes: int | None, in_channels: int | None, input_shape: Sequence[int] | None, grow: int, **rest: Any
     ) -> SearchableCCNN:
         tokens = rest.get("vocabulary") is not None
         shape = tuple(input_shape or ((in_channels or (3 if dims == 2 else 1)), *default))
@@ -198,7 +198,9 @@ def _make(blocks: int, channels: int, default: tuple[int, ...]) -> Callable[...,
             raise UsageError(f"This CCNN takes inputs of shape {wanted}, not {shape}.")
         inputs = in_channels or (1 if tokens else shape[0])
         outputs = num_classes or (1 if rest.get("dense") else 10)
-        return SearchableCCNN(blocks, channels, lengths, num_classes=outputs, in_channels=inputs, **rest)
+        if grow < 1:
+            raise UsageError(f"grow must be at least 1, not {grow}.")
+        return SearchableCCNN(blocks * grow, channels * grow, lengths, num_classes=outputs, in_channels=inputs, **rest)
 
     if dims == 1:
 
@@ -208,9 +210,10 @@ def _make(blocks: int, channels: int, default: tuple[int, ...]) -> Callable[...,
             input_shape: Sequence[int] | None = None,
             dense: bool = False,
             vocabulary: int | None = None,
+            grow: int = 1,
         ) -> SearchableCCNN:
             """A CCNN for sequences of ``input_shape`` (without the batch axis), of signals or tokens."""
-            return build(num_classes, in_channels, input_shape, dense=dense, vocabulary=vocabulary)
+            return build(num_classes, in_channels, input_shape, grow, dense=dense, vocabulary=vocabulary)
 
         return make_1d
 
@@ -219,9 +222,10 @@ def _make(blocks: int, channels: int, default: tuple[int, ...]) -> Callable[...,
         in_channels: int | None = None,
         input_shape: Sequence[int] | None = None,
         dense: bool = False,
+        grow: int = 1,
     ) -> SearchableCCNN:
         """A CCNN for images or fields of ``input_shape`` (without the batch axis)."""
-        return build(num_classes, in_channels, input_shape, dense=dense)
+        return build(num_classes, in_channels, input_shape, grow, dense=dense)
 
     return make_2d
 

@@ -61,6 +61,13 @@ COMPRESS_OPTIONS = stack(
     click.option(
         "--penalty", type=float, metavar="X", help="dnarch: a fixed weight of the cost, such as 5. [follows the budget]"
     ),
+    click.option(
+        "--grow",
+        type=click.IntRange(min=1),
+        default=1,
+        metavar="N",
+        help="dnarch: let the network grow to N times its width and depth; shares in budgets stay its own. [1]",
+    ),
     click.option("--train-epochs", type=_COUNT, metavar="N", help="Train the original first, for N epochs. [0]"),
     click.option(
         "--search-epochs",

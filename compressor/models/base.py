@@ -15,7 +15,8 @@ from compressor.errors import CompressorError
 class Request:
     """What the user wants of a model; None leaves it to the model's default.
 
-    ``dense`` asks for a prediction at every position, ``vocabulary`` for inputs that are tokens.
+    ``dense`` asks for a prediction at every position, ``vocabulary`` for inputs that are tokens, ``grow`` for a network
+    so many times as wide and as deep.
     """
 
     num_classes: int | None = None
@@ -23,10 +24,11 @@ class Request:
     input_shape: tuple[int, ...] | None = None
     dense: bool = False
     vocabulary: int | None = None
+    grow: int | None = None
 
     def arguments(self, accepted: Container[str]) -> dict[str, Any]:
         """What was asked for as keyword arguments, as far as they are accepted."""
-        names = ("num_classes", "in_channels", "dense", "vocabulary")
+        names = ("num_classes", "in_channels", "dense", "vocabulary", "grow")
         return {name: value for name in names if name in accepted and (value := getattr(self, name))}
 
 

@@ -57,6 +57,7 @@ def load_model(
     example_shape: tuple[int, ...] | None = None,
     dense: bool = False,
     vocabulary: int | None = None,
+    grow: int | None = None,
     seed: int = 0,
 ) -> LoadedModel:
     """Build a model by name and give it weights.
@@ -71,6 +72,7 @@ def load_model(
         example_shape: shape of one input without the batch axis.
         dense: predict at every position; passed to factories and backbones that know the argument.
         vocabulary: inputs are tokens below this number, of shape (length,); likewise.
+        grow: so many times as wide and as deep; likewise.
         seed: seed of the random initialisation and of the example input; the global generators are left alone.
 
     Raises:
@@ -88,7 +90,9 @@ def load_model(
         )
     if example_shape is not None and in_channels is None and source_name != "folder" and vocabulary is None:
         in_channels = example_shape[0]
-    request = Request(num_classes, in_channels, example_shape, dense, vocabulary)
+    request = Request(num_classes, in_channels, example_shape, dense, vocabulary, grow)
+    if grow and source_name not in ("shipped", "factory"):
+        raise UsageError(f"{spec} has one size; --grow takes a shipped backbone such as ccnn_4_140, or a factory.")
     fetched, reason = None, None
     if weights == "default" and source.own_weights is None:
         try:

@@ -85,6 +85,9 @@ class DnarchConfig:
     """Fixed weight of ``(cost / budget - 1)^2``, as in the paper (0.1 to 5); None: automatic multipliers."""
     penalty_ramp: float = 0.0
     """Share of the steps over which the fixed weight rises from zero."""
+    grow: int = 1
+    """The network is this many times as wide and as deep as the one to start from: widths and depth start at that
+    share of it, and can grow as well as shrink."""
     live: bool = True
     """Whether only what the masks keep is computed; the result is the same up to rounding."""
     reach: float = 0.3
@@ -105,6 +108,8 @@ class DnarchConfig:
         for name in ("width_tau", "depth_tau", "resolution_tau"):
             if not getattr(self, name) > 5:
                 raise UsageError(f"{name} must be above 5, not {getattr(self, name)!r}; below, no mask can shrink.")
+        if not (isinstance(self.grow, int) and self.grow >= 1):
+            raise UsageError(f"grow must be a whole number of at least 1, not {self.grow!r}.")
         if self.penalty is not None and not self.penalty > 0:
             raise UsageError(f"penalty must be above zero, not {self.penalty!r}; leave it out for multipliers.")
         if not 0 <= self.penalty_ramp <= 1 or (self.penalty_ramp and self.penalty is None):
@@ -169,7 +174,8 @@ class DnarchSession(Hooks):
         free = [g for g in graph.groups if g.kind in learned and projector.smallest[g.index] < len(g)]
         self._free = {kind: [g for g in free if g.kind == kind] for kind in _KINDS.values()}
         wide = [_ordered(g.units, scores[0]) for g in self._free["channels"]]
-        self.width = Rows(graph.n_units, wide, config.width_tau, device)
+        share = 1 / config.grow
+        self.width = Rows(graph.n_units, wide, config.width_tau, device, share)
         rings = [_rings(graph, g) for g in self._free["kernel"]]
         # Kernels that are rendered start under the paper's mask over all of them, trained ones nearly unmasked.
         sigma = gaussian.highest() if self._computed is None else gaussian.GLOBAL
@@ -179,7 +185,7 @@ class DnarchSession(Hooks):
         lengths = [samples[int(units[-1])] for units in bands]
         self.resolution = Frequencies(graph.n_units, bands, lengths, config.resolution_tau, device)
         rows = _block_rows(graph, projector.removable, config.depth_over) if "depth" in components else []
-        self.depth = Rows(len(graph.blocks), [_ordered(r, scores[1]) for r in rows], config.depth_tau, device)
+        self.depth = Rows(len(graph.blocks), [_ordered(r, scores[1]) for r in rows], config.depth_tau, device, share)
         self._bound()
         parameters = [{"params": [rows.offsets], "pace": rows.pace} for rows in self.rows if len(rows)]
         self._adam = torch.optim.Adam(parameters, lr=0.0) if parameters else None

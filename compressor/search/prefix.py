@@ -32,14 +32,17 @@ class Rows:
     Args:
         rows: the things of each row, first to last.
         tau: steepness of all masks.
+        share: of each row that is inside its mask at first; at 1 the masks are as wide as they can be.
     """
 
     pace = 1.0
 
-    def __init__(self, n_things: int, rows: Sequence[IntArray], tau: float, device: torch.device) -> None:
+    def __init__(
+        self, n_things: int, rows: Sequence[IntArray], tau: float, device: torch.device, share: float = 1.0
+    ) -> None:
         self._arrange(n_things, rows, [sigmoid.coordinates(len(row)) for row in rows], device)
         self.tau = tau
-        start = [sigmoid.highest(tau)] * len(rows)
+        start = [sigmoid.highest(tau) if share >= 1 else sigmoid.offset(2 * share - 1, tau)] * len(rows)
         self.offsets = nn.Parameter(torch.tensor(start, dtype=torch.float64, device=device))
 
     def _arrange(self, n_things: int, rows: Sequence[IntArray], grids: Sequence[Tensor], device: torch.device) -> None:

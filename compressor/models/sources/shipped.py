@@ -29,12 +29,13 @@ class ShippedSource:
     def plan(self, name: str, request: Request, *, pretrained: bool) -> Plan:
         """Pass the request on; the model itself knows its input shape.
 
-        Raises ``UsageError`` for tokens or dense predictions where the backbone knows none.
+        Raises ``UsageError`` for tokens, dense predictions or growth where the backbone knows none.
         """
         accepted = inspect.signature(BACKBONES.get(name)).parameters
-        for asked, what in ((request.vocabulary, "vocabulary"), (request.dense, "dense")):
-            if asked and what not in accepted:
-                does = "takes images and no tokens" if what == "vocabulary" else "predicts one class and no field"
+        cannot = {"vocabulary": "takes images and no tokens", "dense": "predicts one class and no field",
+                  "grow": "has one size"}  # fmt: skip
+        for what, does in cannot.items():
+            if getattr(request, what) and what not in accepted:
                 able = [n for n in self.names() if what in inspect.signature(BACKBONES.get(n)).parameters]
                 raise UsageError(f"{name} {does}; use {', '.join(able)} or a model factory of your own.")
         kwargs = request.arguments(accepted)

@@ -1,0 +1,64 @@
+"""Networks that may grow: a search inside a larger one, started at the base's size and measured by the base's costs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from compressor.config import Budget
+from compressor.costs import build
+from compressor.errors import UsageError
+from compressor.graph import Graph, capture
+
+COPIES = 4  # of the weights: themselves, gradients, momentum, and slices of the live network
+
+
+def base_budgets(budgets: tuple[Budget, ...], base: nn.Module, example_inputs: Any) -> tuple[Budget, ...]:
+    """Shares of what the base network costs, as amounts. Raises ``UsageError`` for a share of its latency."""
+    graph = capture(base, example_inputs)
+    found = []
+    for budget in budgets:
+        if budget.relative and budget.cost == "latency":
+            raise UsageError("With --grow a latency budget is an amount, such as 3ms: the base network is not timed.")
+        limit = budget.limit(build(budget.cost, graph).original) if budget.relative else budget.value
+        found.append(replace(budget, value=limit, relative=False))
+    return tuple(found)
+
+
+def training_bytes(graph: Graph, batch_size: int) -> float:
+    """What training the whole network takes: its weights some times over, and every activation of a batch."""
+    activations = sum(s.bytes * _product(s.axes) for s in graph.storages if not s.unless_full)
+    return 4.0 * COPIES * build("params", graph).original + batch_size * activations
+
+
+def require_memory(model: nn.Module, example_inputs: Any, batch_size: int, grow: int) -> None:
+    """Raise ``UsageError`` if training the grown network would take more than there is."""
+    needed = training_bytes(capture(model, example_inputs), batch_size)
+    free = free_bytes(next(model.parameters()).device)
+    if free is not None and needed > free:
+        raise UsageError(
+            f"Grown {grow} times, the network takes about {needed / 1e9:.3g} GB to train in batches of {batch_size}, "
+            f"and {free / 1e9:.3g} GB are free; lower --batch-size or --grow."
+        )
+
+
+def free_bytes(device: torch.device) -> float | None:
+    """Memory that is free on a device; ``None`` where that is not known."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next((1024 * float(line.split()[1]) for line in lines if line.startswith("MemAvailable")), None)
+    except OSError:
+        return None
+
+
+def _product(axes: Any) -> float:
+    result = 1.0
+    for axis in axes:
+        result *= len(axis)
+    return result

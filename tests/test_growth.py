@@ -1,0 +1,89 @@
+"""Growth: the search starts at the base's size inside a larger network and is measured by the base's costs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from compressor.backbones.ccnn_search import SearchableCCNN, ccnn_4_140_1d
+from compressor.config import parse_budgets
+from compressor.costs import build
+from compressor.errors import UsageError
+from compressor.graph import capture
+from compressor.growth import base_budgets, free_bytes, require_memory, training_bytes
+from compressor.models import load_model
+from compressor.search.base import Constraint
+from compressor.search.dnarch import Dnarch, DnarchConfig, DnarchSession
+from compressor.search.project import Projector
+
+X = torch.randn(4, 2, 24)
+
+
+def network(blocks: int, channels: int) -> SearchableCCNN:
+    torch.manual_seed(0)
+    return SearchableCCNN(blocks, channels, (24,), in_channels=2, num_classes=4)
+
+
+def session(model: torch.nn.Module, limit: float, **settings: Any) -> DnarchSession:
+    graph = capture(model, X, kernels=True, resolution=True)
+    projector = Projector(graph, [Constraint(build("flops", graph), limit)])
+    return DnarchSession(model, projector, DnarchConfig(**settings), (np.zeros(graph.n_units), np.zeros(4)))
+
+
+def test_the_search_starts_at_half_of_every_width_and_of_the_blocks() -> None:
+    model = network(4, 16)
+    masks = session(model, 5e5, grow=2)
+    for rows, size in ((masks.width, 8), (masks.depth, 2)):
+        assert rows.sizes().tolist() == pytest.approx([size] * len(rows))
+        assert rows.kept().tolist() == [size] * len(rows)
+    assert masks.resolution.sizes().tolist() == [12] * len(masks.resolution)
+    assert masks.forward(model, X).shape == (4, 4)
+    with torch.no_grad():  # it can grow as well as shrink
+        masks.width.offsets.add_(0.5)
+    assert (masks.width.sizes() > 8).all()
+
+
+def test_shares_are_those_of_the_base() -> None:
+    base = network(2, 8)
+    flops = build("flops", capture(base, X)).original
+    one, two = base_budgets(parse_budgets({"flops": "50%", "params": "1000"}), base, X)
+    assert (one.value, one.relative, one.text) == (0.5 * flops, False, "50%")
+    assert two.value == 1000
+    assert one.limit(1e12) == 0.5 * flops
+    with pytest.raises(UsageError, match="an amount, such as 3ms"):
+        base_budgets(parse_budgets({"latency": "50%"}), base, X)
+
+
+def test_memory_grows_with_the_batch_and_the_network() -> None:
+    small, large = (capture(network(n, 8 * n), X) for n in (1, 2))
+    assert training_bytes(large, 8) > training_bytes(small, 8)
+    activations = training_bytes(small, 9) - training_bytes(small, 8)
+    assert training_bytes(small, 16) == pytest.approx(training_bytes(small, 8) + 8 * activations)
+    assert activations > 4 * 24 * 8  # at least the stream
+
+
+def test_what_does_not_fit_is_refused_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = free_bytes(torch.device("cpu"))
+    assert free is None or free > 0
+    require_memory(network(1, 8), X, 4, 2)
+    monkeypatch.setattr("compressor.growth.free_bytes", lambda _: 1e5)
+    with pytest.raises(UsageError, match=r"Grown 2 times, the network takes about .* GB .* and 0.0001 GB are free"):
+        require_memory(network(1, 8), X, 64, 2)
+
+
+def test_who_can_grow() -> None:
+    grown = load_model("ccnn_4_140_1d", weights="none", example_shape=(1, 16), grow=2)
+    assert len(grown.model.blocks) == 8  # type: ignore[arg-type]
+    assert grown.model.encoder.out_channels == 280  # type: ignore[union-attr]
+    assert grown.kwargs["grow"] == 2
+    for name in ("resnet20_cifar", "resnet18"):
+        with pytest.raises(UsageError, match=r"has one size.*ccnn_4_140"):
+            load_model(name, weights="none", grow=2)
+    with pytest.raises(UsageError, match="at least 1"):
+        ccnn_4_140_1d(grow=0)
+    with pytest.raises(UsageError, match="grow must be a whole number"):
+        DnarchConfig(grow=0)
+    assert Dnarch.traces({"grow": 2}) == {"kernel", "resolution"}
