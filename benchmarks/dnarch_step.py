@@ -1,8 +1,9 @@
 """Time per training step against the multiply-adds of the network a DNArch search holds at that step.
 
-    python benchmarks/dnarch_step.py [--model resnet20_cifar] [--batch 32] [--repeats 5]
+    python benchmarks/dnarch_step.py [--model resnet20_cifar] [--batch 64] [--repeats 7] [--write FILE]
 
-At each size all masks stand where that share of the multiply-adds is left. A step is forward, loss and backward. Three
+At each size all masks over widths, depth and kernels stand where that share of the multiply-adds is left. A step is
+forward, loss and backward, on images with their channels last, as the program's training lays them out. Three
 ways are timed in turn, so that drift of the machine meets all alike: *plain*, the base network without any search;
 *live*, computing only what the masks keep; *masked*, computing everything.
 """
@@ -10,9 +11,11 @@ ways are timed in turn, so that drift of the machine meets all alike: *plain*, t
 from __future__ import annotations
 
 import argparse
+import platform
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,6 +27,7 @@ from compressor.models import load_model
 from compressor.search.base import Constraint
 from compressor.search.dnarch import DnarchConfig, DnarchSession
 from compressor.search.project import Projector
+from compressor.train.layout import channels_last
 
 SHARES = (1.0, 0.75, 0.5, 0.25, 0.1)
 
@@ -31,25 +35,25 @@ SHARES = (1.0, 0.75, 0.5, 0.25, 0.1)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="resnet20_cifar")
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--write", type=Path)
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
 
     loaded = load_model(arguments.model, weights="none")
     model = loaded.model.to(arguments.device).train()
     example = loaded.example_inputs.to(arguments.device)
-    graph = capture(model, example)
+    graph = capture(model, example, kernels=True)
     term = build("flops", graph)
     projector = Projector(graph, [Constraint(term, term.original)])
     scores = np.zeros(graph.n_units), np.zeros(len(graph.blocks))
     session = DnarchSession(model, projector, DnarchConfig(width_tau=50.0, depth_tau=16.0), scores)
-    inputs = torch.randn(arguments.batch, *example.shape[1:], device=arguments.device)
+    inputs = channels_last(torch.randn(arguments.batch, *example.shape[1:], device=arguments.device))
     targets = torch.zeros(arguments.batch, dtype=torch.int64, device=arguments.device)
 
     def masked() -> Tensor:
-        units, gates = session.width.masks().float(), session.depth.masks().float()
-        with session.masked(units, gates):
+        with session.masked(*(mask.float() for mask in session.masks())):
             output: Tensor = model(inputs)
         return output
 
@@ -58,22 +62,32 @@ def main() -> None:
         "live": lambda: session.forward(model, inputs),
         "masked": masked,
     }
-    print(f"{arguments.model}, batch {arguments.batch}, {arguments.device}, {torch.get_num_threads()} threads")
-    print("multiply-adds      plain       live     masked   live/plain")
+    lines = [
+        f"{arguments.model}, batch {arguments.batch}, {arguments.device}, {torch.get_num_threads()} thread of a busy "
+        f"{platform.machine()} machine, torch {torch.__version__}; medians of {arguments.repeats} steps each, in turn.",
+        "",
+        "| multiply-adds | plain network | live | everything masked | live / plain |",
+        "| ---: | ---: | ---: | ---: | ---: |",
+    ]
+    print("\n".join(lines))
     for share in SHARES:
         shrink(session, share)
         times = interleaved(ways, session, model, targets, arguments.repeats)
-        reached = cost(session)
-        print(
-            f"{reached:12.1%} {times['plain']:8.1f} ms {times['live']:7.1f} ms {times['masked']:7.1f} ms "
-            f"{times['live'] / times['plain']:10.2f}"
+        lines.append(
+            f"| {cost(session):.0%} | {times['plain']:.0f} ms | {times['live']:.0f} ms | {times['masked']:.0f} ms "
+            f"| {times['live'] / times['plain']:.2f} |"
+        )
+        print(lines[-1], flush=True)
+    if arguments.write is not None:
+        text = "\n".join(lines)
+        arguments.write.write_text(
+            f"# Time per step of a DNArch search\n\n`python benchmarks/dnarch_step.py`\n\n{text}\n"
         )
 
 
 def cost(session: DnarchSession) -> float:
     """Multiply-adds of what the masks keep, as a share of all."""
-    units = np.append(session.width.masks().detach().gt(0).cpu().numpy(), True)
-    gates = session.depth.masks().detach().gt(0).cpu().numpy()
+    units, gates = (mask.detach().gt(0).cpu().numpy() for mask in session.masks())
     constraint = session.projector.constraints[0]
     return float(session.projector.costs(units, gates)[0] / constraint.term.original)
 
@@ -81,10 +95,12 @@ def cost(session: DnarchSession) -> float:
 @torch.no_grad()
 def shift(session: DnarchSession, by: float) -> None:
     """Move all masks from their largest extent by the same."""
-    for rows in (session.width, session.depth):
+    for rows in session.rows:
         rows.offsets.fill_(1e9)
         rows.clamp_()
-        rows.offsets.add_(by)
+        # Kernels of one size would all be cropped at once: they go one after the other.
+        pace = torch.linspace(0.1, 1, len(rows)).to(rows.offsets) if rows is session.kernel else 1.0
+        rows.offsets.add_(rows.pace * by * pace)
         rows.clamp_()
 
 
@@ -105,7 +121,7 @@ def interleaved(
     found: dict[str, list[float]] = {name: [] for name in ways}
     for repeat in range(repeats + 1):
         for name, forward in ways.items():
-            for parameter in (*model.parameters(), session.width.offsets, session.depth.offsets):
+            for parameter in (*model.parameters(), *(rows.offsets for rows in session.rows)):
                 parameter.grad = None
             synchronise(targets)
             started = time.perf_counter()

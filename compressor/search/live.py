@@ -15,6 +15,8 @@ which nobody reads: a search ends with their recalibration.
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -175,13 +177,14 @@ class Live:
             tensor = weights.get(part.names[0], part.parameter) if part.names else part.parameter
             for d, index in part.keep:
                 tensor = tensor.narrow(d, *index) if isinstance(index, tuple) else tensor.index_select(d, index)
+            factors = [gates[block] for block in part.gates]
             for members, shape, for_gradient in part.masks:
                 mask = extended[members].prod(1) if members.shape[1] > 1 else extended[members[:, 0]]
                 if for_gradient:
                     mask = 1 + (mask - mask.detach())
-                tensor = tensor * mask.reshape(shape).to(tensor.dtype)
-            for block in part.gates:
-                tensor = tensor * gates[block].to(tensor.dtype)
+                factors.append(mask.reshape(shape))
+            if factors:  # small ones among themselves first: a product with a whole weight is what takes time
+                tensor = tensor * functools.reduce(operator.mul, factors).to(tensor.dtype)
             for name in part.names:
                 found[name] = tensor
         for module, attribute, matrix in self._bands.matrices(units, gates):
