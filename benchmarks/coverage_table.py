@@ -22,7 +22,8 @@ LEGEND = """
 - *fixed*: share of channels that cannot go (other tools: that stayed at the smallest), for ours with the main reason.
 - *s*: processor seconds on one thread. Ours: capture to trim. torch-pruning: building its graph and pruning. FastNAS:
   conversion and search, with a score that costs nothing. *MB*: peak memory of the process, libraries included.
-- *over N s*: stopped after N seconds of the processor; what was found until then is shown. *not run*: no result yet.
+- *over N s*: stopped after N seconds of the processor; what was found until then is shown. *float32 only*: too large to
+  be compared in float64 in the memory there was (16 GB). *not run*: no result yet.
 - The models take their own input sizes; of detection models it is the backbone. All tools run with their defaults.
 """
 
