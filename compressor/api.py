@@ -14,10 +14,12 @@ from compressor.architecture import Architecture
 from compressor.config import DEFAULT_BENCH_SECONDS, DEFAULT_EPOCHS, JobConfig, default_search, parse_budgets
 from compressor.console import Console
 from compressor.errors import UsageError
-from compressor.pipeline import Pipeline, Settings, resolve_device, to_device
+from compressor.pipeline import Pipeline
 from compressor.report import Report
 from compressor.reporting import describe_result
 from compressor.search import METHODS
+from compressor.settings import Settings
+from compressor.tensors import resolve_device, to_device
 
 if TYPE_CHECKING:
     from compressor.data import Data

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from compressor.architecture import Architecture
-from compressor.config import Budget
 from compressor.console import Console
 from compressor.costs import CostTerm, build
 from compressor.errors import UnsupportedModelError, UsageError, VerificationError
@@ -23,48 +21,17 @@ from compressor.search import METHODS
 from compressor.search.base import Constraint, SearchContext, SearchResult, hard_sizes, readable
 from compressor.search.oneshot import shrink
 from compressor.search.project import Projector
+from compressor.settings import Scores, Settings
+from compressor.tensors import fill, state, to_device
 from compressor.trim import Check, TrimResult, trim_verified
 
 if TYPE_CHECKING:
     from compressor.data import Data
     from compressor.job import Job, StageResult
     from compressor.latency.hold import Held
-    from compressor.latency.session import LatencySession, TargetSettings
+    from compressor.latency.session import LatencySession
 
 REPORTED_COSTS = ("flops", "params", "memory")
-
-
-@dataclass
-class Settings:
-    """What the stages need to know, however the job was asked for. See ``config.JobConfig`` and ``api.compress``."""
-
-    budgets: tuple[Budget, ...]
-    search: str = "oneshot"
-    options: dict[str, Any] = field(default_factory=dict)
-    train_epochs: int = 0
-    finetune_epochs: int = 0
-    batch_size: int = 64
-    lr: float = 0.05
-    distill: float = 0.0
-    round_to: int = 1
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    keep_outputs: tuple[str, ...] = ()
-    seed: int = 0
-    loss_fn: Callable[[Any, Tensor], Tensor] | None = None
-    target: TargetSettings | None = None
-
-
-@dataclass
-class Scores:
-    """What ``metric`` (a name in ``train.METRICS``) says on ``split``; ``None`` where nothing was evaluated."""
-
-    metric: str = ""
-    split: str = "test"
-    samples: int | None = None
-    before: float | None = None
-    after_search: float | None = None
-    after_finetune: float | None = None
 
 
 class Pipeline:
@@ -451,32 +418,3 @@ def _decision(stored: StageResult) -> SearchResult:
         gates=tensors["gates"].numpy().astype(np.bool_),
         block_priority=tensors.get("block_priority"),
     )
-
-
-def state(model: nn.Module) -> dict[str, Tensor]:
-    """All parameters and buffers by their first name, on the CPU; tied ones once."""
-    found: dict[str, Tensor] = {n: p.detach().cpu() for n, p in model.named_parameters()}
-    found.update({n: b.detach().cpu() for n, b in model.named_buffers()})
-    return found
-
-
-def fill(model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Copy what ``state`` returned into a model of the same shapes."""
-    with torch.no_grad():
-        for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-            if name in tensors:
-                tensor.copy_(tensors[name])
-
-
-def to_device(value: Any, device: torch.device) -> Any:
-    """Every tensor in ``value`` on ``device``."""
-    from torch.utils import _pytree as pytree
-
-    return pytree.tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, value)
-
-
-def resolve_device(name: str) -> torch.device:
-    """``auto`` is the GPU if there is one."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)

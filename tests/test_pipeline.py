@@ -15,8 +15,9 @@ from compressor.config import parse_budgets
 from compressor.console import Console
 from compressor.data import from_loaders
 from compressor.job import Job
-from compressor.pipeline import Pipeline, Settings
+from compressor.pipeline import Pipeline
 from compressor.reporting import describe_result
+from compressor.settings import Settings
 
 STAGES = ("train", "search", "finetune")
 

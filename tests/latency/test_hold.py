@@ -19,8 +19,9 @@ from compressor.job import Job
 from compressor.latency.enforce import finer
 from compressor.latency.hold import SLACK, Held, hold
 from compressor.latency.session import LatencySession, OnDevice
-from compressor.pipeline import Pipeline, Settings
+from compressor.pipeline import Pipeline
 from compressor.search.base import SearchResult
+from compressor.settings import Settings
 from profilers.simulated import SimulatedDevice
 
 

@@ -1,0 +1,37 @@
+"""Tensors of whole models: where they are, taken out, and put back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def state(model: nn.Module) -> dict[str, Tensor]:
+    """All parameters and buffers by their first name, on the CPU; tied ones once."""
+    found: dict[str, Tensor] = {n: p.detach().cpu() for n, p in model.named_parameters()}
+    found.update({n: b.detach().cpu() for n, b in model.named_buffers()})
+    return found
+
+
+def fill(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Copy what ``state`` returned into a model of the same shapes."""
+    with torch.no_grad():
+        for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+            if name in tensors:
+                tensor.copy_(tensors[name])
+
+
+def to_device(value: Any, device: torch.device) -> Any:
+    """Every tensor in ``value`` on ``device``."""
+    from torch.utils import _pytree as pytree
+
+    return pytree.tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, value)
+
+
+def resolve_device(name: str) -> torch.device:
+    """``auto`` is the GPU if there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
