@@ -22,6 +22,10 @@ LEGEND = """
 - *fixed*: share of channels that cannot go (other tools: that stayed at the smallest), for ours with the main reason.
 - *s*: processor seconds on one thread. Ours: capture to trim. torch-pruning: building its graph and pruning. FastNAS:
   conversion and search, with a score that costs nothing. *MB*: peak memory of the process, libraries included.
+- torch-pruning, *not comparable*: the two differ in a model with LayerNorm or its like, whose statistics are over other
+  channels then, or with grouped convolutions, whose inputs this comparison does not put to zero: it cannot tell.
+  *outputs cut*: layers that write the outputs were pruned; it was told to leave classifiers alone, not the outputs of
+  feature pyramids.
 - *over N s*: stopped after N seconds of the processor; what was found until then is shown. *float32 only*: too large to
   be compared in float64 in the memory there was (16 GB). *not run*: no result yet.
 - The models take their own input sizes; of detection models it is the backbone. All tools run with their defaults.
@@ -39,6 +43,8 @@ def write(results: dict[tuple[str, str], Result], path: Path) -> None:
         f"{', '.join(f'{name} {_version(name)}' for name in PACKAGES)}.",
         "",
         *_summary(results, models),
+        "",
+        "Not every tool has been run on every model; *not run* is no judgement.",
         LEGEND,
         f"| {' | '.join(head)} |",
         f"| --- {'| ---: ' * (len(head) - 1)}|",
