@@ -25,7 +25,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -41,6 +40,7 @@ from compressor.masks import Masking, gaussian
 from compressor.masks.sigmoid import THRESHOLD
 from compressor.masks.straight_through import hard
 from compressor.search.base import SearchContext, SearchResult, unreachable
+from compressor.search.dnarch_config import COMPONENTS, KINDS, DnarchConfig
 from compressor.search.live import Live, NotLiveError
 from compressor.search.multipliers import Multipliers
 from compressor.search.oneshot import OneShot
@@ -49,106 +49,9 @@ from compressor.search.project import FloatArray, Projector
 from compressor.train import Hooks, TrainConfig, Trainer
 from compressor.train.splits import call_model
 
-_KINDS = {"width": "channels", "kernel": "kernel", "resolution": "resolution"}  # groups by component
+__all__ = ["COMPONENTS", "Dnarch", "DnarchConfig", "DnarchSession"]
 
 logger = logging.getLogger(__name__)
-
-COMPONENTS = ("width", "depth", "kernel", "resolution")
-
-
-@dataclass(frozen=True)
-class DnarchConfig:
-    """Settings of the search; the training's own are ``TrainConfig``'s."""
-
-    epochs: int = 3
-    batch_size: int = 64
-    lr: float = 0.01
-    """Of the weights (cosine schedule)."""
-    optimizer: str | None = None
-    """Of the weights: "sgd" (with momentum) or "adamw"; None: sgd, and adamw where a network computes the kernels."""
-    mask_lr: float | None = None
-    """Of the masks' offsets (Adam); None: 8 / steps, between 0.003 and 0.05. It falls to zero over the last steps."""
-    learn: tuple[str, ...] | None = None
-    """Components to learn, of "width", "depth", "kernel" and "resolution"; None: all that the model has."""
-    width_tau: float = 25.0
-    """Steepness of the masks over channels. At 25 a layer keeps at least 10.3 % of them, at 50 5.1 %."""
-    depth_tau: float = 8.0
-    """Steepness of the masks over blocks. At 8 at least 32 % of the blocks stay, at 16 16 %."""
-    resolution_tau: float = 25.0
-    """Steepness of the masks over frequencies. At 25 a branch keeps at least 10.3 % of its samples along an axis, at 50
-    5.1 %, at 100 2.6 %."""
-    depth_over: str = "network"
-    """"network": one mask over all removable blocks; "stage": one for the blocks on each residual stream."""
-    order: str = "taylor"
-    """What goes last: "taylor" or "magnitude" importance, or "none" for the order in which things stand."""
-    penalty: float | None = None
-    """Fixed weight of ``(cost / budget - 1)^2``, as in the paper (0.1 to 5); None: automatic multipliers."""
-    penalty_ramp: float = 0.0
-    """Share of the steps over which the fixed weight rises from zero."""
-    grow: int = 1
-    """The network is this many times as wide and as deep as the one to start from: widths and depth start at that
-    share of it, and can grow as well as shrink."""
-    live: bool = True
-    """Whether only what the masks keep is computed; the result is the same up to rounding."""
-    reach: float = 0.3
-    """Share of the steps after which the cost is asked to be at the budget; the rest trains at its size."""
-    max_steps: int | None = None
-
-    def __post_init__(self) -> None:
-        choices_of = {
-            "depth_over": ("network", "stage"),
-            "order": ("taylor", "magnitude", "none"),
-            "optimizer": (None, "sgd", "adamw"),
-        }
-        for name, choices in choices_of.items():
-            if getattr(self, name) not in choices:
-                raise UsageError(
-                    f"{name} must be one of {', '.join(filter(None, choices))}, not {getattr(self, name)!r}."
-                )
-        for name in ("width_tau", "depth_tau", "resolution_tau"):
-            if not getattr(self, name) > 5:
-                raise UsageError(f"{name} must be above 5, not {getattr(self, name)!r}; below, no mask can shrink.")
-        if not (isinstance(self.grow, int) and self.grow >= 1):
-            raise UsageError(f"grow must be a whole number of at least 1, not {self.grow!r}.")
-        if self.penalty is not None and not self.penalty > 0:
-            raise UsageError(f"penalty must be above zero, not {self.penalty!r}; leave it out for multipliers.")
-        if not 0 <= self.penalty_ramp <= 1 or (self.penalty_ramp and self.penalty is None):
-            raise UsageError(f"penalty_ramp must be a share of the steps, beside a penalty; not {self.penalty_ramp!r}.")
-        for name in self.learn or ():
-            if name not in COMPONENTS:
-                raise UsageError(f"dnarch cannot learn {name!r}; it learns {', '.join(COMPONENTS)}.")
-        if self.learn is not None and not self.learn:
-            raise UsageError(f"learn is empty; name components to learn, of {', '.join(COMPONENTS)}.")
-
-    @classmethod
-    def from_options(cls, options: dict[str, Any]) -> DnarchConfig:
-        """Read options; ``learn`` may be a text such as "width,depth". Raises ``UsageError`` for unusable ones."""
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(options) - known)
-        if unknown:
-            raise UsageError(f"dnarch has no option {', '.join(unknown)}; it has {', '.join(sorted(known))}.")
-        values = dict(options)
-        if isinstance(values.get("learn"), str):
-            values["learn"] = [part.strip() for part in values["learn"].split(",") if part.strip()]
-        if values.get("learn") is not None:
-            values["learn"] = tuple(dict.fromkeys(values["learn"]))
-        return cls(**values)
-
-    def components(self, graph: Graph) -> set[str]:
-        """What is learned of this model. Raises ``UsageError`` for a component that it does not have."""
-        kinds = {group.kind for group in graph.groups}
-        there = {name: kind in kinds for name, kind in _KINDS.items()} | {"depth": bool(graph.blocks)}
-        why = {
-            "width": "every channel is held fixed",
-            "depth": "it has no residual block that can be taken out",
-            "kernel": _why_whole(graph.whole_kernels, " has ") or "it has no convolution with a kernel above 1",
-            "resolution": _why_whole(graph.whole_resolutions, ": ") or "it has no residual block that can be taken out",
-        }
-        for name in self.learn or ():
-            if not there[name]:
-                have = ", ".join(c for c in COMPONENTS if there[c]) or "nothing to learn"
-                raise UsageError(f"{graph.model_class} has no {name} to learn: {why[name]}. It has {have}.")
-        return {name for name in self.learn or COMPONENTS if there[name]}
 
 
 class DnarchSession(Hooks):
@@ -170,9 +73,9 @@ class DnarchSession(Hooks):
         self.masking, self.device = Masking(model, graph), device
         self._computed = computed(model)
         components = config.components(graph)
-        learned = {kind for name, kind in _KINDS.items() if name in components}
+        learned = {kind for name, kind in KINDS.items() if name in components}
         free = [g for g in graph.groups if g.kind in learned and projector.smallest[g.index] < len(g)]
-        self._free = {kind: [g for g in free if g.kind == kind] for kind in _KINDS.values()}
+        self._free = {kind: [g for g in free if g.kind == kind] for kind in KINDS.values()}
         wide = [_ordered(g.units, scores[0]) for g in self._free["channels"]]
         share = 1 / config.grow
         self.width = Rows(graph.n_units, wide, config.width_tau, device, share)
@@ -357,12 +260,6 @@ def _rings(graph: Graph, group: Group) -> tuple[IntArray, int]:
     axis = graph.parameters[name].axes[d]
     units = axis.factors[len(axis) // 2 :, 0] if axis is not None else group.units
     return units[units < graph.n_units], len(axis) if axis is not None else 0
-
-
-def _why_whole(reasons: Mapping[str, str], verb: str) -> str:
-    """Why nothing of this kind can change, by the first few."""
-    found = [f"{place or 'the model'}{verb}{reason}" for place, reason in reasons.items()]
-    return ", ".join(found[:2]) + (f" and {len(found) - 2} more" if len(found) > 2 else "")
 
 
 def _block_rows(graph: Graph, removable: BoolArray, over: str) -> list[IntArray]:
