@@ -83,7 +83,7 @@ def torch_pruning(model: nn.Module, inputs: tuple[Any, ...], report: Report) -> 
 
     def prune(subject: nn.Module, ratio: float) -> dict[str, torch.Tensor]:
         names = {id(m): name for name, m in subject.named_modules()}
-        kept = {n: torch.arange(m.weight.shape[_input_axis(m)]) for n, m in subject.named_modules() if _reads(m)}
+        kept = {n: torch.arange(_inputs(m)) for n, m in subject.named_modules() if _reads(m)}
         heads = [m for m in subject.modules() if _width(m) in (1000, 21, 400)]
         importance = tp.importance.MagnitudeImportance(p=2)
         pruner = tp.pruner.MetaPruner(
@@ -105,11 +105,7 @@ def torch_pruning(model: nn.Module, inputs: tuple[Any, ...], report: Report) -> 
     report(half=_macs(pruned, x) / before)
     original = copy.deepcopy(model)
     for name, indices in kept.items():
-        module = original.get_submodule(name)
-        gone = torch.ones(module.weight.shape[_input_axis(module)], dtype=torch.bool)
-        gone[indices] = False
-        with torch.no_grad():
-            module.weight.index_fill_(_input_axis(module), gone.nonzero().flatten(), 0.0)
+        _silence(original.get_submodule(name), indices)
     found = _compared(_outputs(original, x), _outputs(pruned, x))
     if found["status"] == "differs":
         found["status"] = unlike(original, found["error"])
@@ -233,7 +229,27 @@ def _width(module: nn.Module) -> int:
 
 
 def _reads(module: nn.Module) -> bool:
-    return isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)) and getattr(module, "groups", 1) == 1
+    """Whether a layer's weights read channels; a depthwise convolution hands each on, for the next layer to read."""
+    layer = isinstance(module, (nn.Linear, nn.modules.conv._ConvNd))
+    return layer and (getattr(module, "groups", 1) == 1 or module.weight.shape[_input_axis(module)] > 1)
+
+
+def _inputs(module: nn.Module) -> int:
+    return int(getattr(module, "in_features", 0) or module.in_channels)
+
+
+def _silence(module: nn.Module, kept: torch.Tensor) -> None:
+    """Set the weights that read all other input channels to zero; in a grouped convolution those of their group."""
+    axis, groups = _input_axis(module), getattr(module, "groups", 1)
+    gone = torch.ones(_inputs(module), dtype=torch.bool)
+    gone[kept] = False
+    with torch.no_grad():
+        if axis == 0:  # transposed: the groups lie along the inputs
+            module.weight[gone] = 0.0
+            return
+        parts = module.weight.view(groups, -1, *module.weight.shape[1:])
+        for part, lost in zip(parts, gone.view(groups, -1), strict=True):
+            part[:, lost] = 0.0
 
 
 def _input_axis(module: nn.Module) -> int:
