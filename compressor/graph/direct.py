@@ -60,14 +60,26 @@ def _activation(name: str) -> Callable[..., Direct]:
     return direct
 
 
+def _sigmoid(x: Tensor) -> Direct:
+    return "sigmoid", _aten.sigmoid.default, (x,), False
+
+
+def _pooled_to_one(x: Tensor, output_size: Any) -> Direct | None:
+    if output_size not in (1, (1, 1)) or x.dim() != 4:
+        return None
+    return "mean", _aten.mean.dim, (x, [-1, -2], True), False
+
+
 _DIRECT: dict[Any, Callable[..., Direct | None]] = {
     functional.batch_norm: _batch_norm,
     functional.conv1d: _convolution,
     functional.conv2d: _convolution,
     functional.conv3d: _convolution,
+    functional.adaptive_avg_pool2d: _pooled_to_one,
     functional.relu: _activation("relu"),
     functional.silu: _activation("silu"),
     functional.hardswish: _activation("hardswish"),
+    torch.sigmoid: _sigmoid,
 }
 
 

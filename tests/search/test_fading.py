@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from compressor.search.fading import EVERY, Fading
 from compressor.search.figs import Figs, FigsConfig, FigsSession
+from compressor.search.live import EVEN
 from compressor.search.project import Projector
 
 
@@ -53,6 +54,26 @@ def test_what_is_left_computes_what_masks_compute(network: str, settled: bool) -
             search.settle()
         results.append(outcome(model, search))
         assert search.live is None or search.live.builds == 1, "computed on what is left"
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_on_several_threads_widths_are_even() -> None:
+    threads = torch.get_num_threads()
+    results = []
+    try:
+        for several in (1, 2):
+            torch.set_num_threads(several)
+            model, search = session("residual", patience=10)
+            fade(search, 0.6)
+            results.append(outcome(model, search))
+            assert search.live is not None
+            built = search.live._built
+            assert built is not None
+            widths = [(int(built[0][group.units].sum()), len(group)) for group in search.graph.groups]
+            assert all(n % EVEN == 0 or n == size for n, size in widths) == (several > 1), widths
+    finally:
+        torch.set_num_threads(threads)
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b)
 
