@@ -23,7 +23,7 @@ LEGEND = """
 - *s*: processor seconds on one thread. Ours: capture to trim. torch-pruning: building its graph and pruning. FastNAS:
   conversion and search, with a score that costs nothing. *MB*: peak memory of the process, libraries included.
 - torch-pruning, *not comparable*: the two differ in a model with LayerNorm or its like, whose statistics are over other
-  channels then, or with grouped convolutions, whose inputs this comparison does not put to zero: it cannot tell.
+  channels then: the comparison cannot tell.
   *outputs cut*: layers that write the outputs were pruned; it was told to leave classifiers alone, not the outputs of
   feature pyramids.
 - *over N s*: stopped after N seconds of the processor; what was found until then is shown. *float32 only*: too large to

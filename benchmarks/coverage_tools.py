@@ -163,13 +163,9 @@ def unlike(model: nn.Module, error: float) -> str:
     """What it means that torch-pruning's result is not the original with weights at zero: not always a mistake."""
     if error == float("inf"):
         return "outputs cut"
-    # Statistics are over all channels in the one and over what is left in the other; what a grouped convolution no
-    # longer reads cannot be had by zeros in its weight's input axis.
+    # Statistics are over all channels in the one and over what is left in the other.
     across = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
-    for m in model.modules():
-        if isinstance(m, across) or 1 < getattr(m, "groups", 1) < getattr(m, "in_channels", 1):
-            return "not comparable"
-    return "differs"
+    return "not comparable" if any(isinstance(m, across) for m in model.modules()) else "differs"
 
 
 def _in_double(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[nn.Module, tuple[Any, ...]]:

@@ -261,7 +261,7 @@ def test_full_disk_is_one_line_and_leaves_no_half_file(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="signals are a POSIX matter")
 def test_interrupt_is_one_line_and_the_job_can_go_on(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    arguments = ["--model", "job_networks:plain", *DIGITS, *HALF, "--train-epochs", "60", "--search", "oneshot"]
+    arguments = ["--model", "job_networks:plain", *DIGITS, *HALF, "--train-epochs", "5000", "--search", "oneshot"]
     arguments += ["--finetune-epochs", "0", "--out", str(out)]
     with subprocess.Popen(
         command(*arguments), cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

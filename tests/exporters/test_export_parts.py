@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,8 @@ def test_contract(name: str, tmp_path: Path) -> None:
             exporter.export(Convnet(), torch.zeros(1, 3, 12, 12), path)
         return
     model = Convnet().train()
-    info = exporter.export(model, torch.zeros(1, 3, 12, 12), path)
+    needed: dict[str, Any] = {"calibration": [torch.randn(8, 3, 12, 12)]} if name == "onnx-int8" else {}
+    info = exporter.export(model, torch.zeros(1, 3, 12, 12), path, **needed)
     assert model.training
     assert info.format == name
     assert info.path == info.files[0] == path
@@ -51,7 +53,7 @@ def test_contract(name: str, tmp_path: Path) -> None:
     json.dumps(info.to_json())
     before = path.read_bytes()
     with pytest.raises(ExporterError):
-        exporter.export(Refuses(), torch.zeros(1, 3, 12, 12), path)
+        exporter.export(Refuses(), torch.zeros(1, 3, 12, 12), path, **needed)
     assert path.read_bytes() == before
 
 
