@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -263,8 +264,9 @@ def test_interrupt_is_one_line_and_the_job_can_go_on(tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ["--model", "job_networks:plain", *DIGITS, *HALF, "--train-epochs", "5000", "--search", "oneshot"]
     arguments += ["--finetune-epochs", "0", "--out", str(out)]
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # tests in the background of a shell inherit deafness
     with subprocess.Popen(
-        command(*arguments), cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command(*arguments), cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heard
     ) as process:
         deadline = time.monotonic() + 120
         checkpoint = out / ".job" / "checkpoints" / "train.safetensors"
