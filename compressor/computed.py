@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compressor.graph.record import shadowed
+from compressor.graph.stand_ins import shadowed
 from compressor.train import Hooks
 from compressor.train.splits import call_model
 

@@ -22,9 +22,10 @@ from compressor.graph.flow import Flow
 from compressor.graph.graph import Graph
 from compressor.graph.kernels import label_kernels
 from compressor.graph.modules import build_lazy, evaluating, named_modules, run_once, uncompiled, unwrapped
-from compressor.graph.record import Recorder, Value, shadowed, traceable_attributes, unchanged
+from compressor.graph.record import Recorder, Value
 from compressor.graph.resolution import find_resolutions
 from compressor.graph.scalars import follow_scalars
+from compressor.graph.stand_ins import shadowed, traceable_attributes, unchanged
 from compressor.multihead import narrowed
 
 

@@ -9,7 +9,7 @@ program wrote them, so that sizes keep their origin (``dims``) and the masked mo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from compressor.graph.dims import Dim, FromAttribute, FromAxis, Scalar, escaped, tracing
+from compressor.graph.dims import Dim, FromAxis, Scalar, escaped, tracing
 from compressor.graph.direct import direct
 from compressor.graph.labels import IntArray
 from compressor.graph.modules import first_names, named_modules
@@ -377,84 +377,3 @@ class Recorder:
                 return list(arg)
             return [self._resolve(a, inputs) for a in arg]
         return arg
-
-
-@contextmanager
-def shadowed(
-    model: nn.Module, tensors: Mapping[str, Tensor], modules: Mapping[str, nn.Module] | None = None
-) -> Iterator[None]:
-    """Let modules see other tensors under the names of their parameters and buffers.
-
-    The instance dictionary comes before ``nn.Module.__getattr__``, so the registered parameters are never touched:
-    ``state_dict``, optimizers and ``parameters()`` go on seeing the originals.
-    """
-    placed: list[tuple[dict[str, Any], str]] = []
-    modules = dict(named_modules(model)) if modules is None else modules
-    try:
-        for name, tensor in tensors.items():
-            owner, _, attribute = name.rpartition(".")
-            space = modules[owner].__dict__
-            space[attribute] = tensor
-            placed.append((space, attribute))
-        with flat_weights(modules.values()):
-            yield
-    finally:
-        for space, attribute in placed:
-            space.pop(attribute, None)
-
-
-@contextmanager
-def flat_weights(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Recurrent modules keep a list of their weights: inside, it is filled with what the names stand for."""
-    recurrent = [module for module in modules if isinstance(module, nn.RNNBase)]
-    saved = [module._flat_weights for module in recurrent]
-    for module in recurrent:
-        module.__dict__["_flat_weights"] = [getattr(module, name) for name in module._flat_weights_names]
-    try:
-        yield
-    finally:
-        for module, before in zip(recurrent, saved, strict=True):
-            module.__dict__["_flat_weights"] = before
-
-
-@contextmanager
-def unchanged(*models: nn.Module) -> Iterator[None]:
-    """Undo what a forward stores in its modules: cached tables and masks, made for other inputs or another type."""
-    saved = [
-        (m, dict(vars(m)), [(d, dict(d)) for d in _registered(m)]) for model in models for _, m in named_modules(model)
-    ]
-    try:
-        yield
-    finally:
-        for module, attributes, registered in saved:
-            module.__dict__.clear()
-            module.__dict__.update(attributes)
-            for current, before in registered:
-                current.clear()
-                current.update(before)
-
-
-def _registered(module: nn.Module) -> tuple[dict[str, Any], ...]:
-    return module._buffers, module._parameters, module._modules
-
-
-@contextmanager
-def traceable_attributes(modules: Mapping[str, nn.Module]) -> Iterator[None]:
-    """Replace the integer attributes of the user's own modules by ``Dim`` for the length of one pass."""
-    saved: list[tuple[dict[str, Any], str, Any]] = []
-    for fqn, module in modules.items():
-        if type(module).__module__.startswith("torch.nn."):
-            continue  # their sizes are mended by class
-        space = vars(module)
-        for name, attribute in list(space.items()):
-            if type(attribute) is int:
-                saved.append((space, name, attribute))
-                space[name] = Dim(attribute, FromAttribute(fqn, name))
-            elif type(attribute) in (tuple, list) and attribute and all(type(a) is int for a in attribute):
-                saved.append((space, name, attribute))
-                space[name] = type(attribute)([Dim(a, FromAttribute(fqn, name, i)) for i, a in enumerate(attribute)])
-    try:
-        yield
-    finally:
-        for space, name, attribute in saved:
-            space[name] = attribute

@@ -20,7 +20,8 @@ from torch.overrides import TorchFunctionMode
 from compressor import resampling
 from compressor.errors import UnsupportedModelError
 from compressor.graph.graph import Axis, Graph, Site
-from compressor.graph.record import ModuleStack, flat_weights, function_name
+from compressor.graph.record import ModuleStack, function_name
+from compressor.graph.stand_ins import flat_weights
 from compressor.masks.bands import Bands
 from compressor.masks.sites import HANDLERS
 from compressor.multihead import narrowed

@@ -29,7 +29,7 @@ from compressor.architecture import Architecture
 from compressor.errors import CompressorError
 from compressor.graph.graph import Axis, Graph, Parameter
 from compressor.graph.labels import BoolArray
-from compressor.graph.record import shadowed
+from compressor.graph.stand_ins import shadowed
 from compressor.masks.bands import Bands
 from compressor.train.splits import call_model
 from compressor.trim.apply import trim

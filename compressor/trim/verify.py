@@ -18,7 +18,7 @@ from compressor.graph.capture import first_example, tensors_in
 from compressor.graph.graph import Graph, UnitMask
 from compressor.graph.labels import BoolArray
 from compressor.graph.modules import evaluating, uncompiled, unwrapped
-from compressor.graph.record import shadowed, unchanged
+from compressor.graph.stand_ins import shadowed, unchanged
 from compressor.masks import Masking
 from compressor.trim.apply import trim
 from compressor.trim.double import in_double
