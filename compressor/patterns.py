@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
 from torch import nn
 
 from compressor.errors import UsageError
-from compressor.graph.analyze import matches
 from compressor.registry import closest
+
+
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a module name, or the name of a module around it, matches one of the shell-style patterns."""
+    parts = name.split(".")
+    return any(fnmatchcase(".".join(parts[: i + 1]), pattern) for pattern in patterns for i in range(len(parts)))
 
 
 def require_matches(model: nn.Module, **patterns: tuple[str, ...]) -> None:

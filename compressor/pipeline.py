@@ -157,6 +157,8 @@ class Pipeline:
                 units = self.graph.all_units()
                 self.decision = SearchResult(units, torch.ones(self.graph.n_units, dtype=torch.float64), [])
             else:
+                from compressor.training import search_loss
+
                 self.decision = METHODS.get(self.settings.search)().run(
                     SearchContext(
                         model=self._searched,
@@ -165,7 +167,7 @@ class Pipeline:
                         data=self.data,
                         round_to=self._round_to(),
                         seed=self.settings.seed,
-                        loss_fn=self._loss_fn(),
+                        loss_fn=search_loss(self.data, self.settings),
                         teacher=self.model if trains and self.settings.distill else None,
                         distill=self.settings.distill,
                         checkpoint=self.job.checkpoint("search") if self.job is not None else None,
@@ -349,53 +351,28 @@ class Pipeline:
     def _fit(
         self, name: str, model: nn.Module, epochs: int, *, teacher: nn.Module | None = None, lr: float | None = None
     ) -> None:
-        from compressor.computed import ComputedWeights, computed, settle_
-        from compressor.train import TrainConfig, Trainer
+        from compressor.training import fit
 
-        settings, source = self.settings, computed(model)
-        given = lr or settings.lr
-        config = TrainConfig(
-            epochs=epochs,
-            batch_size=settings.batch_size,
-            lr=given if source is None else given / 5,  # rates of AdamW are smaller
-            optimizer="sgd" if source is None else "adamw",
-            distill=settings.distill if teacher is not None else 0.0,
-            seed=settings.seed,
-        )
-        Trainer(
+        fit(
             model,
             self.data,  # type: ignore[arg-type]
-            config,
-            hooks=None if source is None else ComputedWeights(source),
-            teacher=teacher if config.distill else None,
-            loss_fn=settings.loss_fn,
+            self.settings,
+            epochs,
+            teacher=teacher,
+            lr=lr,
             checkpoint=self.job.checkpoint(name) if self.job is not None else None,
             progress=self.console.progress(name),
-        ).run()
-        settle_(model)
+        )
 
     def _score(self, name: str, data: Data, model: nn.Module) -> tuple[float | None, int | None]:
-        from compressor.train import evaluate
+        from compressor.training import score
 
         stored = self.job.stage(f"score-{name}") if self.job is not None else None
-        if stored is None:
-            split = data.test if data.test is not None else data.val
-            found = evaluate(model, split, loss_fn=self.settings.loss_fn, task=data.task)
-            result: dict[str, Any] = {"score": found.score, "samples": found.count, "metric": found.metric.name}
-            if self.job is not None:
-                self.job.store(f"score-{name}", result)
-        else:
-            result = stored.data
+        result = stored.data if stored is not None else score(model, data, self.settings)
+        if self.job is not None and stored is None:
+            self.job.store(f"score-{name}", result)
         self.scores.metric = result["metric"]
         return result["score"], result["samples"]
-
-    def _loss_fn(self) -> Callable[[Any, Tensor], Tensor] | None:
-        """The user's loss, or that of a task that is no classification: searches know cross entropy alone."""
-        if self.settings.loss_fn is not None or self.data is None or not self.data.task.is_regression:
-            return self.settings.loss_fn
-        from compressor.train import objective
-
-        return objective(self.data.task).loss
 
     def _restore(self, name: str, model: nn.Module) -> bool:
         stored = self.job.stage(name) if self.job is not None else None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from compressor.config import Budget
+from compressor.search import METHODS
 
 if TYPE_CHECKING:
     from compressor.latency.session import TargetSettings
@@ -45,3 +47,26 @@ class Scores:
     before: float | None = None
     after_search: float | None = None
     after_finetune: float | None = None
+
+
+def measured_on(
+    target: str | TargetSettings | None, lut: str | Path | None, threads: int | None = None
+) -> TargetSettings | None:
+    """Where latency is measured. Raises now if it cannot be measured there: not after hours of training."""
+    if target is None:
+        return None
+    from compressor.latency.session import TargetSettings
+
+    settings = TargetSettings(target, lut, threads) if isinstance(target, str) else target
+    settings.runtime()
+    return settings
+
+
+def method_options(search: str, given: Mapping[str, Any] | None, epochs: int, batch_size: int) -> dict[str, Any]:
+    """A search method's settings, with what the job says about training. Raises ``UsageError`` for unknown ones."""
+    options = dict(given or {})
+    if METHODS.get(search).trains:
+        options.setdefault("epochs", epochs)
+        options.setdefault("batch_size", batch_size)
+    METHODS.get(search).check_options(options)
+    return options

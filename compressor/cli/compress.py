@@ -116,7 +116,7 @@ def compress(output: Output, options: Mapping[str, Any]) -> None:
     """Run the main job and write its report to stdout."""
     config = job_config(options)
     with output.working():
-        from compressor.api import run_job
+        from compressor.main_job import run_job
 
         try:
             report = run_job(config, console=output.console())

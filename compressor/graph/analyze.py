@@ -1,14 +1,12 @@
-"""From a recording to a ``Graph``: run the rules, resolve labels to units, gather groups, costs, masks and sites."""
+"""From labels to a ``Graph``'s parts, once all rules have run: units, axes, groups, masks and sites."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from fnmatch import fnmatchcase
+from collections.abc import Iterable
 
 import numpy as np
 
-from compressor.graph import rules
 from compressor.graph.flow import Adjustment, Flow, Reader
 from compressor.graph.graph import (
     AttributeUse,
@@ -17,56 +15,17 @@ from compressor.graph.graph import (
     Group,
     Parameter,
     ParameterMask,
-    ProductTerm,
     Site,
-    Storage,
 )
 from compressor.graph.labels import IntArray, every, some
-from compressor.graph.record import Node, Value
+from compressor.graph.record import Value
 from compressor.graph.resolution import Resolutions
+from compressor.patterns import matches
 
 _MASKABLE_CALLS = {"matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "einsum", "baddbmm", "addmm", "linear",
                    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "mv",
                    "dot",
                    "tensordot", "bilinear"}  # fmt: skip
-
-
-def matches(name: str, patterns: Iterable[str]) -> bool:
-    """Whether a module name, or the name of a module around it, matches one of the shell-style patterns."""
-    parts = name.split(".")
-    return any(fnmatchcase(".".join(parts[: i + 1]), pattern) for pattern in patterns for i in range(len(parts)))
-
-
-def run_rules(flow: Flow, nodes: list[Node]) -> None:
-    """Apply the rule of every node, in order."""
-    for node in nodes:
-        flow.node = node
-        rule = rules.find(node)
-        if rule is None:
-            _leave_alone(flow, node, "no rule for this operator")
-        else:
-            try:
-                rule(flow, node)
-            except (IndexError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
-                _leave_alone(flow, node, f"its rule does not cover this use ({type(error).__name__}: {error})")
-        for value in node.inputs:
-            value.used = True
-        for output in node.outputs:
-            if len(output.axes) != len(output.shape):
-                flow.fix_value(output, "its rule gave another number of axes")
-                output.axes = [None] * len(output.shape)
-            for d, axis in enumerate(output.axes):
-                if axis is not None and len(axis) != output.shape[d]:
-                    flow.fix(axis, "its rule gave labels of another length")
-                    output.axes[d] = None
-    flow.node = None
-
-
-def _leave_alone(flow: Flow, node: Node, text: str) -> None:
-    for value in (*node.inputs, *node.outputs):
-        flow.fix_value(value, text)
-    for output in node.outputs:
-        output.axes = [None] * len(output.shape)
 
 
 class Analysis:
@@ -222,105 +181,12 @@ class Analysis:
             for name, (value, names, is_buffer) in self.values.items()
         }
 
-    def products(self, gates: Mapping[int, tuple[int, ...]]) -> list[ProductTerm]:
-        """Multiply-adds of every operator; ``gates`` gives the blocks that nodes lie in."""
-        terms = []
-        for product in self.flow.products:
-            coefficient, axes = self._sized([(a, len(a)) for a in product.axes])
-            share, spatial = self.spatial(product.node.index, product.node.outputs[0])
-            terms.append(
-                ProductTerm(
-                    coefficient * product.coefficient * share,
-                    axes + spatial,
-                    product.kind,
-                    product.node.place,
-                    gates.get(product.node.index, ()),
-                )
-            )
-        return terms
-
     def spatial(self, node: int, value: Value) -> tuple[float, tuple[Axis, ...]]:
         """The spatial axes that a value of a branch with a resolution of its own has, and one over their lengths."""
         spatial = self.resolutions.of(node)
         if spatial is None or not spatial.scales(node, value):
             return 1.0, ()
         return 1 / math.prod(spatial.lengths), spatial.found.axes
-
-    def resampling(self, gates: Mapping[int, tuple[int, ...]]) -> tuple[list[ProductTerm], list[Storage]]:
-        """What changing resolutions costs: multiply-adds per axis (the first axis at the full length of those behind
-        it, before and after), and the resampled input."""
-        terms, storages = [], []
-        for spatial in self.resolutions.spatial:
-            found, stream = spatial.found, spatial.stream
-            coefficient, channels = self._sized(list(zip(stream.axes[:2], stream.shape[:2], strict=True)))
-            inside = gates.get(spatial.readers[0], ())
-            for d, (axis, n) in enumerate(zip(found.axes, spatial.lengths, strict=True)):
-                times = coefficient * n * math.prod(spatial.lengths[d + 1 :]) * (len(found.inputs) + 1)
-                terms.append(
-                    ProductTerm(times, channels + found.axes[: d + 1], "resample", found.output, inside, (axis,))
-                )
-            storages.append(
-                Storage(coefficient * stream.itemsize, channels + found.axes, *spatial.readers, inside, found.axes)
-            )
-        return terms, storages
-
-    def _sized(self, axes: list[tuple[IntArray | None, int]]) -> tuple[float, tuple[Axis, ...]]:
-        coefficient, kept = 1.0, []
-        for labels, n in axes:
-            axis = self.axis(labels)
-            if axis is None:
-                coefficient *= n
-            else:
-                kept.append(axis)
-        return coefficient, tuple(kept)
-
-    def storages(
-        self,
-        nodes: list[Node],
-        outputs: list[Value],
-        constants: set[int],
-        gates: Mapping[int, tuple[int, ...]],
-        sums: Mapping[int, list[tuple[int, int, int]]],
-    ) -> list[Storage]:
-        """Activation buffers with their lifetimes. Views and in-place results share the buffer they lie in.
-
-        Without its block, a sum is the stream itself: for as long as the stream would have lived, ``sums`` (per
-        storage, the node, block and stream's storage of each sum in it) makes the sum's buffer depend on the block.
-        """
-        made: dict[int, tuple[Value, int]] = {}
-        last: dict[int, int] = {}
-        for node in nodes:
-            for value in node.inputs:
-                if value.storage not in constants:
-                    made.setdefault(value.storage, (value, node.index))
-                    last[value.storage] = node.index
-            for value in node.outputs:
-                if value.storage not in constants:
-                    made.setdefault(value.storage, (value, node.index))
-                    last.setdefault(value.storage, node.index)
-        for value in outputs:
-            if value.storage in last:
-                last[value.storage] = len(nodes) - 1
-        found = []
-        for storage, (value, birth) in made.items():
-            coefficient, axes = self._sized(list(zip(value.axes, value.shape, strict=True)))
-            made_here = value.producer is not None and value.producer.index == birth
-            local = self.resolutions.of(birth)
-            if local is not None and made_here and storage not in local.ends:
-                share, spatial = self.spatial(birth, value)
-                coefficient, axes = coefficient * share, axes + spatial
-            inside = gates.get(birth, ()) if made_here else ()
-            start, death = birth, last[storage]
-            for add, block, stream in sums.get(storage, ()):
-                until = min(last.get(stream, add), death)
-                if until >= start:
-                    own = inside if block in inside else (*inside, block)
-                    found.append(Storage(coefficient * value.itemsize, axes, start, until, own))
-                    start = until + 1
-                inside = gates.get(add, ())
-            if start <= death:
-                found.append(Storage(coefficient * value.itemsize, axes, start, death, inside))
-        return found
 
     def masks(self) -> tuple[list[ParameterMask], list[Site]]:
         """Where what is removed must read as zero: parameters first, calls where there is none."""

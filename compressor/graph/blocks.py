@@ -16,13 +16,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from compressor.graph.analyze import matches
 from compressor.graph.dataflow import Dataflow
 from compressor.graph.flow import Flow
 from compressor.graph.gates import Gate, find_gate
 from compressor.graph.graph import Block, Collapse, Group, Site
 from compressor.graph.record import ModuleCall, Node, Value
 from compressor.graph.removal import Branch, Removals
+from compressor.patterns import matches
 
 _LAYOUT = {"view", "_unsafe_view", "reshape", "_reshape_alias", "permute", "transpose", "t", "unsqueeze", "squeeze",
            "contiguous", "clone", "alias", "detach", "_to_copy"}  # fmt: skip

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from compressor.errors import UnsupportedModelError
-from compressor.graph.analyze import Analysis, run_rules
+from compressor.graph.accounts import Accounts
+from compressor.graph.analyze import Analysis
+from compressor.graph.apply_rules import run_rules
 from compressor.graph.blocks import find_blocks
 from compressor.graph.collect import collect_operators
 from compressor.graph.flow import Flow
@@ -159,14 +161,15 @@ def _capture(
     if resolution:
         names = [block.name for block in blocks.blocks]
         analysis.resolutions = find_resolutions(blocks.branches, names, main, calls)
-    products = analysis.products(blocks.gates_of)
+    accounts = Accounts(analysis)
+    products = accounts.products(blocks.gates_of)
     constants = {value.storage for value, _, _ in described.values()}
-    storages = analysis.storages(main, outputs, constants, blocks.gates_of, blocks.sums)
+    storages = accounts.storages(main, outputs, constants, blocks.gates_of, blocks.sums)
     operators = collect_operators(analysis, main, outputs, constants, blocks.gates_of)
     masks, sites = analysis.masks()
     attributes = analysis.attributes()
     del products[sum(1 for p in flow.products if p.node.index < n_eval) :]
-    resampling = analysis.resampling(blocks.gates_of)
+    resampling = accounts.resampling(blocks.gates_of)
     n_labelled = analysis.number_units(analysis.resolutions.units)
     groups = analysis.groups(n_labelled, parameters)
     blocks.assign(groups)

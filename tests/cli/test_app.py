@@ -36,10 +36,10 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             raise planned
         return FakeReport()
 
-    api, report = ModuleType("compressor.api"), ModuleType("compressor.report")
+    api, report = ModuleType("compressor.main_job"), ModuleType("compressor.report")
     api.run_job = run_job  # type: ignore[attr-defined]
     report.summary_text = lambda report: "half as big"  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "compressor.api", api)
+    monkeypatch.setitem(sys.modules, "compressor.main_job", api)
     monkeypatch.setitem(sys.modules, "compressor.report", report)
     return seen
 

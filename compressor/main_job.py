@@ -1,0 +1,164 @@
+"""The command line's main job: from a ``JobConfig`` to a folder with everything in it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from compressor.config import JobConfig
+from compressor.console import Console
+from compressor.delivery import deliver_result
+from compressor.errors import UsageError
+from compressor.pipeline import Pipeline
+from compressor.report import Report
+from compressor.reporting import describe_result
+from compressor.search import METHODS
+from compressor.settings import Settings, measured_on, method_options
+from compressor.tensors import resolve_device, to_device
+
+if TYPE_CHECKING:
+    from compressor.data import Data
+
+_OPTIONS = {
+    name: f"--{name.replace('_', '-')}"
+    for name in (
+        "weights", "data", "search", "learn", "penalty", "grow", "train_epochs", "search_epochs", "finetune_epochs",
+        "batch_size", "lr", "distill", "round_to", "include", "exclude", "export", "bench_seconds", "num_classes",
+        "input_shape", "seed", "device",
+        "target", "lut", "threads",
+    )
+}  # fmt: skip
+
+
+def run_job(config: JobConfig, *, console: Console) -> Report:
+    """The command line's main job: everything lands in ``config.out``, and a killed job goes on from there."""
+    from compressor import artifact
+    from compressor.data import load_data
+    from compressor.job import Job
+    from compressor.models import load_model
+    from exporters.registry import FORMATS  # noqa: F401  (fail early if the package is incomplete)
+
+    device = _available(resolve_device(config.device))
+    if METHODS.get(config.search).trains and config.data is None:
+        raise UsageError(f"{config.search} learns from data: pass --data, or use --search oneshot.")
+    with Job.open(config.out, config.identity(), force=config.force) as job:
+        finished = job.stage("report")
+        if finished is not None and artifact.is_complete(config.out):
+            console.info(f"{config.out} is complete already; delete it or choose another --out to run again.")
+            return artifact.load_report(config.out)
+        with console.stage("load"):
+            data = _load_data(load_data, config)
+            asked: dict[str, Any] = {
+                "weights": config.weights,
+                "num_classes": config.num_classes or _implied_outputs(config.model, data),
+                "example_shape": config.input_shape
+                or (tuple(data.example_inputs.shape[1:]) if data is not None else None),
+                "dense": data is not None and data.task.dense,
+                "vocabulary": data.vocabulary if data is not None else None,
+                "seed": config.seed,
+            }
+            loaded = load_model(config.model, **asked, grow=config.grow if config.grow > 1 else None)
+        if loaded.weights.warning:
+            console.warn(loaded.weights.warning)
+        if data is None:
+            console.info(
+                "No --data: nothing is trained or evaluated; channels are ranked by the size of their weights."
+            )
+        example = data.example_inputs if data is not None else loaded.example_inputs
+        if config.input_shape is not None and tuple(example.shape[1:]) != config.input_shape:
+            raise UsageError(
+                f"--input-shape is {shown(config.input_shape)}, but the inputs of {config.data or config.model} are "
+                f"{shown(example.shape[1:])}; leave the option out, or pass data of that shape."
+            )
+        budgets = config.budgets
+        if config.grow > 1:
+            from compressor.growth import base_budgets, require_memory
+
+            require_memory(loaded.model.to(device), to_device(example, device), config.batch_size, config.grow)
+            budgets = base_budgets(budgets, load_model(config.model, **asked).model, example)
+        settings = Settings(
+            budgets=budgets,
+            search=config.search,
+            options=method_options(config.search, _given(config), config.search_epochs, config.batch_size),
+            train_epochs=config.train_epochs,
+            finetune_epochs=config.finetune_epochs,
+            batch_size=config.batch_size,
+            lr=config.lr,
+            distill=config.distill,
+            round_to=config.round_to,
+            include=config.include,
+            exclude=config.exclude,
+            seed=config.seed,
+            target=measured_on(config.target, config.lut, config.threads),
+        )
+        pipeline = Pipeline(loaded.model.to(device), example, settings, data=data, job=job, console=console)
+        pipeline.run()
+        report = describe_result(pipeline, name=config.model)
+        report.data = config.data
+        report.weights = loaded.weights.origin or loaded.weights.choice
+        report.pretrained = loaded.weights.pretrained or config.train_epochs > 0
+        report.command = command_of(config)
+        deliver_result(pipeline, report, Path(config.out), config.export, config.bench_seconds)
+        report.stage_seconds = dict(console.stage_seconds)
+        report.warnings = list(console.warnings)
+        artifact.save(
+            config.out,
+            pipeline.compressed.eval(),
+            pipeline.architecture,
+            report,
+            description=loaded.describe(),
+            example_inputs=pipeline.example_inputs,
+        )
+        job.store("report", {"written": [f.path for f in report.files]})
+    return report
+
+
+def shown(shape: Sequence[int]) -> str:
+    """``3x224x224``."""
+    return "x".join(str(size) for size in shape)
+
+
+def command_of(config: JobConfig) -> str:
+    """The command line that makes this job."""
+    parts = ["compress", "--model", config.model]
+    for budget in config.budgets:
+        parts += [f"--budget-{budget.cost}", budget.text]
+    defaults = {field.name: field.default for field in fields(JobConfig)}
+    for name, option in _OPTIONS.items():
+        value = getattr(config, name)
+        if value != defaults[name]:
+            for item in value if name in ("include", "exclude") else (value,):
+                shown = ",".join(map(str, item)) if isinstance(item, tuple) else str(item)
+                parts += [option, shown or "none"]
+    return shlex.join([*parts, "--out", config.out])
+
+
+def _given(config: JobConfig) -> dict[str, Any]:
+    """Settings of the search method that were asked for."""
+    given = {"learn": config.learn or None, "penalty": config.penalty, "grow": config.grow if config.grow > 1 else None}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _implied_outputs(model: str, data: Data | None) -> int | None:
+    """What the head is to give because of the data; a saved network has a head already."""
+    from compressor.models import resolve
+
+    return None if data is None or resolve(model)[0] == "folder" else data.outputs
+
+
+def _load_data(load: Callable[..., Data], config: JobConfig) -> Data | None:
+    if config.data is None:
+        return None
+    size = config.input_shape[-1] if config.input_shape and len(config.input_shape) > 1 else None
+    return load(config.data, image_size=size) if size else load(config.data)
+
+
+def _available(device: torch.device) -> torch.device:
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda was asked for, but PyTorch finds no CUDA device here; use --device cpu.")
+    return device
