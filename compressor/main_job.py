@@ -63,7 +63,9 @@ def run_job(config: JobConfig, *, console: Console) -> Report:
                 "seed": config.seed,
             }
             loaded = load_model(config.model, **asked, grow=config.grow if config.grow > 1 else None)
-        if loaded.weights.warning:
+        if not loaded.weights.pretrained and config.train_epochs and data is not None:
+            console.info(f"No pretrained weights for {config.model}: it is trained from random ones.")
+        elif loaded.weights.warning:
             console.warn(loaded.weights.warning)
         if data is None:
             console.info(

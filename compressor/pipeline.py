@@ -220,6 +220,14 @@ class Pipeline:
         """Whether the model is within every budget already."""
         return all(c.limit >= c.term.original for c in self.constraints)
 
+    @property
+    def trained_epochs(self) -> int:
+        """Epochs that the compressed network was trained for, in the search and after it."""
+        if self.data is None or self.nothing_to_do:
+            return 0
+        searched = METHODS.get(self.settings.search).trains
+        return self.settings.finetune_epochs + (int(self.settings.options.get("epochs", 0)) if searched else 0)
+
     def reached(self, term: CostTerm) -> float:
         """A cost of the compressed model."""
         with torch.no_grad():

@@ -38,6 +38,7 @@ def describe_result(pipeline: Pipeline, *, name: str) -> Report:
         data=pipeline.data.name if pipeline.data is not None else None,
         input_shape=list(graph.input_shapes[0][1:]) if graph.input_shapes else [],
         seed=settings.seed,
+        trained_epochs=pipeline.trained_epochs,
         versions=installed_versions(),
         machine=machine_info(),
     )

@@ -271,7 +271,8 @@ class Report:
         model: what the user named; ``model_class`` the class behind it, with its module.
         search: name of the search method. ``data``: name of the data, ``None`` if nothing was trained or evaluated.
         command: how to make it again.
-        pretrained: ``False`` if the weights were random, which makes every accuracy meaningless.
+        pretrained: ``False`` if the original's weights were random: then nothing is known but what this job taught.
+        trained_epochs: epochs that the compressed network was trained for, in the search and after it.
         weights: where the weights came from.
         accuracy: where the targets are classes; ``prediction_error`` where they are values, or the loss is the user's.
         latencies: one per target; the first is the one the verdict is about.
@@ -288,6 +289,7 @@ class Report:
     command: str = ""
     weights: str = ""
     pretrained: bool = True
+    trained_epochs: int = 0
     input_shape: list[int] = field(default_factory=list)
     budgets: list[BudgetResult] = field(default_factory=list)
     costs: list[CostResult] = field(default_factory=list)

@@ -32,7 +32,9 @@ def cards(report: Report) -> Markup:
         change = wording.score_change(score, score.final)
         detail = change or "original not evaluated"
         title = wording.metric_name(score)
-        found.append((title, wording.score(score, score.final, 1), detail if report.pretrained else "random weights"))
+        found.append(
+            (title, wording.score(score, score.final, 1), detail if report.pretrained else wording.from_random(report))
+        )
     if report.sizes:
         size = report.sizes[0]
         before, after = wording.size_bytes(size.original_bytes), wording.size_bytes(size.compressed_bytes)
@@ -122,7 +124,11 @@ def score(report: Report) -> Markup:
     samples = f"{found.samples:,} samples of the {found.split} split" if found.samples else f"{found.split} split"
     lead = f"{found.metric[:1].upper()}{found.metric[1:]} on {samples}{'' if is_accuracy else '; lower is better'}."
     if not report.pretrained:
-        lead += " The weights were random, so these numbers only show that the pipeline ran."
+        lead += (
+            f" The original's weights were random; the compressed network is {wording.from_random(report)}."
+            if report.trained_epochs
+            else " The weights were random, so these numbers only show that the pipeline ran."
+        )
     title = "Accuracy" if is_accuracy else "Error"
     return section(title, table(("", "", title, "Change"), rows, kinds="twnn"), lead=lead)
 
@@ -357,7 +363,10 @@ def provenance(report: Report) -> Markup:
         ("Command", tag("code", report.command) if report.command else None),
         ("Model", join([report.model, " ", tag("span", report.model_class, class_="muted")])),
         ("Input", f" {wording.TIMES} ".join(str(size) for size in report.input_shape)),
-        ("Weights", report.weights if report.pretrained else f"{report.weights or 'random'} (not trained)"),
+        (
+            "Weights",
+            report.weights if report.pretrained else f"{report.weights or 'random'} ({wording.from_random(report)})",
+        ),
         ("Data", report.data or "none: nothing was trained"),
         ("Search", report.search),
         ("Seed", report.seed),

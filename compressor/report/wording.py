@@ -158,10 +158,16 @@ def _without_latency(report: Report) -> tuple[str, str, str]:
     return "Nothing was compressed", "Latency was not measured.", "neutral"
 
 
+def from_random(report: Report) -> str:
+    """What became of weights that were random at the start."""
+    epochs = report.trained_epochs
+    return f"trained here for {epochs} epoch{'' if epochs == 1 else 's'}" if epochs else "not trained"
+
+
 def warnings(report: Report) -> list[str]:
     """Everything a reader must not miss, the implied included, without repetition."""
     found = []
-    if not report.pretrained:
+    if not report.pretrained and not report.trained_epochs:
         found.append(
             "The weights are random: structure, cost and latency are real, accuracy is not. "
             "Load trained weights before judging the network."

@@ -201,6 +201,7 @@ def test_continuous_networks(
     (score,) = [found for found in (document["accuracy"], document["prediction_error"]) if found]
     assert score["metric"] == metric
     assert document["pretrained"]
+    assert document["trained_epochs"] > 0
     manifest = artifact.read_manifest(out)
     assert manifest.inputs is not None
     (entry,) = manifest.inputs

@@ -154,6 +154,15 @@ def test_random_weights_and_failures_are_loud() -> None:
     assert len(wording.warnings(report)) == len(set(wording.warnings(report)))
 
 
+def test_random_weights_that_the_job_trained_are_no_warning() -> None:
+    report = fake_report()
+    report.pretrained, report.trained_epochs = False, 7
+    assert not any("random" in line for line in wording.warnings(report))
+    page = "".join(parse(render_html(report)).words)
+    assert "weights were random" in page
+    assert "trained here for 7 epochs" in page
+
+
 def test_accuracy_change() -> None:
     assert Accuracy(before=0.9, after_search=0.5).change_points == pytest.approx(-40)
     assert Accuracy(before=0.9, after_search=0.5, after_finetune=0.91).change_points == pytest.approx(1)
