@@ -18,18 +18,16 @@ from exporters.base import (
     CHECK_BATCHES,
     TOLERANCES,
     Availability,
-    Check,
     ExportInfo,
     package_availability,
     package_version,
     require,
 )
-from exporters.check import Run, check_all, check_notes
-from exporters.errors import ExportCheckError, UnsupportedExportError
-from exporters.files import staged, total_bytes
+from exporters.check import Run, check_notes
+from exporters.errors import UnsupportedExportError
+from exporters.files import total_bytes
 from exporters.inputs import (
     as_tuple,
-    batch_axes,
     dynamic_shapes,
     eval_mode,
     flatten_outputs,
@@ -37,7 +35,8 @@ from exporters.inputs import (
     model_precision,
     random_inputs,
 )
-from exporters.quiet import first_line, quiet
+from exporters.quiet import first_line
+from exporters.traced import Comparison, write_traced
 
 #: Protocol buffers end at 2 GiB; the graph itself needs some of it.
 SINGLE_FILE_BYTES = 2_000_000_000
@@ -92,46 +91,30 @@ class OnnxExporter:
         example = as_tuple(example_inputs)
         precision = model_precision(model)
         limit = TOLERANCES[precision] if tolerance is None else tolerance
-        notes: list[str] = []
-        attempts: list[bool] = [True, False] if dynamic_batch and any(batch_axes(example)) else [False]
-        for dynamic in attempts:
-            try:
-                with staged(path) as staging, quiet():
-                    opset = _write(model, example, staging, dynamic=dynamic, opset_version=opset_version)
-                    written = sorted(file.name for file in staging.parent.iterdir())
-                    checks: tuple[Check, ...] = ()
-                    if check:
-                        checks = check_all(
-                            model,
-                            example,
-                            onnxruntime_run(staging),
-                            batches=list(batches) if dynamic else [None],
-                            tolerance=limit,
-                            seed=seed,
-                            what="The ONNX file",
-                        )
-            except (UnsupportedExportError, ExportCheckError) as error:
-                if dynamic is attempts[-1]:
-                    raise
-                notes.append(f"The batch axis is fixed at {example[0].shape[0]}: {first_line(error)}")
-                continue
-            break
-        if len(written) == 1:  # an older, larger model may have left its weights here
+        written = write_traced(
+            model,
+            example,
+            path,
+            lambda staging, dynamic: _write(model, example, staging, dynamic=dynamic, opset_version=opset_version),
+            Comparison(onnxruntime_run, batches, limit, seed, "The ONNX file") if check else None,
+            dynamic_batch=dynamic_batch,
+        )
+        if len(written.files) == 1:  # an older, larger model may have left its weights here
             path.with_name(path.name + ".data").unlink(missing_ok=True)
-        files = tuple(path.with_name(name) for name in written)
+        files = tuple(path.with_name(name) for name in written.files)
         return ExportInfo(
             format=self.name,
             path=path,
             files=files,
             bytes=total_bytes(files),
             precision=precision,
-            dynamic_batch=dynamic,
-            checks=checks,
+            dynamic_batch=written.dynamic,
+            checks=written.checks,
             tolerance=limit if check else None,
             checked_with=f"onnxruntime {package_version('onnxruntime', 'onnxruntime-gpu')}" if check else None,
-            opset_version=opset,
+            opset_version=written.opset,
             seconds=time.perf_counter() - started,
-            notes=(*notes, *check_notes(checks)),
+            notes=(*written.notes, *check_notes(written.checks)),
         )
 
 

@@ -17,17 +17,15 @@ from exporters.base import (
     CHECK_BATCHES,
     TOLERANCES,
     Availability,
-    Check,
     ExportInfo,
     package_availability,
     package_version,
 )
-from exporters.check import Run, check_all, check_notes
-from exporters.errors import ExportCheckError, ExporterUsageError, UnsupportedExportError
-from exporters.files import staged, total_bytes
+from exporters.check import Run, check_notes
+from exporters.errors import ExporterUsageError, UnsupportedExportError
+from exporters.files import total_bytes
 from exporters.inputs import (
     as_tuple,
-    batch_axes,
     dynamic_shapes,
     eval_mode,
     flatten_outputs,
@@ -36,6 +34,7 @@ from exporters.inputs import (
     random_inputs,
 )
 from exporters.quiet import first_line, quiet
+from exporters.traced import Comparison, write_traced
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -73,41 +72,28 @@ class TorchExportExporter:
         example = as_tuple(example_inputs)
         precision = model_precision(model)
         limit = TOLERANCES[precision] if tolerance is None else tolerance
-        notes: list[str] = []
-        attempts = [True, False] if dynamic_batch and any(batch_axes(example)) else [False]
-        for dynamic in attempts:
-            checks: tuple[Check, ...] = ()
-            try:
-                with staged(path) as staging, quiet():
-                    _write(model, example, staging, dynamic=dynamic)
-                    if check:
-                        checks = check_all(
-                            model,
-                            example,
-                            _torch_run(staging, model),
-                            batches=list(batches) if dynamic else [None],
-                            tolerance=limit,
-                            seed=seed,
-                            what="The exported program",
-                        )
-            except (UnsupportedExportError, ExportCheckError) as error:
-                if dynamic is attempts[-1]:
-                    raise
-                notes.append(f"The batch axis is fixed at {example[0].shape[0]}: {first_line(error)}")
-                continue
-            break
+        written = write_traced(
+            model,
+            example,
+            path,
+            lambda staging, dynamic: _write(model, example, staging, dynamic=dynamic),
+            Comparison(lambda file: _torch_run(file, model), batches, limit, seed, "The exported program")
+            if check
+            else None,
+            dynamic_batch=dynamic_batch,
+        )
         return ExportInfo(
             format=self.name,
             path=path,
             files=(path,),
             bytes=total_bytes((path,)),
             precision=precision,
-            dynamic_batch=dynamic,
-            checks=checks,
+            dynamic_batch=written.dynamic,
+            checks=written.checks,
             tolerance=limit if check else None,
             checked_with=f"torch {package_version('torch')}" if check else None,
             seconds=time.perf_counter() - started,
-            notes=(*notes, *check_notes(checks)),
+            notes=(*written.notes, *check_notes(written.checks)),
         )
 
 

@@ -33,7 +33,6 @@ from torch import Tensor, nn
 
 from compressor.computed import computed, settle_
 from compressor.costs import Sizes
-from compressor.errors import UsageError
 from compressor.graph.graph import Graph, Group, UnitMask
 from compressor.graph.labels import BoolArray
 from compressor.masks import Masking, gaussian
@@ -41,12 +40,13 @@ from compressor.masks.sigmoid import THRESHOLD
 from compressor.masks.straight_through import hard
 from compressor.search.base import SearchContext, SearchResult, unreachable
 from compressor.search.dnarch_config import COMPONENTS, KINDS, DnarchConfig
+from compressor.search.learning import learn, require_data
 from compressor.search.live import Live, NotLiveError
 from compressor.search.multipliers import Multipliers
 from compressor.search.oneshot import OneShot
 from compressor.search.prefix import Frequencies, IntArray, Kernels, Rows
 from compressor.search.project import FloatArray, Projector
-from compressor.train import Hooks, TrainConfig, Trainer
+from compressor.train import Hooks
 from compressor.train.splits import call_model
 
 __all__ = ["COMPONENTS", "Dnarch", "DnarchConfig", "DnarchSession"]
@@ -290,35 +290,15 @@ class Dnarch:
         return frozenset({"kernel", "resolution"}.intersection(learn))
 
     def run(self, context: SearchContext) -> SearchResult:
-        if context.data is None:
-            raise UsageError("dnarch learns from data: pass --data (or data=), or use --search oneshot.")
+        data = require_data(context, "dnarch")
         config = DnarchConfig.from_options(context.options)
         components = config.components(context.graph)
         projector = Projector(
             context.graph, context.constraints, round_to=context.round_to, depth="depth" in components
         )
         session = DnarchSession(context.model, projector, config, self._scores(context, config))
-        trainer = Trainer(
-            context.model,
-            context.data,
-            TrainConfig(
-                epochs=config.epochs,
-                batch_size=config.batch_size,
-                lr=config.lr,
-                optimizer=config.optimizer or ("sgd" if computed(context.model) is None else "adamw"),
-                seed=context.seed,
-                distill=context.distill,
-                max_steps=config.max_steps,
-                log_every=20,
-            ),
-            teacher=context.teacher,
-            loss_fn=context.loss_fn,
-            hooks=session,
-            checkpoint=context.checkpoint,
-            progress=context.progress,
-        )
-        result = trainer.run()
-        decision = session.decide(result.history)
+        optimizer = config.optimizer or ("sgd" if computed(context.model) is None else "adamw")
+        decision = session.decide(learn(context, data, config, session, optimizer).history)
         session.fold_(decision)
         return decision
 

@@ -41,10 +41,11 @@ from compressor.graph.labels import BoolArray
 from compressor.masks import Masking
 from compressor.search.base import SearchContext, SearchResult
 from compressor.search.fading import EVERY, Fading
+from compressor.search.learning import learn, require_data
 from compressor.search.live import Live, NotLiveError
 from compressor.search.multipliers import Multipliers
 from compressor.search.project import Projector
-from compressor.train import Hooks, TrainConfig, Trainer
+from compressor.train import Hooks
 from compressor.train.splits import call_model
 
 logger = logging.getLogger(__name__)
@@ -320,29 +321,9 @@ class Figs:
         return frozenset()
 
     def run(self, context: SearchContext) -> SearchResult:
-        if context.data is None:
-            raise UsageError("figs learns from data: pass --data (or data=), or use --search oneshot.")
+        data = require_data(context, "figs")
         config = FigsConfig.from_options(context.options)
         projector = Projector(context.graph, context.constraints, round_to=context.round_to, depth=config.depth)
         projector.check_reachable()
         session = FigsSession(context.model, projector, config)
-        trainer = Trainer(
-            context.model,
-            context.data,
-            TrainConfig(
-                epochs=config.epochs,
-                batch_size=config.batch_size,
-                lr=config.lr,
-                seed=context.seed,
-                distill=context.distill,
-                max_steps=config.max_steps,
-                log_every=20,
-            ),
-            teacher=context.teacher,
-            loss_fn=context.loss_fn,
-            hooks=session,
-            checkpoint=context.checkpoint,
-            progress=context.progress,
-        )
-        result = trainer.run()
-        return session.decide(result.history)
+        return session.decide(learn(context, data, config, session).history)
