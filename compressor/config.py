@@ -146,6 +146,7 @@ class JobConfig:
         search: name of a search method.
         learn: components for a method that learns several, such as width and depth; empty for all the model has.
         penalty: fixed weight of the cost for a method that has one; None finds it from the budgets.
+        penalty_ramp: share of the search over which that weight rises from zero.
         grow: search inside a network so many times as wide and as deep; shares in budgets are the model's own.
         train_epochs: epochs of training the original first (it has no pretrained weights).
         search_epochs: epochs of the search itself, for methods that train.
@@ -174,6 +175,7 @@ class JobConfig:
     search: str = "oneshot"
     learn: tuple[str, ...] = ()
     penalty: float | None = None
+    penalty_ramp: float | None = None
     grow: int = 1
     train_epochs: int = 0
     search_epochs: int = 0

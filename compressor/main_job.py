@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 _OPTIONS = {
     name: f"--{name.replace('_', '-')}"
     for name in (
-        "weights", "data", "search", "learn", "penalty", "grow", "train_epochs", "search_epochs", "finetune_epochs",
-        "batch_size", "lr", "distill", "round_to", "include", "exclude", "export", "bench_seconds", "num_classes",
+        "weights", "data", "search", "learn", "penalty", "penalty_ramp", "grow", "train_epochs", "search_epochs",
+        "finetune_epochs", "batch_size", "lr", "distill", "round_to", "include", "exclude", "export", "bench_seconds", "num_classes",
         "input_shape", "seed", "device",
         "target", "lut", "threads",
     )
@@ -142,7 +142,12 @@ def command_of(config: JobConfig) -> str:
 
 def _given(config: JobConfig) -> dict[str, Any]:
     """Settings of the search method that were asked for."""
-    given = {"learn": config.learn or None, "penalty": config.penalty, "grow": config.grow if config.grow > 1 else None}
+    given = {
+        "learn": config.learn or None,
+        "penalty": config.penalty,
+        "penalty_ramp": config.penalty_ramp,
+        "grow": config.grow if config.grow > 1 else None,
+    }
     return {name: value for name, value in given.items() if value is not None}
 
 

@@ -62,6 +62,12 @@ COMPRESS_OPTIONS = stack(
         "--penalty", type=float, metavar="X", help="dnarch: a fixed weight of the cost, such as 5. [follows the budget]"
     ),
     click.option(
+        "--penalty-ramp",
+        type=click.FloatRange(0, 1),
+        metavar="F",
+        help="dnarch: the share of the search over which --penalty rises from zero. [0]",
+    ),
+    click.option(
         "--grow",
         type=click.IntRange(min=1),
         default=1,

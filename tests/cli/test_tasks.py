@@ -212,6 +212,15 @@ def test_continuous_networks(
     assert loaded(x).shape[1] == (1 if metric.startswith("relative") else 10)
 
 
+def test_a_weight_of_the_cost_that_rises(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_fields(tmp_path / "d.npz")
+    arguments = ["--model", "task_networks:field", "--data", f"npz:{tmp_path / 'd.npz'}", "--search", "dnarch"]
+    job(capsys, tmp_path / "out", *arguments, "--penalty", "5", "--penalty-ramp", "0.5")
+    lonely = [*arguments, *QUICK, "--budget-flops", "50%", "--out", str(tmp_path / "other"), "--penalty-ramp", "0.5"]
+    assert main(lonely) == 2
+    assert "beside a penalty" in capsys.readouterr().err
+
+
 def test_a_learned_resolution_is_for_one_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_darcy(tmp_path)
     arguments = ["--model", "ccnn_4_140", "--weights", "none", "--data", f"darcy:{tmp_path},32", "--search", "dnarch"]

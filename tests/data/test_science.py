@@ -45,6 +45,21 @@ def test_fsdd_tests_on_the_first_takes_or_on_a_speaker(tmp_path: Path) -> None:
     assert torch.allclose(inputs[:, 0] * (expected[0, 0] / inputs[0, 0, 0]), expected, rtol=1e-3, atol=1e-4)
 
 
+def test_fsdd_at_a_lower_rate_keeps_what_lies_below_half_of_it(tmp_path: Path) -> None:
+    rows, t = recordings(), np.arange(800) / 8000
+    low, high = np.sin(2 * np.pi * 200 * t), np.sin(2 * np.pi * 1500 * t)
+    rows["x"] = np.tile((0.5 * low + high + 0.1).astype(np.float32), (200, 1))
+    np.savez(tmp_path / "fsdd.npz", **rows)  # type: ignore[arg-type]
+    data = load_data(f"fsdd:{tmp_path},rate=2000")
+    assert data.example_inputs.shape == (1, 1, 200)
+    found = data.example_inputs[0, 0].double()
+    expected = torch.from_numpy(0.5 * low + 0.1)[::4]
+    assert torch.allclose(found * (expected.std() / found.std()), expected, atol=1e-3)
+    for wrong in ("3000", "0", "fast", "16000"):
+        with pytest.raises(UsageError, match="divisor of 8000"):
+            load_data(f"fsdd:{tmp_path},rate={wrong}")
+
+
 def recordings_of(root: Path, speaker: str) -> torch.Tensor:
     with np.load(root / "fsdd.npz") as archive:
         return torch.from_numpy(archive["x"][archive["speaker"] == speaker])
