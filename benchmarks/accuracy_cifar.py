@@ -5,7 +5,7 @@
 The folder holds CIFAR-10 (``cifar10:DIR`` of the program) and ``weights/cifar10_resnet20.safetensors``. Every run is
 one line of a JSON-lines file, so the benchmark can be stopped and continued; ``--table`` prints it as Markdown.
 
-Methods: ``figs`` (search by training, then fine-tuning), ``oneshot-magnitude``, ``oneshot-taylor``, ``uniform`` (the
+Methods: ``figs`` and ``dnarch`` (search by training, then fine-tuning), ``oneshot-magnitude``, ``oneshot-taylor``, ``uniform`` (the
 same share of every group's channels, those of largest norm) and ``torch-pruning`` (its group-norm pruner, ranking all
 layers together). Channels are chosen without the test images; accuracy is on the 1,000 test images and on the
 validation split that is held out of fine-tuning. The pretrained network has seen the validation images, so that column
@@ -32,6 +32,7 @@ from compressor.data import Data, load_data
 from compressor.graph import Graph, capture
 from compressor.models import load_model
 from compressor.search.base import Constraint, SearchContext
+from compressor.search.dnarch import Dnarch
 from compressor.search.figs import Figs
 from compressor.search.importance import magnitude
 from compressor.search.oneshot import OneShot
@@ -39,7 +40,8 @@ from compressor.search.project import Projector
 from compressor.train import TrainConfig, Trainer, evaluate, recalibrate_batchnorm
 from compressor.trim import trim_verified
 
-METHODS = ("uniform", "torch-pruning", "oneshot-magnitude", "oneshot-taylor", "figs")
+METHODS = ("uniform", "torch-pruning", "oneshot-magnitude", "oneshot-taylor", "figs", "dnarch")
+TRAINED = {"figs": Figs, "dnarch": Dnarch}
 SHARE = 0.5
 
 
@@ -84,17 +86,19 @@ def compressed(
     if method == "torch-pruning":
         return torch_pruning(model, data), float("nan")
     teacher, model = model, copy.deepcopy(model)
-    graph = capture(model, data.example_inputs)
+    options: dict[str, Any] = {"epochs": search_epochs} if method in TRAINED else {"importance": method[8:]}
+    traces = Dnarch.traces(options) if method == "dnarch" else ()
+    graph = capture(model, data.example_inputs, kernels="kernel" in traces, resolution="resolution" in traces)
     flops = build("flops", graph)
     constraint = Constraint(flops, SHARE * flops.original)
     gates = None
     if method == "uniform":
         units = uniform(model, graph, constraint)
     else:
-        context = SearchContext(model, graph, [constraint], data=data, seed=seed, teacher=teacher, distill=distill)
-        search: Any = Figs() if method == "figs" else OneShot()
-        context.options = {"epochs": search_epochs} if method == "figs" else {"importance": method[8:]}
-        decision = search.run(context)
+        context = SearchContext(
+            model, graph, [constraint], data=data, seed=seed, teacher=teacher, distill=distill, options=options
+        )
+        decision = TRAINED.get(method, OneShot)().run(context)
         units, gates = decision.units, decision.gates
     result = trim_verified(model, graph, units, data.example_inputs, gates=gates)
     return result.model, result.check.error
@@ -120,7 +124,7 @@ def run(method: str, seed: int, args: argparse.Namespace, data: Data) -> dict[st
         "method": method,
         "seed": seed,
         "finetune_epochs": args.finetune_epochs,
-        "search_epochs": args.search_epochs if method == "figs" else 0,
+        "search_epochs": args.search_epochs if method in TRAINED else 0,
         "distill": args.distill,
         "macs_share": build("flops", graph).original / full,
         "params": build("params", graph).original,
