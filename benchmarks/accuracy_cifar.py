@@ -5,11 +5,11 @@
 The folder holds CIFAR-10 (``cifar10:DIR`` of the program) and ``weights/cifar10_resnet20.safetensors``. Every run is
 one line of a JSON-lines file, so the benchmark can be stopped and continued; ``--table`` prints it as Markdown.
 
-Methods: ``figs`` and ``dnarch`` (search by training, then fine-tuning), ``oneshot-magnitude``, ``oneshot-taylor``, ``uniform`` (the
-same share of every group's channels, those of largest norm) and ``torch-pruning`` (its group-norm pruner, ranking all
-layers together). Channels are chosen without the test images; accuracy is on the 1,000 test images and on the
-validation split that is held out of fine-tuning. The pretrained network has seen the validation images, so that column
-only compares methods.
+Methods: ``figs`` and ``dnarch`` (search by training, then fine-tuning), ``oneshot-magnitude``, ``oneshot-taylor``,
+``uniform`` (the same share of every group's channels, those of largest norm) and ``torch-pruning`` (its group-norm
+pruner, ranking all layers together). Channels are chosen without the test images; accuracy is on the 1,000 test images
+and on the validation split that is held out of fine-tuning. The pretrained network has seen the validation images, so
+that column only compares methods.
 """
 
 from __future__ import annotations
@@ -31,17 +31,16 @@ from compressor.costs import build
 from compressor.data import Data, load_data
 from compressor.graph import Graph, capture
 from compressor.models import load_model
+from compressor.search import METHODS as SEARCHES
 from compressor.search.base import Constraint, SearchContext
 from compressor.search.dnarch import Dnarch
-from compressor.search.figs import Figs
 from compressor.search.importance import magnitude
-from compressor.search.oneshot import OneShot
 from compressor.search.project import Projector
 from compressor.train import TrainConfig, Trainer, evaluate, recalibrate_batchnorm
 from compressor.trim import trim_verified
 
 METHODS = ("uniform", "torch-pruning", "oneshot-magnitude", "oneshot-taylor", "figs", "dnarch")
-TRAINED = {"figs": Figs, "dnarch": Dnarch}
+TRAINED = ("figs", "dnarch")
 SHARE = 0.5
 
 
@@ -98,7 +97,7 @@ def compressed(
         context = SearchContext(
             model, graph, [constraint], data=data, seed=seed, teacher=teacher, distill=distill, options=options
         )
-        decision = TRAINED.get(method, OneShot)().run(context)
+        decision = SEARCHES.get(method if method in TRAINED else "oneshot")().run(context)
         units, gates = decision.units, decision.gates
     result = trim_verified(model, graph, units, data.example_inputs, gates=gates)
     return result.model, result.check.error

@@ -28,8 +28,8 @@ _OPTIONS = {
     name: f"--{name.replace('_', '-')}"
     for name in (
         "weights", "data", "search", "learn", "penalty", "penalty_ramp", "grow", "train_epochs", "search_epochs",
-        "finetune_epochs", "batch_size", "lr", "distill", "round_to", "include", "exclude", "export", "bench_seconds", "num_classes",
-        "input_shape", "seed", "device",
+        "finetune_epochs", "batch_size", "lr", "distill", "round_to", "include", "exclude", "export", "bench_seconds",
+        "num_classes", "input_shape", "seed", "device",
         "target", "lut", "threads",
     )
 }  # fmt: skip

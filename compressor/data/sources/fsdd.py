@@ -71,7 +71,8 @@ def _slower(waves: NDArray[np.float32], rate_hz: int) -> NDArray[np.float32]:
     kept = waves.shape[1] * rate_hz // _RATE_HZ
     spectrum = np.fft.rfft(waves, axis=1)[:, : kept // 2 + 1]
     spectrum[:, -1] = 0  # half of the new rate itself cannot be told from its mirror image
-    return (np.fft.irfft(spectrum, n=kept, axis=1) * (kept / waves.shape[1])).astype(np.float32)
+    slower: NDArray[np.float32] = np.fft.irfft(spectrum, n=kept, axis=1).astype(np.float32)
+    return slower * np.float32(kept / waves.shape[1])
 
 
 _Recordings = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.str_], NDArray[np.int64]]
