@@ -124,12 +124,6 @@ class Masking:
         placed: list[tuple[dict[str, Any], str]] = []
         with ExitStack() as stack:
             stack.callback(_remove, placed)
-            if weights is not None:
-                modules = dict(self.model.named_modules(remove_duplicate=False))
-                for name, tensor in weights.items():
-                    owner, _, attribute = name.rpartition(".")
-                    modules[owner].__dict__[attribute] = tensor
-                    placed.append((modules[owner].__dict__, attribute))
             for place in self._places:
                 if not place.axes and not each_gate:
                     continue
@@ -142,6 +136,8 @@ class Masking:
                 for space, attribute in place.spaces:
                     space[attribute] = tensor
                     placed.append((space, attribute))
+            if weights is not None:
+                self._place_others(weights, placed)
             if self._bands is not None:
                 stack.enter_context(self._resampled(at_calls[0] if at_calls is not None else units, placed))
             stack.enter_context(flat_weights(self._recurrent))
@@ -151,6 +147,17 @@ class Masking:
                 stack.enter_context(self._stack.watch())
                 stack.enter_context(_Sites(self, call_masks, call_gates))
             yield
+
+    def _place_others(self, weights: Mapping[str, Tensor], placed: list[tuple[dict[str, Any], str]]) -> None:
+        """Put the weights that are not masked where modules see them."""
+        masked = {(id(space), attribute) for space, attribute in placed}
+        modules = dict(self.model.named_modules(remove_duplicate=False))
+        for name in weights:
+            owner, _, attribute = name.rpartition(".")
+            space = modules[owner].__dict__
+            if (id(space), attribute) not in masked:
+                space[attribute] = weights[name]
+                placed.append((space, attribute))
 
     @contextmanager
     def _resampled(self, units: Tensor, placed: list[tuple[dict[str, Any], str]]) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -102,11 +102,11 @@ class Verifier:
         dtype: torch.dtype,
     ) -> Check:
         tolerance = TOLERANCE if dtype is torch.float64 else SINGLE_TOLERANCE
-        weights = self._weights(dtype)
+        weights = _Weights(self.model, self.graph, dtype)
         args, kwargs = pytree.tree_map(
             lambda leaf: leaf.to(dtype) if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf, self._random
         )
-        device = next(iter(weights.values())).device
+        device = next(self.model.parameters()).device
         mask = torch.from_numpy(np.asarray(units[: self.graph.n_units])).to(device, dtype)
         gate = None if gates is None else torch.from_numpy(self.graph.gates(gates)).to(device, dtype)
         double = dtype is torch.float64
@@ -122,9 +122,9 @@ class Verifier:
                 if dtype is torch.float64:
                     raise _NoDoubleError from error
                 raise
-            sliced = {name: architecture.slice(self._first[name], tensor) for name, tensor in weights.items()}
+            kept = [name for name in weights if not architecture.is_gone(name)]
             try:
-                with shadowed(trimmed, {n: t for n, t in sliced.items() if not architecture.is_gone(n)}):
+                with shadowed(trimmed, {n: architecture.slice(weights.first[n], weights[n]) for n in kept}):
                     found = tensors_in(trimmed(*args, **kwargs))
             except Exception as error:  # any failure of the trimmed forward is a failed check
                 return Check(float("inf"), tolerance, f"the trimmed model raises {type(error).__name__}: {error}")
@@ -133,30 +133,46 @@ class Verifier:
             return Check(float("inf"), tolerance, f"outputs have shapes {shapes[0]}, not {shapes[1]}")
         return Check(max((_error(a, b) for a, b in zip(expected, found, strict=True)), default=0.0), tolerance)
 
-    def _weights(self, dtype: torch.dtype) -> dict[str, Tensor]:
-        """All parameters and buffers, constant ones made random: zeros and ones would hide mistakes."""
-        tensors: dict[str, Tensor] = {}
-        self._first: dict[str, str] = {}
-        generator = torch.Generator().manual_seed(0)
-        for parameter in self.graph.parameters.values():
-            find = self.model.get_buffer if parameter.is_buffer else self.model.get_parameter
-            value: Tensor = find(parameter.name).detach()
-            if value.is_floating_point():
-                value = value.to(dtype)
-                if value.numel() > 1 and bool((value == value.flatten()[0]).all()):
-                    noise = torch.rand(value.shape, generator=generator, dtype=dtype).to(value.device)
-                    value = value + 0.1 * noise
-            for name in parameter.names:
-                tensors[name] = value
-                self._first[name] = parameter.name
-        return tensors
-
     def _input(self, leaf: Any, device: torch.device) -> Any:
         if not isinstance(leaf, Tensor):
             return leaf
         if not leaf.is_floating_point():
             return leaf.to(device)
         return torch.randn(leaf.shape, generator=self._generator, dtype=torch.float64).to(device)
+
+
+class _Weights(Mapping[str, Tensor]):
+    """All parameters and buffers by any name, in another type; constant ones are random: zeros hide mistakes.
+
+    Made anew at every look: a large network in float64 is held once, masked or trimmed, and never whole beside that.
+    """
+
+    def __init__(self, model: nn.Module, graph: Graph, dtype: torch.dtype) -> None:
+        self.first = {name: parameter.name for parameter in graph.parameters.values() for name in parameter.names}
+        self._tensors = {
+            parameter.name: (model.get_buffer if parameter.is_buffer else model.get_parameter)(parameter.name).detach()
+            for parameter in graph.parameters.values()
+        }
+        self._seeds = {name: seed for seed, name in enumerate(self._tensors)}
+        self._dtype = dtype
+
+    def __getitem__(self, name: str) -> Tensor:
+        name = self.first[name]
+        value = self._tensors[name]
+        if not value.is_floating_point():
+            return value
+        value = value.to(self._dtype)
+        if value.numel() > 1 and bool((value == value.flatten()[0]).all()):
+            generator = torch.Generator().manual_seed(self._seeds[name])
+            noise = torch.rand(value.shape, generator=generator, dtype=self._dtype)
+            value = value + 0.1 * noise.to(value.device)
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.first)
+
+    def __len__(self) -> int:
+        return len(self.first)
 
 
 class _NoDoubleError(Exception):
