@@ -6,7 +6,7 @@ else: what it computes with outside training are its own parameters, into which 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,12 +26,12 @@ def computed(model: nn.Module) -> nn.Module | None:
 
 
 @torch.no_grad()
-def settle_(model: nn.Module) -> None:
-    """Write the computed weights into the model's parameters."""
+def settle_(model: nn.Module, weights: Mapping[str, Tensor] | None = None) -> None:
+    """Write the computed weights, or ``weights`` made of them, into the model's parameters."""
     source = computed(model)
     if source is not None:
-        weights: dict[str, Tensor] = source()
-        for name, tensor in weights.items():
+        found: Mapping[str, Tensor] = source() if weights is None else weights
+        for name, tensor in found.items():
             model.get_parameter(name).copy_(tensor)
 
 

@@ -9,10 +9,13 @@ multiply by; an odd number of samples leaves no frequency that would belong to b
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
 from torch import Tensor
+
+LONGEST = 64  # samples that matrices are quicker for than transforms
 
 
 def coordinates(n: int) -> Tensor:
@@ -38,10 +41,18 @@ def up(n: int, kept: int) -> Tensor:
 
 
 def _waves(n: int, kept: int) -> Tensor:
+    """``_make_waves``, kept for short axes, which a search needs them for in every step."""
+    return _short_waves(n, kept) if n <= LONGEST else _make_waves(n, kept)
+
+
+def _make_waves(n: int, kept: int) -> Tensor:
     """Constant, cosine 1, sine 1, cosine 2, ... at n samples of one period, shape (n, 2 kept + 1)."""
     phase = 2 * math.pi * torch.arange(n, dtype=torch.float64)[:, None] * torch.arange(1, kept + 1) / n
     waves = torch.stack([phase.cos(), phase.sin()], dim=-1).flatten(1)
     return torch.cat([torch.ones(n, 1, dtype=torch.float64), waves], dim=1)
+
+
+_short_waves = functools.lru_cache(maxsize=1024)(_make_waves)
 
 
 def _analysis(n: int, kept: int) -> Tensor:
@@ -51,13 +62,23 @@ def _analysis(n: int, kept: int) -> Tensor:
     return scale * _waves(n, kept).T
 
 
+def gains(n: int, band: Tensor | None = None) -> Tensor:
+    """What ``resample`` takes in place of a matrix to ``n`` samples, shape (n,): factors of the frequencies from the
+    constant on, which is 1, then ``band``, of at most ``n // 2``; by default all are 1."""
+    if band is None:
+        return torch.ones(n, dtype=torch.float64)
+    return torch.cat([band.new_ones(1), band, band.new_zeros(n - 1 - len(band))])
+
+
 def resample(x: Tensor, matrices: tuple[Tensor | None, ...]) -> Tensor:
     """Multiply the spatial axes of ``x``, (B, C, L) or (B, C, H, W), by one matrix (to, from) each; ``None`` leaves an
-    axis as it is. Images that lie channels last are multiplied, and come back, as they lie."""
+    axis as it is, and ``gains`` (to,) do what a matrix would through the Fourier transform, which is quicker for long
+    axes. Images that lie channels last are multiplied, and come back, as they lie."""
     if all(matrix is None for matrix in matrices):
         return x
     order = list(range(len(matrices)))
-    if any(matrix is not None and matrix.shape[0] > matrix.shape[1] for matrix in matrices):
+    lengths = zip(matrices, x.shape[2:], strict=True)
+    if any(matrix is not None and len(matrix) > length for matrix, length in lengths):
         order.reverse()  # upwards the last axis first: fewer multiply-adds
     last = x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
     if last:
@@ -70,8 +91,19 @@ def resample(x: Tensor, matrices: tuple[Tensor | None, ...]) -> Tensor:
 
 
 def _along(x: Tensor, matrix: Tensor, d: int, axes: int, last: bool) -> Tensor:
+    if matrix.dim() == 1:
+        return _through_spectrum(x, matrix, d + (1 if last else 2))
     if not last:
         return matrix @ x if d < axes - 1 else x @ matrix.T
     if d == 0:
         return (matrix @ x.flatten(2)).reshape(len(x), -1, *x.shape[2:])  # (B, H, W C)
     return matrix @ x
+
+
+def _through_spectrum(x: Tensor, factors: Tensor, axis: int) -> Tensor:
+    before, after = x.shape[axis], len(factors)
+    shared = min(before, after) // 2 + 1
+    spectrum = torch.fft.rfft(x, dim=axis).narrow(axis, 0, shared)
+    spectrum = spectrum * (factors[:shared] * (after / before)).reshape(-1, *[1] * (x.dim() - 1 - axis))
+    y: Tensor = torch.fft.irfft(spectrum, n=after, dim=axis)
+    return y

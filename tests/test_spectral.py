@@ -75,3 +75,22 @@ def test_axes_apart() -> None:
     assert spectral.resample(x, (None, down2)).shape == (2, 3, 8, 3)
     assert spectral.resample(x, (down, None)).shape == (2, 3, 5, 6)
     assert spectral.resample(x, (None, None)) is x
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("n", "kept"), [(8, 2), (9, 3), (7, 0)])
+def test_transforms_do_what_the_matrices_do(n: int, kept: int, layout: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, n, 6, dtype=torch.float64).contiguous(memory_format=layout)
+    band = torch.rand(kept, dtype=torch.float64, requires_grad=True)
+    ways = {
+        "matrices": (spectral.down(n, band), spectral.up(n, kept)),
+        "transforms": (spectral.gains(spectral.samples(n, kept), band), spectral.gains(n)),
+    }
+    found = {}
+    for way, (down, up) in ways.items():
+        y = spectral.resample(x, (down, None))
+        z = spectral.resample(y, (up, None))
+        found[way] = y, z, *torch.autograd.grad(z[..., :4].sin().sum(), [band] if kept else [y], retain_graph=True)
+    for one, other in zip(*found.values(), strict=True):
+        torch.testing.assert_close(one, other)

@@ -14,6 +14,7 @@ depthwise convolutions, cropped to where their masks are above the threshold.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -53,17 +54,32 @@ class KernelNet(nn.Module):
             nn.init.normal_(layer.weight, std=math.sqrt(gain / layer.in_features))
             nn.init.zeros_(layer.bias)
 
-    def forward(self, block: int, lengths: Sequence[int]) -> Tensor:
-        """Kernels of one block, shape (channels, *lengths), with values of about unit variance at the start."""
+    def features(self, lengths: Sequence[int]) -> Tensor:
+        """What the kernels of all blocks are made from, shape (places, HIDDEN)."""
         weight = self.first.weight
         axes = [coordinates(n).to(weight) if n > 1 else weight.new_zeros(1) for n in lengths]
         grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, len(lengths))
         angles = grid @ self.frequencies
-        x = torch.cat([angles.cos(), angles.sin()], dim=-1)
-        x = nn.functional.gelu(self.first(x) + self.of_block[block])
+        found: Tensor = self.first(torch.cat([angles.cos(), angles.sin()], dim=-1))
+        return found
+
+    def forward(self, block: int, lengths: Sequence[int], features: Tensor | None = None) -> Tensor:
+        """Kernels of one block, shape (channels, *lengths), with values of about unit variance at the start."""
+        x = self.features(lengths) if features is None else features
+        x = nn.functional.gelu(x + self.of_block[block])
         x = self.last(nn.functional.gelu(self.second(x)))
         kernels: Tensor = x.T.reshape(-1, *lengths)
         return kernels
+
+
+@functools.cache
+def _smooth(n: int) -> int:
+    """The next number without prime factors above 5, of which transforms are quick."""
+    rest = n
+    for prime in (2, 3, 5):
+        while rest % prime == 0:
+            rest //= prime
+    return n if rest == 1 else _smooth(n + 1)
 
 
 def long_convolution(x: Tensor, kernel: Tensor) -> Tensor:
@@ -75,7 +91,8 @@ def long_convolution(x: Tensor, kernel: Tensor) -> Tensor:
     """
     axes = tuple(range(-(kernel.dim() - 1), 0))
     sizes, lengths = kernel.shape[1:], x.shape[2:]
-    total = [n + k - 1 for n, k in zip(lengths, sizes, strict=True)]
+    # The whole product has n + k - 1 samples; what a shorter transform wraps around are those that are not kept.
+    total = [_smooth(max(n + k // 2, k)) for n, k in zip(lengths, sizes, strict=True)]
     product = torch.fft.rfftn(x, s=total, dim=axes) * torch.fft.rfftn(kernel.flip(axes), s=total, dim=axes)
     y: Tensor = torch.fft.irfftn(product, s=total, dim=axes)
     for axis, (n, k) in zip(axes, zip(lengths, sizes, strict=True), strict=True):

@@ -117,7 +117,11 @@ class Kernels(nn.Module):
 
     def forward(self) -> dict[str, Tensor]:
         """Each of shape (channels, 1, *sizes)."""
-        return {f"blocks.{i}.conv.weight": self.scale * self.net(i, self.sizes)[:, None] for i in range(self.blocks)}
+        features = self.net.features(self.sizes)
+        return {
+            f"blocks.{i}.conv.weight": self.scale * self.net(i, self.sizes, features)[:, None]
+            for i in range(self.blocks)
+        }
 
 
 class SearchableCCNN(nn.Module):

@@ -1,4 +1,4 @@
-"""The resampling matrices of branches for given masks of their frequencies."""
+"""How branches are resampled for given masks of their frequencies: matrices, or for long axes factors of spectra."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ class Bands:
         self._units = [
             [torch.from_numpy(np.unique(axis.factors[1:, 0])) for axis in found.axes] for found in self.resolutions
         ]
-        self._up: dict[tuple[int, int], Tensor] = {}
 
     def matrices(self, units: Tensor, gates: Tensor | None = None) -> Iterator[tuple[str, str, Tensor]]:
-        """Module, attribute and matrix of every axis that is not full, for masks of units (n_units,)."""
+        """Module, attribute and matrix (or ``spectral.gains``) of every axis that is not full, for masks (n_units,)."""
         for found, rows in zip(self.resolutions, self._units, strict=True):
             if gates is not None and float(gates[found.block].detach()) <= 0:
                 continue
@@ -36,8 +35,9 @@ class Bands:
             band = units[row.to(units.device)].double()
             kept = int((band.detach() > 0).sum())
             if kept < len(row):
-                key = len(axis), kept
-                if key not in self._up:
-                    self._up[key] = spectral.up(*key)
-                down = spectral.down(len(axis), hard(band[:kept]))
-                yield from named(found.inputs, found.output, d, down, self._up[key].to(units.device))
+                n, band = len(axis), hard(band[:kept])
+                if n > spectral.LONGEST:
+                    down, up = spectral.gains(spectral.samples(n, kept), band), spectral.gains(n)
+                else:
+                    down, up = spectral.down(n, band), spectral.up(n, kept)
+                yield from named(found.inputs, found.output, d, down, up.to(units.device))

@@ -148,7 +148,7 @@ class DnarchSession(Hooks):
 
     def forward(self, model: nn.Module, inputs: Any) -> Any:
         units, gates = (mask.float() for mask in self.masks())
-        weights = None if self._computed is None else self._computed()
+        weights = self._weights()
         if self.live is not None and self.live.works:
             try:
                 return self.live.forward(inputs, units, gates, self._near, weights=weights)
@@ -156,6 +156,19 @@ class DnarchSession(Hooks):
                 logger.warning("%s", error)
         with self.masked(units, gates, weights):
             return call_model(model, inputs)
+
+    def _weights(self) -> dict[str, Tensor] | None:
+        """The computed weights, if there are any. Kernels are as strong as under the first masks: a branch must
+        not fade because its kernel gets smaller, nor a kernel get smaller because its branch had better fade."""
+        if self._computed is None:
+            return None
+        weights: dict[str, Tensor] = self._computed()
+        gains = self.kernel.gains()
+        for group, gain in zip(self._free["kernel"], gains, strict=True):
+            for name, _ in group.members:
+                if name in weights:
+                    weights[name] = weights[name] * gain.to(weights[name])
+        return weights
 
     def _near(self) -> Tensor:
         """Units that live, and those of the widths that are next in line."""
@@ -183,7 +196,8 @@ class DnarchSession(Hooks):
         self._ramp = min(1.0, (step + 1) / max(1.0, self.config.penalty_ramp * total_steps))
         full = self.config.mask_lr or min(max(8 / total_steps, 0.003), 0.05)
         for group in self._adam.param_groups if self._adam is not None else ():
-            group["lr"] = group["pace"] * full * min(1.0, (total_steps - step) / (0.2 * total_steps))
+            ramp = min(1.0, (step + 1) / (0.05 * total_steps), (total_steps - step) / (0.2 * total_steps))
+            group["lr"] = group["pace"] * full * ramp
 
     def after_step(self, step: int, total_steps: int) -> None:
         self.multipliers.progress = (step + 1) / max(1.0, self.config.reach * total_steps)
@@ -239,7 +253,7 @@ class DnarchSession(Hooks):
 
     def fold_(self, decision: SearchResult) -> None:
         """Multiply the masks of what is kept into the model's weights; what was let in last enters with T."""
-        settle_(self.masking.model)
+        settle_(self.masking.model, self._weights())
         masks = (torch.sigmoid(rows.logits().detach()).clamp_min(THRESHOLD) for rows in self.rows[:3])
         width, gates, kernel = masks  # frequencies are kept whole
         self.masking.fold_(width * kernel, gates)

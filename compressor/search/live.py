@@ -38,6 +38,10 @@ from compressor.trim.plan import plan
 # On several threads, and on a GPU, convolutions of ragged widths can take longer than the full ones.
 EVEN = 8
 SLACK = 0.03  # of the units may be dead in the copy
+# Under torch.compile every other size is another compilation: sizes come in steps, and most of the units go at once.
+STEPS = 8
+COMPILED_SLACK = 0.25
+MOST_BUILDS = 7  # then the copy is the whole network
 # What a trimmed copy may raise on a model whose trim turns out not to be exact.
 _FAILURES = (CompressorError, RuntimeError, AttributeError, IndexError, KeyError, TypeError, ValueError)
 
@@ -61,23 +65,27 @@ class Live:
 
     Groups that no weight reads (the depth of queries and keys) have nothing that takes up a soft mask: their mask is 1
     as far as it reaches, and its gradient is that of scaling the channels where they are written.
+
+    Args:
+        compiler: backend of ``torch.compile`` for the live network; it is compiled ``MOST_BUILDS + 1`` times at most.
     """
 
-    def __init__(self, model: nn.Module, graph: Graph) -> None:
+    def __init__(self, model: nn.Module, graph: Graph, compiler: str | Callable[..., Any] | None = None) -> None:
         self.model, self.graph = model, graph
+        self._compiled = compiler is not None
+        self._call = torch.compile(call_model, backend=compiler, dynamic=False) if compiler is not None else call_model
         self.works = all(block.gated for block in graph.blocks)  # other gates act at calls, which need the masks
         self.builds = 0
         self._built: tuple[BoolArray, BoolArray] | None = None
         self._bands = Bands(graph)
         even = EVEN if torch.get_num_threads() > 1 or next(model.parameters()).device.type != "cpu" else 1
         lengths = np.array([len(group) for group in graph.groups], dtype=np.int64)
+        steps = [even // np.gcd(even, g.width) if g.kind == "channels" else 1 for g in graph.groups]
         self._in_groups = (
             np.concatenate([np.zeros(0, dtype=np.int64), *(group.units for group in graph.groups)]),
             np.repeat(np.arange(len(lengths)), lengths),
             np.cumsum(lengths) - lengths,
-            np.array(
-                [even // np.gcd(even, g.width) if g.kind == "channels" else 1 for g in graph.groups], dtype=np.int64
-            ),
+            np.maximum(steps, -(-lengths // STEPS)) if self._compiled else np.array(steps, dtype=np.int64),
             lengths,
         )
         # Arithmetic across channels would take in what is dead in the copy.
@@ -169,19 +177,26 @@ class Live:
             if not self._fits(live, there):
                 if near is not None and not self.exactly:
                     live = live | (near().detach() > 0).cpu().numpy()
-                self._build(self._evened(live), there)
+                self._build(*self._roomy(live, there))
         for mine, theirs in self._modules.values():
             mine.training = theirs.training
         with shadowed(self._copy, self._tensors(units, gates, weights)):
-            return call_model(self._copy, inputs)
+            return self._call(self._copy, inputs)
 
     def _fits(self, live: BoolArray, gates: BoolArray) -> bool:
         """Whether the copy at hand has all that is live, and little besides."""
-        if self._built is None or not np.array_equal(gates, self._built[1]):
+        if self._built is None or (gates != self._built[1])[gates if self._compiled else ...].any():
             return False
         lacking, idle = live & ~self._built[0], self._built[0] & ~self._evened(live)
-        slack = 0.0 if self.exactly else SLACK
-        return not lacking.any() and bool(np.count_nonzero(idle) <= slack * np.count_nonzero(live))
+        slack = 0.0 if self.exactly else COMPILED_SLACK if self._compiled else SLACK
+        whole = self._compiled and self.builds >= MOST_BUILDS
+        return not lacking.any() and bool(whole or np.count_nonzero(idle) <= slack * np.count_nonzero(live))
+
+    def _roomy(self, live: BoolArray, gates: BoolArray) -> tuple[BoolArray, BoolArray]:
+        """The units and blocks to compute for those that live."""
+        if self._compiled and self.builds >= MOST_BUILDS:
+            return np.ones_like(live), np.ones_like(gates)
+        return self._evened(live), gates
 
     def _evened(self, live: BoolArray) -> BoolArray:
         """``live`` and so many dead units that widths are multiples of ``EVEN`` where that is faster."""

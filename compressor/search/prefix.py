@@ -137,7 +137,9 @@ class Kernels(Rows):
         start: sigma to start from.
     """
 
-    pace = 2.0  # from where sigma starts to where the outermost ring goes is twice as far as for a width of two thirds
+    # From where sigma starts to where the outermost ring goes is twice as far as for a width of two thirds; a global
+    # kernel becomes a local one in about as many steps as a width goes from all to the least.
+    pace, global_pace = 2.0, 0.25
 
     def __init__(
         self,
@@ -156,6 +158,19 @@ class Kernels(Rows):
         self._held = torch.tensor(centres, device=device) - self.counts
         self._lowest = torch.tensor([gaussian.smallest(k) for k in taps], dtype=torch.float64, device=device)
         self.offsets = nn.Parameter(torch.full((len(rows),), start, dtype=torch.float64, device=device))
+        if start <= gaussian.GLOBAL:
+            self.pace = self.global_pace
+        self._energies_at_first = self._energies().detach()
+
+    def gains(self) -> Tensor:
+        """What each row's kernels are to be multiplied by to be as strong as under the first mask, shape (n_rows,)."""
+        return (self._energies_at_first / self._energies()).sqrt()
+
+    def _energies(self) -> Tensor:
+        """The sum of squares of the mask over all taps of each kernel axis."""
+        rings = self._mask(self.offsets[self._owner]).square()
+        inner = self.taps - 2 * self.counts
+        return inner + 2 * inner.new_zeros(len(self)).index_add(0, self._owner, rings)
 
     def sizes(self) -> Tensor:
         """Rings of each row: half of what the kernel's size (``masks.gaussian.size``) has above 1, less those held."""

@@ -118,6 +118,33 @@ def test_the_search_trains_what_computes_the_kernels(lengths: tuple[int, ...]) -
 
 
 @pytest.mark.parametrize("lengths", LENGTHS)
+def test_a_kernel_is_as_strong_at_any_size(lengths: tuple[int, ...]) -> None:
+    model, x = small(lengths), torch.randn(1, 2, *lengths)
+    masks, name = session(model, x), "blocks.1.conv.weight"
+    kernel = next(p for p in masks.graph.parameters.values() if p.name == name)
+
+    def strength() -> torch.Tensor:
+        """That of a kernel of ones, in which every tap counts by its mask."""
+        units = torch.cat([masks.kernel.masks(), torch.ones(1, dtype=torch.float64)])
+        taps = torch.ones((), dtype=torch.float64)
+        for axis in kernel.axes[2:]:
+            assert axis is not None
+            taps = taps[..., None] * units[torch.from_numpy(axis.factors[:, 0])]
+        weights, plain = masks._weights(), computed(model)()  # type: ignore[misc]
+        assert weights is not None
+        return (taps * (weights[name].sum() / plain[name].sum())).square().sum()
+
+    first = strength().detach()
+    with torch.no_grad():
+        masks.kernel.offsets.mul_(torch.linspace(0.2, 0.9, len(masks.kernel), dtype=torch.float64))
+    last = strength()
+    torch.testing.assert_close(last, first, rtol=1e-5, atol=0)
+    last.backward()  # so no kernel gets smaller or larger only to weaken or strengthen its branch
+    assert masks.kernel.offsets.grad is not None
+    assert masks.kernel.offsets.grad.abs().max() < 1e-3 * first
+
+
+@pytest.mark.parametrize("lengths", LENGTHS)
 def test_what_the_search_trained_is_what_is_left(lengths: tuple[int, ...]) -> None:
     model, x = small(lengths).eval(), torch.randn(4, 2, *lengths)
     masks = session(model, x)
