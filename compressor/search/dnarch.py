@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from compressor.computed import computed, settle_
 from compressor.costs import Sizes
+from compressor.errors import UsageError
 from compressor.graph.graph import Graph, Group, UnitMask
 from compressor.graph.labels import BoolArray
 from compressor.masks import Masking, gaussian
@@ -95,7 +96,10 @@ class DnarchSession(Hooks):
         with torch.no_grad():
             start = [float(c.term(self.sizes())) for c in projector.constraints]
         self.multipliers = Multipliers(projector.constraints, start, use_all=True)
-        self.live = Live(model, graph) if config.live else None
+        self.live = Live(model, graph, config.compiler) if config.live else None
+        if config.compiler is not None and (len(self.resolution) or (self.live is not None and self.live.exactly)):
+            found = "a learned resolution" if len(self.resolution) else "arithmetic across channels"
+            raise UsageError(f"With {found} every size would be compiled anew; leave the option compiler out.")
 
     def _bound(self) -> None:
         """Tell the projector what the bounds of the masks leave at least, and check that it is enough."""

@@ -47,6 +47,8 @@ class DnarchConfig:
     share of it, and can grow as well as shrink."""
     live: bool = True
     """Whether only what the masks keep is computed; the result is the same up to rounding."""
+    compiler: str | None = None
+    """Backend of ``torch.compile``, such as "inductor", for what is computed live; not with a learned resolution."""
     reach: float = 0.3
     """Share of the steps after which the cost is asked to be at the budget; the rest trains at its size."""
     max_steps: int | None = None
@@ -71,6 +73,8 @@ class DnarchConfig:
             raise UsageError(f"penalty must be above zero, not {self.penalty!r}; leave it out for multipliers.")
         if not 0 <= self.penalty_ramp <= 1 or (self.penalty_ramp and self.penalty is None):
             raise UsageError(f"penalty_ramp must be a share of the steps, beside a penalty; not {self.penalty_ramp!r}.")
+        if self.compiler is not None and not self.live:
+            raise UsageError("compiler is for what is computed live; leave it out, or live on.")
         for name in self.learn or ():
             if name not in COMPONENTS:
                 raise UsageError(f"dnarch cannot learn {name!r}; it learns {', '.join(COMPONENTS)}.")

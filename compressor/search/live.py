@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from compressor import multihead, resampling
 from compressor.architecture import Architecture
 from compressor.errors import CompressorError
-from compressor.graph.graph import Axis, Graph, Parameter
-from compressor.graph.labels import BoolArray
+from compressor.graph.graph import Axis, Graph, Group, Parameter
+from compressor.graph.labels import BoolArray, IntArray
 from compressor.graph.stand_ins import shadowed
 from compressor.masks.bands import Bands
 from compressor.train.splits import call_model
@@ -82,7 +82,7 @@ class Live:
         lengths = np.array([len(group) for group in graph.groups], dtype=np.int64)
         steps = [even // np.gcd(even, g.width) if g.kind == "channels" else 1 for g in graph.groups]
         self._in_groups = (
-            np.concatenate([np.zeros(0, dtype=np.int64), *(group.units for group in graph.groups)]),
+            np.concatenate([np.zeros(0, dtype=np.int64), *(_next_in_line(group) for group in graph.groups)]),
             np.repeat(np.arange(len(lengths)), lengths),
             np.cumsum(lengths) - lengths,
             np.maximum(steps, -(-lengths // STEPS)) if self._compiled else np.array(steps, dtype=np.int64),
@@ -185,7 +185,10 @@ class Live:
 
     def _fits(self, live: BoolArray, gates: BoolArray) -> bool:
         """Whether the copy at hand has all that is live, and little besides."""
-        if self._built is None or (gates != self._built[1])[gates if self._compiled else ...].any():
+        if self._built is None:
+            return False
+        other = gates & ~self._built[1] if self._compiled else gates != self._built[1]
+        if other.any():
             return False
         lacking, idle = live & ~self._built[0], self._built[0] & ~self._evened(live)
         slack = 0.0 if self.exactly else COMPILED_SLACK if self._compiled else SLACK
@@ -296,6 +299,11 @@ class Live:
             part.masks.append((torch.from_numpy(rows).to(tensor.device), shape, for_gradient))
         part.gates = self._gated.get(parameter.name, [])
         return part
+
+
+def _next_in_line(group: Group) -> IntArray:
+    """The units of a group, with the rings of a kernel from the inside outwards."""
+    return group.units[::-1] if group.kind == "kernel" else group.units
 
 
 def _selection(index: list[int], device: torch.device) -> Tensor | tuple[int, int]:
