@@ -127,9 +127,9 @@ class Estimate:
         self._inverse = np.linalg.inv(covariance)
         self._weights = self._inverse @ (residual - self._offset)
 
-    def left_out(self) -> Floats:
-        """Relative error of predicting each point from all the others, (n,), as a logarithm."""
-        return np.asarray(np.abs(self._weights / np.diag(self._inverse)))
+    def surplus(self) -> Floats:
+        """Logarithm of each measured latency over what all the other points predict there, (n,)."""
+        return np.asarray(self._weights / np.diag(self._inverse))
 
     def _axis_kernel(self, axis: int, channels: Ints) -> Floats:
         pattern, measured = self.patterns[axis], self._points[axis]
@@ -193,7 +193,7 @@ def detect(tables: Iterable[Mapping[Point, float]], axes: int = 2) -> Pair:
 
     def score(pair: Pair) -> float:
         if pair not in scores:
-            errors = np.concatenate([Estimate(*part, pair, axes).left_out() for part in data])
+            errors = np.concatenate([np.abs(Estimate(*part, pair, axes).surplus()) for part in data])
             complexity = pair[0].complexity + pair[1].complexity
             scores[pair] = float(np.mean(np.minimum(errors, _CLIP))) * (1 + _GAIN * complexity) + _FLOOR * complexity
         return scores[pair]

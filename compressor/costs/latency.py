@@ -73,7 +73,6 @@ class Latency(CostTerm):
         found = self._coefficients
         scales = self._scales + (self._ragged_scales - self._scales) * parts[4]
         each = scales * parts[0] + found.weights_ms_per_mb * parts[1] + found.activations_ms_per_mb * parts[2]
-        each = each + found.ragged_ms_per_mb * parts[2] * parts[4]
         return self.factor * ((each + found.operator_ms) * parts[3]).sum()
 
     def features(self, sizes: Sizes) -> dict[str, float]:
@@ -87,7 +86,6 @@ class Latency(CostTerm):
             found["ragged"] += unsuited
         found["weights_mb"] = float((weights * copies).sum())
         found["activations_mb"] = float((activations * copies).sum())
-        found["ragged_mb"] = float((activations * ragged * copies).sum())
         found["operators"] = float(copies.sum())
         return found
 

@@ -1,7 +1,8 @@
 """From sums of operators to whole networks: a few random subnets are timed, in turn, and the sums fitted to them.
 
 The fit has a handful of numbers (``Coefficients``) and is pulled towards plain sums, so that a dozen networks are
-enough. Other subnets, timed in the same rounds, are held out: their error is what the prediction is trusted with.
+enough. Some subnets are held out of it at first: what they are mispredicted by is what the prediction is trusted with.
+Then they are learned from as well.
 """
 
 from __future__ import annotations
@@ -29,14 +30,17 @@ from profilers.stats import quiet_ms
 
 Floats = npt.NDArray[np.float64]
 
-#: Calibrations that another version fitted are made anew.
-CALIBRATION_VERSION = 3
+#: Networks that another version timed are timed anew.
+TIMING_VERSION = 4
 
-#: How strongly the fit may hold on to plain sums; which, the networks decide.
-_PULLS = (0.03, 0.1, 0.3, 1.0)
-_EXTRA = ("weights_mb", "activations_mb", "ragged_mb", "operators")
+#: How strongly the fit holds on to plain sums: where a coefficient moves a network's time by 10 %, it has to lower the
+#: errors by as much as if one network had been mispredicted by this much of 10 %.
+_PULL = 0.4
+_EXTRA = ("weights_mb", "activations_mb", "operators")
+#: A clock for single operators may read too much: less than nothing may be left for the time between them.
+_SIGNED = ("operators",)
 #: Classes with a smaller share of the time than this are held on to as if they had it: noise would decide them.
-_LEAST_SHARE = 0.05
+_LEAST_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -67,8 +71,10 @@ def kendall_tau(one: Sequence[float], two: Sequence[float]) -> float:
 
 
 def model_key(graph: Graph) -> str:
-    """A calibration belongs to a network's class and operators, not to its weights."""
-    text = "\n".join(f"{signature_of(o).key} {o.channels_in.full} {o.channels_out.full}" for o in graph.operators)
+    """A calibration belongs to a network's class, operators and what can be removed of it, not to its weights."""
+    lines = [f"{signature_of(o).key} {o.channels_in.full} {o.channels_out.full}" for o in graph.operators]
+    lines += [f"{group.kind} {len(group)}" for group in graph.groups]
+    text = "\n".join(lines)
     return f"{graph.model_class} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
@@ -125,82 +131,92 @@ def time_networks(
 def fit(features: Sequence[Mapping[str, float]], measured_ms: Sequence[float]) -> Coefficients:
     """The coefficients that make ``Latency`` meet measurements of networks with these ``Latency.features``.
 
-    Least squares of relative errors, pulled towards plain sums as strongly as predicts networks best that are left out
-    one at a time; traffic and overhead are never negative.
+    Least squares of relative errors, pulled towards plain sums. A coefficient is held on to by its share of the time of
+    the network where it has most: what only a few of the networks tell about is not left to their noise. Factors and
+    traffic are never negative.
     """
     names = [name for name in CLASSES if any(row.get(name, 0.0) > 0 for row in features)]
     order = [*names, *_EXTRA]
     rows = np.array([[row.get(name, 0.0) for name in order] for row in features]) / np.asarray(measured_ms)[:, None]
-
-    def left_out(pull: float) -> float:
-        others = ~np.eye(len(rows), dtype=np.bool_)
-        return float(np.mean([abs(rows[i] @ _solve(rows[others[i]], order, pull) - 1) for i in range(len(rows))]))
-
-    pull = min(_PULLS, key=left_out) if len(rows) > 2 else _PULLS[-1]
-    values = dict(zip(order, _solve(rows, order, pull).tolist(), strict=True))
+    values = dict(zip(order, _solve(rows, order).tolist(), strict=True))
     return Coefficients(
         {name: values.get(name, 1.0) for name in CLASSES},
         values["weights_mb"],
         values["activations_mb"],
-        values["ragged_mb"],
         values["operators"],
     )
 
 
-def _solve(rows: Floats, order: list[str], pull: float) -> Floats:
-    """Solution for relative features (networks, names); names whose coefficient would be negative get none."""
+def _solve(rows: Floats, order: list[str]) -> Floats:
+    """Solution for relative features (networks, names); names whose coefficient may not be negative get none then."""
     start = np.array([0.0 if name in _EXTRA else 1.0 for name in order])
     least = np.array([1e-9 if name in _EXTRA else _LEAST_SHARE for name in order])
-    weight = pull * np.maximum(rows.mean(axis=0), least)
+    signed = np.array([name in _SIGNED for name in order])
+    weight = _PULL * np.maximum(rows.max(axis=0), least)
     solution = np.zeros(len(order))
     free = np.ones(len(order), dtype=np.bool_)
     while free.any():
         matrix = np.concatenate([rows[:, free], np.diag(weight)[free][:, free]])
         right = np.concatenate([np.ones(len(rows)), (weight * start)[free]])
         found, *_ = np.linalg.lstsq(matrix, right, rcond=None)
-        if (found >= 0).all():
+        refused = (found < 0) & ~signed[free]
+        if not refused.any():
             solution[free] = found
             break
-        free[np.flatnonzero(free)[found < 0]] = False
+        free[np.flatnonzero(free)[refused]] = False
     return solution
 
 
-def calibrate(
-    term: Latency,
+def time_choices(
     timer: LayerTimer,
     write: Callable[[Choice, str], Path],
     original: Path,
     choices: Sequence[Choice],
     *,
-    held_out: int = 5,
     rounds: int = 5,
     progress: Callable[[int, int], None] | None = None,
-) -> Calibration:
-    """Time the original and subnets, fit, and test on those held out. Sets the term's coefficients.
+) -> dict[str, float]:
+    """Milliseconds of the original, as ``original``, and of subnets, as ``subnet0`` and so on.
 
     Args:
         write: writes a subnet as an ONNX file.
-        choices: subnets; every so many of them is held out.
 
     Raises:
         RefusedError: the runtime cannot run one of them. ExporterError: one cannot be exported.
     """
-    graph = term.graph
-    subnets = {f"subnet{index}": choice for index, choice in enumerate(choices)}
-    paths = {name: write(choice, name) for name, choice in subnets.items()}
-    everything = {"original": Choice(graph.all_units()), **subnets}
+    paths = {f"subnet{index}": write(choice, f"subnet{index}") for index, choice in enumerate(choices)}
     original_ms, measured = time_networks(timer, paths, original, rounds=rounds, progress=progress)
-    measured = {"original": original_ms, **measured}
-    features = {name: term.features(hard_sizes(graph, c.units, c.gates)) for name, c in everything.items()}
+    return {"original": original_ms, **measured}
+
+
+def calibrate(
+    term: Latency, choices: Sequence[Choice], measured: Mapping[str, float], *, held_out: int = 5
+) -> Calibration:
+    """Fit, test on subnets that are held out, and fit to all. Sets the term's coefficients.
+
+    Args:
+        choices: subnets.
+        measured: what ``time_choices`` said of them.
+        held_out: how many of them to test on.
+    """
+    graph = term.graph
+    everything = {"original": Choice(graph.all_units())}
+    everything |= {f"subnet{index}": choice for index, choice in enumerate(choices)}
+    sizes = {name: hard_sizes(graph, choice.units, choice.gates) for name, choice in everything.items()}
+    features = {name: term.features(found) for name, found in sizes.items()}
+
+    def fit_to(names: Sequence[str]) -> dict[str, float]:
+        term.coefficients = fit([features[name] for name in names], [measured[name] for name in names])
+        return {name: float(term(found)) for name, found in sizes.items()}
+
     # At random, because choices follow each other by size and kind.
     chosen = np.random.default_rng(0).permutation(len(choices))[:held_out]
     tested = [f"subnet{index}" for index in sorted(chosen.tolist())]
-    fitted = [name for name in everything if name not in tested]
-    term.coefficients = fit([features[name] for name in fitted], [measured[name] for name in fitted])
-    predicted = {name: float(term(hard_sizes(graph, c.units, c.gates))) for name, c in everything.items()}
+    predicted = fit_to([name for name in everything if name not in tested])
     found = Accuracy.of([predicted[n] for n in tested], [measured[n] for n in tested])
+    fit_to(list(everything))
     return Calibration(
         term.coefficients.to_json(),
         {k: v for k, v in vars(found).items() if np.isfinite(v)},
-        {"measured_ms": measured, "predicted_ms": predicted, "held_out": tested},
+        {"measured_ms": dict(measured), "predicted_ms": predicted, "held_out": tested},
     )

@@ -2,8 +2,8 @@
 
 A network is not the sum of its operators timed alone: their weights are no longer in the cache when their turn comes,
 and nor is what was written long before. Calibration (``compressor.latency.calibrate``) fits how much, with few numbers:
-a factor per class of operators, and milliseconds per megabyte of weights, per megabyte of activations, more of these
-where channels are ragged (a runtime changes layouts around such operators), and per operator.
+a factor per class of operators, and milliseconds per megabyte of weights, per megabyte of activations, and per
+operator.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ class Coefficients:
     scales: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(CLASSES, 1.0))
     weights_ms_per_mb: float = 0.0
     activations_ms_per_mb: float = 0.0
-    ragged_ms_per_mb: float = 0.0
     operator_ms: float = 0.0
 
     def to_json(self) -> dict[str, float]:
@@ -48,7 +47,6 @@ class Coefficients:
             **{f"scale_{name}": value for name, value in self.scales.items()},
             "weights_ms_per_mb": self.weights_ms_per_mb,
             "activations_ms_per_mb": self.activations_ms_per_mb,
-            "ragged_ms_per_mb": self.ragged_ms_per_mb,
             "operator_ms": self.operator_ms,
         }
 
@@ -59,7 +57,6 @@ class Coefficients:
             {name: values.get(f"scale_{name}", 1.0) for name in CLASSES},
             values.get("weights_ms_per_mb", 0.0),
             values.get("activations_ms_per_mb", 0.0),
-            values.get("ragged_ms_per_mb", 0.0),
             values.get("operator_ms", 0.0),
         )
 

@@ -2,7 +2,8 @@
 
 Signatures take turns, one point each, so that a run that is stopped leaves all of them about equally well known, and
 the drift of a machine does not fall on some alone. Every point is stored at once: whoever goes on later, here or in
-another process, measures only what is missing.
+another process, measures only what is missing. At the end new points that do not fit in with the others are measured
+once more, because a neighbour that takes the caches for a second slows down all runs of one point alike.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 NOISY_SHARE = 0.25
 #: Fewer points than this say nothing about the machine.
 LEAST_POINTS = 8
+#: A point this far from what the others predict is measured again: something may have disturbed it, however steadily.
+ODD = 0.1
+#: At most this share of a signature's points.
+ODD_SHARE = 0.25
 
 
 @dataclass
@@ -40,6 +45,7 @@ class Profiled:
         target: what was measured.
         refinements: per signature, points and what interpolation errs by.
         measured, known: points timed now, and found in the table.
+        again: points among those that did not fit in and were timed twice.
         refused: signatures the runtime would not run at all, with its words.
         noisy: points whose runs disagreed; ``spread`` is the median relative spread of all points timed now.
         finished: ``False`` if time ran out.
@@ -49,6 +55,7 @@ class Profiled:
     refinements: dict[Signature, Refinement] = field(default_factory=dict)
     measured: int = 0
     known: int = 0
+    again: int = 0
     refused: dict[str, str] = field(default_factory=dict)
     noisy: int = 0
     spread: float = 0.0
@@ -153,6 +160,10 @@ def profile(
     patterns: dict[Family, tuple[Pattern, Pattern] | None] = {}
     spreads: list[float] = []
     complete: set[Signature] = set()
+    fresh: set[tuple[Signature, Point]] = set()
+
+    def late() -> bool:
+        return seconds is not None and time.perf_counter() - started >= seconds
 
     def start(signature: Signature, most: int) -> None:
         points = table.points(target, signature)
@@ -175,7 +186,7 @@ def profile(
         waiting = [signature for signature in chosen if signature not in complete]
         while waiting:
             for signature in list(waiting):
-                if seconds is not None and time.perf_counter() - started >= seconds:
+                if late():
                     return False
                 point = refiners[signature].next_point()
                 if point is None:
@@ -183,6 +194,7 @@ def profile(
                     continue
                 took = timer.measure(signature, *point)
                 table.put(target, signature, point, took)
+                fresh.add((signature, point))
                 result.measured += 1
                 spreads.append(took.spread)
                 result.noisy += took.status == "noisy"
@@ -202,6 +214,13 @@ def profile(
         start(signature, max_points)
     result.finished = result.finished and measure(rest)
     result.refinements = {signature: refiner.result() for signature, refiner in refiners.items()}
+    for signature, refinement in result.refinements.items():
+        for point, expected_ms in _odd(signature, refinement):
+            if (signature, point) in fresh and result.finished and not late():
+                result.again += 1
+                took = timer.measure(signature, *point)
+                if took.status == "ok" and _closer(took.median_ms, refinement.points[point], expected_ms):
+                    table.put(target, signature, point, took)
     for signature in refiners:
         points = table.points(target, signature)
         if points and not usable(points):
@@ -209,6 +228,20 @@ def profile(
     result.spread = sorted(spreads)[len(spreads) // 2] if spreads else 0.0
     result.seconds = time.perf_counter() - started
     return result
+
+
+def _odd(signature: Signature, refinement: Refinement) -> list[tuple[Point, float]]:
+    """Points that do not fit in with the others, and the latencies in ms that these predict there; the worst first."""
+    points = refinement.points
+    if len(points) < LEAST_POINTS:
+        return []
+    surplus = dict(zip(points, refinement.surface(signature.axes).estimate.surplus().tolist(), strict=True))
+    worst = sorted((point for point in points if abs(surplus[point]) > ODD), key=lambda point: -abs(surplus[point]))
+    return [(point, points[point] * math.exp(-surplus[point])) for point in worst[: int(len(points) * ODD_SHARE)]]
+
+
+def _closer(one_ms: float | None, two_ms: float, expected_ms: float) -> bool:
+    return one_ms is not None and abs(math.log(one_ms / expected_ms)) < abs(math.log(two_ms / expected_ms))
 
 
 Family = tuple[str, bool, bool, bool]

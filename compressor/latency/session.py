@@ -18,9 +18,9 @@ from compressor.costs.latency import Latency
 from compressor.errors import UsageError
 from compressor.graph.graph import Graph, UnitMask
 from compressor.graph.labels import BoolArray
-from compressor.latency.calibrate import CALIBRATION_VERSION, calibrate, model_key
+from compressor.latency.calibrate import TIMING_VERSION, calibrate, model_key, time_choices
 from compressor.latency.predict import Coefficients, Lookup, multiples
-from compressor.latency.profile import Profiled, known_surfaces, open_timer, profile, target_of
+from compressor.latency.profile import known_surfaces, open_timer, profile, target_of
 from compressor.latency.subnets import Choice, Subnets, random_choices
 from lut import Calibration, LatencyTable
 from profilers.base import Runtime
@@ -201,8 +201,7 @@ class LatencySession:
         )
         lookup = Lookup(self.graph, known_surfaces(table, self.target, self.graph))
         self.term = Latency(self.graph, lookup)
-        calibration = self._calibration(table, found, progress)
-        self.term.coefficients = Coefficients.from_json(calibration.coefficients)
+        calibration = self._calibration(table, progress)
         self.original_ms = calibration.details["measured_ms"]["original"]
         self.prediction = Prediction(
             self.target.label,
@@ -215,26 +214,25 @@ class LatencySession:
             str(table.set_aside) if table.set_aside else None,
         )
 
-    def _calibration(
-        self, table: LatencyTable, found: Profiled, progress: Callable[[str, int, int], None] | None
-    ) -> Calibration:
-        """The table's, if it is still about the same points; else a new one."""
-        key = model_key(self.graph)
+    def _calibration(self, table: LatencyTable, progress: Callable[[str, int, int], None] | None) -> Calibration:
+        """Fitted to timings of subnets: the table's if it has them, for these do not depend on its points."""
+        key, choices = model_key(self.graph), random_choices(self.graph, self.settings.subnets)
         known = table.calibrations(self.target).get(key)
-        asked = {"subnets": self.settings.subnets, "version": CALIBRATION_VERSION}
-        if known is not None and not found.measured and asked.items() <= known.details.items():
-            return known
-        made = calibrate(
-            self.term,
-            self.timer,
-            self.subnets.write,
-            self.subnets.original,
-            random_choices(self.graph, self.settings.subnets),
-            held_out=self.settings.subnets // 3,
-            progress=None if progress is None else lambda done, total: progress("calibrate", done, total),
-        )
+        asked = {"subnets": self.settings.subnets, "version": TIMING_VERSION}
+        if known is not None and asked.items() <= known.details.items():
+            measured = known.details["measured_ms"]
+        else:
+            measured = time_choices(
+                self.timer,
+                self.subnets.write,
+                self.subnets.original,
+                choices,
+                progress=None if progress is None else lambda done, total: progress("calibrate", done, total),
+            )
+        made = calibrate(self.term, choices, measured, held_out=self.settings.subnets // 3)
         made.details.update(asked)
-        table.put_calibration(self.target, key, made)
+        if known is None or (known.coefficients, known.details) != (made.coefficients, made.details):
+            table.put_calibration(self.target, key, made)
         return made
 
     def multiples(self) -> dict[str, int]:

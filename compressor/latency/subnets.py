@@ -7,6 +7,7 @@ differ (a size is written into the graph, a layout was folded into a weight) the
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -90,12 +91,11 @@ class Subnets:
         small = trim(self.model, architecture).eval()
         if self._cut_works:
             path = self.folder / f"{name}.onnx"
-            try:
+            # A weight may not be what its name says: then nothing is returned here, and the model exported below.
+            with contextlib.suppress(ValueError, IndexError, KeyError):
                 cut_onnx(self._whole(choice), self.graph, architecture, path)
                 if self._same(small, path):
                     return path
-            except (ValueError, IndexError, KeyError):
-                pass  # a weight that is not what the name says; exported below
             self._cut_works = False
         self.exported += 1
         return self.export(small, name)

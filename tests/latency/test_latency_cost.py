@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +108,7 @@ def test_without_a_target_there_is_no_latency() -> None:
 def test_a_fit_finds_what_made_the_numbers_and_stays_a_sum_without_reason() -> None:
     random = np.random.default_rng(0)
     rows = [
-        {"conv": a, "other": b, "weights_mb": c, "activations_mb": a + b, "ragged_mb": 0.0, "operators": 10.0}
+        {"conv": a, "other": b, "weights_mb": c, "activations_mb": a + b, "operators": 10.0}
         for a, b, c in random.uniform(1, 10, (40, 3))
     ]
     sums = fit(rows, [row["conv"] + row["other"] for row in rows])
@@ -121,6 +121,46 @@ def test_a_fit_finds_what_made_the_numbers_and_stays_a_sum_without_reason() -> N
     error = Accuracy.of(totals, [1.3 * (r["conv"] + r["other"]) for r in rows])
     assert error.mean_error < 0.05
     assert Coefficients.from_json(scaled.to_json()) == scaled
+
+
+def test_what_one_network_alone_tells_is_not_wholly_believed() -> None:
+    shares = [0.0] * 10 + [0.5]
+    rows = [{"conv": 1.0 - share, "ragged": share, "weights_mb": 0.5, "activations_mb": 1.0, "operators": 20.0}
+            for share in shares]  # fmt: skip
+    found = fit(rows, [1.0 + 0.4 * share for share in shares])
+    assert 1.2 < found.scales["ragged"] < 1.35
+    assert found.scales["conv"] == pytest.approx(1.0, abs=0.05)
+
+
+def test_what_the_clock_of_single_operators_reads_too_much_is_found() -> None:
+    random = np.random.default_rng(0)
+    rows = [{"conv": ms, "weights_mb": 0.1, "activations_mb": 0.1, "operators": 100.0}
+            for ms in random.uniform(0.5, 3.0, 15)]  # fmt: skip
+    found = fit(rows, [row["conv"] - 0.001 * row["operators"] for row in rows])
+    assert found.operator_ms == pytest.approx(-0.001, rel=0.5)
+    totals = [found.scales["conv"] * row["conv"] + found.operator_ms * 100 for row in rows]
+    assert Accuracy.of(totals, [row["conv"] - 0.1 for row in rows]).mean_error < 0.02
+
+
+def test_subnets_are_timed_once_and_the_fit_made_anew(folder: Path, session: LatencySession,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    fitted: list[int] = []
+
+    def counted(rows: Sequence[Mapping[str, float]], ms: Sequence[float]) -> Coefficients:
+        fitted.append(len(rows))
+        return fit(rows, ms)
+
+    monkeypatch.setattr("compressor.latency.session.time_choices", None)
+    monkeypatch.setattr("compressor.latency.calibrate.fit", counted)
+    model = network()
+    with contextlib.closing(LatencySession(model, capture(model, example()), example(), simulated(folder))) as again:
+        assert again.term.coefficients == session.term.coefficients
+        assert again.original_ms == session.original_ms
+        assert again.prediction.held_out == session.prediction.held_out
+    assert fitted == [5, 7]  # without the two of six that are held out, then with them; and the original
+
+    with pytest.raises(TypeError):  # other subnets have to be timed
+        LatencySession(model, capture(model, example()), example(), simulated(folder, subnets=7))
 
 
 def test_kendall_tau() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,36 @@ def test_a_point_costs_what_the_device_says(tmp_path: Path) -> None:
         grouped = timer.measure(Signature("conv2d", (3, 3), (1, 1), (1, 1), (1, 1), groups=4, spatial=(8, 8)), 8, 8)
     assert took.median_ms == pytest.approx(device.cost_ms(Work(30, 60, 14 * 14, 9)))
     assert grouped.median_ms == pytest.approx(device.cost_ms(Work(8, 8, 64, 9, 4)))
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+def test_a_point_that_does_not_fit_in_is_measured_again(
+    lasting: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What something disturbed all runs of one point alike is found out; what the device does each time stays."""
+    graph = capture(network(), example())
+    strided = next(signature_of(o) for o in graph.operators if o.stride == (2, 2))
+    corner = 32, 48
+    measure, asked = LayerTimer.measure, list[tuple[Signature, int, int]]()
+
+    def disturbed(self: LayerTimer, signature: Signature, channels_in: int, channels_out: int) -> Measurement:
+        took = measure(self, signature, channels_in, channels_out)
+        asked.append((signature, channels_in, channels_out))
+        if asked[-1] == (strided, *corner) and (lasting or asked.count(asked[-1]) == 1):
+            assert took.median_ms is not None
+            return dataclasses.replace(took, median_ms=2 * took.median_ms)
+        return took
+
+    monkeypatch.setattr(LayerTimer, "measure", disturbed)
+    device = SimulatedDevice()
+    with LatencyTable(tmp_path / "t") as table, open_timer(device, table, threads=1) as timer:
+        found = profile(graph, table, timer)
+        point = table.get(found.target, strided, corner)
+    assert asked.count((strided, *corner)) == 2
+    assert 1 <= found.again <= 0.25 * found.measured
+    assert point is not None
+    cost_ms = device.cost_ms(Work(*corner, 36, 9))
+    assert point.median_ms == pytest.approx(2 * cost_ms if lasting else cost_ms)
 
 
 def test_a_refused_signature_is_recorded_and_estimated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
