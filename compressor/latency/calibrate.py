@@ -41,6 +41,9 @@ _EXTRA = ("weights_mb", "activations_mb", "operators")
 _SIGNED = ("operators",)
 #: Classes with a smaller share of the time than this are held on to as if they had it: noise would decide them.
 _LEAST_SHARE = 0.1
+#: Errors of networks beyond this fraction count in proportion, no longer squared: one that was timed in a bad moment
+#: must not decide.
+_USUAL_ERROR = 0.03
 
 
 @dataclass(frozen=True)
@@ -131,14 +134,18 @@ def time_networks(
 def fit(features: Sequence[Mapping[str, float]], measured_ms: Sequence[float]) -> Coefficients:
     """The coefficients that make ``Latency`` meet measurements of networks with these ``Latency.features``.
 
-    Least squares of relative errors, pulled towards plain sums. A coefficient is held on to by its share of the time of
-    the network where it has most: what only a few of the networks tell about is not left to their noise. Factors and
-    traffic are never negative.
+    Least squares of relative errors, of large ones less (Huber), pulled towards plain sums. A coefficient is held on to
+    by its share of the time of the network where it has most: what only a few of the networks tell about is not left to
+    their noise. Factors and traffic are never negative.
     """
     names = [name for name in CLASSES if any(row.get(name, 0.0) > 0 for row in features)]
     order = [*names, *_EXTRA]
     rows = np.array([[row.get(name, 0.0) for name in order] for row in features]) / np.asarray(measured_ms)[:, None]
-    values = dict(zip(order, _solve(rows, order).tolist(), strict=True))
+    trust = np.ones(len(rows))
+    for _ in range(5):
+        found = _solve(rows, order, trust)
+        trust = np.sqrt(np.minimum(1.0, _USUAL_ERROR / np.maximum(np.abs(rows @ found - 1.0), 1e-9)))
+    values = dict(zip(order, found.tolist(), strict=True))
     return Coefficients(
         {name: values.get(name, 1.0) for name in CLASSES},
         values["weights_mb"],
@@ -147,8 +154,11 @@ def fit(features: Sequence[Mapping[str, float]], measured_ms: Sequence[float]) -
     )
 
 
-def _solve(rows: Floats, order: list[str]) -> Floats:
-    """Solution for relative features (networks, names); names whose coefficient may not be negative get none then."""
+def _solve(rows: Floats, order: list[str], trust: Floats) -> Floats:
+    """Solution for relative features (networks, names), weighted by ``trust`` (networks,).
+
+    Names whose coefficient would be negative and may not be get none.
+    """
     start = np.array([0.0 if name in _EXTRA else 1.0 for name in order])
     least = np.array([1e-9 if name in _EXTRA else _LEAST_SHARE for name in order])
     signed = np.array([name in _SIGNED for name in order])
@@ -156,8 +166,8 @@ def _solve(rows: Floats, order: list[str]) -> Floats:
     solution = np.zeros(len(order))
     free = np.ones(len(order), dtype=np.bool_)
     while free.any():
-        matrix = np.concatenate([rows[:, free], np.diag(weight)[free][:, free]])
-        right = np.concatenate([np.ones(len(rows)), (weight * start)[free]])
+        matrix = np.concatenate([rows[:, free] * trust[:, None], np.diag(weight)[free][:, free]])
+        right = np.concatenate([trust, (weight * start)[free]])
         found, *_ = np.linalg.lstsq(matrix, right, rcond=None)
         refused = (found < 0) & ~signed[free]
         if not refused.any():

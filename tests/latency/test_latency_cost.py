@@ -128,8 +128,17 @@ def test_what_one_network_alone_tells_is_not_wholly_believed() -> None:
     rows = [{"conv": 1.0 - share, "ragged": share, "weights_mb": 0.5, "activations_mb": 1.0, "operators": 20.0}
             for share in shares]  # fmt: skip
     found = fit(rows, [1.0 + 0.4 * share for share in shares])
-    assert 1.2 < found.scales["ragged"] < 1.35
+    assert 1.05 < found.scales["ragged"] < 1.35
     assert found.scales["conv"] == pytest.approx(1.0, abs=0.05)
+
+
+def test_a_network_timed_in_a_bad_moment_does_not_decide() -> None:
+    rows = [{"conv": ms, "other": 1.0, "weights_mb": 0.5, "activations_mb": 1.0, "operators": 20.0}
+            for ms in np.linspace(1.0, 10.0, 11)]  # fmt: skip
+    found = fit(rows, [(1.0 if index != 5 else 1.6) * (row["conv"] + row["other"]) for index, row in enumerate(rows)])
+    totals = [found.scales["conv"] * r["conv"] + found.scales["other"] + found.weights_ms_per_mb * 0.5
+              + found.activations_ms_per_mb + found.operator_ms * 20 for r in rows]  # fmt: skip
+    assert Accuracy.of(totals, [row["conv"] + row["other"] for row in rows]).worst_error < 0.02
 
 
 def test_what_the_clock_of_single_operators_reads_too_much_is_found() -> None:
