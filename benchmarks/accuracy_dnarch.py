@@ -58,9 +58,9 @@ class Task:
 
 
 TASKS = {
-    "fsdd": Task("fsdd:{},rate=2000", channels=32, steps=200, batch=32),
-    "cifar10": Task("cifar10:{}", channels=32, steps=150, batch=32),
-    "darcy": Task("darcy:{}", channels=32, steps=400, batch=16),
+    "fsdd": Task("fsdd:{},rate=2000", channels=32, steps=150, batch=32),
+    "cifar10": Task("cifar10:{}", channels=32, steps=100, batch=32),
+    "darcy": Task("darcy:{}", channels=32, steps=300, batch=16),
 }
 
 

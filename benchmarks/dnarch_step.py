@@ -35,6 +35,7 @@ SHARES = (1.0, 0.75, 0.5, 0.25, 0.1)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="resnet20_cifar")
+    parser.add_argument("--learn", default="width,depth,kernel", help="what the masks are over")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--write", type=Path)
@@ -44,16 +45,18 @@ def main() -> None:
     loaded = load_model(arguments.model, weights="none")
     model = loaded.model.to(arguments.device).train()
     example = loaded.example_inputs.to(arguments.device)
-    graph = capture(model, example, kernels=True)
+    learn = tuple(arguments.learn.split(","))
+    graph = capture(model, example, kernels="kernel" in learn, resolution="resolution" in learn)
     term = build("flops", graph)
     projector = Projector(graph, [Constraint(term, term.original)])
     scores = np.zeros(graph.n_units), np.zeros(len(graph.blocks))
-    session = DnarchSession(model, projector, DnarchConfig(width_tau=50.0, depth_tau=16.0), scores)
+    session = DnarchSession(model, projector, DnarchConfig(learn=learn, width_tau=50.0, depth_tau=16.0), scores)
     inputs = channels_last(torch.randn(arguments.batch, *example.shape[1:], device=arguments.device))
     targets = torch.zeros(arguments.batch, dtype=torch.int64, device=arguments.device)
 
     def masked() -> Tensor:
-        with session.masked(*(mask.float() for mask in session.masks())):
+        units, gates = (mask.float() for mask in session.masks())
+        with session.masked(units, gates):
             output: Tensor = model(inputs)
         return output
 
@@ -63,8 +66,9 @@ def main() -> None:
         "masked": masked,
     }
     lines = [
-        f"{arguments.model}, batch {arguments.batch}, {arguments.device}, {torch.get_num_threads()} thread of a busy "
-        f"{platform.machine()} machine, torch {torch.__version__}; medians of {arguments.repeats} steps each, in turn.",
+        f"{arguments.model}, {arguments.learn}, batch {arguments.batch}, {arguments.device}, "
+        f"{torch.get_num_threads()} thread of a busy {platform.machine()} machine, torch {torch.__version__}; "
+        f"medians of {arguments.repeats} steps each, in turn.",
         "",
         "| multiply-adds | plain network | live | everything masked | live / plain |",
         "| ---: | ---: | ---: | ---: | ---: |",
@@ -119,16 +123,17 @@ def interleaved(
 ) -> dict[str, float]:
     """Median milliseconds of a step, each way in turn, after one round that is not counted."""
     found: dict[str, list[float]] = {name: [] for name in ways}
+    clock = time.perf_counter if targets.device.type == "cuda" else time.process_time
     for repeat in range(repeats + 1):
         for name, forward in ways.items():
             for parameter in (*model.parameters(), *(rows.offsets for rows in session.rows)):
                 parameter.grad = None
             synchronise(targets)
-            started = time.perf_counter()
-            nn.functional.cross_entropy(forward(), targets).backward()
+            started = clock()
+            nn.functional.cross_entropy(forward(), targets).backward()  # type: ignore[no-untyped-call]
             synchronise(targets)
             if repeat:
-                found[name].append(1000 * (time.perf_counter() - started))
+                found[name].append(1000 * (clock() - started))
     return {name: statistics.median(values) for name, values in found.items()}
 
 

@@ -8,6 +8,7 @@ from compressor.data import Data
 from compressor.errors import UsageError
 from compressor.search.base import SearchContext
 from compressor.train import Hooks, TrainConfig, Trainer, TrainResult
+from compressor.train.splits import steps_per_epoch
 
 
 class Schedule(Protocol):
@@ -41,7 +42,7 @@ def learn(context: SearchContext, data: Data, schedule: Schedule, hooks: Hooks, 
         seed=context.seed,
         distill=context.distill,
         max_steps=schedule.max_steps,
-        log_every=20,
+        log_every=_log_every(data, schedule),
     )
     return Trainer(
         context.model,
@@ -53,3 +54,9 @@ def learn(context: SearchContext, data: Data, schedule: Schedule, hooks: Hooks, 
         checkpoint=context.checkpoint,
         progress=context.progress,
     ).run()
+
+
+def _log_every(data: Data, schedule: Schedule) -> int:
+    """So often that a report can draw how the costs went, of a short search, too."""
+    steps = schedule.epochs * steps_per_epoch(data.train, schedule.batch_size) if schedule.epochs else 0
+    return max(1, min(20, (steps if schedule.max_steps is None else min(steps, schedule.max_steps)) // 50))
