@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,23 +11,25 @@ import torch
 from torch import nn
 
 from compressor.config import Budget
-from compressor.costs import build
+from compressor.costs import REPORTED_COSTS, build
 from compressor.errors import UsageError
 from compressor.graph import Graph, capture
 
 COPIES = 4  # of the weights: themselves, gradients, momentum, and slices of the live network
 
 
-def base_budgets(budgets: tuple[Budget, ...], base: nn.Module, example_inputs: Any) -> tuple[Budget, ...]:
-    """Shares of what the base network costs, as amounts. Raises ``UsageError`` for a share of its latency."""
+def base_costs(budgets: tuple[Budget, ...], base: nn.Module, example_inputs: Any) -> dict[str, float]:
+    """What the base network costs, by cost. Raises ``UsageError`` for a share of its latency."""
+    if any(budget.relative and budget.cost == "latency" for budget in budgets):
+        raise UsageError("With --grow a latency budget is an amount, such as 3ms: the base network is not timed.")
     graph = capture(base, example_inputs)
-    found = []
-    for budget in budgets:
-        if budget.relative and budget.cost == "latency":
-            raise UsageError("With --grow a latency budget is an amount, such as 3ms: the base network is not timed.")
-        limit = budget.limit(build(budget.cost, graph).original) if budget.relative else budget.value
-        found.append(replace(budget, value=limit, relative=False))
-    return tuple(found)
+    names = dict.fromkeys([*REPORTED_COSTS, *(b.cost for b in budgets if b.cost != "latency")])
+    return {name: build(name, graph).original for name in names}
+
+
+def base_budgets(budgets: tuple[Budget, ...], costs: Mapping[str, float]) -> tuple[Budget, ...]:
+    """Shares of what the base network costs, as amounts."""
+    return tuple(replace(b, value=b.limit(costs[b.cost]), relative=False) if b.relative else b for b in budgets)
 
 
 def training_bytes(graph: Graph, batch_size: int) -> float:

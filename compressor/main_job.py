@@ -77,14 +77,16 @@ def run_job(config: JobConfig, *, console: Console) -> Report:
                 f"--input-shape is {shown(config.input_shape)}, but the inputs of {config.data or config.model} are "
                 f"{shown(example.shape[1:])}; leave the option out, or pass data of that shape."
             )
-        budgets = config.budgets
+        budgets, base = config.budgets, dict[str, float]()
         if config.grow > 1:
-            from compressor.growth import base_budgets, require_memory
+            from compressor.growth import base_budgets, base_costs, require_memory
 
             require_memory(loaded.model.to(device), to_device(example, device), config.batch_size, config.grow)
-            budgets = base_budgets(budgets, load_model(config.model, **asked).model, example)
+            base = base_costs(budgets, load_model(config.model, **asked).model, example)
+            budgets = base_budgets(budgets, base)
         settings = Settings(
             budgets=budgets,
+            base_costs=base,
             search=config.search,
             options=method_options(config.search, _given(config), config.search_epochs, config.batch_size),
             train_epochs=config.train_epochs,

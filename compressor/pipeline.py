@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from compressor.architecture import Architecture
 from compressor.console import Console
-from compressor.costs import CostTerm, build
+from compressor.costs import REPORTED_COSTS, CostTerm, build
 from compressor.errors import UnsupportedModelError, UsageError, VerificationError
 from compressor.graph import Graph, capture
 from compressor.graph.modules import unwrapped
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from compressor.job import Job, StageResult
     from compressor.latency.hold import Held
     from compressor.latency.session import LatencySession
-
-REPORTED_COSTS = ("flops", "params", "memory")
 
 
 class Pipeline:

@@ -7,8 +7,9 @@ from typing import Any
 from torch.nn.modules.conv import _ConvTransposeNd
 
 from compressor.config import Budget
+from compressor.costs import REPORTED_COSTS, CostTerm
 from compressor.outline import outline
-from compressor.pipeline import REPORTED_COSTS, Pipeline
+from compressor.pipeline import Pipeline
 from compressor.report import (
     Accuracy,
     AttributeChange,
@@ -42,17 +43,22 @@ def describe_result(pipeline: Pipeline, *, name: str) -> Report:
         versions=installed_versions(),
         machine=machine_info(),
     )
+    base = settings.base_costs
+
+    def original(term: CostTerm) -> float:
+        return base.get(term.name, term.original)
+
     for budget, constraint in zip(settings.budgets, pipeline.constraints, strict=True):
         term = constraint.term
         if budget.cost == "latency":
             report.budgets.append(_latency_budget(pipeline, budget, constraint))
             continue
         report.budgets.append(
-            BudgetResult(budget.cost, term.unit, budget.text, term.original, constraint.limit, pipeline.reached(term))
+            BudgetResult(budget.cost, term.unit, budget.text, original(term), constraint.limit, pipeline.reached(term))
         )
     for cost in REPORTED_COSTS:
         term = pipeline.terms[cost]
-        report.costs.append(CostResult(cost, term.unit, term.original, pipeline.reached(term)))
+        report.costs.append(CostResult(cost, term.unit, original(term), pipeline.reached(term)))
     report.latency_prediction = _prediction(pipeline)
     check = pipeline.check
     report.verification = Verification(check.error, check.tolerance, "float64" if check.tolerance < 1e-6 else "float32")
@@ -64,6 +70,8 @@ def describe_result(pipeline: Pipeline, *, name: str) -> Report:
         else:
             report.accuracy = Accuracy(*values, metric=found.metric)
     before = sum(p.numel() * p.element_size() for p in pipeline.model.parameters())
+    if base:
+        before = round(before * base["params"] / pipeline.terms["params"].original)
     after = sum(p.numel() * p.element_size() for p in pipeline.compressed.parameters())
     report.sizes.append(Size("Weights", before, after))
     report.fixed = [Fixed(f.place, f.operator, f"{f.reason} ({f.channels} channels)") for f in graph.fixed]

@@ -13,7 +13,7 @@ from compressor.config import parse_budgets
 from compressor.costs import build
 from compressor.errors import UsageError
 from compressor.graph import capture
-from compressor.growth import base_budgets, free_bytes, require_memory, training_bytes
+from compressor.growth import base_budgets, base_costs, free_bytes, require_memory, training_bytes
 from compressor.models import load_model
 from compressor.search.base import Constraint
 from compressor.search.dnarch import Dnarch, DnarchConfig, DnarchSession
@@ -49,12 +49,13 @@ def test_the_search_starts_at_half_of_every_width_and_of_the_blocks() -> None:
 def test_shares_are_those_of_the_base() -> None:
     base = network(2, 8)
     flops = build("flops", capture(base, X)).original
-    one, two = base_budgets(parse_budgets({"flops": "50%", "params": "1000"}), base, X)
+    asked = parse_budgets({"flops": "50%", "params": "1000"})
+    one, two = base_budgets(asked, base_costs(asked, base, X))
     assert (one.value, one.relative, one.text) == (0.5 * flops, False, "50%")
     assert two.value == 1000
     assert one.limit(1e12) == 0.5 * flops
     with pytest.raises(UsageError, match="an amount, such as 3ms"):
-        base_budgets(parse_budgets({"latency": "50%"}), base, X)
+        base_costs(parse_budgets({"latency": "50%"}), base, X)
 
 
 def test_memory_grows_with_the_batch_and_the_network() -> None:

@@ -18,6 +18,7 @@ COSTS = Registry(
     },
     group="compressor.costs",
 )
+REPORTED_COSTS = ("flops", "params", "memory")
 
 
 def build(name: str, graph: Graph) -> CostTerm:
@@ -26,4 +27,4 @@ def build(name: str, graph: Graph) -> CostTerm:
     return term
 
 
-__all__ = ["COSTS", "CostTerm", "Sizes", "build"]
+__all__ = ["COSTS", "REPORTED_COSTS", "CostTerm", "Sizes", "build"]

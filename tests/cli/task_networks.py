@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from compressor.backbones.ccnn_search import SearchableCCNN
+
 
 class Sequence(nn.Module):
     """Two residual blocks over (B, C, L), or over tokens (B, L) with an embedding."""
@@ -50,3 +52,8 @@ def pairs() -> dict[str, object]:
     tokens = torch.randint(5, (40, 12), generator=torch.Generator().manual_seed(0))
     batches = [(tokens[i : i + 8], tokens[i : i + 8, 0] % 3) for i in range(0, 40, 8)]
     return {"train": batches, "val": batches[:2], "num_classes": 3, "vocabulary": 5}
+
+
+def growing(num_classes: int, in_channels: int, grow: int = 1) -> nn.Module:
+    """A continuous network for 16 samples, ``grow`` times as wide and as deep."""
+    return SearchableCCNN(2 * grow, 8 * grow, (16,), num_classes=num_classes, in_channels=in_channels)

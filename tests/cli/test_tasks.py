@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import task_networks
 import torch
 
 import compressor
 from compressor import artifact
 from compressor.cli import main
+from compressor.costs import build
+from compressor.graph import capture
 
 RNG = np.random.default_rng(0)
 DATA = os.environ.get("COMPRESSOR_DATA", "")
@@ -210,6 +213,19 @@ def test_continuous_networks(
     loaded = artifact.load(out)
     assert torch.allclose(run_onnx(out, x), loaded(x), atol=1e-4)
     assert loaded(x).shape[1] == (1 if metric.startswith("relative") else 10)
+
+
+def test_a_network_that_may_grow_is_compared_with_its_base(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_speech(tmp_path, length=16, takes=8)
+    arguments = ["--model", "task_networks:growing", "--data", f"fsdd:{tmp_path}", "--search", "dnarch", "--grow", "2"]
+    document = job(capsys, tmp_path / "out", *arguments)
+    base = task_networks.growing(10, 1)
+    macs = build("flops", capture(base, torch.randn(1, 1, 16))).original
+    (budget,) = document["budgets"]
+    assert (budget["original"], budget["limit"]) == (macs, macs / 2)
+    assert next(c for c in document["costs"] if c["name"] == "flops")["original"] == macs
+    size = document["sizes"][0]
+    assert size["original_bytes"] == 4 * sum(p.numel() for p in base.parameters())
 
 
 def test_a_weight_of_the_cost_that_rises(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
