@@ -27,7 +27,7 @@ LEGEND = """
   *outputs cut*: layers that write the outputs were pruned; it was told to leave classifiers alone, not the outputs of
   feature pyramids.
 - *over N s*: stopped after N seconds of the processor; what was found until then is shown. *float32 only*: too large to
-  be compared in float64 in the memory there was (16 GB). *not run*: no result yet.
+  be compared in float64 in 20 GB of address space. *not run*: no result yet.
 - The models take their own input sizes; of detection models it is the backbone. All tools run with their defaults.
 """
 
@@ -44,7 +44,7 @@ def write(results: dict[tuple[str, str], Result], path: Path) -> None:
         "",
         *_summary(results, models),
         "",
-        "Not every tool has been run on every model; *not run* is no judgement.",
+        *_gaps(results, models),
         LEGEND,
         f"| {' | '.join(head)} |",
         f"| --- {'| ---: ' * (len(head) - 1)}|",
@@ -78,6 +78,12 @@ def _summary(results: dict[tuple[str, str], Result], models: list[str]) -> list[
         none = sum("error" not in r for r in found)
         lines.append(f"| {tool} | {len(found)} | {exact} | {reach} | {slow} | {none} |")
     return lines
+
+
+def _gaps(results: dict[tuple[str, str], Result], models: list[str]) -> list[str]:
+    missing = {tool: sum((model, tool) not in results for model in models) for tool in ("ours", *OTHERS)}
+    named = [f"{tool} on {count}" for tool, count in missing.items() if count]
+    return [f"Not run yet: {', '.join(named)} of them; that is no judgement."] if named else []
 
 
 def _cells(result: Result) -> list[str]:
