@@ -3,8 +3,9 @@
     COMPRESSOR_DATA=DIR python benchmarks/accuracy_dnarch.py [--tasks fsdd cifar10 darcy]
 
 The base is a CCNN of 4 blocks with kernels over the whole input, trained as it is. Beside it stand DNArch searches
-that learn some of its components: ``K`` kernel sizes, ``W`` widths, ``D`` depth, ``R`` resolution. Where widths and
-depth are learned, the network is twice as wide and as deep and starts at the base's size. All are trained from
+that learn some of its components: ``K`` kernel sizes, ``W`` widths, ``D`` depth, ``R`` resolution. ``(K)`` is the
+network that a search starts from: the base with kernels under masks as wide as they start, which stay so. Where widths
+and depth are learned, the network is twice as wide and as deep and starts at the base's size. All are trained from
 scratch, with the same optimizer, the same batches and for as many steps; the budget is the base's complexity
 (``--budget-complexity``, which counts long convolutions as through the FFT). What is tested is the trimmed network
 after recalibration of its batch norms, without any further training.
@@ -19,7 +20,7 @@ import json
 import os
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ from torch import nn
 from compressor.backbones.ccnn_search import SearchableCCNN
 from compressor.computed import ComputedWeights, computed, settle_
 from compressor.costs import build
-from compressor.data import Data, load_data
+from compressor.data import Data, Split, load_data
+from compressor.data.memory import TensorSplit
 from compressor.graph import capture
 from compressor.search.base import Constraint, SearchContext, hard_sizes
 from compressor.search.dnarch import Dnarch
@@ -39,10 +41,12 @@ from compressor.trim import trim_verified
 BLOCKS = 4
 ARMS = {
     "base": (),
+    "(K)": ("kernel",),
     "K": ("kernel",),
     "K,W,D": ("kernel", "width", "depth"),
     "K,R,W,D": ("kernel", "resolution", "width", "depth"),
 }
+FIXED = 1e-12  # a learning rate of masks that stay where they are
 
 
 @dataclass(frozen=True)
@@ -54,14 +58,32 @@ class Task:
     steps: int
     batch: int
     lr: float = 0.01
-    omega_0: float = 1.0
+    pool: int = 1
+    """So many pixels along each axis are averaged into one."""
 
 
 TASKS = {
     "fsdd": Task("fsdd:{},rate=2000", channels=32, steps=150, batch=32),
-    "cifar10": Task("cifar10:{}", channels=32, steps=100, batch=32),
+    "cifar10": Task("cifar10:{}", channels=32, steps=400, batch=32, pool=2),
     "darcy": Task("darcy:{}", channels=32, steps=300, batch=16),
 }
+
+
+def load(task: Task) -> Data:
+    """The data of a task, as small as it is to be."""
+    data = load_data(task.data.format(os.environ["COMPRESSOR_DATA"]))
+    if task.pool == 1:
+        return data
+
+    def pooled(split: Split) -> Split:
+        inputs, targets = zip(
+            *((nn.functional.avg_pool2d(x, task.pool), y) for x, y in split.batches(500)), strict=True
+        )
+        return TensorSplit(torch.cat(inputs), torch.cat(targets))
+
+    test = None if data.test is None else pooled(data.test)
+    example = nn.functional.avg_pool2d(data.example_inputs, task.pool)
+    return replace(data, train=pooled(data.train), val=pooled(data.val), test=test, example_inputs=example)
 
 
 def make(task: Task, data: Data, grow: int) -> SearchableCCNN:
@@ -74,7 +96,6 @@ def make(task: Task, data: Data, grow: int) -> SearchableCCNN:
         num_classes=data.num_classes or data.task.outputs or 1,
         in_channels=shape[1],
         dense=data.task.dense,
-        omega_0=task.omega_0,
     )
 
 
@@ -116,6 +137,7 @@ def run(name: str, task: Task, arm: str, seed: int, data: Data) -> dict[str, Any
                 "batch_size": task.batch,
                 "lr": task.lr,
                 "order": "none",
+                "mask_lr": FIXED if arm == "(K)" else None,
             },
         )
         decision = Dnarch().run(context)
@@ -177,7 +199,7 @@ def main() -> None:
     done = {(row["task"], row["arm"], row["seed"]) for row in rows}
     for seed in args.seeds:
         for name in args.tasks:
-            data = load_data(TASKS[name].data.format(os.environ["COMPRESSOR_DATA"]))
+            data = load(TASKS[name])
             for arm in args.arms:
                 if (name, arm, seed) in done:
                     continue
