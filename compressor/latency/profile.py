@@ -88,6 +88,7 @@ class Profiled:
             ],
             "measured": self.measured,
             "known": self.known,
+            "again": self.again,
             "refused": self.refused,
             "noisy": self.noisy,
             "spread": self.spread,
