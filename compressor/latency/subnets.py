@@ -8,6 +8,7 @@ differ (a size is written into the graph, a layout was folded into a weight) the
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -59,6 +60,7 @@ class Subnets:
     """Writes subnets of one model into a folder.
 
     Args:
+        model: never changed.
         example_inputs: a tensor or a tuple of tensors.
         folder: where to; the original goes to ``original.onnx``.
 
@@ -67,7 +69,7 @@ class Subnets:
     """
 
     def __init__(self, model: nn.Module, graph: Graph, example_inputs: Any, folder: Path) -> None:
-        self.model, self.graph, self.folder = model.eval(), graph, folder
+        self.model, self.graph, self.folder = _distinct(model.eval()), graph, folder
         self.example = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
         self.example = tuple(value[:1] if value.ndim else value for value in self.example)
         self.exported = 0
@@ -127,6 +129,26 @@ class Subnets:
             a.shape == b.shape and float(np.abs(a - b).max()) <= _TOLERANCE * max(float(np.abs(a).max()), 1e-6)
             for a, b in zip(wanted, found, strict=True)
         )
+
+
+def _distinct(model: nn.Module) -> nn.Module:
+    """A copy without constant vectors, such as the weights of fresh normalisations.
+
+    Exporters store equal tensors of different layers once, and then they cannot be cut to different widths. Timings do
+    not depend on values.
+    """
+    changed = copy.deepcopy(model)
+    random = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for tensor in (*changed.parameters(), *changed.buffers()):
+            if (
+                tensor.ndim == 1
+                and len(tensor) > 1
+                and tensor.is_floating_point()
+                and bool((tensor == tensor[0]).all())
+            ):
+                tensor += 0.01 * torch.rand(tensor.shape, generator=random).to(tensor)
+    return changed
 
 
 def cut_onnx(source: Path, graph: Graph, architecture: Architecture, path: Path) -> None:
