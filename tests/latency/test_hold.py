@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from simulated_models import example, network, simulated
+from torch import nn
 
 import compressor
 from compressor.config import parse_budget
@@ -19,6 +20,7 @@ from compressor.job import Job
 from compressor.latency.enforce import finer
 from compressor.latency.hold import SLACK, Held, hold
 from compressor.latency.session import LatencySession, OnDevice
+from compressor.latency.subnets import Choice, Subnets
 from compressor.pipeline import Pipeline
 from compressor.search.base import SearchResult
 from compressor.settings import Settings
@@ -224,6 +226,23 @@ def test_networks_are_cut_from_one_file_and_not_exported_anew(folder: Path) -> N
         assert session.write(graph.all_units(), kept).is_file()
     session.close()
     assert session.subnets.exported == 0
+
+
+def test_equal_vectors_of_different_layers_are_cut_to_their_own_widths(tmp_path: Path) -> None:
+    """A fresh network's normalisations are all ones and zeros, which exporters store once for all of a width."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 16, 3), nn.ReLU(), nn.BatchNorm2d(16), nn.Conv2d(16, 16, 1), nn.ReLU(), nn.BatchNorm2d(16),
+        nn.Conv2d(16, 4, 1),
+    ).eval()  # fmt: skip
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    graph = capture(model, example())
+    units = graph.all_units()
+    units[graph.groups[0].units[:8]] = False
+    units[graph.groups[1].units[:5]] = False
+    subnets = Subnets(model, graph, example(), tmp_path)
+    assert subnets.write(Choice(units), "small").is_file()
+    assert subnets.exported == 0
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 @pytest.mark.slow
