@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 NOISY_SHARE = 0.25
 #: Fewer points than this say nothing about the machine.
 LEAST_POINTS = 8
+#: New points at least for a signature that the table knows only up to fewer channels.
+WIDER_POINTS = 8
 #: A point this far from what the others predict is measured again: something may have disturbed it, however steadily.
 ODD = 0.1
 #: At most this share of a signature's points.
@@ -171,12 +173,15 @@ def profile(
         good = {point: took.median_ms for point, took in points.items() if took.status == "ok" and took.median_ms}
         refused = tuple(point for point, took in points.items() if took.status == "refused")
         result.known += len(good) + len(refused)
-        if len(good) + len(refused) >= most:
+        # A narrower model may have left many points, and none where this one is wider.
+        domain = ranges[signature]
+        wide_enough = domain.point(domain.channels_in[1], domain.channels_out[1]) in {*good, *refused}
+        if len(good) + len(refused) >= most and wide_enough:
             complete.add(signature)
         refiners[signature] = Refiner(
-            ranges[signature],
+            domain,
             tolerance=tolerance,
-            max_points=max(1, most - len(good)),
+            max_points=max(1 if wide_enough else WIDER_POINTS, most - len(good)),
             known=good,
             refused=refused,
             patterns=patterns.get(family_of(signature)),

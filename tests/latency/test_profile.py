@@ -41,6 +41,21 @@ def test_a_model_with_the_same_layers_takes_them_from_the_table(tmp_path: Path) 
     assert second.measured < 0.2 * first.measured
 
 
+def test_a_wider_model_measures_what_the_table_knows_only_of_a_narrower_one(tmp_path: Path) -> None:
+    def stack(width: int) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, width, 3), nn.Conv2d(width, width, 3), nn.Conv2d(width, 4, 3)).eval()
+
+    with LatencyTable(tmp_path / "t") as table, open_timer(SimulatedDevice(), table, threads=1) as timer:
+        profile(capture(stack(32), example()), table, timer, max_points=6)
+        graph = capture(stack(64), example())
+        found = profile(graph, table, timer, max_points=6)
+        points = known_surfaces(table, found.target, graph)[signature_of(graph.operators[1])]
+        again = profile(graph, table, timer, max_points=6)
+    assert (64, 64) in points
+    assert sum(max(point) > 32 for point in points) >= 3
+    assert again.measured == 0
+
+
 def test_stopped_by_time_it_goes_on_where_it_was(tmp_path: Path) -> None:
     graph = capture(network(), example())
     with LatencyTable(tmp_path / "t") as table, open_timer(SimulatedDevice(), table, threads=1) as timer:
