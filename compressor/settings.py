@@ -21,8 +21,6 @@ class Settings:
     """What the stages need to know, however the job was asked for. See ``config.JobConfig`` and ``api.compress``."""
 
     budgets: tuple[Budget, ...]
-    base_costs: dict[str, float] = field(default_factory=dict)
-    """What the result is compared with where that is not the network searched in: the base of a grown one."""
     search: str = "oneshot"
     options: dict[str, Any] = field(default_factory=dict)
     train_epochs: int = 0
@@ -37,6 +35,8 @@ class Settings:
     seed: int = 0
     loss_fn: Callable[[Any, Tensor], Tensor] | None = None
     target: TargetSettings | None = None
+    base_costs: dict[str, float] = field(default_factory=dict)
+    """What the result is compared with where that is not the network searched in: the base of a grown one."""
 
 
 @dataclass
