@@ -55,7 +55,7 @@ def test_a_finished_job_is_rebuilt_from_its_stages_without_training(
         def __init__(self, *_: Any, **__: Any) -> None:
             raise AssertionError("nothing is left to train")
 
-    monkeypatch.setattr("compressor.search.figs.Trainer", NoTrainer)
+    monkeypatch.setattr("compressor.search.learning.Trainer", NoTrainer)
     monkeypatch.setattr(training, "Trainer", NoTrainer)
     monkeypatch.setattr(training, "evaluate", NoTrainer)
     with Job.open(tmp_path, {"a": 1}) as job:
