@@ -6,7 +6,6 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -27,7 +26,7 @@ from compressor.trim import Check, TrimResult, trim_verified
 
 if TYPE_CHECKING:
     from compressor.data import Data
-    from compressor.job import Job, StageResult
+    from compressor.job import Job
     from compressor.latency.hold import Held
     from compressor.latency.session import LatencySession
 
@@ -147,7 +146,7 @@ class Pipeline:
             # The original must stay what it was: it is the teacher, and what the result is compared with.
             self._searched = copy.deepcopy(self.model) if trains else self.model
             if stored is not None:
-                self.decision = _decision(stored)
+                self.decision = SearchResult.from_tensors(stored.tensors, stored.data["history"])
                 if trains:
                     fill(self._searched, {k[2:]: t for k, t in stored.tensors.items() if k.startswith("m.")})
                 return
@@ -174,10 +173,7 @@ class Pipeline:
                     )
                 )
             if self.job is not None:
-                tensors = {"units": torch.from_numpy(self.decision.units), "priority": self.decision.priority}
-                tensors["gates"] = torch.from_numpy(self.decision.gates_or_all(self.graph))
-                if self.decision.block_priority is not None:
-                    tensors["block_priority"] = self.decision.block_priority
+                tensors = self.decision.tensors(self.graph)
                 if trains:
                     tensors |= {f"m.{name}": t for name, t in state(self._searched).items()}
                 self.job.store("search", {"history": self.decision.history}, tensors)
@@ -390,14 +386,3 @@ class Pipeline:
     def _store(self, name: str, data: dict[str, Any], model: nn.Module) -> None:
         if self.job is not None:
             self.job.store(name, data, state(model))
-
-
-def _decision(stored: StageResult) -> SearchResult:
-    tensors = stored.tensors
-    return SearchResult(
-        tensors["units"].numpy().astype(np.bool_),
-        tensors["priority"],
-        stored.data["history"],
-        gates=tensors["gates"].numpy().astype(np.bool_),
-        block_priority=tensors.get("block_priority"),
-    )

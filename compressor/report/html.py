@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compressor.report import outline, sections, wording
+from compressor.report import outline, provenance, sections, wording
 from compressor.report.markup import Markup, join, tag, text
 from compressor.report.records import Report
 from compressor.report.style import CSS
@@ -45,8 +45,8 @@ def render_html(report: Report) -> str:
             sections.widths(report),
             sections.history(report),
             sections.fixed(report),
-            sections.loading(report),
-            sections.provenance(report),
+            provenance.loading(report),
+            provenance.provenance(report),
             tag("footer", f"Written by compressor {report.versions.get('compressor', '')}, {report.created}."),
         ]
     )

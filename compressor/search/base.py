@@ -79,6 +79,25 @@ class SearchResult:
     def gates_or_all(self, graph: Graph) -> BoolArray:
         return np.ones(len(graph.blocks), dtype=np.bool_) if self.gates is None else self.gates
 
+    def tensors(self, graph: Graph) -> dict[str, Tensor]:
+        """All but the history, for storing."""
+        found = {"units": torch.from_numpy(self.units), "priority": self.priority}
+        found["gates"] = torch.from_numpy(self.gates_or_all(graph))
+        if self.block_priority is not None:
+            found["block_priority"] = self.block_priority
+        return found
+
+    @staticmethod
+    def from_tensors(tensors: Mapping[str, Tensor], history: list[dict[str, Any]]) -> SearchResult:
+        """What ``tensors`` gave."""
+        return SearchResult(
+            tensors["units"].numpy().astype(np.bool_),
+            tensors["priority"],
+            history,
+            gates=tensors["gates"].numpy().astype(np.bool_),
+            block_priority=tensors.get("block_priority"),
+        )
+
 
 class SearchMethod(Protocol):
     """A search method: ``run`` decides which units are kept under all constraints.
