@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import os
 import statistics
 import time
@@ -25,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from results import append, read
 from torch import nn
 
 from compressor.costs import build
@@ -171,7 +171,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--table", action="store_true", help="print the results as a table and stop")
     args = parser.parse_args()
-    rows = [json.loads(line) for line in args.results.read_text().splitlines()] if args.results.exists() else []
+    rows = read(args.results)
     if args.table:
         print(table(rows))
         return
@@ -182,8 +182,7 @@ def main() -> None:
         for method in args.methods:
             if (args.model, method, seed) not in done:
                 row = run(method, seed, args, data)
-                with args.results.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
+                append(args.results, row)
                 print(f"{method} seed {seed}: test {row['test']:.4f} val {row['val']:.4f}", flush=True)
 
 

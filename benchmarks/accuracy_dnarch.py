@@ -16,7 +16,6 @@ Every run is one line of a JSON-lines file, so the benchmark can be stopped and 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import time
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from results import append, read
 from torch import nn
 
 from compressor.backbones.ccnn_search import SearchableCCNN
@@ -191,7 +191,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--table", action="store_true", help="print the results as a table and stop")
     args = parser.parse_args()
-    rows = [json.loads(line) for line in args.results.read_text().splitlines()] if args.results.exists() else []
+    rows = read(args.results)
     if args.table:
         print(table(rows))
         return
@@ -204,8 +204,7 @@ def main() -> None:
                 if (name, arm, seed) in done:
                     continue
                 row = run(name, TASKS[name], arm, seed, data)
-                with args.results.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
+                append(args.results, row)
                 print(row, flush=True)
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
-import json
 import logging
 import multiprocessing
 import os
@@ -28,6 +27,7 @@ import torch
 from coverage_models import build, names
 from coverage_table import write
 from coverage_tools import TOOLS as FUNCTIONS
+from results import append, read
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "coverage.jsonl"
@@ -61,8 +61,7 @@ def import_libraries() -> None:
 
 def known(results: Path) -> dict[tuple[str, str], dict[str, Any]]:
     """Results so far, by model and tool; of several the last counts."""
-    lines = results.read_text().splitlines() if results.exists() else []
-    return {(r["model"], r["tool"]): r for r in map(json.loads, lines)}
+    return {(r["model"], r["tool"]): r for r in read(results)}
 
 
 def run(models: list[str], tools: list[str], limit_s: float, limit_gb: float, results: Path, *, again: bool) -> None:
@@ -74,8 +73,7 @@ def run(models: list[str], tools: list[str], limit_s: float, limit_gb: float, re
             if before is not None and not again and before.get("limit_s", limit_s) >= limit_s:
                 continue
             result = in_process(tool, model, limit_s, limit_gb)
-            with results.open("a") as file:
-                file.write(json.dumps(result) + "\n")
+            append(results, result)
             print(model, tool, result["status"], result.get("reason", ""), file=sys.stderr, flush=True)
 
 

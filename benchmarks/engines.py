@@ -12,13 +12,13 @@ one. A model that is in the results already is left out, so a run that was stopp
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from results import append, read
 from torch import Tensor, nn
 
 import compressor
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--table", action="store_true", help="print what the results say, and do nothing else")
     given = parser.parse_args()
-    rows = [json.loads(line) for line in given.results.read_text().splitlines()] if given.results.exists() else []
+    rows = read(given.results)
     if given.table:
         print(table(rows))
         return
@@ -115,8 +115,7 @@ def main() -> None:
             continue
         row = run(name)
         rows.append(row)
-        with given.results.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        append(given.results, row)
         print(table([row]).splitlines()[-1], flush=True)
 
 

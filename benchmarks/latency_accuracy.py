@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from results import append, read
 from torch import nn
 
 from compressor.costs import CostTerm, build
@@ -126,7 +127,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path(__file__).with_name("latency_accuracy.jsonl"))
     parser.add_argument("--table", action="store_true", help="print the results as a table and stop")
     args = parser.parse_args()
-    rows = [json.loads(line) for line in args.results.read_text().splitlines()] if args.results.exists() else []
+    rows = read(args.results)
     if args.table:
         print(table(rows))
         return
@@ -156,8 +157,7 @@ def main() -> None:
             if (kind, seed) not in done:
                 row = {"search": kind, "latency_share": share}
                 row |= tuned(copy.deepcopy(model), decision, graph, data, seed, args.epochs)
-                with args.results.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
+                append(args.results, row)
                 print(f"{kind} seed {seed}: test {row['test']:.4f} val {row['val']:.4f}", flush=True)
 
 

@@ -10,7 +10,6 @@ the original's, by that timing, and must lie in 98 % to 100 %.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from results import append
 
 import compressor
 from compressor.latency.session import TargetSettings
@@ -102,8 +102,7 @@ def main() -> None:
                 flush=True,
             )
             if given.out:
-                with given.out.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
+                append(given.out, row)
     sys.stdout.flush()
 
 

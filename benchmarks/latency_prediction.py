@@ -12,7 +12,6 @@ thread times are processor times, so that other work on the machine costs precis
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from results import append, read
 
 from compressor.graph import capture
 from compressor.latency.calibrate import Accuracy, time_networks
@@ -114,11 +114,6 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """Rows, one a line."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*")
@@ -141,8 +136,7 @@ def main() -> None:
         for name in given.models:
             row = run(name, settings, given.networks, given.rounds, timed.get((given.target, name)))
             if given.out:
-                with given.out.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
+                append(given.out, row)
             print(table([row]).splitlines()[-1], flush=True)
 
 

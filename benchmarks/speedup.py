@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from results import append, read
 from torch import Tensor, nn
 
 import compressor
@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="for the timing at the end")
     parser.add_argument("--table", action="store_true", help="print what the results say, and do nothing else")
     given = parser.parse_args()
-    rows = [json.loads(line) for line in given.results.read_text().splitlines()] if given.results.exists() else []
+    rows = read(given.results)
     if given.table:
         print(table(rows))
         return
@@ -133,8 +133,7 @@ def main() -> None:
             continue
         row = run(name, settings, given.seconds)
         rows.append(row)
-        with given.results.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        append(given.results, row)
         print(table([row]).splitlines()[-1], flush=True)
 
 

@@ -8,11 +8,11 @@ The first command measures, and can be stopped and continued; this one writes ``
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torchvision
+from results import read
 
 HERE = Path(__file__).parent
 HEAD = """# torchvision at half the multiply-adds
@@ -54,7 +54,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 
 def main() -> None:
-    rows = [json.loads(line) for line in (HERE / "coverage.jsonl").read_text().splitlines()]
+    rows = read(HERE / "coverage.jsonl")
     results = {(row["model"], row["tool"]): row for row in rows}
     found = [results[name, "ours"] for name in names() if (name, "ours") in results]
     exact = sum(row["status"] == "exact" for row in found)
