@@ -2,17 +2,18 @@
 
     python benchmarks/dnarch_search.py [--data digits cifar10:DIR] [--steps 200] [--write benchmarks/dnarch_search.md]
 
-A search of a new ResNet-20 and the training of an equal one go side by side, step by step in turn, on the same batches,
-so that other load on the machine falls on both. A step is forward, loss, backward and all optimizers, on images with
-their channels last, as the program's own training lays them out. Both start with random weights: what counts here is
-cost, not accuracy. The final cost is that of the network decided on. Seconds are processor time, which other load on
-the machine hardly touches.
+A search of a new network and the training of an equal one go side by side, step by step in turn, on the same batches,
+so that other load on the machine falls on both. The network is a ResNet-20 with a budget on its multiply-adds, or,
+with ``--channels``, a CCNN of 4 blocks with one on its complexity; where its widths or depth are learned, the search
+starts at the base's size in a network twice as wide and deep. A step is forward, loss, backward and all optimizers, on
+images with their channels last where the program's own training lays them out so. Both start with random weights: what
+counts here is cost, not accuracy. The final cost is that of the network decided on. Seconds are processor time, which
+other load on the machine hardly touches.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import platform
 import time
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from compressor.backbones.ccnn_search import SearchableCCNN
+from compressor.computed import ComputedWeights, computed
 from compressor.costs import build
 from compressor.data import Data, load_data
 from compressor.graph import capture
@@ -30,16 +33,16 @@ from compressor.models import load_model
 from compressor.search.base import Constraint
 from compressor.search.dnarch import DnarchConfig, DnarchSession
 from compressor.search.project import Projector
-from compressor.train import Hooks
+from compressor.train import Hooks, TrainConfig
 from compressor.train.layout import channels_last
-
-BATCH = 64
+from compressor.train.optim import build_optimizer
 
 
 @dataclass
 class Row:
     """One search: budget and final cost as shares of the base network's, and seconds of both trainings."""
 
+    network: str
     data: str
     learn: str
     budget: float
@@ -53,10 +56,10 @@ class Runner:
 
     def __init__(self, model: nn.Module, hooks: Hooks) -> None:
         self.model, self.hooks, self.seconds = model.train(), hooks, 0.0
-        self.optimizers = [
-            torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4),
-            *hooks.optimizers().values(),
-        ]
+        config = TrainConfig(1, optimizer="sgd" if computed(model) is None else "adamw", lr=0.01)
+        main = build_optimizer(model, config, hooks)
+        assert main is not None
+        self.optimizers = [main, *hooks.optimizers().values()]
 
     def step(self, inputs: Tensor, targets: Tensor, index: int, total: int) -> None:
         started = time.process_time()
@@ -71,47 +74,61 @@ class Runner:
         self.seconds += time.process_time() - started
 
 
-def batches(data: Data, steps: int) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
+def batches(data: Data, steps: int, size: int) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
     index = 0
     while True:
-        for batch in data.train.batches(BATCH, shuffle_seed=index, augment=True, drop_last=True):
+        for batch in data.train.batches(size, shuffle_seed=index, augment=True, drop_last=True):
             if index == steps:
                 return
             yield index, batch
             index += 1
 
 
-def measure(spec: str, data: Data, learn: tuple[str, ...] | None, budget: float, steps: int) -> Row:
+def network(data: Data, channels: int | None, grow: int) -> nn.Module:
+    """A new ResNet-20, or a CCNN ``grow`` times as wide and deep as that of so many channels."""
     torch.manual_seed(0)
     shape = tuple(data.example_inputs.shape[1:])
-    model = load_model("resnet20_cifar", weights="none", num_classes=data.num_classes, example_shape=shape).model
-    asked = {name: learn is None or name in learn for name in ("kernel", "resolution")}
+    if channels is None:
+        return load_model("resnet20_cifar", weights="none", num_classes=data.num_classes, example_shape=shape).model
+    classes = data.num_classes or 10
+    return SearchableCCNN(4 * grow, channels * grow, shape[1:], num_classes=classes, in_channels=shape[0])
+
+
+def measure(spec: str, data: Data, learn: tuple[str, ...] | None, budget: float, args: argparse.Namespace) -> Row:
+    asked = {name: learn is None or name in learn for name in ("kernel", "resolution", "width", "depth")}
+    cost = "flops" if args.channels is None else "complexity"
+    grow = 2 if args.channels is not None and (asked["width"] or asked["depth"]) else 1
+    base = network(data, args.channels, 1)
+    original = build(cost, capture(base, data.example_inputs)).original
+    model = network(data, args.channels, grow)
     graph = capture(model, data.example_inputs, kernels=asked["kernel"], resolution=asked["resolution"])
-    term = build("flops", graph)
-    projector = Projector(graph, [Constraint(term, budget * term.original)])
+    projector = Projector(graph, [Constraint(build(cost, graph), budget * original)])
     scores = np.zeros(graph.n_units), np.zeros(len(graph.blocks))
-    plain = Runner(copy.deepcopy(model), Hooks())
-    session = DnarchSession(model, projector, DnarchConfig(learn=learn), scores)
+    source = computed(base)
+    plain = Runner(base, Hooks() if source is None else ComputedWeights(source))
+    session = DnarchSession(model, projector, DnarchConfig(learn=learn, grow=grow), scores)
     search = Runner(model, session)
-    for index, (inputs, targets) in batches(data, steps):
+    for index, (inputs, targets) in batches(data, args.steps, args.batch_size):
+        inputs = channels_last(inputs) if args.channels is None else inputs
         for runner in (search, plain) if index % 2 else (plain, search):
-            runner.step(channels_last(inputs), targets, index, steps)
+            runner.step(inputs, targets, index, args.steps)
     decision = session.decide()
-    reached = float(projector.costs(decision.units, decision.gates)[0] / term.original)
-    name = ",".join(learn) if learn else "all"
-    return Row(spec.partition(":")[0], name, budget, reached, search.seconds, plain.seconds)
+    reached = float(projector.costs(decision.units, decision.gates)[0] / original)
+    name = "ResNet-20" if args.channels is None else f"CCNN(4, {args.channels})"
+    learned = ",".join(learn) if learn else "all"
+    return Row(name, spec.partition(":")[0], learned, budget, reached, search.seconds, plain.seconds)
 
 
-def table(rows: list[Row], steps: int) -> str:
+def table(rows: list[Row], steps: int, batch: int) -> str:
     lines = [
-        f"{steps} steps of {BATCH}, {torch.get_num_threads()} thread of a busy {platform.machine()} machine, torch "
+        f"{steps} steps of {batch}, {torch.get_num_threads()} thread of a busy {platform.machine()} machine, torch "
         f"{torch.__version__}; searches and plain training step by step in turn.",
         "",
-        "| data | learned | budget | final cost | of the budget | search | plain training | ratio |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| network | data | learned | budget | final cost | of the budget | search | plain training | ratio |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     lines += [
-        f"| {r.data} | {r.learn} | {r.budget:.0%} | {r.reached:.1%} | {r.reached / r.budget:.3f} "
+        f"| {r.network} | {r.data} | {r.learn} | {r.budget:.0%} | {r.reached:.1%} | {r.reached / r.budget:.3f} "
         f"| {r.search_s:.1f} s | {r.plain_s:.1f} s | {r.search_s / r.plain_s:.2f} |"
         for r in rows
     ]
@@ -124,20 +141,24 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--budgets", type=float, nargs="+", default=[0.25, 0.5, 0.75, 1.0])
     parser.add_argument("--learn", nargs="+", default=["all", "width,depth"])
+    parser.add_argument("--channels", type=int, help="of a CCNN in place of ResNet-20")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--write", type=Path)
     given = parser.parse_args()
+    torch.set_num_threads(given.threads)
     rows = []
     for spec in given.data:
         data = load_data(spec)
         for learn in given.learn:
             for budget in given.budgets:
                 components = None if learn == "all" else tuple(learn.split(","))
-                rows.append(measure(spec, data, components, budget, given.steps))
+                rows.append(measure(spec, data, components, budget, given))
                 print(rows[-1], flush=True)
                 if given.write is not None:
                     command = f"python benchmarks/dnarch_search.py --data {' '.join(d.partition(':')[0] for d in given.data)} --steps {given.steps}"  # noqa: E501
                     given.write.write_text(
-                        f"# Whole DNArch searches of ResNet-20\n\n`{command}`\n\n{table(rows, given.steps)}"
+                        f"# Whole DNArch searches\n\n`{command}`\n\n{table(rows, given.steps, given.batch_size)}"
                     )
 
 

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+Region = Mapping[int, Tensor | tuple[int, int]]
+"""A part of a tensor: by axis the indices, or start and length; axes that it does not name are whole."""
+
+
+def part(tensor: Tensor, region: Region) -> Tensor:
+    """What of ``tensor`` lies in the region."""
+    for axis, index in region.items():
+        tensor = tensor.narrow(axis, *index) if isinstance(index, tuple) else tensor.index_select(axis, index)
+    return tensor
 
 
 def state(model: nn.Module) -> dict[str, Tensor]:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from compressor.errors import UsageError
 from compressor.masks import gaussian
 from compressor.masks.sigmoid import coordinates
+from compressor.tensors import Region, part
 
 _CONV = {1: nn.Conv1d, 2: nn.Conv2d}
 _NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
@@ -54,21 +55,32 @@ class KernelNet(nn.Module):
             nn.init.normal_(layer.weight, std=math.sqrt(gain / layer.in_features))
             nn.init.zeros_(layer.bias)
 
-    def features(self, lengths: Sequence[int]) -> Tensor:
-        """What the kernels of all blocks are made from, shape (places, HIDDEN)."""
+    def features(self, lengths: Sequence[int], windows: Sequence[tuple[int, int]] = ()) -> Tensor:
+        """What the kernels of all blocks are made from, shape (*lengths, HIDDEN).
+
+        Args:
+            windows: start and length along each axis of the places to compute; by default all of them.
+        """
         weight = self.first.weight
         axes = [coordinates(n).to(weight) if n > 1 else weight.new_zeros(1) for n in lengths]
-        grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, len(lengths))
+        axes = [axis.narrow(0, *window) for axis, window in zip(axes, windows, strict=True)] if windows else axes
+        grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
         angles = grid @ self.frequencies
         found: Tensor = self.first(torch.cat([angles.cos(), angles.sin()], dim=-1))
         return found
 
-    def forward(self, block: int, lengths: Sequence[int], features: Tensor | None = None) -> Tensor:
-        """Kernels of one block, shape (channels, *lengths), with values of about unit variance at the start."""
-        x = self.features(lengths) if features is None else features
-        x = nn.functional.gelu(x + self.of_block[block])
-        x = self.last(nn.functional.gelu(self.second(x)))
-        kernels: Tensor = x.T.reshape(-1, *lengths)
+    def forward(self, block: int, features: Tensor, channels: Tensor | tuple[int, int] | None = None) -> Tensor:
+        """Kernels of one block, shape (channels, *lengths), with values of about unit variance at the start.
+
+        Args:
+            features: of the places to compute, shape (*lengths, HIDDEN).
+            channels: indices, or start and length, of those to compute; by default all of them.
+        """
+        x = nn.functional.gelu(features + self.of_block[block])
+        x = nn.functional.gelu(self.second(x))
+        wanted: Region = {} if channels is None else {0: channels}
+        x = nn.functional.linear(x, part(self.last.weight, wanted), part(self.last.bias, wanted))
+        kernels: Tensor = x.movedim(-1, 0)
         return kernels
 
 
@@ -121,7 +133,7 @@ class LongConv(nn.Module):
         """The masked kernels for an input of these lengths, (C, *sizes) with sizes of ``length | 1``."""
         sizes = [n | 1 for n in lengths]
         mask = gaussian.product_mask(sizes, [s.double() for s in self.extents(sizes)]).to(self.sigma)
-        kernel: Tensor = self.net[0](self.block, sizes) * mask
+        kernel: Tensor = self.net[0](self.block, self.net[0].features(sizes)) * mask
         return kernel / math.sqrt(mask.detach().square().sum())
 
     def forward(self, x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ depth are multiplied in at the end.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from compressor.backbones.ccnn import KernelNet, long_convolution
 from compressor.computed import ATTRIBUTE
 from compressor.errors import UsageError
 from compressor.masks import gaussian
+from compressor.tensors import Region, part
 
 FEWEST_TAPS = 64  # from here on the FFT is quicker than the sum
 
@@ -115,13 +116,40 @@ class Kernels(nn.Module):
         energy = gaussian.product_mask(self.sizes, [gaussian.GLOBAL] * len(lengths)).square().sum()
         self.scale = 1 / math.sqrt(float(energy))  # outputs as large as inputs, under the masks a search starts with
 
-    def forward(self) -> dict[str, Tensor]:
-        """Each of shape (channels, 1, *sizes)."""
-        features = self.net.features(self.sizes)
-        return {
-            f"blocks.{i}.conv.weight": self.scale * self.net(i, self.sizes, features)[:, None]
-            for i in range(self.blocks)
-        }
+    def forward(self, regions: Mapping[str, Region] | None = None) -> dict[str, Tensor]:
+        """Each of shape (channels, 1, *sizes), or only those that stand in ``regions``, and of them their regions."""
+        names = [_kernel_name(i) for i in range(self.blocks)]
+        wanted: dict[int, Region] = {i: {} for i in range(self.blocks)}
+        if regions is not None:
+            wanted = {i: regions[name] for i, name in enumerate(names) if name in regions}
+        windows = {i: self._window(region) for i, region in wanted.items()}
+        if not windows:
+            return {}
+        # The features of the smallest window that has all of them.
+        along = list(zip(*windows.values(), strict=True))
+        first = [min(start for start, _ in axis) for axis in along]
+        last = [max(start + length for start, length in axis) for axis in along]
+        features = self.net.features(self.sizes, [(a, b - a) for a, b in zip(first, last, strict=True)])
+        found = {}
+        for i, region in wanted.items():
+            mine = {d: (start - first[d], n) for d, (start, n) in enumerate(windows[i])}
+            kernels = self.net(i, part(features, mine), region.get(0))[:, None]
+            found[names[i]] = self.scale * part(kernels, _indexed(region))
+        return found
+
+    def _window(self, region: Region) -> list[tuple[int, int]]:
+        """Start and length of the places to compute along each axis."""
+        found = [region.get(d) for d in range(2, 2 + len(self.sizes))]
+        return [w if isinstance(w, tuple) else (0, n) for w, n in zip(found, self.sizes, strict=True)]
+
+
+def _indexed(region: Region) -> Region:
+    """What of a region is left to do once its channels and windows are computed."""
+    return {d: index for d, index in region.items() if d == 1 or (d > 1 and not isinstance(index, tuple))}
+
+
+def _kernel_name(block: int) -> str:
+    return f"blocks.{block}.conv.weight"
 
 
 class SearchableCCNN(nn.Module):

@@ -47,6 +47,7 @@ from compressor.search.multipliers import Multipliers
 from compressor.search.oneshot import OneShot
 from compressor.search.prefix import Frequencies, IntArray, Kernels, Rows
 from compressor.search.project import FloatArray, Projector
+from compressor.tensors import Region
 from compressor.train import Hooks
 from compressor.train.splits import call_model
 
@@ -152,27 +153,25 @@ class DnarchSession(Hooks):
 
     def forward(self, model: nn.Module, inputs: Any) -> Any:
         units, gates = (mask.float() for mask in self.masks())
-        weights = self._weights()
         if self.live is not None and self.live.works:
             try:
+                weights = None if self._computed is None else self._weights
                 return self.live.forward(inputs, units, gates, self._near, weights=weights)
             except NotLiveError as error:
                 logger.warning("%s", error)
-        with self.masked(units, gates, weights):
+        with self.masked(units, gates, None if self._computed is None else self._weights()):
             return call_model(model, inputs)
 
-    def _weights(self) -> dict[str, Tensor] | None:
-        """The computed weights, if there are any. Kernels are as strong as under the first masks: a branch must
-        not fade because its kernel gets smaller, nor a kernel get smaller because its branch had better fade."""
-        if self._computed is None:
-            return None
-        weights: dict[str, Tensor] = self._computed()
-        gains = self.kernel.gains()
-        for group, gain in zip(self._free["kernel"], gains, strict=True):
+    def _weights(self, regions: Mapping[str, Region] | None = None) -> dict[str, Tensor]:
+        """The computed weights. Kernels are as strong as under the first masks: a branch must not fade because its
+        kernel gets smaller, nor a kernel get smaller because its branch had better fade."""
+        assert self._computed is not None
+        weights: dict[str, Tensor] = self._computed(regions)
+        gains: dict[str, Tensor] = {}
+        for group, gain in zip(self._free["kernel"], self.kernel.gains(), strict=True):
             for name, _ in group.members:
-                if name in weights:
-                    weights[name] = weights[name] * gain.to(weights[name])
-        return weights
+                gains[name] = gain * gains.get(name, 1.0)
+        return {name: w * gains[name].to(w) if name in gains else w for name, w in weights.items()}
 
     def _near(self) -> Tensor:
         """Units that live, and those of the widths that are next in line."""
@@ -257,7 +256,8 @@ class DnarchSession(Hooks):
 
     def fold_(self, decision: SearchResult) -> None:
         """Multiply the masks of what is kept into the model's weights; what was let in last enters with T."""
-        settle_(self.masking.model, self._weights())
+        if self._computed is not None:
+            settle_(self.masking.model, self._weights())
         masks = (torch.sigmoid(rows.logits().detach()).clamp_min(THRESHOLD) for rows in self.rows[:3])
         width, gates, kernel = masks  # frequencies are kept whole
         self.masking.fold_(width * kernel, gates)

@@ -31,6 +31,7 @@ from compressor.graph.graph import Axis, Graph, Group, Parameter
 from compressor.graph.labels import BoolArray, IntArray
 from compressor.graph.stand_ins import shadowed
 from compressor.masks.bands import Bands
+from compressor.tensors import Region, part
 from compressor.train.splits import call_model
 from compressor.trim.apply import trim
 from compressor.trim.plan import plan
@@ -46,6 +47,9 @@ MOST_BUILDS = 7  # then the copy is the whole network
 _FAILURES = (CompressorError, RuntimeError, AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 
+ComputedWeights = Callable[[Mapping[str, Region]], Mapping[str, Tensor]]
+
+
 class NotLiveError(CompressorError):
     """The live network cannot be built or run."""
 
@@ -55,7 +59,7 @@ class _Slice:
 
     def __init__(self, parameter: Tensor, names: list[str]) -> None:
         self.parameter, self.names = parameter, names
-        self.keep: list[tuple[int, Tensor | tuple[int, int]]] = []  # axis; indices, or start and length
+        self.region: Region = {}
         self.masks: list[tuple[Tensor, tuple[int, ...], bool]] = []  # units (n, k), shape, whether for gradients only
         self.gates: list[int] = []
 
@@ -135,7 +139,7 @@ class Live:
         gates: Tensor,
         near: Callable[[], Tensor] | None = None,
         kept: tuple[BoolArray, BoolArray] | None = None,
-        weights: Mapping[str, Tensor] | None = None,
+        weights: ComputedWeights | None = None,
     ) -> Any:
         """The model's output with masks ``units`` (n_units,) and ``gates`` (n_blocks,); zeros are not computed.
 
@@ -143,13 +147,13 @@ class Live:
             near: gives a mask of units that is above zero for those that may soon be live again, too.
             kept: compute exactly these units (n_units,) and blocks (n_blocks,) rather than what the masks say; all
                 others have mask 0. Only without sites: zeros among them count in arithmetic across channels.
-            weights: use these instead of the parameters of these names.
+            weights: gives what stands in place of parameters, by name: of those it is asked for the regions.
 
         Raises:
             NotLiveError: this choice cannot be built or run; ``works`` is false from now on.
         """
         try:
-            return self._forward(inputs, units, gates, near, kept, weights or {})
+            return self._forward(inputs, units, gates, near, kept, weights)
         except torch.OutOfMemoryError:
             raise
         except _FAILURES as error:
@@ -166,7 +170,7 @@ class Live:
         gates: Tensor,
         near: Callable[[], Tensor] | None,
         kept: tuple[BoolArray, BoolArray] | None,
-        weights: Mapping[str, Tensor],
+        weights: ComputedWeights | None,
     ) -> Any:
         if kept is not None:
             wanted = self._evened(kept[0]), kept[1]
@@ -215,22 +219,23 @@ class Live:
         evened[order[dead & (rank <= lacks[owner])]] = True
         return evened
 
-    def _tensors(self, units: Tensor, gates: Tensor, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _tensors(self, units: Tensor, gates: Tensor, weights: ComputedWeights | None) -> dict[str, Tensor]:
         extended = torch.cat([units, units.new_ones(1)])
         found: dict[str, Tensor] = dict(self._buffers)
-        for part in self._slices:
-            tensor = weights.get(part.names[0], part.parameter) if part.names else part.parameter
-            for d, index in part.keep:
-                tensor = tensor.narrow(d, *index) if isinstance(index, tuple) else tensor.index_select(d, index)
-            factors = [gates[block] for block in part.gates]
-            for members, shape, for_gradient in part.masks:
+        computed = {} if weights is None else weights({s.names[0]: s.region for s in self._slices if s.names})
+        for slice_ in self._slices:
+            tensor = computed.get(slice_.names[0]) if slice_.names else None
+            if tensor is None:
+                tensor = part(slice_.parameter, slice_.region)
+            factors = [gates[block] for block in slice_.gates]
+            for members, shape, for_gradient in slice_.masks:
                 mask = extended[members].prod(1) if members.shape[1] > 1 else extended[members[:, 0]]
                 if for_gradient:
                     mask = 1 + (mask - mask.detach())
                 factors.append(mask.reshape(shape))
             if factors:  # small ones among themselves first: a product with a whole weight is what takes time
                 tensor = tensor * functools.reduce(operator.mul, factors).to(tensor.dtype)
-            for name in part.names:
+            for name in slice_.names:
                 found[name] = tensor
         for module, attribute, matrix in self._bands.matrices(units, gates):
             found[f"{module}.{attribute}" if module else attribute] = matrix
@@ -290,15 +295,15 @@ class Live:
         names = (
             [name for name in parameter.names if not architecture.is_gone(name)] if self._removed else parameter.names
         )
-        part = _Slice(tensor, list(names))
+        found = _Slice(tensor, list(names))
         kept = architecture.indices.get(parameter.name, {})
-        part.keep = [(d, _selection(index, tensor.device)) for d, index in sorted(kept.items())]
+        found.region = {d: _selection(index, tensor.device) for d, index in sorted(kept.items())}
         for d, axis, for_gradient in self._read.get(parameter.name, ()):
             rows = axis.factors[kept[d]] if d in kept else axis.factors
             shape = (-1, *[1] * (len(parameter.shape) - 1 - d))
-            part.masks.append((torch.from_numpy(rows).to(tensor.device), shape, for_gradient))
-        part.gates = self._gated.get(parameter.name, [])
-        return part
+            found.masks.append((torch.from_numpy(rows).to(tensor.device), shape, for_gradient))
+        found.gates = self._gated.get(parameter.name, [])
+        return found
 
 
 def _next_in_line(group: Group) -> IntArray:

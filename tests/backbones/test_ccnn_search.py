@@ -22,6 +22,7 @@ from compressor.graph import Graph, capture
 from compressor.search.base import Constraint, hard_sizes
 from compressor.search.dnarch import DnarchConfig, DnarchSession
 from compressor.search.project import Projector
+from compressor.tensors import Region, part
 from compressor.trim import plan, trim, trim_verified
 
 LENGTHS = [(16,), (8, 7)]
@@ -160,6 +161,22 @@ def test_what_the_search_trained_is_what_is_left(lengths: tuple[int, ...]) -> No
         masks.fold_(masks.decide())
         found = trim(model, plan(model, masks.graph, units, gates))(x)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("lengths", LENGTHS)
+def test_parts_of_kernels_are_those_of_the_whole_ones(lengths: tuple[int, ...]) -> None:
+    source = computed(small(lengths).double())
+    assert source is not None
+    whole = source()
+    name, other = list(whole)[1], list(whole)[-1]
+    scattered = torch.tensor([0, 2, 3])
+    windows = {d: (d - 1, whole[name].shape[d] - 2 * (d - 1)) for d in range(2, 2 + len(lengths))}
+    regions: dict[str, Region] = {name: {0: scattered, **windows}, other: {0: (1, 3)}, "another.weight": {0: (0, 1)}}
+    found = source(regions)
+    assert set(found) == {name, other}
+    for key, kernel in found.items():
+        torch.testing.assert_close(kernel, part(whole[key], regions[key]))
+    assert source({}) == {}
 
 
 def test_plain_training_goes_through_the_kernel_network_too() -> None:
