@@ -36,7 +36,7 @@ from compressor.costs import Sizes
 from compressor.errors import UsageError
 from compressor.graph.graph import Graph, Group, UnitMask
 from compressor.graph.labels import BoolArray
-from compressor.masks import Masking, gaussian
+from compressor.masks import Masking
 from compressor.masks.sigmoid import THRESHOLD
 from compressor.masks.straight_through import hard
 from compressor.search.base import SearchContext, SearchResult, unreachable
@@ -45,7 +45,7 @@ from compressor.search.learning import learn, require_data
 from compressor.search.live import Live, NotLiveError
 from compressor.search.multipliers import Multipliers
 from compressor.search.oneshot import OneShot
-from compressor.search.prefix import Frequencies, IntArray, Kernels, Rows
+from compressor.search.prefix import Frequencies, IntArray, Kernels, Rows, TrainedKernels
 from compressor.search.project import FloatArray, Projector
 from compressor.tensors import Region
 from compressor.train import Hooks
@@ -82,9 +82,8 @@ class DnarchSession(Hooks):
         share = 1 / config.grow
         self.width = Rows(graph.n_units, wide, config.width_tau, device, share)
         rings = [_rings(graph, g) for g in self._free["kernel"]]
-        # Kernels that are rendered start under the paper's mask over all of them, trained ones nearly unmasked.
-        sigma = gaussian.highest() if self._computed is None else gaussian.GLOBAL
-        self.kernel = Kernels(graph.n_units, [row for row, _ in rings], [taps for _, taps in rings], device, sigma)
+        kernels = TrainedKernels if self._computed is None else Kernels
+        self.kernel = kernels(graph.n_units, [row for row, _ in rings], [taps for _, taps in rings], device)
         samples = {int(a.factors[-1, 0]): len(a) for r in graph.resolutions for a in r.axes}
         bands = [g.units for g in self._free["resolution"]]
         lengths = [samples[int(units[-1])] for units in bands]
@@ -96,7 +95,7 @@ class DnarchSession(Hooks):
         self._adam = torch.optim.Adam(parameters, lr=0.0) if parameters else None
         with torch.no_grad():
             start = [float(c.term(self.sizes())) for c in projector.constraints]
-        self.multipliers = Multipliers(projector.constraints, start, use_all=True)
+        self.multipliers = Multipliers(projector.constraints, start, relative_rate=0.2, use_all=True)
         self.live = Live(model, graph, config.compiler) if config.live else None
         if config.compiler is not None and (len(self.resolution) or (self.live is not None and self.live.exactly)):
             found = "a learned resolution" if len(self.resolution) else "arithmetic across channels"

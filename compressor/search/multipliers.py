@@ -16,8 +16,8 @@ class Multipliers:
     """Lagrange multipliers that follow the budgets' violations, any number at once.
 
     ``penalty = sum_k lambda_k * ratio_k + rho / 2 * relu(ratio_k - 1)^2`` with ``ratio = cost / target``; after each
-    step ``lambda_k`` moves by ``rate * (ratio_k - 1)`` and stays at or above zero. The target falls linearly to the
-    limit.
+    step ``lambda_k`` moves by ``max(rate, relative_rate * lambda_k) * (ratio_k - 1)`` and stays at or above zero. The
+    target falls linearly to the limit.
 
     Args:
         start: the costs at the beginning.
@@ -30,11 +30,12 @@ class Multipliers:
         start: Sequence[float],
         *,
         rate: float = 0.05,
+        relative_rate: float = 0.0,
         rho: float = 10.0,
         use_all: bool = False,
     ) -> None:
         self.constraints, self.start, self.rate, self.rho = list(constraints), list(start), rate, rho
-        self.use_all = use_all
+        self.relative_rate, self.use_all = relative_rate, use_all
         self.values = [0.0] * len(self.constraints)
         self.ratios = [c / k.limit for c, k in zip(self.start, self.constraints, strict=True)]
         self.progress = 0.0
@@ -58,7 +59,8 @@ class Multipliers:
     def step(self) -> None:
         """Move the multipliers, once per step."""
         for k, ratio in enumerate(self.ratios):
-            self.values[k] = max(0.0, self.values[k] + self.rate * (ratio - 1))
+            rate = max(self.rate, self.relative_rate * self.values[k])
+            self.values[k] = max(0.0, self.values[k] + rate * (ratio - 1))
 
     def state_dict(self) -> dict[str, Any]:
         return {"values": list(self.values), "ratios": list(self.ratios), "progress": self.progress}

@@ -137,9 +137,7 @@ class Kernels(Rows):
         start: sigma to start from.
     """
 
-    # From where sigma starts to where the outermost ring goes is twice as far as for a width of two thirds; a global
-    # kernel becomes a local one in about as many steps as a width goes from all to the least.
-    pace, global_pace = 2.0, 0.25
+    pace = 0.25  # a global kernel becomes a local one in about as many steps as a width goes from all to the least
 
     def __init__(
         self,
@@ -147,7 +145,7 @@ class Kernels(Rows):
         rows: Sequence[IntArray],
         taps: Sequence[int],
         device: torch.device,
-        start: float = gaussian.highest(),
+        start: float = gaussian.GLOBAL,
     ) -> None:
         centres = [k // 2 for k in taps]
         grids = [
@@ -158,8 +156,6 @@ class Kernels(Rows):
         self._held = torch.tensor(centres, device=device) - self.counts
         self._lowest = torch.tensor([gaussian.smallest(k) for k in taps], dtype=torch.float64, device=device)
         self.offsets = nn.Parameter(torch.full((len(rows),), start, dtype=torch.float64, device=device))
-        if start <= gaussian.GLOBAL:
-            self.pace = self.global_pace
         self._energies_at_first = self._energies().detach()
 
     def gains(self) -> Tensor:
@@ -186,3 +182,33 @@ class Kernels(Rows):
 
     def _bounded(self, offsets: Tensor) -> Tensor:
         return torch.maximum(offsets, self._lowest).clamp_max(gaussian.highest())
+
+
+class TrainedKernels(Kernels):
+    """Kernels whose taps were trained one by one, nearly unmasked at first.
+
+    They have few rings, and then the paper's size is no guide: it is full until the mask has taken nine tenths of the
+    outermost ring, and falls from there on though that ring is gone. So their size is the number of rings that are
+    there, and its gradient that of what the mask leaves of them: a ring that costs more than it is worth fades, and one
+    that is worth more stays.
+    """
+
+    pace = 2.0  # from the start to where the outermost ring goes is twice as far as for a width of two thirds
+
+    def __init__(
+        self,
+        n_things: int,
+        rows: Sequence[IntArray],
+        taps: Sequence[int],
+        device: torch.device,
+        start: float = gaussian.highest(),
+    ) -> None:
+        super().__init__(n_things, rows, taps, device, start)
+
+    def sizes(self) -> Tensor:
+        """Rings of each row that are there, shape (n_rows,)."""
+        rings = self._mask(self.offsets[self._owner])
+        there = (rings.detach() > 0).double()
+        left = (rings - THRESHOLD * there) / (1 - THRESHOLD)
+        each = there + (left - left.detach())
+        return each.new_zeros(len(self)).index_add(0, self._owner, each)
