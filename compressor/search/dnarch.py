@@ -43,6 +43,7 @@ from compressor.search.base import SearchContext, SearchResult, unreachable
 from compressor.search.dnarch_config import COMPONENTS, KINDS, DnarchConfig
 from compressor.search.learning import learn, require_data
 from compressor.search.live import Live, NotLiveError
+from compressor.search.mask_adam import MaskAdam
 from compressor.search.multipliers import Multipliers
 from compressor.search.oneshot import OneShot
 from compressor.search.prefix import Frequencies, IntArray, Kernels, Rows, TrainedKernels
@@ -92,7 +93,7 @@ class DnarchSession(Hooks):
         self.depth = Rows(len(graph.blocks), [_ordered(r, scores[1]) for r in rows], config.depth_tau, device, share)
         self._bound()
         parameters = [{"params": [rows.offsets], "pace": rows.pace} for rows in self.rows if len(rows)]
-        self._adam = torch.optim.Adam(parameters, lr=0.0) if parameters else None
+        self._adam = MaskAdam(parameters) if parameters else None
         with torch.no_grad():
             start = [float(c.term(self.sizes())) for c in projector.constraints]
         self.multipliers = Multipliers(projector.constraints, start, relative_rate=0.2, use_all=True)

@@ -15,7 +15,7 @@ import compressor
 from compressor.errors import UsageError
 from compressor.masks import gaussian
 from compressor.search.dnarch import Dnarch, DnarchConfig, DnarchSession
-from compressor.search.prefix import Kernels
+from compressor.search.prefix import Kernels, TrainedKernels
 from compressor.search.project import Projector
 
 CPU = torch.device("cpu")
@@ -94,6 +94,22 @@ def test_a_kernel_is_never_lost_and_the_bounds_keep_the_gradient() -> None:
     set_(kernels, 0.0, 0.0)
     kernels.clamp_()
     assert 2 * gaussian.crossing(kernels.offsets[0]).item() * 7 / 2 == pytest.approx(1)  # one sample
+
+
+@pytest.mark.parametrize("taps", [3, 7])
+def test_trained_kernels_count_rings_and_are_priced_by_what_the_mask_leaves(taps: int) -> None:
+    kernels = TrainedKernels(taps // 2, [np.arange(taps // 2)], [taps], CPU)
+    assert kernels.offsets.item() == pytest.approx(gaussian.highest())
+    sigmas = torch.linspace(0.03, gaussian.highest(), 40_001, dtype=torch.float64)
+    priced = 0.0
+    for before, sigma in pairwise(sigmas.tolist()[::20]):
+        set_(kernels, sigma)
+        size = kernels.sizes()
+        assert 1 + 2 * size.item() == pytest.approx(gaussian.count(sigma, taps))
+        (gradient,) = torch.autograd.grad(size.sum(), kernels.offsets)
+        priced += gradient.item() * (sigma - before)
+    left = gaussian.mask(torch.linspace(0, 1, taps // 2 + 1, dtype=torch.float64)[1:], gaussian.highest())
+    assert priced == pytest.approx(((left - 0.1) / 0.9).sum().item(), rel=0.02)  # all of it on the way down
 
 
 def test_what_padding_holds_has_no_mask() -> None:
