@@ -24,7 +24,7 @@ class DnarchConfig:
     optimizer: str | None = None
     """Of the weights: "sgd" (with momentum) or "adamw"; None: sgd, and adamw where a network computes the kernels."""
     mask_lr: float | None = None
-    """Of the masks' offsets (``MaskAdam``); None: 8 / steps, between 0.003 and 0.05. Falls to zero over the last steps."""
+    """Of the masks' offsets (``MaskAdam``); None: 8 / steps, between 0.003 and 0.05; falls to 0 over the last steps."""
     learn: tuple[str, ...] | None = None
     """Components to learn, of "width", "depth", "kernel" and "resolution"; None: all that the model has."""
     width_tau: float = 25.0
