@@ -136,6 +136,17 @@ class DnarchSession(Hooks):
         """Masks of units (n_units,) and blocks (n_blocks,): 0, or from T to 1."""
         return self.width.masks() * self.kernel.masks() * self.resolution.masks(), self.depth.masks()
 
+    @torch.no_grad()
+    def strengthen_(self) -> None:
+        """Scale weights that were drawn for sums over all channels to sums over what the masks leave of them now."""
+        units = torch.cat([self.width.masks(), self.width.masks().new_ones(1)])
+        for mask in self.graph.masks:
+            for d, axis in mask.axes:
+                if d == 0:
+                    continue  # scales one by one
+                left = units[torch.from_numpy(axis.factors).to(self.device)].prod(1).square().sum()
+                self.masking.parameters[mask.parameter].mul_(float((len(axis) / left).sqrt()))
+
     # ---- Hooks
 
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
@@ -315,6 +326,8 @@ class Dnarch:
             context.graph, context.constraints, round_to=context.round_to, depth="depth" in components
         )
         session = DnarchSession(context.model, projector, config, self._scores(context, config))
+        if config.grow > 1:
+            session.strengthen_()
         optimizer = config.optimizer or ("sgd" if computed(context.model) is None else "adamw")
         decision = session.decide(learn(context, data, config, session, optimizer).history)
         session.fold_(decision)

@@ -36,8 +36,8 @@ class DnarchConfig:
     5.1 %, at 100 2.6 %."""
     depth_over: str = "network"
     """"network": one mask over all removable blocks; "stage": one for the blocks on each residual stream."""
-    order: str = "taylor"
-    """What goes last: "taylor" or "magnitude" importance, or "none" for the order in which things stand."""
+    order: str = "magnitude"
+    """What goes last: "magnitude" or "taylor" importance, or "none" for the order in which things stand."""
     penalty: float | None = None
     """Fixed weight of ``(cost / budget - 1)^2``, as in the paper (0.1 to 5); None: automatic multipliers."""
     penalty_ramp: float = 0.0
@@ -56,7 +56,7 @@ class DnarchConfig:
     def __post_init__(self) -> None:
         choices_of = {
             "depth_over": ("network", "stage"),
-            "order": ("taylor", "magnitude", "none"),
+            "order": ("magnitude", "taylor", "none"),
             "optimizer": (None, "sgd", "adamw"),
         }
         for name, choices in choices_of.items():
