@@ -20,11 +20,12 @@ def deliver_result(
     """Export and benchmark; fill in the report."""
     from compressor.bench import DEFAULT_TARGET, deliver
 
+    base = pipeline.settings.base
     asked = pipeline.settings.target  # a network made for one target is to be seen there, under the same conditions
     known = asked is not None and isinstance(asked.target, str)
     with pipeline.console.stage("export and benchmark"), tempfile.TemporaryDirectory() as scratch:
         delivery = deliver(
-            pipeline.model.eval(),
+            (pipeline.model if base is None else base.model).eval(),
             pipeline.compressed.eval(),
             pipeline.example_inputs,
             out or Path(scratch),

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -14,17 +15,26 @@ from compressor.config import Budget
 from compressor.costs import REPORTED_COSTS, build
 from compressor.errors import UsageError
 from compressor.graph import Graph, capture
+from compressor.outline import outline
+from compressor.settings import Base
+from compressor.trim import plan
 
 COPIES = 4  # of the weights: themselves, gradients, momentum, and slices of the live network
 
 
-def base_costs(budgets: tuple[Budget, ...], base: nn.Module, example_inputs: Any) -> dict[str, float]:
-    """What the base network costs, by cost. Raises ``UsageError`` for a share of its latency."""
+def describe_base(budgets: tuple[Budget, ...], base: nn.Module, example_inputs: Any) -> Base:
+    """What the base network costs and how it is built. Raises ``UsageError`` for a share of its latency."""
     if any(budget.relative and budget.cost == "latency" for budget in budgets):
         raise UsageError("With --grow a latency budget is an amount, such as 3ms: the base network is not timed.")
     graph = capture(base, example_inputs)
     names = dict.fromkeys([*REPORTED_COSTS, *(b.cost for b in budgets if b.cost != "latency")])
-    return {name: build(name, graph).original for name in names}
+    whole = plan(base, graph, np.ones(graph.n_units + 1, dtype=np.bool_))
+    return Base(
+        base,
+        costs={name: build(name, graph).original for name in names},
+        shapes={name: tuple(p.shape) for name, p in base.named_parameters(remove_duplicate=False)},
+        blocks={row.name: row for row in outline(base, graph, whole)},
+    )
 
 
 def base_budgets(budgets: tuple[Budget, ...], costs: Mapping[str, float]) -> tuple[Budget, ...]:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 _OPTIONS = {
     name: f"--{name.replace('_', '-')}"
     for name in (
-        "weights", "data", "search", "learn", "penalty", "penalty_ramp", "grow", "train_epochs", "search_epochs",
+        "weights", "data", "search", "learn", "penalty", "penalty_ramp", "compiler", "grow", "train_epochs",
+        "search_epochs",
         "finetune_epochs", "batch_size", "lr", "distill", "round_to", "include", "exclude", "export", "bench_seconds",
         "num_classes", "input_shape", "seed", "device",
         "target", "lut", "threads",
@@ -77,16 +78,18 @@ def run_job(config: JobConfig, *, console: Console) -> Report:
                 f"--input-shape is {shown(config.input_shape)}, but the inputs of {config.data or config.model} are "
                 f"{shown(example.shape[1:])}; leave the option out, or pass data of that shape."
             )
-        budgets, base = config.budgets, dict[str, float]()
+        budgets, base = config.budgets, None
         if config.grow > 1:
-            from compressor.growth import base_budgets, base_costs, require_memory
+            from compressor.growth import base_budgets, describe_base, require_memory
 
             require_memory(loaded.model.to(device), to_device(example, device), config.batch_size, config.grow)
-            base = base_costs(budgets, load_model(config.model, **asked).model, example)
-            budgets = base_budgets(budgets, base)
+            base = describe_base(
+                budgets, load_model(config.model, **asked).model.to(device), to_device(example, device)
+            )
+            budgets = base_budgets(budgets, base.costs)
         settings = Settings(
             budgets=budgets,
-            base_costs=base,
+            base=base,
             search=config.search,
             options=method_options(config.search, _given(config), config.search_epochs, config.batch_size),
             train_epochs=config.train_epochs,
@@ -148,6 +151,7 @@ def _given(config: JobConfig) -> dict[str, Any]:
         "learn": config.learn or None,
         "penalty": config.penalty,
         "penalty_ramp": config.penalty_ramp,
+        "compiler": config.compiler,
         "grow": config.grow if config.grow > 1 else None,
     }
     return {name: value for name, value in given.items() if value is not None}

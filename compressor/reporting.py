@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from torch.nn.modules.conv import _ConvTransposeNd
@@ -13,6 +14,7 @@ from compressor.pipeline import Pipeline
 from compressor.report import (
     Accuracy,
     AttributeChange,
+    BlockShape,
     BudgetResult,
     CostResult,
     Fixed,
@@ -43,10 +45,10 @@ def describe_result(pipeline: Pipeline, *, name: str) -> Report:
         versions=installed_versions(),
         machine=machine_info(),
     )
-    base = settings.base_costs
+    base = settings.base
 
     def original(term: CostTerm) -> float:
-        return base.get(term.name, term.original)
+        return term.original if base is None else base.costs.get(term.name, term.original)
 
     for budget, constraint in zip(settings.budgets, pipeline.constraints, strict=True):
         term = constraint.term
@@ -70,15 +72,16 @@ def describe_result(pipeline: Pipeline, *, name: str) -> Report:
         else:
             report.accuracy = Accuracy(*values, metric=found.metric)
     before = sum(p.numel() * p.element_size() for p in pipeline.model.parameters())
-    if base:
-        before = round(before * base["params"] / pipeline.terms["params"].original)
+    if base is not None:
+        before = round(before * base.costs["params"] / pipeline.terms["params"].original)
     after = sum(p.numel() * p.element_size() for p in pipeline.compressed.parameters())
     report.sizes.append(Size("Weights", before, after))
     report.fixed = [Fixed(f.place, f.operator, f"{f.reason} ({f.channels} channels)") for f in graph.fixed]
     report.fixed += [Fixed(g, "", "left whole: removing its channels was not exact") for g in pipeline.refused]
     report.widths = _widths(pipeline)
-    report.blocks = outline(pipeline.model, graph, pipeline.architecture)
-    report.blocks_removed = list(pipeline.architecture.blocks)
+    report.blocks = _blocks(pipeline)
+    removed = pipeline.architecture.blocks
+    report.blocks_removed = [name for name in removed if base is None or name in base.blocks]
     report.attributes_changed = _attributes(pipeline)
     report.history = [_entry(pipeline, entry) for entry in pipeline.decision.history]
     return report
@@ -112,12 +115,28 @@ def _prediction(pipeline: Pipeline) -> LatencyPrediction | None:
     )
 
 
+def _blocks(pipeline: Pipeline) -> list[BlockShape]:
+    """The outline; of a grown network beside its base's, without what neither has."""
+    rows, base = outline(pipeline.model, pipeline.graph, pipeline.architecture), pipeline.settings.base
+    if base is None:
+        return rows
+    found = []
+    for row in rows:
+        old = base.blocks.get(row.name)
+        if old is not None:
+            kernel, resolution, width = old.kernel_before, old.resolution_before, old.width_before
+            found.append(replace(row, kernel_before=kernel, resolution_before=resolution, width_before=width))
+        elif not row.removed:
+            found.append(replace(row, kernel_before=[], resolution_before=[], width_before=[]))
+    return found
+
+
 def _widths(pipeline: Pipeline) -> list[Width]:
     """Output channels of every weight with two or more axes, in the order of the module tree."""
     architecture = pipeline.architecture
     kinds = {product.place: product.kind for product in pipeline.graph.products}
     gone = tuple(f"{module}." for module in architecture.removed)
-    modules = dict(pipeline.model.named_modules())
+    modules, base = dict(pipeline.model.named_modules()), pipeline.settings.base
     rows = []
     for parameter in pipeline.graph.parameters.values():
         if parameter.is_buffer or len(parameter.shape) < 2 or not parameter.reached:
@@ -125,7 +144,9 @@ def _widths(pipeline: Pipeline) -> list[Width]:
         layer = parameter.name.removesuffix(".weight")
         axis = 1 if isinstance(modules.get(layer), _ConvTransposeNd) else 0
         kept = 0 if parameter.name.startswith(gone) and gone else len(architecture.kept(parameter.name, axis))
-        rows.append(Width(layer, parameter.shape[axis], kept, kinds.get(layer, "")))
+        before = parameter.shape[axis] if base is None else base.shapes.get(parameter.name, (0, 0))[axis]
+        if before or kept:
+            rows.append(Width(layer, before, kept, kinds.get(layer, "")))
     return rows
 
 

@@ -7,13 +7,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from compressor.config import Budget
 from compressor.search import METHODS
 
 if TYPE_CHECKING:
     from compressor.latency.session import TargetSettings
+    from compressor.report.records import BlockShape
+
+
+@dataclass(frozen=True)
+class Base:
+    """The network that a grown one starts from, which the result is compared with."""
+
+    model: nn.Module
+    costs: Mapping[str, float]
+    shapes: Mapping[str, tuple[int, ...]]
+    """Of its parameters, by name."""
+    blocks: Mapping[str, BlockShape]
+    """Its rows in the outline, by name; nothing is changed in them."""
 
 
 @dataclass
@@ -35,8 +48,8 @@ class Settings:
     seed: int = 0
     loss_fn: Callable[[Any, Tensor], Tensor] | None = None
     target: TargetSettings | None = None
-    base_costs: dict[str, float] = field(default_factory=dict)
-    """What the result is compared with where that is not the network searched in: the base of a grown one."""
+    base: Base | None = None
+    """Where the network searched in is a grown one."""
 
 
 @dataclass

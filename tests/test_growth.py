@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,13 @@ import pytest
 import torch
 
 from compressor.backbones.ccnn_search import SearchableCCNN, ccnn_4_140_1d
-from compressor.config import parse_budgets
+from compressor.config import JobConfig, parse_budgets
+from compressor.console import Console
 from compressor.costs import build
 from compressor.errors import UsageError
 from compressor.graph import capture
-from compressor.growth import base_budgets, base_costs, free_bytes, require_memory, training_bytes
+from compressor.growth import base_budgets, describe_base, free_bytes, require_memory, training_bytes
+from compressor.main_job import run_job
 from compressor.models import load_model
 from compressor.search.base import Constraint
 from compressor.search.dnarch import Dnarch, DnarchConfig, DnarchSession
@@ -46,16 +49,32 @@ def test_the_search_starts_at_half_of_every_width_and_of_the_blocks() -> None:
     assert (masks.width.sizes() > 8).all()
 
 
+def test_sums_over_what_the_masks_leave_are_as_strong_as_those_over_all() -> None:
+    model = network(4, 16)
+    layer = model.blocks[0].mid
+    before = layer.weight.detach().clone()
+    masks = session(model, 5e5, grow=2)
+    masks.strengthen_()
+    live = masks.masks()[0].detach()
+    axis = next(p for p in masks.graph.parameters.values() if p.name == "blocks.0.mid.weight").axes[1]
+    assert axis is not None
+    left = live[torch.from_numpy(axis.factors[:, 0])]
+    weight = layer.weight.detach()
+    assert float(((left * weight[:, :, 0]) ** 2).mean()) == pytest.approx(float((before**2).mean()), rel=0.3)
+    torch.testing.assert_close(weight, before * float((len(left) / left.square().sum()).sqrt()))
+    assert model.blocks[0].write.scale.eq(1).all()  # no sum
+
+
 def test_shares_are_those_of_the_base() -> None:
     base = network(2, 8)
     flops = build("flops", capture(base, X)).original
     asked = parse_budgets({"flops": "50%", "params": "1000"})
-    one, two = base_budgets(asked, base_costs(asked, base, X))
+    one, two = base_budgets(asked, describe_base(asked, base, X).costs)
     assert (one.value, one.relative, one.text) == (0.5 * flops, False, "50%")
     assert two.value == 1000
     assert one.limit(1e12) == 0.5 * flops
     with pytest.raises(UsageError, match="an amount, such as 3ms"):
-        base_costs(parse_budgets({"latency": "50%"}), base, X)
+        describe_base(parse_budgets({"latency": "50%"}), base, X)
 
 
 def test_memory_grows_with_the_batch_and_the_network() -> None:
@@ -88,3 +107,29 @@ def test_who_can_grow() -> None:
     with pytest.raises(UsageError, match="grow must be a whole number"):
         DnarchConfig(grow=0)
     assert Dnarch.traces({"grow": 2}) == {"kernel", "resolution"}
+
+
+def test_a_report_compares_with_the_base(tmp_path: Path) -> None:
+    config = JobConfig(
+        model="ccnn_4_140",
+        weights="none",
+        data="digits",
+        search="dnarch",
+        grow=2,
+        budgets=parse_budgets({"complexity": "100%"}),
+        search_epochs=1,
+        finetune_epochs=0,
+        bench_seconds=0,
+        out=str(tmp_path / "out"),
+    )
+    report = run_job(config, console=Console(quiet=True))
+    widths = {width.layer: width for width in report.widths}
+    assert widths["blocks.0.mid"].before == 140
+    assert widths["decoder"].before == widths["decoder"].after == 10
+    blocks = {row.name: row for row in report.blocks}
+    assert blocks["blocks.0"].width_before == [140, 140, 140]
+    assert {name for name, row in blocks.items() if row.new} <= {f"blocks.{i}" for i in range(4, 8)}
+    assert all(row.width_after or row.width_before for row in report.blocks)
+    assert set(report.blocks_removed) <= {f"blocks.{i}" for i in range(4)}
+    onnx = next(size for size in report.sizes if size.name == "ONNX file")
+    assert onnx.original_bytes == pytest.approx(4 * 207e3, rel=0.6)  # the grown network has four times as much

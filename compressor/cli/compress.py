@@ -68,6 +68,11 @@ COMPRESS_OPTIONS = stack(
         help="dnarch: the share of the search over which --penalty rises from zero. [0]",
     ),
     click.option(
+        "--compiler",
+        metavar="NAME",
+        help="dnarch: a backend of torch.compile, such as inductor, for the search's steps. [not compiled]",
+    ),
+    click.option(
         "--grow",
         type=click.IntRange(min=1),
         default=1,

@@ -46,13 +46,16 @@ def bar(
 
 
 def before_after(before: float, after: float, largest: float) -> Markup:
-    """Two overlaid bars on a common scale: grey for before, accent for after."""
+    """Two overlaid bars on a common scale, the longer one behind: grey for before, accent for after."""
     scale = 1000 / largest if largest else 0.0
+    bars = [
+        tag("rect", width=coordinate(before * scale), height=12, fill="var(--before)", opacity=0.55),
+        tag("rect", width=coordinate(after * scale), height=12, fill="var(--accent)"),
+    ]
     return tag(
         "svg",
         tag("title", f"{before:g} before, {after:g} after"),
-        tag("rect", width=coordinate(before * scale), height=12, fill="var(--before)", opacity=0.55),
-        tag("rect", width=coordinate(after * scale), height=12, fill="var(--accent)"),
+        *(bars if before >= after else reversed(bars)),
         class_="bar thin",
         viewBox="0 0 1000 12",
         preserveAspectRatio="none",
@@ -124,9 +127,9 @@ def latency_ranges(rows: Sequence[tuple[str, str, dict[str, Any]]]) -> Markup:
 
 
 def columns(pairs: Sequence[tuple[float, float]]) -> Markup:
-    """A column per layer, before behind after, from input to output."""
+    """A column per layer, from input to output, the longer of before and after behind the other."""
     height, left, bottom = 190, 46, 26
-    ticks = nice_ticks(0.0, max(before for before, _ in pairs))
+    ticks = nice_ticks(0.0, max(max(pair) for pair in pairs))
     span = (WIDTH - left) / len(pairs)
     gap = min(3.0, span * 0.25)
 
@@ -141,7 +144,8 @@ def columns(pairs: Sequence[tuple[float, float]]) -> Markup:
         parts.append(tag("text", _tick(tick, ticks), x=left - 8, y=coordinate(y(tick) + 4), text_anchor="end"))
     for index, (before, after) in enumerate(pairs):
         x, width = left + index * span + gap / 2, span - gap
-        for value, fill, opacity in ((before, "var(--before)", 0.5), (after, "var(--accent)", 1)):
+        bars = [(before, "var(--before)", 0.5), (after, "var(--accent)", 1.0)]
+        for value, fill, opacity in sorted(bars, key=lambda bar: -bar[0]):
             top = y(value)
             parts.append(
                 tag(

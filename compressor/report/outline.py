@@ -27,7 +27,7 @@ def architecture(report: Report) -> Markup:
             tag("code", name),
             _change(row.kernel_before, row.kernel_after, row.removed),
             _change(row.resolution_before, row.resolution_after, row.removed),
-            _change(row.width_before, row.width_after, row.removed) if not row.removed else "removed",
+            _widths(row),
         )
         for name, row in zip(names, rows, strict=True)
     ]
@@ -40,25 +40,35 @@ def architecture(report: Report) -> Markup:
     if len(rows) > OPEN_ROWS:
         parts = [parts[0], tag("details", tag("summary", f"All {len(rows)} blocks and layers"), *parts[1:])]
     blocks = [row for row in rows if row.residual]
-    kept = sum(not row.removed for row in blocks)
-    depth = f"{kept} of {len(blocks)} residual blocks are left. " if blocks else ""
+    kept, new = sum(not row.removed and not row.new for row in blocks), sum(row.new for row in blocks)
+    depth = f"{kept} of {len(blocks) - new} residual blocks are left. " if blocks else ""
+    depth += f"{new} {'is' if new == 1 else 'are'} new. " if new else ""
     bracket = " A bracket marks a block that a shortcut leads around." if blocks else ""
     lead = f"{depth}From the input at the top to the output.{bracket}"
     return section("Architecture", *parts, lead=lead)
 
 
+def _widths(row: BlockShape) -> object:
+    if row.removed:
+        return "removed"
+    change = _change(row.width_before, row.width_after, row.removed)
+    return join(["new: ", change]) if row.new else change
+
+
 def _change(before: Sequence[int], after: Sequence[int], removed: bool) -> object:
-    if removed or not before:
+    if removed or not after:
         return ""
+    if not before:
+        return f"[{' '.join(map(str, after))}]"
     first, second = (f"[{' '.join(map(str, sizes))}]" for sizes in (before, after))
     return first if first == second else join([tag("span", f"{first} → ", class_="muted"), second])
 
 
 def picture(rows: Sequence[BlockShape]) -> Markup:
     """Blocks from top to bottom: widths as silhouettes, kernels and resolutions as squares in squares."""
-    widest = max((max(row.width_before, default=1) for row in rows), default=1)
-    kernels = max((max(row.kernel_before, default=1) for row in rows), default=1)
-    positions = max((max(row.resolution_before, default=1) for row in rows), default=1)
+    widest = max((max([*row.width_before, *row.width_after], default=1) for row in rows), default=1)
+    kernels = max((max([*row.kernel_before, *row.kernel_after], default=1) for row in rows), default=1)
+    positions = max((max([*row.resolution_before, *row.resolution_after], default=1) for row in rows), default=1)
     parts = [
         tag("text", "Width", x=(_LEFT + _RIGHT) / 2, y=14, text_anchor="middle"),
         tag("text", "Kernel", x=_KERNEL, y=14, text_anchor="middle"),
@@ -66,9 +76,10 @@ def picture(rows: Sequence[BlockShape]) -> Markup:
     ]
     y = 26.0
     for row in rows:
-        layers = max(1, len(row.width_before) - 1)
+        layers = max(1, len(row.width_before or row.width_after) - 1)
         # Squares are drawn to one scale, so a row that has some is as tall as the largest.
-        height = max(_LINE * layers, _SIDE if row.kernel_before or row.resolution_before else _LINE)
+        squares = row.kernel_before or row.resolution_before or row.kernel_after or row.resolution_after
+        height = max(_LINE * layers, _SIDE if squares else _LINE)
         parts += _row(row, y, height, widest)
         middle = y + height / 2
         parts += _squares(row.kernel_before, row.kernel_after, _KERNEL, middle, _SIDE / kernels)
@@ -89,12 +100,15 @@ def _row(row: BlockShape, y: float, height: float, widest: int) -> list[Markup]:
         path = f"M{left + 8} {coordinate(y)}H{left}V{coordinate(y + height)}H{left + 8}"
         parts.append(tag("path", d=path, fill="none", stroke="var(--muted)", stroke_width=1.25))
     centre, scale = (_LEFT + _RIGHT) / 2, (_RIGHT - _LEFT) / widest
-    parts.append(_silhouette(row.width_before, y, height, centre, scale, "before", 0.5))
+    before = [] if row.new else [_silhouette(row.width_before, y, height, centre, scale, "before", 0.5)]
+    after = [] if row.removed else [_silhouette(row.width_after, y, height, centre, scale, "accent", 1)]
+    # The wider one goes behind.
+    grown = sum(row.width_after) > sum(row.width_before)
+    parts += [*after, *before] if grown else [*before, *after]
     if row.removed:
         parts.append(tag("text", "removed", x=centre, y=coordinate(middle + 4.5), text_anchor="middle"))
-    else:
-        parts.append(_silhouette(row.width_after, y, height, centre, scale, "accent", 1))
-    title = f"{name}: width {row.width_before}" + (" removed" if row.removed else f" → {row.width_after}")
+    change = "new, " if row.new else f"{row.width_before} → "
+    title = f"{name}: width {row.width_before} removed" if row.removed else f"{name}: width {change}{row.width_after}"
     return [tag("g", tag("title", title), join(parts))]
 
 

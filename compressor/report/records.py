@@ -222,7 +222,7 @@ class Fixed:
 
 @dataclass(frozen=True)
 class Width:
-    """Output channels of one layer before and after; ``after`` is 0 for a layer that was removed."""
+    """Output channels of one layer before and after; 0 after for one that was removed, before for one that is new."""
 
     layer: str
     before: int
@@ -232,7 +232,8 @@ class Width:
 
 @dataclass(frozen=True)
 class BlockShape:
-    """A residual block, or a layer outside of any: its sizes before and after; those after are empty if it was removed.
+    """A residual block, or a layer outside of any: its sizes before and after; those after are empty if it was removed,
+    and those before if the network has grown by it.
 
     Kernel and resolution have one number per spatial axis and are empty where there is none. Widths are the channels
     going in, then those that each layer gives.
@@ -251,6 +252,11 @@ class BlockShape:
     def removed(self) -> bool:
         """Whether it was taken out."""
         return not self.width_after
+
+    @property
+    def new(self) -> bool:
+        """Whether the original has none."""
+        return not self.width_before
 
 
 @dataclass(frozen=True)

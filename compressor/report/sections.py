@@ -254,14 +254,14 @@ def widths(report: Report) -> Markup:
     """Channels per layer before and after, blocks taken out, attributes mended."""
     if not report.widths:
         return Markup("")
-    largest = max(width.before for width in report.widths)
+    largest = max(max(width.before, width.after) for width in report.widths)
     rows = [
         (
             tag("code", width.layer),
             tag("span", width.kind, class_="muted"),
             charts.before_after(width.before, width.after, largest),
-            f"{width.before} → {width.after}" if width.after else f"{width.before} → removed",
-            wording.percent(wording.of_original(width.after, width.before) or 0.0, 0),
+            f"{width.before or 'new'} → {width.after or 'removed'}",
+            wording.percent(width.after / width.before, 0) if width.before else "",
         )
         for width in report.widths
     ]

@@ -75,6 +75,8 @@ class DnarchConfig:
             raise UsageError(f"penalty_ramp must be a share of the steps, beside a penalty; not {self.penalty_ramp!r}.")
         if self.compiler is not None and not self.live:
             raise UsageError("compiler is for what is computed live; leave it out, or live on.")
+        if isinstance(self.compiler, str):
+            _check_compiler(self.compiler)
         for name in self.learn or ():
             if name not in COMPONENTS:
                 raise UsageError(f"dnarch cannot learn {name!r}; it learns {', '.join(COMPONENTS)}.")
@@ -110,6 +112,14 @@ class DnarchConfig:
                 have = ", ".join(c for c in COMPONENTS if there[c]) or "nothing to learn"
                 raise UsageError(f"{graph.model_class} has no {name} to learn: {why[name]}. It has {have}.")
         return {name for name in self.learn or COMPONENTS if there[name]}
+
+
+def _check_compiler(name: str) -> None:
+    from torch.compiler import list_backends
+
+    if name not in list_backends(exclude_tags=()):
+        usual = ", ".join(list_backends())
+        raise UsageError(f"torch.compile has no backend {name!r} here; it has {usual}.")
 
 
 def why_whole(reasons: Mapping[str, str], verb: str) -> str:

@@ -237,6 +237,15 @@ def test_a_weight_of_the_cost_that_rises(tmp_path: Path, capsys: pytest.CaptureF
     assert "beside a penalty" in capsys.readouterr().err
 
 
+def test_a_search_is_compiled_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_fields(tmp_path / "d.npz")
+    arguments = ["--model", "task_networks:field", "--data", f"npz:{tmp_path / 'd.npz'}", "--search", "dnarch"]
+    arguments += ["--learn", "width", "--compiler"]
+    job(capsys, tmp_path / "out", *arguments, "eager")
+    assert main([*arguments, "nope", *QUICK, "--budget-flops", "50%", "--out", str(tmp_path / "other")]) == 2
+    assert "no backend 'nope' here; it has" in capsys.readouterr().err
+
+
 def test_a_learned_resolution_is_for_one_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_darcy(tmp_path)
     arguments = ["--model", "ccnn_4_140", "--weights", "none", "--data", f"darcy:{tmp_path},32", "--search", "dnarch"]

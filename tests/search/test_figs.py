@@ -110,6 +110,15 @@ def test_multipliers_grow_above_the_target_and_fall_below_it() -> None:
     )
 
 
+def test_a_relative_rate_takes_a_large_multiplier_back_as_fast_as_a_small_one() -> None:
+    given = context(residual(), {"flops": 0.5})
+    multipliers = Multipliers(given.constraints, [1.0], relative_rate=0.2)
+    for value, ratio, expected in ((0.1, 1.5, 0.125), (4.0, 0.5, 3.6), (0.01, 0.5, 0.0)):
+        multipliers.values, multipliers.ratios = [value], [ratio]
+        multipliers.step()
+        assert multipliers.values[0] == pytest.approx(expected)
+
+
 def test_the_target_falls_from_the_start_to_the_limit() -> None:
     given = context(residual(), {"flops": 0.5})
     (constraint,) = given.constraints
