@@ -56,6 +56,8 @@ __all__ = ["COMPONENTS", "Dnarch", "DnarchConfig", "DnarchSession"]
 
 logger = logging.getLogger(__name__)
 
+WIDEST_GAP = 0.03  # of a budget that a decision may leave, if another can do better
+
 
 class DnarchSession(Hooks):
     """The masks, as the training loop sees them.
@@ -236,6 +238,20 @@ class DnarchSession(Hooks):
         return SearchResult(kept, units, history or [], gates, blocks)
 
     def _choose(self, units: FloatArray, blocks: FloatArray) -> tuple[UnitMask, BoolArray]:
+        choices = [self._fitted(units, blocks, np.zeros(len(self.depth), np.int64))]
+        if self._gap(*choices[0]) > WIDEST_GAP:  # the rest is whole; one block more, and widths that make room for it
+            full = [len(row) for row in self.depth.rows]
+            more = np.eye(len(self.depth), dtype=np.int64)[self.depth.kept() < full]
+            choices += [self._fitted(units, blocks, extra) for extra in more]
+        return min(choices, key=lambda choice: self._gap(*choice))
+
+    def _gap(self, units: UnitMask, gates: BoolArray) -> float:
+        """What is left of the tightest budget, as a share of it; infinite if one is missed."""
+        gap = float((1 - self.projector.costs(units, gates) / self.projector.limits).min())
+        return gap if self.projector.fits(units, gates) else np.inf
+
+    def _fitted(self, units: FloatArray, blocks: FloatArray, extra: IntArray) -> tuple[UnitMask, BoolArray]:
+        """The decision with ``extra`` blocks in the rows of the depth."""
         projector = self.projector
 
         def shifted(width: float, rest: float) -> tuple[UnitMask, BoolArray]:
@@ -244,7 +260,7 @@ class DnarchSession(Hooks):
                 kept = rows.kept(width if kind == "channels" else rest)
                 for group, n in zip(self._free[kind], kept, strict=True):
                     counts[group.index] = n
-            return projector.choose(projector.allowed(counts), units), self._gates(self.depth.kept(rest))
+            return projector.choose(projector.allowed(counts), units), self._gates(self.depth.kept(rest) + extra)
 
         # Blocks, rings and frequencies are large steps: they move with the widths only where those cannot do alone.
         least, most = -3.0, 3.0

@@ -10,8 +10,12 @@ import torch
 from search_models import EXAMPLE, NETWORKS, Residual, context, plain, residual
 from torch import Tensor, nn
 
+from compressor.costs import build
 from compressor.errors import UnreachableBudgetError, UsageError
+from compressor.graph import capture
 from compressor.masks import sigmoid
+from compressor.models import load_model
+from compressor.search.base import Constraint
 from compressor.search.dnarch import Dnarch, DnarchConfig, DnarchSession
 from compressor.search.project import Projector
 from compressor.trim import plan, trim
@@ -71,6 +75,23 @@ def test_blocks_are_removed_from_the_end_of_the_row() -> None:
     kept = masks.depth.kept()[0]
     assert 0 < kept < 3
     assert masks.depth.masks().gt(0).tolist() == [i < kept for i in range(3)]
+
+
+def test_where_blocks_leave_a_gap_another_block_takes_the_place_of_widths() -> None:
+    model = load_model("resnet20_cifar", weights="none").model
+    x = torch.randn(2, 3, 32, 32)
+    graph = capture(model, x)
+    flops = build("flops", graph)
+    projector = Projector(graph, [Constraint(flops, 0.57 * flops.original)])
+    masks = DnarchSession(model, projector, DnarchConfig(), (np.zeros(graph.n_units), np.zeros(len(graph.blocks))))
+    with torch.no_grad():
+        masks.depth.offsets.fill_(-0.33)  # three of seven blocks: 53 % with all channels, 65 % with another block
+    assert masks.depth.kept().tolist() == [3]
+    decision = masks.decide()
+    assert decision.gates is not None
+    share = projector.costs(decision.units, decision.gates)[0] / projector.limits[0]
+    assert 0.97 <= share <= 1
+    assert decision.gates.sum() == 4
 
 
 def test_what_matters_least_goes_first() -> None:
