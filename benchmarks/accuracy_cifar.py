@@ -5,7 +5,8 @@
 The folder holds CIFAR-10 (``cifar10:DIR`` of the program) and ``weights/cifar10_resnet20.safetensors``. Every run is
 one line of a JSON-lines file, so the benchmark can be stopped and continued; ``--table`` prints it as Markdown.
 
-Methods: ``figs`` and ``dnarch`` (search by training, then fine-tuning), ``oneshot-magnitude``, ``oneshot-taylor``,
+Methods: ``figs`` and ``dnarch`` (search by training, then fine-tuning; ``dnarch`` learns all that the model has,
+``dnarch-width`` widths alone), ``oneshot-magnitude``, ``oneshot-taylor``,
 ``uniform`` (the same share of every group's channels, those of largest norm) and ``torch-pruning`` (its group-norm
 pruner, ranking all layers together). Channels are chosen without the test images; accuracy is on the 1,000 test images
 and on the validation split that is held out of fine-tuning. The pretrained network has seen the validation images, so
@@ -39,8 +40,8 @@ from compressor.search.project import Projector
 from compressor.train import TrainConfig, Trainer, evaluate, recalibrate_batchnorm
 from compressor.trim import trim_verified
 
-METHODS = ("uniform", "torch-pruning", "oneshot-magnitude", "oneshot-taylor", "figs", "dnarch")
-TRAINED = ("figs", "dnarch")
+METHODS = ("uniform", "torch-pruning", "oneshot-magnitude", "oneshot-taylor", "figs", "dnarch", "dnarch-width")
+TRAINED = ("figs", "dnarch", "dnarch-width")
 SHARE = 0.5
 
 
@@ -86,7 +87,9 @@ def compressed(
         return torch_pruning(model, data), float("nan")
     teacher, model = model, copy.deepcopy(model)
     options: dict[str, Any] = {"epochs": search_epochs} if method in TRAINED else {"importance": method[8:]}
-    traces = Dnarch.traces(options) if method == "dnarch" else ()
+    if method == "dnarch-width":
+        options["learn"] = "width"
+    traces = Dnarch.traces(options) if method.startswith("dnarch") else ()
     graph = capture(model, data.example_inputs, kernels="kernel" in traces, resolution="resolution" in traces)
     flops = build("flops", graph)
     constraint = Constraint(flops, SHARE * flops.original)
@@ -97,7 +100,7 @@ def compressed(
         context = SearchContext(
             model, graph, [constraint], data=data, seed=seed, teacher=teacher, distill=distill, options=options
         )
-        decision = SEARCHES.get(method if method in TRAINED else "oneshot")().run(context)
+        decision = SEARCHES.get(method.partition("-")[0])().run(context)
         units, gates = decision.units, decision.gates
     result = trim_verified(model, graph, units, data.example_inputs, gates=gates)
     return result.model, result.check.error
