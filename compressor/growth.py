@@ -32,7 +32,6 @@ def describe_base(budgets: tuple[Budget, ...], base: nn.Module, example_inputs: 
     return Base(
         base,
         costs={name: build(name, graph).original for name in names},
-        shapes={name: tuple(p.shape) for name, p in base.named_parameters(remove_duplicate=False)},
         blocks={row.name: row for row in outline(base, graph, whole)},
     )
 

@@ -137,6 +137,7 @@ def _widths(pipeline: Pipeline) -> list[Width]:
     kinds = {product.place: product.kind for product in pipeline.graph.products}
     gone = tuple(f"{module}." for module in architecture.removed)
     modules, base = dict(pipeline.model.named_modules()), pipeline.settings.base
+    of_base = {} if base is None else dict(base.model.named_parameters(remove_duplicate=False))
     rows = []
     for parameter in pipeline.graph.parameters.values():
         if parameter.is_buffer or len(parameter.shape) < 2 or not parameter.reached:
@@ -144,7 +145,9 @@ def _widths(pipeline: Pipeline) -> list[Width]:
         layer = parameter.name.removesuffix(".weight")
         axis = 1 if isinstance(modules.get(layer), _ConvTransposeNd) else 0
         kept = 0 if parameter.name.startswith(gone) and gone else len(architecture.kept(parameter.name, axis))
-        before = parameter.shape[axis] if base is None else base.shapes.get(parameter.name, (0, 0))[axis]
+        before = parameter.shape[axis]
+        if base is not None:
+            before = of_base[parameter.name].shape[axis] if parameter.name in of_base else 0
         if before or kept:
             rows.append(Width(layer, before, kept, kinds.get(layer, "")))
     return rows

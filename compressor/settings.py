@@ -23,8 +23,6 @@ class Base:
 
     model: nn.Module
     costs: Mapping[str, float]
-    shapes: Mapping[str, tuple[int, ...]]
-    """Of its parameters, by name."""
     blocks: Mapping[str, BlockShape]
     """Its rows in the outline, by name; nothing is changed in them."""
 

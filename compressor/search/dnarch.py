@@ -141,7 +141,8 @@ class DnarchSession(Hooks):
     @torch.no_grad()
     def strengthen_(self) -> None:
         """Scale weights that were drawn for sums over all channels to sums over what the masks leave of them now."""
-        units = torch.cat([self.width.masks(), self.width.masks().new_ones(1)])
+        masks = self.width.masks()
+        units = torch.cat([masks, masks.new_ones(1)])
         for mask in self.graph.masks:
             for d, axis in mask.axes:
                 if d == 0:

@@ -47,7 +47,7 @@ MOST_BUILDS = 7  # then the copy is the whole network
 _FAILURES = (CompressorError, RuntimeError, AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 
-ComputedWeights = Callable[[Mapping[str, Region]], Mapping[str, Tensor]]
+WeightSource = Callable[[Mapping[str, Region]], Mapping[str, Tensor]]
 
 
 class NotLiveError(CompressorError):
@@ -139,7 +139,7 @@ class Live:
         gates: Tensor,
         near: Callable[[], Tensor] | None = None,
         kept: tuple[BoolArray, BoolArray] | None = None,
-        weights: ComputedWeights | None = None,
+        weights: WeightSource | None = None,
     ) -> Any:
         """The model's output with masks ``units`` (n_units,) and ``gates`` (n_blocks,); zeros are not computed.
 
@@ -170,7 +170,7 @@ class Live:
         gates: Tensor,
         near: Callable[[], Tensor] | None,
         kept: tuple[BoolArray, BoolArray] | None,
-        weights: ComputedWeights | None,
+        weights: WeightSource | None,
     ) -> Any:
         if kept is not None:
             wanted = self._evened(kept[0]), kept[1]
@@ -219,7 +219,7 @@ class Live:
         evened[order[dead & (rank <= lacks[owner])]] = True
         return evened
 
-    def _tensors(self, units: Tensor, gates: Tensor, weights: ComputedWeights | None) -> dict[str, Tensor]:
+    def _tensors(self, units: Tensor, gates: Tensor, weights: WeightSource | None) -> dict[str, Tensor]:
         extended = torch.cat([units, units.new_ones(1)])
         found: dict[str, Tensor] = dict(self._buffers)
         computed = {} if weights is None else weights({s.names[0]: s.region for s in self._slices if s.names})

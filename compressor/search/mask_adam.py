@@ -12,9 +12,9 @@ from torch.optim import Optimizer
 class MaskAdam(Optimizer):
     """Adam (Kingma and Ba, 2015) with one second moment for all parameters, the mean over every entry.
 
-    Masks compete for one budget, so how fast each moves has to follow from what it is worth. Adam gives every entry the
-    same pace: masks whose gradient is quiet, because only the cost pulls at them yet, would run ahead of those that the
-    task has a noisy say in, and be gone before it has one in them.
+    Masks compete for one budget, so how fast each moves has to follow from what it is worth. Adam divides every entry
+    by a scale of its own: masks whose gradient is quiet, because only the cost pulls at them yet, would run ahead of
+    those that the task has a noisy say in, and be gone before it has one in them.
 
     Args:
         params: parameters or groups of them; ``lr`` is the step of an entry whose gradient is always the mean one.

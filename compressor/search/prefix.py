@@ -134,10 +134,10 @@ class Kernels(Rows):
     Args:
         rows: the rings of each kernel axis that may go.
         taps: the odd extent of each kernel; rings inside those of its row stay.
-        start: sigma to start from.
     """
 
     pace = 0.25  # a global kernel becomes a local one in about as many steps as a width goes from all to the least
+    start = gaussian.GLOBAL
 
     def __init__(
         self,
@@ -145,7 +145,6 @@ class Kernels(Rows):
         rows: Sequence[IntArray],
         taps: Sequence[int],
         device: torch.device,
-        start: float = gaussian.GLOBAL,
     ) -> None:
         centres = [k // 2 for k in taps]
         grids = [
@@ -155,7 +154,7 @@ class Kernels(Rows):
         self.taps = torch.tensor(list(taps), dtype=torch.float64, device=device)
         self._held = torch.tensor(centres, device=device) - self.counts
         self._lowest = torch.tensor([gaussian.smallest(k) for k in taps], dtype=torch.float64, device=device)
-        self.offsets = nn.Parameter(torch.full((len(rows),), start, dtype=torch.float64, device=device))
+        self.offsets = nn.Parameter(torch.full((len(rows),), self.start, dtype=torch.float64, device=device))
         self._energies_at_first = self._energies().detach()
 
     def gains(self) -> Tensor:
@@ -194,16 +193,7 @@ class TrainedKernels(Kernels):
     """
 
     pace = 2.0  # from the start to where the outermost ring goes is twice as far as for a width of two thirds
-
-    def __init__(
-        self,
-        n_things: int,
-        rows: Sequence[IntArray],
-        taps: Sequence[int],
-        device: torch.device,
-        start: float = gaussian.highest(),
-    ) -> None:
-        super().__init__(n_things, rows, taps, device, start)
+    start = gaussian.highest()
 
     def sizes(self) -> Tensor:
         """Rings of each row that are there, shape (n_rows,)."""
