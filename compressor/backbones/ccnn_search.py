@@ -1,9 +1,13 @@
 """CCNNs as DNArch searches them: every component of the architecture stands as something that can be kept in part.
 
-    block   x + write(scale * GELU(pointwise(dropout(GELU(pointwise(long convolution(BatchNorm(read(x)))))))))
+    encoder   write(scale * GELU(BatchNorm(pointwise(inputs))))
+    block     x + write(scale * GELU(pointwise(dropout(GELU(pointwise(long convolution(BatchNorm(read(x)))))))))
+
+    decoder   pointwise(mean of read(x) over positions)
 
 ``read`` takes N_in channels of the stream and ``write`` adds to N_out of them, so that each block has widths N_in,
-N_mid and N_out of its own (section 3.3) while the stream keeps its own. Kernels span the input and come from one
+N_mid and N_out of its own (section 3.3), and encoder and decoder have theirs. The stream is as wide as the widest of
+them (``compressor.stream``). Kernels span the input and come from one
 network of coordinates while training (``compressor.computed``); outside they are ordinary weights of depthwise
 convolutions, so what is left after a search is an ordinary network. ``scale`` is where masks over N_out and over the
 depth are multiplied in at the end.
@@ -22,6 +26,7 @@ from compressor.backbones.ccnn import KernelNet, long_convolution
 from compressor.computed import ATTRIBUTE
 from compressor.errors import UsageError
 from compressor.masks import gaussian
+from compressor.stream import Read, Write, is_watched
 from compressor.tensors import Region, part
 
 FEWEST_TAPS = 64  # from here on the FFT is quicker than the sum
@@ -36,8 +41,7 @@ class _Long:
     computes_convolution = True
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        watched = x.is_meta or torch.compiler.is_exporting() or torch._C._get_tracing_state() is not None
-        if watched or weight[0].numel() < FEWEST_TAPS:
+        if is_watched(x) or weight[0].numel() < FEWEST_TAPS:
             y: Tensor = super()._conv_forward(x, weight, bias)  # type: ignore[misc]
             return y
         return long_convolution(x, weight[:, 0])
@@ -54,35 +58,6 @@ class LongConv2d(_Long, nn.Conv2d):
 _LONG = {1: LongConv1d, 2: LongConv2d}
 _CONV = {1: nn.Conv1d, 2: nn.Conv2d}
 _NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
-
-
-class Read(nn.Module):
-    """Takes channels of the stream, (B, C, ...) to (B, N_in, ...)."""
-
-    index: Tensor
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.register_buffer("index", torch.arange(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.index_select(1, self.index)
-
-
-class Write(nn.Module):
-    """Puts scaled channels where they belong in the stream, (B, N_out, ...) to (B, C, ...)."""
-
-    index: Tensor
-
-    def __init__(self, channels: int, dims: int) -> None:
-        super().__init__()
-        self.channels = channels
-        self.register_buffer("index", torch.arange(channels))
-        self.scale = nn.Parameter(torch.ones(channels, *[1] * dims))
-
-    def forward(self, y: Tensor) -> Tensor:
-        empty = y.new_zeros((y.shape[0], self.channels, *y.shape[2:]))
-        return empty.index_add(1, self.index, y * self.scale)
 
 
 class SearchableBlock(nn.Module):
@@ -189,8 +164,9 @@ class SearchableCCNN(nn.Module):
         self.input_shape = tuple(lengths) if vocabulary else (in_channels, *lengths)
         self.embedding = None if vocabulary is None else nn.Embedding(vocabulary, channels)
         self.encoder = _CONV[dims](channels if vocabulary else in_channels, channels, 1)
-        self.encoder_norm, self.act = _NORM[dims](channels), nn.GELU()
+        self.encoder_norm, self.act, self.stem = _NORM[dims](channels), nn.GELU(), Write(channels, dims)
         self.blocks = nn.ModuleList(SearchableBlock(channels, lengths, dropout) for _ in range(blocks))
+        self.head = Read(channels)
         self.decoder: nn.Module = _CONV[dims](channels, num_classes, 1) if dense else nn.Linear(channels, num_classes)
         source = Kernels(channels, blocks, lengths, omega_0)
         vars(self)[ATTRIBUTE] = source  # no module of the network: it is left behind
@@ -209,9 +185,10 @@ class SearchableCCNN(nn.Module):
         """Logits (B, num_classes), or (B, num_classes, *lengths) with ``dense``."""
         if self.embedding is not None:
             x = self.embedding(x).transpose(1, 2)
-        x = self.act(self.encoder_norm(self.encoder(x)))
+        x = self.stem(self.act(self.encoder_norm(self.encoder(x))))
         for block in self.blocks:
             x = block(x)
+        x = self.head(x)
         logits: Tensor = self.decoder(x if self.dense else x.flatten(2).mean(2))
         return logits
 

@@ -51,7 +51,7 @@ def test_every_component_of_every_block_is_found(lengths: tuple[int, ...], dense
     model, x = small(lengths, dense=dense), torch.randn(2, 2, *lengths)
     graph = traced(model, x)
     kinds = [group.kind for group in graph.groups]
-    assert kinds.count("channels") == 9  # N_in, N_mid and N_out of three blocks; the stream keeps its own
+    assert kinds.count("channels") == 11  # N_in, N_mid and N_out of three blocks; encoder and decoder
     assert kinds.count("kernel") == kinds.count("resolution") == 3 * len(lengths)
     assert [block.gated for block in graph.blocks] == [(f"blocks.{i}.write.scale",) for i in range(3)]
     assert not graph.sites

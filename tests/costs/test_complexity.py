@@ -25,7 +25,7 @@ def block(length: int, n_in: int, n_mid: int, n_out: int) -> float:
 
 
 def ccnn(length: int, blocks: list[float], channels: int, classes: int, inputs: int) -> float:
-    encoder = length * inputs * channels + 2 * length * channels  # norm and GELU
+    encoder = length * inputs * channels + 3 * length * channels  # norm, GELU and scale
     skips = len(blocks) * length * channels
     return encoder + sum(blocks) + skips + channels * classes
 
