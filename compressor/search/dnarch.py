@@ -15,9 +15,10 @@ Beyond the paper:
 - Budgets instead of a fixed weight of the complexity loss: ``Multipliers`` that follow the costs, pulling both ways.
   ``penalty`` gives the paper's ``lambda (cost / budget - 1)^2`` instead, with a linear rise over ``penalty_ramp``.
 - Any traced network, any cost term, any number of budgets.
-- The decision, mask >= T on the grid, is shifted by one constant (over widths, and over the rest where those do not
-  suffice) until the budgets hold, then filled up.
+- A decision that meets every budget (``decision``).
 - Only what the masks keep is computed during the search (``live``).
+- The decision falls before the end (``settled``): the rest of the steps train the network decided on, and cost what its
+  training costs. Until then masks learn in every other step, as moving them is what makes a step of a search dearer.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,12 +36,13 @@ from torch import Tensor, nn
 from compressor.computed import computed, settle_
 from compressor.costs import Sizes
 from compressor.errors import UsageError
-from compressor.graph.graph import Graph, Group, UnitMask
+from compressor.graph.graph import Graph, Group
 from compressor.graph.labels import BoolArray
 from compressor.masks import Masking
 from compressor.masks.sigmoid import THRESHOLD
 from compressor.masks.straight_through import hard
-from compressor.search.base import SearchContext, SearchResult, unreachable
+from compressor.search.base import SearchContext, SearchResult
+from compressor.search.decision import Decider
 from compressor.search.dnarch_config import COMPONENTS, KINDS, DnarchConfig
 from compressor.search.learning import learn, require_data
 from compressor.search.live import Live, NotLiveError
@@ -48,6 +51,8 @@ from compressor.search.multipliers import Multipliers
 from compressor.search.oneshot import OneShot
 from compressor.search.prefix import Frequencies, IntArray, Kernels, Rows, TrainedKernels
 from compressor.search.project import FloatArray, Projector
+from compressor.search.settled import Settled
+from compressor.search.worthwhile import least_cuts
 from compressor.tensors import Region
 from compressor.train import Hooks
 from compressor.train.splits import call_model
@@ -56,7 +61,10 @@ __all__ = ["COMPONENTS", "Dnarch", "DnarchConfig", "DnarchSession"]
 
 logger = logging.getLogger(__name__)
 
-WIDEST_GAP = 0.03  # of a budget that a decision may leave, if another can do better
+# Of a budget, that masks of a network that may grow are asked for: what is computed for them costs a little more than
+# their sizes say, as a block is there in whole or not at all. The decision uses all of the budget.
+AIM = 0.95
+NEAR = 0.8  # of the threshold: channels with such masks are computed with those that live, as they may live soon
 
 
 class DnarchSession(Hooks):
@@ -82,42 +90,32 @@ class DnarchSession(Hooks):
         free = [g for g in graph.groups if g.kind in learned and projector.smallest[g.index] < len(g)]
         self._free = {kind: [g for g in free if g.kind == kind] for kind in KINDS.values()}
         wide = [_ordered(g.units, scores[0]) for g in self._free["channels"]]
-        share = 1 / config.grow
-        self.width = Rows(graph.n_units, wide, config.width_tau, device, share)
+        (width_tau, depth_tau), share = config.taus, 1 / config.grow
+        self.width = Rows(graph.n_units, wide, width_tau, device, share)
         rings = [_rings(graph, g) for g in self._free["kernel"]]
         kernels = TrainedKernels if self._computed is None else Kernels
         self.kernel = kernels(graph.n_units, [row for row, _ in rings], [taps for _, taps in rings], device)
         samples = {int(a.factors[-1, 0]): len(a) for r in graph.resolutions for a in r.axes}
         bands = [g.units for g in self._free["resolution"]]
         lengths = [samples[int(units[-1])] for units in bands]
-        self.resolution = Frequencies(graph.n_units, bands, lengths, config.resolution_tau, device)
+        least = least_cuts(graph, self._free["resolution"])
+        self.resolution = Frequencies(graph.n_units, bands, lengths, least, config.resolution_tau, device)
         rows = _block_rows(graph, projector.removable, config.depth_over) if "depth" in components else []
-        self.depth = Rows(len(graph.blocks), [_ordered(r, scores[1]) for r in rows], config.depth_tau, device, share)
-        self._bound()
+        self.depth = Rows(len(graph.blocks), [_ordered(r, scores[1]) for r in rows], depth_tau, device, share)
+        self.settled = Settled(graph)
+        self._at_rest: tuple[Tensor, Tensor] | None = None  # masks, for the steps in which they do not learn
+        self._decider = Decider(projector, self._free, self._rows_of, self.depth)
         parameters = [{"params": [rows.offsets], "pace": rows.pace} for rows in self.rows if len(rows)]
         self._adam = MaskAdam(parameters) if parameters else None
         with torch.no_grad():
             start = [float(c.term(self.sizes())) for c in projector.constraints]
-        self.multipliers = Multipliers(projector.constraints, start, relative_rate=0.2, use_all=True)
+        aim = AIM if config.grow > 1 else 1.0
+        asked = [replace(c, limit=aim * c.limit) for c in projector.constraints]
+        self.multipliers = Multipliers(asked, start, rate=0.05 * config.every, relative_rate=0.2, use_all=True)
         self.live = Live(model, graph, config.compiler) if config.live else None
         if config.compiler is not None and (len(self.resolution) or (self.live is not None and self.live.exactly)):
             found = "a learned resolution" if len(self.resolution) else "arithmetic across channels"
             raise UsageError(f"With {found} every size would be compiled anew; leave the option compiler out.")
-
-    def _bound(self) -> None:
-        """Tell the projector what the bounds of the masks leave at least, and check that it is enough."""
-        found = {group.index: len(group) for group in self.graph.groups}
-        for kind, rows in self._rows_of.items():
-            found.update({group.index: n for group, n in zip(self._free[kind], rows.least().tolist(), strict=True)})
-        self.projector.smallest = self.projector.allowed(
-            np.array([found[g.index] for g in self.graph.groups], np.int64)
-        )
-        costs = self.projector.costs(
-            self.projector.minimal(np.zeros(self.graph.n_units)), self._gates(self.depth.least())
-        )
-        for constraint, cost in zip(self.projector.constraints, costs, strict=True):
-            if cost > constraint.limit:
-                raise unreachable(constraint.term, constraint.limit, float(cost))
 
     @property
     def rows(self) -> tuple[Rows, ...]:
@@ -160,17 +158,18 @@ class DnarchSession(Hooks):
 
     @property
     def stateful(self) -> Mapping[str, Any]:
-        states: dict[str, Any] = {"multipliers": self.multipliers}
+        states: dict[str, Any] = {"multipliers": self.multipliers, "settled": self.settled}
         if self._computed is not None:
             states["computed"] = self._computed
         return states if self.live is None else {**states, "live": self.live}
 
     def forward(self, model: nn.Module, inputs: Any) -> Any:
-        units, gates = (mask.float() for mask in self.masks())
+        units, gates = self._at_rest or tuple(mask.float() for mask in self.masks())
         if self.live is not None and self.live.works:
+            weights = None if self._computed is None else self._weights
+            kept = None if self.settled.decision is None else self._kept(self.settled.decision)
             try:
-                weights = None if self._computed is None else self._weights
-                return self.live.forward(inputs, units, gates, self._near, weights=weights)
+                return self.live.forward(inputs, units, gates, self._near, kept, weights)
             except NotLiveError as error:
                 logger.warning("%s", error)
         with self.masked(units, gates, None if self._computed is None else self._weights()):
@@ -182,14 +181,15 @@ class DnarchSession(Hooks):
         assert self._computed is not None
         weights: dict[str, Tensor] = self._computed(regions)
         gains: dict[str, Tensor] = {}
-        for group, gain in zip(self._free["kernel"], self.kernel.gains(), strict=True):
+        each = self.kernel.gains() if self._at_rest is None else self.kernel.gains().detach()
+        for group, gain in zip(self._free["kernel"], each, strict=True):
             for name, _ in group.members:
                 gains[name] = gain * gains.get(name, 1.0)
         return {name: w * gains[name].to(w) if name in gains else w for name, w in weights.items()}
 
     def _near(self) -> Tensor:
         """Units that live, and those of the widths that are next in line."""
-        return self.width.masks(THRESHOLD / 2) * self.kernel.masks() * self.resolution.masks()
+        return self.width.masks(NEAR * THRESHOLD) * self.kernel.masks() * self.resolution.masks()
 
     @contextmanager
     def masked(self, units: Tensor, gates: Tensor, weights: Mapping[str, Tensor] | None = None) -> Iterator[None]:
@@ -199,24 +199,49 @@ class DnarchSession(Hooks):
             yield
 
     def penalty(self) -> Tensor | None:
+        if self._at_rest is not None:
+            return None
         sizes = self.sizes()
         if self.config.penalty is None:
             return self.multipliers.penalty(sizes).float()
         total = sizes.units.new_zeros(())
-        for k, constraint in enumerate(self.multipliers.constraints):
+        for k, constraint in enumerate(self.projector.constraints):
             cost = constraint.term(sizes)
             self.multipliers.ratios[k] = float(cost.detach()) / self.multipliers.target(k)
             total = total + (cost / constraint.limit - 1).square()
         return (self.config.penalty * self._ramp * total).float()
 
     def before_step(self, step: int, total_steps: int) -> None:
-        self._ramp = min(1.0, (step + 1) / max(1.0, self.config.penalty_ramp * total_steps))
-        full = self.config.mask_lr or min(max(8 / total_steps, 0.003), 0.05)
+        searching = max(1, round((1 - self.config.settle) * total_steps))
+        if step >= searching and self.settled.decision is None:
+            decision = self.decide()
+            self._multiply_in(*self._final())
+            self.settled.decision, self._at_rest = decision, None
+        if step >= searching or step % self.config.every:
+            self._at_rest = self._at_rest or self._fixed()
+            return
+        self._at_rest = None
+        self._ramp = min(1.0, (step + 1) / max(1.0, self.config.penalty_ramp * searching))
+        full = self.config.mask_lr or min(max(8 * self.config.every / searching, 0.003), 0.05)
         for group in self._adam.param_groups if self._adam is not None else ():
-            ramp = min(1.0, (step + 1) / (0.05 * total_steps), (total_steps - step) / (0.2 * total_steps))
+            ramp = min(1.0, (step + 1) / (0.05 * searching), (searching - step) / (0.2 * searching))
             group["lr"] = group["pace"] * full * ramp
 
+    @torch.no_grad()
+    def _fixed(self) -> tuple[Tensor, Tensor]:
+        """Masks of units and blocks that do not learn; once it is decided what is kept, of just that."""
+        decision = self.settled.decision
+        if decision is None:
+            units, gates = self.masks()
+        else:
+            units, gates = (torch.from_numpy(k).double().to(self.device) for k in self._kept(decision))
+            if self._computed is not None:
+                units = units * self._final()[2]
+        return units.float(), gates.float()
+
     def after_step(self, step: int, total_steps: int) -> None:
+        if self._at_rest is not None:
+            return
         self.multipliers.progress = (step + 1) / max(1.0, self.config.reach * total_steps)
         if self.config.penalty is None:
             self.multipliers.step()
@@ -224,71 +249,45 @@ class DnarchSession(Hooks):
             rows.clamp_()
 
     def log(self) -> dict[str, Any]:
-        return {
-            c.name: self.multipliers.ratios[k] * self.multipliers.target(k) / c.term.original
-            for k, c in enumerate(self.projector.constraints)
-        }
+        decision, constraints = self.settled.decision, self.projector.constraints
+        if decision is None:
+            costs = [ratio * self.multipliers.target(k) for k, ratio in enumerate(self.multipliers.ratios)]
+        else:
+            costs = self.projector.costs(decision.units, decision.gates_or_all(self.graph)).tolist()
+        return {c.name: cost / c.term.original for c, cost in zip(constraints, costs, strict=True)}
 
     # ---- decision
 
     def decide(self, history: list[dict[str, Any]] | None = None) -> SearchResult:
-        """The hard choice: mask >= T on the grid, masks shifted alike until every budget holds, then filled up."""
+        """The hard choice; once it is made it stays."""
+        if self.settled.decision is not None:
+            return replace(self.settled.decision, history=history or [])
         units = _finite(torch.stack([r.logits() for r in self._rows_of.values()]).amin(0).detach().cpu())
         blocks = _finite(self.depth.logits().detach().cpu())
-        kept, gates = self._choose(units.numpy(), blocks.numpy())
+        kept, gates = self._decider.choose(units.numpy(), blocks.numpy())
         return SearchResult(kept, units, history or [], gates, blocks)
 
-    def _choose(self, units: FloatArray, blocks: FloatArray) -> tuple[UnitMask, BoolArray]:
-        choices = [self._fitted(units, blocks, np.zeros(len(self.depth), np.int64))]
-        if self._gap(*choices[0]) > WIDEST_GAP:  # the rest is whole; one block more, and widths that make room for it
-            full = [len(row) for row in self.depth.rows]
-            more = np.eye(len(self.depth), dtype=np.int64)[self.depth.kept() < full]
-            choices += [self._fitted(units, blocks, extra) for extra in more]
-        return min(choices, key=lambda choice: self._gap(*choice))
-
-    def _gap(self, units: UnitMask, gates: BoolArray) -> float:
-        """What is left of the tightest budget, as a share of it; infinite if one is missed."""
-        gap = float((1 - self.projector.costs(units, gates) / self.projector.limits).min())
-        return gap if self.projector.fits(units, gates) else np.inf
-
-    def _fitted(self, units: FloatArray, blocks: FloatArray, extra: IntArray) -> tuple[UnitMask, BoolArray]:
-        """The decision with ``extra`` blocks in the rows of the depth."""
-        projector = self.projector
-
-        def shifted(width: float, rest: float) -> tuple[UnitMask, BoolArray]:
-            counts = np.array([len(g) for g in self.graph.groups], dtype=np.int64)
-            for kind, rows in self._rows_of.items():
-                kept = rows.kept(width if kind == "channels" else rest)
-                for group, n in zip(self._free[kind], kept, strict=True):
-                    counts[group.index] = n
-            return projector.choose(projector.allowed(counts), units), self._gates(self.depth.kept(rest) + extra)
-
-        # Blocks, rings and frequencies are large steps: they move with the widths only where those cannot do alone.
-        least, most = -3.0, 3.0
-        both = not projector.fits(*shifted(least, 0.0))
-        low, high = least, most
-        if projector.fits(*shifted(most, most if both else 0.0)):
-            low = most
-        for _ in range(40 if low < high else 0):
-            middle = (low + high) / 2
-            low, high = (middle, high) if projector.fits(*shifted(middle, both * middle)) else (low, middle)
-        kept, gates = shifted(low, both * low)
-        gates = self.graph.gates(projector.restore(kept, gates, blocks))
-        return projector.fill(kept, 1 / (1 + np.exp(-units)), gates=gates), gates
-
-    def _gates(self, counts: IntArray) -> BoolArray:
-        gates = np.ones(len(self.graph.blocks), dtype=np.bool_)
-        for row, n in zip(self.depth.rows, counts, strict=True):
-            gates[row[n:]] = False
-        return self.graph.gates(gates)
-
     def fold_(self, decision: SearchResult) -> None:
-        """Multiply the masks of what is kept into the model's weights; what was let in last enters with T."""
+        """Multiply the masks of what is kept into the model's weights, those that are not there yet."""
         if self._computed is not None:
             settle_(self.masking.model, self._weights())
-        masks = (torch.sigmoid(rows.logits().detach()).clamp_min(THRESHOLD) for rows in self.rows[:3])
-        width, gates, kernel = masks  # frequencies are kept whole
-        self.masking.fold_(width * kernel, gates)
+        width, gates, kernel = self._final()
+        if self.settled.decision is None:
+            self._multiply_in(width, gates, kernel)
+        if self._computed is not None:
+            self.masking.fold_(kernel)
+
+    def _multiply_in(self, width: Tensor, gates: Tensor, kernel: Tensor) -> None:
+        """All masks, but those over kernels that are computed anew for every step."""
+        self.masking.fold_(width if self._computed is not None else width * kernel, gates)
+
+    def _final(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Masks over channels, blocks and kernels as they stay; what was let in last has T. Frequencies are whole."""
+        width, gates, kernel = (torch.sigmoid(r.logits().detach()).clamp_min(THRESHOLD) for r in self.rows[:3])
+        return width, gates, kernel
+
+    def _kept(self, decision: SearchResult) -> tuple[BoolArray, BoolArray]:
+        return decision.units[:-1], decision.gates_or_all(self.graph)
 
 
 def _finite(logits: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ from compressor.graph.graph import Graph
 COMPONENTS = ("width", "depth", "kernel", "resolution")
 KINDS = {"width": "channels", "kernel": "kernel", "resolution": "resolution"}  # groups by component
 
+WIDTH_TAU, DEPTH_TAU = 25.0, 8.0  # of networks that do not grow
+
 
 @dataclass(frozen=True)
 class DnarchConfig:
@@ -24,13 +26,15 @@ class DnarchConfig:
     optimizer: str | None = None
     """Of the weights: "sgd" (with momentum) or "adamw"; None: sgd, and adamw where a network computes the kernels."""
     mask_lr: float | None = None
-    """Of the masks' offsets (``MaskAdam``); None: 8 / steps, between 0.003 and 0.05; falls to 0 over the last steps."""
+    """Of the masks' offsets (``MaskAdam``); None: 8 / (steps in which masks learn), between 0.003 and 0.05. It falls to
+    0 over the last of those steps."""
     learn: tuple[str, ...] | None = None
     """Components to learn, of "width", "depth", "kernel" and "resolution"; None: all that the model has."""
-    width_tau: float = 25.0
-    """Steepness of the masks over channels. At 25 a layer keeps at least 10.3 % of them, at 50 5.1 %."""
-    depth_tau: float = 8.0
-    """Steepness of the masks over blocks. At 8 at least 32 % of the blocks stay, at 16 16 %."""
+    width_tau: float | None = None
+    """Steepness of the masks over channels; None: 25 times ``grow``, so that the edge of a mask spans as many channels
+    as in the network to start from. At 25 a layer keeps at least 10.3 % of its channels, at 50 5.1 %."""
+    depth_tau: float | None = None
+    """Steepness of the masks over blocks; None: 8 times ``grow``. At 8 at least 32 % of the blocks stay, at 16 16 %."""
     resolution_tau: float = 25.0
     """Steepness of the masks over frequencies. At 25 a branch keeps at least 10.3 % of its samples along an axis, at 50
     5.1 %, at 100 2.6 %."""
@@ -49,8 +53,12 @@ class DnarchConfig:
     """Whether only what the masks keep is computed; the result is the same up to rounding."""
     compiler: str | None = None
     """Backend of ``torch.compile``, such as "inductor", for what is computed live; not with a learned resolution."""
-    reach: float = 0.3
-    """Share of the steps after which the cost is asked to be at the budget; the rest trains at its size."""
+    reach: float = 0.25
+    """Share of the steps after which the cost is asked to be at the budget."""
+    settle: float = 0.5
+    """Share of the steps, the last, that train the network decided on; masks learn in those before."""
+    every: int = 2
+    """Masks learn in one of so many steps; in the others only the weights do, which is cheaper."""
     max_steps: int | None = None
 
     def __post_init__(self) -> None:
@@ -65,10 +73,15 @@ class DnarchConfig:
                     f"{name} must be one of {', '.join(filter(None, choices))}, not {getattr(self, name)!r}."
                 )
         for name in ("width_tau", "depth_tau", "resolution_tau"):
-            if not getattr(self, name) > 5:
-                raise UsageError(f"{name} must be above 5, not {getattr(self, name)!r}; below, no mask can shrink.")
+            tau = getattr(self, name)
+            if tau is not None and not tau > 5:
+                raise UsageError(f"{name} must be above 5, not {tau!r}; below, no mask can shrink.")
         if not (isinstance(self.grow, int) and self.grow >= 1):
             raise UsageError(f"grow must be a whole number of at least 1, not {self.grow!r}.")
+        if not (isinstance(self.every, int) and self.every >= 1):
+            raise UsageError(f"every must be a whole number of at least 1, not {self.every!r}.")
+        if not 0 <= self.settle < 1:
+            raise UsageError(f"settle must be a share of the steps, from 0 to below 1, not {self.settle!r}.")
         if self.penalty is not None and not self.penalty > 0:
             raise UsageError(f"penalty must be above zero, not {self.penalty!r}; leave it out for multipliers.")
         if not 0 <= self.penalty_ramp <= 1 or (self.penalty_ramp and self.penalty is None):
@@ -82,6 +95,11 @@ class DnarchConfig:
                 raise UsageError(f"dnarch cannot learn {name!r}; it learns {', '.join(COMPONENTS)}.")
         if self.learn is not None and not self.learn:
             raise UsageError(f"learn is empty; name components to learn, of {', '.join(COMPONENTS)}.")
+
+    @property
+    def taus(self) -> tuple[float, float]:
+        """Steepness of the masks over channels and over blocks."""
+        return self.width_tau or WIDTH_TAU * self.grow, self.depth_tau or DEPTH_TAU * self.grow
 
     @classmethod
     def from_options(cls, options: dict[str, Any]) -> DnarchConfig:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from compressor.graph.graph import Axis, Graph, Group, Parameter
 from compressor.graph.labels import BoolArray, IntArray
 from compressor.graph.stand_ins import shadowed
 from compressor.masks.bands import Bands
+from compressor.stream import tighten
 from compressor.tensors import Region, part
 from compressor.train.splits import call_model
 from compressor.trim.apply import trim
@@ -38,7 +39,7 @@ from compressor.trim.plan import plan
 
 # On several threads, and on a GPU, convolutions of ragged widths can take longer than the full ones.
 EVEN = 8
-SLACK = 0.03  # of the units may be dead in the copy
+SLACK = 0.015  # of the units may be dead in the copy
 # Under torch.compile every other size is another compilation: sizes come in steps, and most of the units go at once.
 STEPS = 8
 COMPILED_SLACK = 0.25
@@ -60,7 +61,7 @@ class _Slice:
     def __init__(self, parameter: Tensor, names: list[str]) -> None:
         self.parameter, self.names = parameter, names
         self.region: Region = {}
-        self.masks: list[tuple[Tensor, tuple[int, ...], bool]] = []  # units (n, k), shape, whether for gradients only
+        self.masks: list[tuple[IntArray, tuple[int, ...], bool]] = []  # units (n, k), shape, whether for gradients only
         self.gates: list[int] = []
 
 
@@ -82,7 +83,8 @@ class Live:
         self.builds = 0
         self._built: tuple[BoolArray, BoolArray] | None = None
         self._bands = Bands(graph)
-        even = EVEN if torch.get_num_threads() > 1 or next(model.parameters()).device.type != "cpu" else 1
+        self._device = next(model.parameters()).device
+        even = EVEN if torch.get_num_threads() > 1 or self._device.type != "cpu" else 1
         lengths = np.array([len(group) for group in graph.groups], dtype=np.int64)
         steps = [even // np.gcd(even, g.width) if g.kind == "channels" else 1 for g in graph.groups]
         self._in_groups = (
@@ -96,6 +98,7 @@ class Live:
         self.exactly = any(site.axis is not None for site in graph.sites)
         self._copy: nn.Module = model
         self._slices: list[_Slice] = []
+        self._kept_factors: tuple[Tensor, list[Tensor | None]] | None = None  # of which masks
         self._full: dict[str, Tensor] = {
             p.name: model.get_buffer(p.name) if p.is_buffer else model.get_parameter(p.name)
             for p in graph.parameters.values()
@@ -220,30 +223,45 @@ class Live:
         return evened
 
     def _tensors(self, units: Tensor, gates: Tensor, weights: WeightSource | None) -> dict[str, Tensor]:
-        extended = torch.cat([units, units.new_ones(1)])
         found: dict[str, Tensor] = dict(self._buffers)
         computed = {} if weights is None else weights({s.names[0]: s.region for s in self._slices if s.names})
-        for slice_ in self._slices:
+        for slice_, factor in zip(self._slices, self._factors(units, gates), strict=True):
             tensor = computed.get(slice_.names[0]) if slice_.names else None
             if tensor is None:
                 tensor = part(slice_.parameter, slice_.region)
-            factors = [gates[block] for block in slice_.gates]
-            for members, shape, for_gradient in slice_.masks:
-                mask = extended[members].prod(1) if members.shape[1] > 1 else extended[members[:, 0]]
-                if for_gradient:
-                    mask = 1 + (mask - mask.detach())
-                factors.append(mask.reshape(shape))
-            if factors:  # small ones among themselves first: a product with a whole weight is what takes time
-                tensor = tensor * functools.reduce(operator.mul, factors).to(tensor.dtype)
+            if factor is not None:
+                tensor = tensor * factor.to(tensor.dtype)
             for name in slice_.names:
                 found[name] = tensor
         for module, attribute, matrix in self._bands.matrices(units, gates):
             found[f"{module}.{attribute}" if module else attribute] = matrix
         return found
 
+    def _factors(self, units: Tensor, gates: Tensor) -> Iterable[Tensor | None]:
+        """What each slice is multiplied by: masks of its axes, and gates. Those that do not learn are kept."""
+        if units.requires_grad or gates.requires_grad:
+            return self._make_factors(units, gates)
+        if self._kept_factors is None or self._kept_factors[0] is not units:
+            self._kept_factors = units, list(self._make_factors(units, gates))
+        return self._kept_factors[1]
+
+    def _make_factors(self, units: Tensor, gates: Tensor) -> Iterator[Tensor | None]:
+        """All masks are looked up at once: a search makes many small ones in every step."""
+        values = torch.cat([units, units.new_ones(1)])[self._members].unbind(1)
+        masks = iter(torch.split(functools.reduce(operator.mul, values), self._lengths))
+        each_gate = gates.unbind()
+        for slice_ in self._slices:
+            factors = [each_gate[block] for block in slice_.gates]
+            for _, shape, for_gradient in slice_.masks:
+                mask = next(masks)
+                factors.append((1 + (mask - mask.detach()) if for_gradient else mask).reshape(shape))
+            # Small ones among themselves first: a product with a whole weight is what takes time.
+            yield functools.reduce(operator.mul, factors) if factors else None
+
     def _build(self, units: BoolArray, gates: BoolArray) -> None:
         """Prepare another choice; the modules are copied anew only if other blocks are there."""
         self.builds += 1
+        self._kept_factors = None
         self._built = (units, gates)
         graph = self.graph
         architecture = plan(self.model, graph, units, graph.gates(gates))
@@ -269,6 +287,11 @@ class Live:
             for parameter in graph.parameters.values()
             if not parameter.is_buffer and parameter.name not in self._removed
         ]
+        members = [rows for slice_ in self._slices for rows, _, _ in slice_.masks]
+        most = max((rows.shape[1] for rows in members), default=1)
+        wide = [np.pad(rows, ((0, 0), (0, most - rows.shape[1])), constant_values=graph.n_units) for rows in members]
+        self._lengths = [len(rows) for rows in members]
+        self._members = torch.from_numpy(np.concatenate([np.zeros((0, most), np.int64), *wide])).to(self._device)
         self._buffers = {
             name: architecture.slice(parameter.name, self._full[parameter.name])
             for parameter in graph.parameters.values()
@@ -277,6 +300,7 @@ class Live:
             and parameter.name not in self._removed
             for name in parameter.names
         }
+        self._buffers.update(tighten(self._copy, self._buffers))
 
     def _resize(self, architecture: Architecture) -> None:
         """Bring the attributes of the copied modules from one choice to the next."""
@@ -301,7 +325,7 @@ class Live:
         for d, axis, for_gradient in self._read.get(parameter.name, ()):
             rows = axis.factors[kept[d]] if d in kept else axis.factors
             shape = (-1, *[1] * (len(parameter.shape) - 1 - d))
-            found.masks.append((torch.from_numpy(rows).to(tensor.device), shape, for_gradient))
+            found.masks.append((rows, shape, for_gradient))
         found.gates = self._gated.get(parameter.name, [])
         return found
 

@@ -61,22 +61,21 @@ class Rows:
     def logits(self) -> Tensor:
         """Logits of the masks without their threshold, shape (n_things,), infinite for what is in no row."""
         each = self._logit(self.offsets[self._owner])
-        return each.new_full((self.n_things,), torch.inf).index_put((self._things,), each)
+        return self._placed(each, torch.inf)
 
     def masks(self, threshold: float = THRESHOLD) -> Tensor:
         """How much of each thing there is, shape (n_things,): 0 or at least T."""
-        each = self._mask(self.offsets[self._owner], threshold)
-        return each.new_ones(self.n_things).index_put((self._things,), each)
+        return self._placed(self._mask(self.offsets[self._owner], threshold))
 
     def weights(self) -> Tensor:
         """Weights that add up to the sizes, shape (n_things,): ``clamp(size - rank, 0, 1)``."""
-        each = fill(self.sizes(), self._owner, self._rank, self.counts)
-        return each.new_ones(self.n_things).index_put((self._things,), each)
+        return self._placed(fill(self.sizes(), self._owner, self._rank, self.counts))
 
     def kept(self, shift: float = 0.0) -> IntArray:
         """How many things of each row are kept when all extents move by ``shift`` within their bounds."""
-        inside = (self._mask(self._bounded(self.offsets.detach() + shift)[self._owner]) > 0).double()
-        found: IntArray = inside.new_zeros(len(self)).index_add(0, self._owner, inside).long().cpu().numpy()
+        found: IntArray = (
+            self._count(self._mask(self._bounded(self.offsets.detach() + shift)[self._owner])).cpu().numpy()
+        )
         return found
 
     def least(self) -> IntArray:
@@ -87,6 +86,15 @@ class Rows:
     def clamp_(self) -> None:
         """Bring all offsets back within their bounds."""
         self.offsets.copy_(self._bounded(self.offsets))
+
+    def _placed(self, each: Tensor, others: float = 1.0) -> Tensor:
+        """Values of the things in rows among all things, shape (n_things,)."""
+        return each.new_full((self.n_things,), others).index_put((self._things,), each)
+
+    def _count(self, each: Tensor) -> Tensor:
+        """How many things of each row have a value above zero, shape (n_rows,)."""
+        inside = (each.detach() > 0).long()
+        return inside.new_zeros(len(self)).index_add(0, self._owner, inside)
 
     # ---- what depends on the shape of the masks
 
@@ -107,18 +115,50 @@ class Rows:
 class Frequencies(Rows):
     """Frequencies of branches from 1 upwards, under sigmoid masks over [-1, 1] where the constant is -1.
 
+    Where only a few are outside the mask, all are there, in the network and in the costs: resampling would cost more
+    than it saves. Gradients are those of the masks all the same.
+
     Args:
         rows: the frequencies of each axis.
         lengths: how many samples each axis has.
+        least: how many frequencies of each axis must be outside for any to go.
     """
 
     def __init__(
-        self, n_things: int, rows: Sequence[IntArray], lengths: Sequence[int], tau: float, device: torch.device
+        self,
+        n_things: int,
+        rows: Sequence[IntArray],
+        lengths: Sequence[int],
+        least: Sequence[int],
+        tau: float,
+        device: torch.device,
     ) -> None:
         super().__init__(n_things, rows, tau, device)
         grids = [spectral.coordinates(n) for n in lengths]
         self._x = (torch.cat(grids) if grids else torch.zeros(0, dtype=torch.float64)).to(device)
         self._lengths = torch.tensor(list(lengths), dtype=torch.float64, device=device)
+        self._least_cut = torch.tensor(list(least), dtype=torch.int64, device=device)
+
+    def masks(self, threshold: float = THRESHOLD) -> Tensor:
+        """How much of each frequency there is, shape (n_things,): 0 or at least T, and 1 where none go."""
+        each = self._mask(self.offsets[self._owner], threshold)
+        return self._placed(self._filled_up(each, each))
+
+    def weights(self) -> Tensor:
+        """Weights that add up to the sizes, shape (n_things,)."""
+        inside = self._mask(self.offsets[self._owner])
+        return self._placed(self._filled_up(fill(self.sizes(), self._owner, self._rank, self.counts), inside))
+
+    def kept(self, shift: float = 0.0) -> IntArray:
+        """How many frequencies of each axis are kept when all extents move by ``shift`` within their bounds."""
+        inside = self._mask(self._bounded(self.offsets.detach() + shift)[self._owner])
+        whole: IntArray = self._count(self._filled_up(inside, inside)).cpu().numpy()
+        return whole
+
+    def _filled_up(self, each: Tensor, inside: Tensor) -> Tensor:
+        """``each`` with the value 1 on axes that too few have left."""
+        whole = (self.counts - self._count(inside) < self._least_cut)[self._owner]
+        return each + ((1 - each) * whole).detach()
 
     def sizes(self) -> Tensor:
         """Frequencies of each row: half of what the size in samples has above the constant's one."""

@@ -124,7 +124,7 @@ def test_the_search_itself_comes_close_to_the_budget(penalty: float | None) -> N
 
 
 def test_the_fixed_penalty_is_the_papers_and_may_rise() -> None:
-    masks = session(residual(), penalty=2.0, penalty_ramp=0.5)
+    masks = session(residual(), penalty=2.0, penalty_ramp=0.5, settle=0.0, every=1)
     masks.before_step(0, 8)
     first = masks.penalty()
     masks.before_step(3, 8)
@@ -164,6 +164,8 @@ def test_budgets_below_the_bounds_name_the_number() -> None:
         ({"width_tau": 2.0}, "above 5"),
         ({"penalty": -1.0}, "above zero"),
         ({"penalty_ramp": 0.5}, "beside a penalty"),
+        ({"settle": 1.0}, "from 0 to below 1"),
+        ({"every": 0}, "every must be a whole number"),
     ],
 )
 def test_unusable_settings_are_refused(settings: dict[str, Any], message: str) -> None:

@@ -41,8 +41,7 @@ def train(masks: DnarchSession, model: nn.Module, steps: int, compiler: Any) -> 
         masks.before_step(step, steps)
         loss = nn.functional.cross_entropy(masks.forward(model, inputs), targets)
         penalty = masks.penalty()
-        assert penalty is not None
-        (loss + penalty).backward()  # type: ignore[no-untyped-call]
+        (loss if penalty is None else loss + penalty).backward()  # type: ignore[no-untyped-call]
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()

@@ -11,11 +11,17 @@ from search_models import EXAMPLE, context, data, plain, residual
 from torch import nn
 
 import compressor
+from compressor import spectral
+from compressor.costs import build
 from compressor.errors import UsageError
+from compressor.graph import capture
 from compressor.masks import sigmoid
+from compressor.models import load_model
+from compressor.search.base import hard_sizes
 from compressor.search.dnarch import Dnarch, DnarchConfig, DnarchSession
 from compressor.search.prefix import Frequencies
 from compressor.search.project import Projector
+from compressor.search.worthwhile import least_cuts
 
 CPU = torch.device("cpu")
 
@@ -29,7 +35,7 @@ def session(model: nn.Module, share: float = 0.5, **settings: Any) -> DnarchSess
 @pytest.mark.parametrize("crossing", [-0.79, -0.5, 0.0, 0.4, 0.99])
 @pytest.mark.parametrize("n", [8, 31, 32])
 def test_sizes_are_the_papers(n: int, crossing: float) -> None:
-    rows = Frequencies(n // 2, [np.arange(n // 2)], [n], 25.0, CPU)
+    rows = Frequencies(n // 2, [np.arange(n // 2)], [n], [1], 25.0, CPU)
     assert rows.weights().tolist() == [1.0] * (n // 2)
     with torch.no_grad():
         rows.offsets.fill_(sigmoid.offset(crossing, 25.0))
@@ -42,11 +48,44 @@ def test_sizes_are_the_papers(n: int, crossing: float) -> None:
     assert gradient.item() == pytest.approx(n / 4)
 
 
+@pytest.mark.parametrize("cut", range(5))
+def test_a_cut_that_does_not_pay_is_none(cut: int) -> None:
+    rows = Frequencies(8, [np.arange(8)], [16], [3], 25.0, CPU)
+    with torch.no_grad():
+        rows.offsets.fill_(sigmoid.offset((spectral.coordinates(16)[7 - cut] + 0.01).item(), 25.0))
+    kept = 8 - cut if cut >= 3 else 8
+    assert rows.kept().tolist() == [kept]
+    assert int((rows.masks() > 0).sum()) == kept
+    assert rows.weights().sum().item() == pytest.approx(kept, abs=1.0 if cut >= 3 else 1e-9)
+    (gradient,) = torch.autograd.grad(rows.weights().sum(), rows.offsets)
+    assert gradient.item() > 0
+
+
+@pytest.mark.parametrize("name", ["resnet20_cifar", "residual"])
+def test_cuts_pay_from_where_enumeration_says(name: str) -> None:
+    torch.manual_seed(0)
+    given = name == "residual"
+    model = residual().eval() if given else load_model(name, weights="none").model.eval()
+    graph = capture(model, EXAMPLE if given else torch.randn(1, 3, 32, 32), resolution=True)
+    groups = [g for g in graph.groups if g.kind == "resolution"]
+    term = build("flops", graph)
+    for group, least in zip(groups, least_cuts(graph, groups), strict=True):
+        saves = []
+        for cut in range(1, len(group)):
+            units = graph.all_units()
+            units[group.units[len(group) - cut :]] = False
+            saves.append(float(term(hard_sizes(graph, units))) < term.original)
+        if any(saves):
+            assert saves == [cut >= least for cut in range(1, len(group))]
+        else:  # along one axis it never does
+            assert least >= 2
+
+
 def test_the_search_starts_at_the_full_resolution() -> None:
     masks = session(residual(), learn=("resolution",))
     assert len(masks.resolution) == 6
     assert torch.equal(masks.sizes().units, torch.ones(masks.graph.n_units, dtype=torch.float64))
-    assert masks.resolution.masks().min().item() == pytest.approx(0.85)
+    assert torch.equal(masks.resolution.masks(), torch.ones(masks.graph.n_units, dtype=torch.float64))
     with torch.no_grad():
         torch.testing.assert_close(masks.forward(masks.masking.model.eval(), EXAMPLE), masks.masking.model(EXAMPLE))
 

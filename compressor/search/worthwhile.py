@@ -1,0 +1,47 @@
+"""How much lower a resolution must be before it saves anything: resampling costs something, too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from compressor.costs import build
+from compressor.graph.graph import Graph, Group
+from compressor.graph.labels import IntArray
+from compressor.search.base import hard_sizes
+
+
+def least_cuts(graph: Graph, groups: Sequence[Group]) -> list[int]:
+    """How many frequencies of each group must go at least so that the network has fewer multiply-adds than without.
+
+    That is along the group's axis alone or, where this never pays, along all axes of its branch alike; one more than
+    there are where that does not pay either. All else is taken whole.
+    """
+    branch = {}
+    for found in graph.resolutions:
+        rows = [axis.factors[1:, 0] for axis in found.axes]
+        for group in groups:
+            if any(units[-1] == group.units[-1] for units in rows):
+                branch[group.index] = [g.units for g in groups if any(units[-1] == g.units[-1] for units in rows)]
+    term = build("flops", graph)
+
+    def pays(rows: Sequence[IntArray], cut: int) -> bool:
+        units = graph.all_units()
+        for row in rows:
+            units[row[len(row) - min(cut, len(row) - 1) :]] = False
+        return float(term(hard_sizes(graph, units))) < term.original
+
+    def least(rows: Sequence[IntArray], most: int) -> int | None:
+        if not pays(rows, most):
+            return None
+        low, high = 0, most  # what pays is from somewhere on
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if pays(rows, middle) else (middle, high)
+        return high
+
+    found_cuts = []
+    for group in groups:
+        most = len(group.units) - 1
+        alone = least([group.units], most) if most else None
+        found_cuts.append(alone or (least(branch[group.index], most) if most else None) or len(group.units) + 1)
+    return found_cuts
