@@ -43,7 +43,7 @@ SLACK = 0.015  # of the units may be dead in the copy
 # Under torch.compile every other size is another compilation: sizes come in steps, and most of the units go at once.
 STEPS = 8
 COMPILED_SLACK = 0.25
-MOST_BUILDS = 7  # then the copy is the whole network
+MOST_BUILDS = 6  # then the copy is the whole network, until what is kept is decided
 # What a trimmed copy may raise on a model whose trim turns out not to be exact.
 _FAILURES = (CompressorError, RuntimeError, AttributeError, IndexError, KeyError, TypeError, ValueError)
 
@@ -72,7 +72,8 @@ class Live:
     as far as it reaches, and its gradient is that of scaling the channels where they are written.
 
     Args:
-        compiler: backend of ``torch.compile`` for the live network; it is compiled ``MOST_BUILDS + 1`` times at most.
+        compiler: backend of ``torch.compile`` for the live network; compiled ``MOST_BUILDS + 2`` times at most, which
+            is as often as torch.compile does by default.
     """
 
     def __init__(self, model: nn.Module, graph: Graph, compiler: str | Callable[..., Any] | None = None) -> None:
