@@ -350,6 +350,6 @@ class Dnarch:
         return decision
 
     def _scores(self, context: SearchContext, config: DnarchConfig) -> tuple[FloatArray, FloatArray]:
-        if config.order == "none":
+        if config.importance is None:
             return np.zeros(context.graph.n_units), np.zeros(len(context.graph.blocks))
-        return OneShot().scores(context, config.order)
+        return OneShot().scores(context, config.importance)

@@ -40,8 +40,10 @@ class DnarchConfig:
     5.1 %, at 100 2.6 %."""
     depth_over: str = "network"
     """"network": one mask over all removable blocks; "stage": one for the blocks on each residual stream."""
-    order: str = "magnitude"
-    """What goes last: "magnitude" or "taylor" importance, or "none" for the order in which things stand."""
+    order: str | None = None
+    """What goes last: "magnitude" or "taylor" importance, or "none" for the order in which things stand. None: by
+    magnitude, and in networks that may grow as they stand, as their weights say nothing yet, and what one part
+    writes first is what the next reads first."""
     penalty: float | None = None
     """Fixed weight of ``(cost / budget - 1)^2``, as in the paper (0.1 to 5); None: automatic multipliers."""
     penalty_ramp: float = 0.0
@@ -64,7 +66,7 @@ class DnarchConfig:
     def __post_init__(self) -> None:
         choices_of = {
             "depth_over": ("network", "stage"),
-            "order": ("magnitude", "taylor", "none"),
+            "order": (None, "magnitude", "taylor", "none"),
             "optimizer": (None, "sgd", "adamw"),
         }
         for name, choices in choices_of.items():
@@ -100,6 +102,12 @@ class DnarchConfig:
     def taus(self) -> tuple[float, float]:
         """Steepness of the masks over channels and over blocks."""
         return self.width_tau or WIDTH_TAU * self.grow, self.depth_tau or DEPTH_TAU * self.grow
+
+    @property
+    def importance(self) -> str | None:
+        """The measure that things are ordered by; ``None`` for none."""
+        order = self.order or ("magnitude" if self.grow == 1 else "none")
+        return None if order == "none" else order
 
     @classmethod
     def from_options(cls, options: dict[str, Any]) -> DnarchConfig:

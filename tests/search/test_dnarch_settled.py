@@ -149,3 +149,19 @@ def test_kernels_that_are_computed_keep_their_masks() -> None:
         ratio = (model.get_parameter(name) / before[name] / masks.kernel.gains()[i]).detach().flatten(1)
         assert torch.allclose(ratio, ratio[:1], rtol=1e-3)  # a mask over positions alone
         assert ratio.max().item() == pytest.approx(1, rel=1e-3)  # and whole at the centre
+
+
+def test_a_grown_network_starts_with_the_first_of_everything() -> None:
+    """So that what is read is what was written, whatever the random weights are."""
+    model = SearchableCCNN(4, 16, (16,), in_channels=2, num_classes=3)
+    graph = capture(model, torch.randn(1, 2, 16))
+    term = build("flops", graph)
+    given = SearchContext(model, graph, [Constraint(term, 0.3 * term.original)])
+    config = DnarchConfig(grow=2)
+    masks = DnarchSession(model, Projector(graph, given.constraints), config, Dnarch()._scores(given, config))
+    for row in masks.width.rows:
+        assert (np.diff(row) > 0).all()
+        assert masks.width.masks()[torch.from_numpy(row)].gt(0).tolist() == [True] * 8 + [False] * 8
+    masks.forward(model, torch.randn(2, 2, 16))
+    assert masks.live is not None
+    assert masks.live._copy.stem.channels <= 9  # nothing wider is read or written
