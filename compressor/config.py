@@ -146,7 +146,7 @@ class JobConfig:
         search: name of a search method.
         learn: components for a method that learns several, such as width and depth; empty for all the model has.
         penalty: fixed weight of the cost for a method that has one; None finds it from the budgets.
-        penalty_ramp: share of the search over which that weight rises from zero.
+        penalty_ramp: share of the steps before the decision over which that weight rises from zero.
         compiler: backend of ``torch.compile`` for a method that takes one; None does not compile.
         grow: search inside a network so many times as wide and as deep; shares in budgets are the model's own.
         train_epochs: epochs of training the original first (it has no pretrained weights).

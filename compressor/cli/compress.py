@@ -65,7 +65,7 @@ COMPRESS_OPTIONS = stack(
         "--penalty-ramp",
         type=click.FloatRange(0, 1),
         metavar="F",
-        help="dnarch: the share of the search over which --penalty rises from zero. [0]",
+        help="dnarch: the share of the steps before the decision over which --penalty rises from zero. [0]",
     ),
     click.option(
         "--compiler",

@@ -242,7 +242,8 @@ class DnarchSession(Hooks):
     def after_step(self, step: int, total_steps: int) -> None:
         if self._at_rest is not None:
             return
-        self.multipliers.progress = (step + 1) / max(1.0, self.config.reach * total_steps)
+        reach = min(self.config.reach, 1 - self.config.settle)
+        self.multipliers.progress = (step + 1) / max(1.0, reach * total_steps)
         if self.config.penalty is None:
             self.multipliers.step()
         for rows in self.rows:

@@ -47,7 +47,7 @@ class DnarchConfig:
     penalty: float | None = None
     """Fixed weight of ``(cost / budget - 1)^2``, as in the paper (0.1 to 5); None: automatic multipliers."""
     penalty_ramp: float = 0.0
-    """Share of the steps over which the fixed weight rises from zero."""
+    """Share of the steps before the decision over which the fixed weight rises from zero."""
     grow: int = 1
     """The network is this many times as wide and as deep as the one to start from: widths and depth start at that
     share of it, and can grow as well as shrink."""
