@@ -3,11 +3,11 @@
 Every group of channels, and the row of removable residual blocks, has one sigmoid mask over its ordered members
 (``masks.sigmoid``), every axis of a kernel a Gaussian one over its rings (``masks.gaussian``). The mask multiplies the
 network where channels are read, each block's branch and the kernels (section 3); its differentiable size goes into the
-cost (appendix C.1). The search starts from the trained network at its full size, with
-members sorted by importance, so that what a mask takes first matters least.
+cost (appendix C.1). The search starts from the trained network at its full size, with members sorted by importance, so
+that what a mask takes first matters least.
 
-Mask values near the frontier lie between T and 1. They are part of the network that was trained: at the end they are
-multiplied into the weights, so the trimmed network needs no retraining. Where there is no weight to take them up
+Mask values near the frontier lie between T and 1. They are part of the network that was trained: at the decision they
+are multiplied into the weights, so the trimmed network needs no retraining. Where there is no weight to take them up
 (arithmetic across channels) the masks act as 0 or 1 and only their gradient is soft.
 
 Beyond the paper:
