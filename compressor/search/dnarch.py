@@ -98,7 +98,7 @@ class DnarchSession(Hooks):
         samples = {int(a.factors[-1, 0]): len(a) for r in graph.resolutions for a in r.axes}
         bands = [g.units for g in self._free["resolution"]]
         lengths = [samples[int(units[-1])] for units in bands]
-        least = least_cuts(graph, self._free["resolution"])
+        least = least_cuts(graph, self._free["resolution"], [c.term for c in projector.constraints])
         self.resolution = Frequencies(graph.n_units, bands, lengths, least, config.resolution_tau, device)
         rows = _block_rows(graph, projector.removable, config.depth_over) if "depth" in components else []
         self.depth = Rows(len(graph.blocks), [_ordered(r, scores[1]) for r in rows], depth_tau, device, share)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from compressor.costs import build
+from compressor.costs import CostTerm, build
 from compressor.graph.graph import Graph, Group
 from compressor.graph.labels import IntArray
 from compressor.search.base import hard_sizes
 
 
-def least_cuts(graph: Graph, groups: Sequence[Group]) -> list[int]:
-    """How many frequencies of each group must go at least so that the network has fewer multiply-adds than without.
+def least_cuts(graph: Graph, groups: Sequence[Group], costs: Sequence[CostTerm]) -> list[int]:
+    """How many frequencies of each group must go at least for multiply-adds or one of ``costs`` to fall, and none to
+    rise.
 
     That is along the group's axis alone or, where this never pays, along all axes of its branch alike; one more than
     there are where that does not pay either. All else is taken whole.
@@ -22,13 +23,15 @@ def least_cuts(graph: Graph, groups: Sequence[Group]) -> list[int]:
         for group in groups:
             if any(units[-1] == group.units[-1] for units in rows):
                 branch[group.index] = [g.units for g in groups if any(units[-1] == g.units[-1] for units in rows)]
-    term = build("flops", graph)
+    terms = [build("flops", graph), *costs]  # latency tables do not know what resampling takes
 
     def pays(rows: Sequence[IntArray], cut: int) -> bool:
         units = graph.all_units()
         for row in rows:
             units[row[len(row) - min(cut, len(row) - 1) :]] = False
-        return float(term(hard_sizes(graph, units))) < term.original
+        sizes = hard_sizes(graph, units)
+        changes = [float(term(sizes)) - term.original for term in terms]
+        return max(changes) <= 0 and min(changes) < 0
 
     def least(rows: Sequence[IntArray], most: int) -> int | None:
         if not pays(rows, most):

@@ -61,20 +61,23 @@ def test_a_cut_that_does_not_pay_is_none(cut: int) -> None:
     assert gradient.item() > 0
 
 
+@pytest.mark.parametrize("costs", [(), ("params",), ("complexity",)])
 @pytest.mark.parametrize("name", ["resnet20_cifar", "residual"])
-def test_cuts_pay_from_where_enumeration_says(name: str) -> None:
+def test_cuts_pay_from_where_enumeration_says(name: str, costs: tuple[str, ...]) -> None:
     torch.manual_seed(0)
     given = name == "residual"
     model = residual().eval() if given else load_model(name, weights="none").model.eval()
     graph = capture(model, EXAMPLE if given else torch.randn(1, 3, 32, 32), resolution=True)
     groups = [g for g in graph.groups if g.kind == "resolution"]
-    term = build("flops", graph)
-    for group, least in zip(groups, least_cuts(graph, groups), strict=True):
+    terms = [build(cost, graph) for cost in ("flops", *costs)]
+    for group, least in zip(groups, least_cuts(graph, groups, terms[1:]), strict=True):
         saves = []
         for cut in range(1, len(group)):
             units = graph.all_units()
             units[group.units[len(group) - cut :]] = False
-            saves.append(float(term(hard_sizes(graph, units))) < term.original)
+            sizes = hard_sizes(graph, units)
+            changes = [float(term(sizes)) - term.original for term in terms]
+            saves.append(all(change <= 0 for change in changes) and any(change < 0 for change in changes))
         if any(saves):
             assert saves == [cut >= least for cut in range(1, len(group))]
         else:  # along one axis it never does
