@@ -2,15 +2,14 @@
 
     encoder   write(scale * GELU(BatchNorm(pointwise(inputs))))
     block     x + write(scale * GELU(pointwise(dropout(GELU(pointwise(long convolution(BatchNorm(read(x)))))))))
-
     decoder   pointwise(mean of read(x) over positions)
 
 ``read`` takes N_in channels of the stream and ``write`` adds to N_out of them, so that each block has widths N_in,
-N_mid and N_out of its own (section 3.3), and encoder and decoder have theirs. The stream is as wide as the widest of
-them (``compressor.stream``). Kernels span the input and come from one
-network of coordinates while training (``compressor.computed``); outside they are ordinary weights of depthwise
+N_mid and N_out of its own (section 3.3), and encoder and decoder have theirs. During a search the stream is only as
+wide as what they use of it (``compressor.stream``); a trimmed network keeps its width. Kernels span the input and come
+from one network of coordinates while training (``compressor.computed``); outside they are ordinary weights of depthwise
 convolutions, so what is left after a search is an ordinary network. ``scale`` is where masks over N_out and over the
-depth are multiplied in at the end.
+depth are multiplied in.
 """
 
 from __future__ import annotations
