@@ -1,8 +1,10 @@
 """Networks with weights that another network computes while training, such as the kernels of continuous convolutions.
 
 Such a network carries, beside its modules, a module that returns these weights by name: all of them, or, called with
-``{name: region}`` (``tensors.Region``), those parts of those weights. It is ordinary in everything else: what it
-computes with outside training are its own parameters, into which ``settle_`` writes what was learned.
+``{name: region}`` (``tensors.Region``), those parts of those weights. A second argument, ``{name: spacings}``, asks for
+kernels that do on samples so far apart, along each axis, what they do on samples that are 1 apart; it is given where a
+search lowers resolutions. The network is ordinary in everything else: what it computes with outside training are its
+own parameters, into which ``settle_`` writes what was learned.
 """
 
 from __future__ import annotations

@@ -107,3 +107,15 @@ def _through_spectrum(x: Tensor, factors: Tensor, axis: int) -> Tensor:
     spectrum = spectrum * (factors[:shared] * (after / before)).reshape(-1, *[1] * (x.dim() - 1 - axis))
     y: Tensor = torch.fft.irfft(spectrum, n=after, dim=axis)
     return y
+
+
+@functools.lru_cache(maxsize=1024)
+def coarser(taps: int, spacing: float) -> Tensor:
+    """The matrix (taps, taps) that makes an odd kernel do on samples ``spacing`` (1 or more) apart what it does on
+    those 1 apart, as far as so many taps can, float64.
+
+    Column i has the samples of a band-limited impulse at tap i, scaled so that a constant comes through as it is.
+    """
+    at = torch.arange(taps, dtype=torch.float64) - taps // 2
+    impulses = torch.sinc(at[:, None] - at / spacing)
+    return impulses / impulses.sum(0)

@@ -55,14 +55,18 @@ class KernelNet(nn.Module):
             nn.init.normal_(layer.weight, std=math.sqrt(gain / layer.in_features))
             nn.init.zeros_(layer.bias)
 
-    def features(self, lengths: Sequence[int], windows: Sequence[tuple[int, int]] = ()) -> Tensor:
+    def features(
+        self, lengths: Sequence[int], windows: Sequence[tuple[int, int]] = (), spacing: Sequence[float] = ()
+    ) -> Tensor:
         """What the kernels of all blocks are made from, shape (*lengths, HIDDEN).
 
         Args:
             windows: start and length along each axis of the places to compute; by default all of them.
+            spacing: how many times as far from the centre the places are along each axis; by default once.
         """
         weight = self.first.weight
         axes = [coordinates(n).to(weight) if n > 1 else weight.new_zeros(1) for n in lengths]
+        axes = [axis * apart for axis, apart in zip(axes, spacing, strict=True)] if spacing else axes
         axes = [axis.narrow(0, *window) for axis, window in zip(axes, windows, strict=True)] if windows else axes
         grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
         angles = grid @ self.frequencies

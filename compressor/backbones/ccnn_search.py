@@ -15,7 +15,7 @@ depth are multiplied in.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ from compressor.backbones.ccnn import KernelNet, long_convolution
 from compressor.computed import ATTRIBUTE
 from compressor.errors import UsageError
 from compressor.masks import gaussian
+from compressor.masks.sigmoid import coordinates
 from compressor.stream import Read, Write, is_watched
 from compressor.tensors import Region, part
 
@@ -90,26 +91,41 @@ class Kernels(nn.Module):
         energy = gaussian.product_mask(self.sizes, [gaussian.GLOBAL] * len(lengths)).square().sum()
         self.scale = 1 / math.sqrt(float(energy))  # outputs as large as inputs, under the masks a search starts with
 
-    def forward(self, regions: Mapping[str, Region] | None = None) -> dict[str, Tensor]:
-        """Each of shape (channels, 1, *sizes), or only those that stand in ``regions``, and of them their regions."""
+    def forward(
+        self, regions: Mapping[str, Region] | None = None, spacings: Mapping[str, tuple[float, ...]] | None = None
+    ) -> dict[str, Tensor]:
+        """See ``compressor.computed``; each of shape (channels, 1, *sizes), or a region of that."""
         names = [_kernel_name(i) for i in range(self.blocks)]
         wanted: dict[int, Region] = {i: {} for i in range(self.blocks)}
         if regions is not None:
             wanted = {i: regions[name] for i, name in enumerate(names) if name in regions}
+        alike: dict[tuple[float, ...], dict[int, Region]] = {}
+        for i, region in wanted.items():
+            alike.setdefault((spacings or {}).get(names[i], ()), {})[i] = region
+        return {names[i]: kernel for spacing, those in alike.items() for i, kernel in self._kernels(those, spacing)}
+
+    def _kernels(self, wanted: Mapping[int, Region], spacing: tuple[float, ...]) -> Iterator[tuple[int, Tensor]]:
+        """Regions of the kernels of these blocks, whose samples are equally far apart."""
         windows = {i: self._window(region) for i, region in wanted.items()}
-        if not windows:
-            return {}
         # The features of the smallest window that has all of them.
         along = list(zip(*windows.values(), strict=True))
         first = [min(start for start, _ in axis) for axis in along]
         last = [max(start + length for start, length in axis) for axis in along]
-        features = self.net.features(self.sizes, [(a, b - a) for a, b in zip(first, last, strict=True)])
-        found = {}
+        spans = [(a, b - a) for a, b in zip(first, last, strict=True)]
+        features = self.net.features(self.sizes, spans, spacing)
+        strength = self._strength(spans, spacing).to(features)
         for i, region in wanted.items():
             mine = {d: (start - first[d], n) for d, (start, n) in enumerate(windows[i])}
-            kernels = self.net(i, part(features, mine), region.get(0))[:, None]
-            found[names[i]] = self.scale * part(kernels, _indexed(region))
-        return found
+            kernels = self.net(i, part(features, mine), region.get(0)) * part(strength, mine)
+            yield i, part(kernels[:, None], _indexed(region))
+
+    def _strength(self, spans: Sequence[tuple[int, int]], spacing: tuple[float, ...]) -> Tensor:
+        """What samples of a kernel are multiplied by: more where they stand for more, none beyond its ends."""
+        strength = torch.full([1] * len(spans), self.scale, dtype=torch.float64)
+        for d, (apart, n, span) in enumerate(zip(spacing, self.sizes, spans, strict=False)):
+            inside = (coordinates(n) * apart).narrow(0, *span).abs() <= 1 + 1e-9
+            strength = strength * (apart * inside).reshape(-1, *[1] * (len(spans) - 1 - d))
+        return strength.expand([length for _, length in spans])
 
     def _window(self, region: Region) -> list[tuple[int, int]]:
         """Start and length of the places to compute along each axis."""

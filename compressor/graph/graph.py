@@ -163,12 +163,14 @@ class Resolution:
     """A block's branch that may compute on fewer samples; ``axes`` are its spatial axes.
 
     What the modules ``inputs`` are given is resampled to the lengths of these, what ``output`` returns back.
+    ``kernels`` are the weights of its convolutions that look further than one sample.
     """
 
     block: int
     inputs: tuple[str, ...]
     output: str
     axes: tuple[Axis, ...]
+    kernels: tuple[str, ...] = ()
 
 
 @dataclass(eq=False)

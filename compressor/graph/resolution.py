@@ -22,6 +22,7 @@ SHORTEST, LONGEST = 4, 1024  # samples along an axis; matrices of longer ones co
 _ANY = {"native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "native_group_norm", "dropout",
         "native_dropout", "clone", "detach", "alias", "contiguous", "_to_copy", "new_zeros",
         "zeros_like"}  # fmt: skip
+_CONVOLUTIONS = ("convolution", "_convolution")
 _POOLS = {"mean", "_adaptive_avg_pool2d", "adaptive_avg_pool2d", "adaptive_avg_pool1d", "amax"}
 
 
@@ -126,8 +127,25 @@ def _spatial(index: int, branch: Branch, nodes: list[Node], calls: list[ModuleCa
     inputs = dict.fromkeys(_entry(n, stream, members, calls) for n in readers)
     output = _exit(branch, members, calls)
     unnumbered = [Axis(-1, np.zeros((n, 1), dtype=np.int64)) for n in lengths]
-    found = Resolution(index, tuple(inputs), output, tuple(unnumbered))
+    found = Resolution(index, tuple(inputs), output, tuple(unnumbered), _kernels(nodes, members))
     return Spatial(found, stream, members, tuple(lengths), {branch.value.storage}, (min(readers), max(readers)))
+
+
+def _kernels(nodes: list[Node], members: frozenset[int]) -> tuple[str, ...]:
+    """The weights of the branch's convolutions with kernels above 1, those that nothing else uses."""
+    users: dict[str, list[int]] = {}
+    for node in nodes:
+        for value in node.inputs:
+            if value.param is not None:
+                users.setdefault(value.param, []).append(node.index)
+    found = []
+    for n in sorted(members):
+        if nodes[n].op in _CONVOLUTIONS:
+            weight = nodes[n].inputs[1]
+            name = weight.param if weight.producer is None else None
+            if name is not None and users[name] == [n] and max(weight.shape[2:]) > 1:
+                found.append(name)
+    return tuple(found)
 
 
 def _stream(nodes: list[Node], members: frozenset[int]) -> tuple[Value, list[int]]:
@@ -180,7 +198,7 @@ def _takes_any_size(node: Node, lengths: tuple[int, ...]) -> bool:
     maps, out = [_is_map(value.shape, lengths) for value in dynamic], _is_map(y.shape, lengths)
     if not any(maps):
         return not out and _is_vector(y.shape) | (not dynamic)
-    if op in ("convolution", "_convolution"):
+    if op in _CONVOLUTIONS:
         strides, transposed = node.args[3], bool(node.args[6])
         return maps[0] and out and not transposed and all(int(s) == 1 for s in strides)
     if op in _POOLS:

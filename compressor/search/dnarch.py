@@ -24,7 +24,7 @@ Beyond the paper:
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -42,6 +42,7 @@ from compressor.masks import Masking
 from compressor.masks.sigmoid import THRESHOLD
 from compressor.masks.straight_through import hard
 from compressor.search.base import SearchContext, SearchResult
+from compressor.search.coarser import Coarser
 from compressor.search.decision import Decider
 from compressor.search.dnarch_config import COMPONENTS, KINDS, DnarchConfig
 from compressor.search.learning import learn, require_data
@@ -92,17 +93,21 @@ class DnarchSession(Hooks):
         wide = [_ordered(g.units, scores[0]) for g in self._free["channels"]]
         (width_tau, depth_tau), share = config.taus, 1 / config.grow
         self.width = Rows(graph.n_units, wide, width_tau, device, share)
-        rings = [_rings(graph, g) for g in self._free["kernel"]]
-        kernels = TrainedKernels if self._computed is None else Kernels
-        self.kernel = kernels(graph.n_units, [row for row, _ in rings], [taps for _, taps in rings], device)
         samples = {int(a.factors[-1, 0]): len(a) for r in graph.resolutions for a in r.axes}
         bands = [g.units for g in self._free["resolution"]]
         lengths = [samples[int(units[-1])] for units in bands]
         least = least_cuts(graph, self._free["resolution"], [c.term for c in projector.constraints])
         self.resolution = Frequencies(graph.n_units, bands, lengths, least, config.resolution_tau, device)
+        rings = [_rings(graph, g) for g in self._free["kernel"]]
+        shape = graph.n_units, [row for row, _ in rings], [taps for _, taps in rings], device
+        if self._computed is None:
+            self.kernel: Kernels = TrainedKernels(*shape)
+        else:
+            within = _within(graph, self._free["kernel"], self._free["resolution"])
+            self.kernel = Kernels(*shape, self.resolution, within)
         rows = _block_rows(graph, projector.removable, config.depth_over) if "depth" in components else []
         self.depth = Rows(len(graph.blocks), [_ordered(r, scores[1]) for r in rows], depth_tau, device, share)
-        self.settled = Settled(graph)
+        self.settled, self.coarser = Settled(graph), Coarser(graph, self.masking.parameters)
         self._at_rest: tuple[Tensor, Tensor] | None = None  # masks, for the steps in which they do not learn
         self._decider = Decider(projector, self._free, self._rows_of, self.depth)
         parameters = [{"params": [rows.offsets], "pace": rows.pace} for rows in self.rows if len(rows)]
@@ -166,20 +171,23 @@ class DnarchSession(Hooks):
     def forward(self, model: nn.Module, inputs: Any) -> Any:
         units, gates = self._at_rest or tuple(mask.float() for mask in self.masks())
         if self.live is not None and self.live.works:
-            weights = None if self._computed is None else self._weights
             kept = None if self.settled.decision is None else self._kept(self.settled.decision)
             try:
-                return self.live.forward(inputs, units, gates, self._near, kept, weights)
+                return self.live.forward(inputs, units, gates, self._near, kept, self._weights)
             except NotLiveError as error:
                 logger.warning("%s", error)
-        with self.masked(units, gates, None if self._computed is None else self._weights()):
+        with self.masked(units, gates):
             return call_model(model, inputs)
 
     def _weights(self, regions: Mapping[str, Region] | None = None) -> dict[str, Tensor]:
-        """The computed weights. Kernels are as strong as under the first masks: a branch must not fade because its
-        kernel gets smaller, nor a kernel get smaller because its branch had better fade."""
-        assert self._computed is not None
-        weights: dict[str, Tensor] = self._computed(regions)
+        """Weights that are not what the model has: those of branches at a lower resolution, and computed ones.
+
+        Computed kernels are as strong as under the first masks: a branch must not fade because its kernel gets
+        smaller, nor a kernel get smaller because its branch had better fade."""
+        apart = self._spacings() if len(self.resolution) else {}
+        if self._computed is None:
+            return {} if self.settled.decision is not None else self.coarser.weights(apart, regions)
+        weights: dict[str, Tensor] = self._computed(regions, apart) if apart else self._computed(regions)
         gains: dict[str, Tensor] = {}
         each = self.kernel.gains() if self._at_rest is None else self.kernel.gains().detach()
         for group, gain in zip(self._free["kernel"], each, strict=True):
@@ -187,14 +195,21 @@ class DnarchSession(Hooks):
                 gains[name] = gain * gains.get(name, 1.0)
         return {name: w * gains[name].to(w) if name in gains else w for name, w in weights.items()}
 
+    def _spacings(self) -> dict[str, tuple[float, ...]]:
+        """How far apart samples are along each axis of the kernels that are at a lower resolution."""
+        if self.settled.decision is not None:
+            return self.coarser.spacings(self.settled.decision.units)
+        return self.coarser.spacings((self.resolution.masks().detach() > 0).cpu().numpy())
+
     def _near(self) -> Tensor:
         """Units that live, and those of the widths that are next in line."""
         return self.width.masks(NEAR * THRESHOLD) * self.kernel.masks() * self.resolution.masks()
 
     @contextmanager
-    def masked(self, units: Tensor, gates: Tensor, weights: Mapping[str, Tensor] | None = None) -> Iterator[None]:
+    def masked(self, units: Tensor, gates: Tensor) -> Iterator[None]:
         """Inside, the model runs with these masks; function calls see them as 0 or 1."""
-        every = None if weights is None else {**self.masking.parameters, **weights}
+        weights = self._weights()
+        every = {**self.masking.parameters, **weights} if weights else None
         with self.masking.applied(units, every, gates, at_calls=(hard(units), hard(gates))):
             yield
 
@@ -215,7 +230,7 @@ class DnarchSession(Hooks):
         searching = max(1, round((1 - self.config.settle) * total_steps))
         if step >= searching and self.settled.decision is None:
             decision = self.decide()
-            self._multiply_in(*self._final())
+            self._multiply_in(decision)
             self.settled.decision, self._at_rest = decision, None
         if step >= searching or step % self.config.every:
             self._at_rest = self._at_rest or self._fixed()
@@ -236,7 +251,7 @@ class DnarchSession(Hooks):
         else:
             units, gates = (torch.from_numpy(k).double().to(self.device) for k in self._kept(decision))
             if self._computed is not None:
-                units = units * self._final()[2]
+                units = units * self._final(decision)[2]
         return units.float(), gates.float()
 
     def after_step(self, step: int, total_steps: int) -> None:
@@ -270,20 +285,23 @@ class DnarchSession(Hooks):
 
     def fold_(self, decision: SearchResult) -> None:
         """Multiply the masks of what is kept into the model's weights, those that are not there yet."""
+        if self.settled.decision is None:
+            self._multiply_in(decision)
+            self.settled.decision = decision
         if self._computed is not None:
             settle_(self.masking.model, self._weights())
-        width, gates, kernel = self._final()
-        if self.settled.decision is None:
-            self._multiply_in(width, gates, kernel)
-        if self._computed is not None:
-            self.masking.fold_(kernel)
+            self.masking.fold_(self._final(decision)[2])
 
-    def _multiply_in(self, width: Tensor, gates: Tensor, kernel: Tensor) -> None:
+    def _multiply_in(self, decision: SearchResult) -> None:
         """All masks, but those over kernels that are computed anew for every step."""
+        width, gates, kernel = self._final(decision)
+        if self._computed is None:
+            self.coarser.settle_(self.coarser.spacings(decision.units))
         self.masking.fold_(width if self._computed is not None else width * kernel, gates)
 
-    def _final(self) -> tuple[Tensor, Tensor, Tensor]:
+    def _final(self, decision: SearchResult) -> tuple[Tensor, Tensor, Tensor]:
         """Masks over channels, blocks and kernels as they stay; what was let in last has T. Frequencies are whole."""
+        self.resolution.hold_(decision.units)
         width, gates, kernel = (torch.sigmoid(r.logits().detach()).clamp_min(THRESHOLD) for r in self.rows[:3])
         return width, gates, kernel
 
@@ -306,6 +324,18 @@ def _rings(graph: Graph, group: Group) -> tuple[IntArray, int]:
     axis = graph.parameters[name].axes[d]
     units = axis.factors[len(axis) // 2 :, 0] if axis is not None else group.units
     return units[units < graph.n_units], len(axis) if axis is not None else 0
+
+
+def _within(graph: Graph, kernels: Sequence[Group], resolutions: Sequence[Group]) -> list[int]:
+    """For each kernel axis, which of ``resolutions`` its samples follow; -1 if none does."""
+    place = {int(group.units[-1]): row for row, group in enumerate(resolutions)}
+    axes = {
+        (name, 2 + d): place.get(int(axis.factors[-1, 0]), -1)
+        for found in graph.resolutions
+        for name in found.kernels
+        for d, axis in enumerate(found.axes)
+    }
+    return [axes.get(group.members[0], -1) for group in kernels]
 
 
 def _block_rows(graph: Graph, removable: BoolArray, over: str) -> list[IntArray]:

@@ -22,6 +22,7 @@ from compressor.masks.sigmoid import THRESHOLD
 from compressor.masks.straight_through import fill, floored
 
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 
 
 class Rows:
@@ -138,6 +139,7 @@ class Frequencies(Rows):
         self._x = (torch.cat(grids) if grids else torch.zeros(0, dtype=torch.float64)).to(device)
         self._lengths = torch.tensor(list(lengths), dtype=torch.float64, device=device)
         self._least_cut = torch.tensor(list(least), dtype=torch.int64, device=device)
+        self._final: Tensor | None = None  # how many of each row are kept for good
 
     def masks(self, threshold: float = THRESHOLD) -> Tensor:
         """How much of each frequency there is, shape (n_things,): 0 or at least T, and 1 where none go."""
@@ -155,6 +157,25 @@ class Frequencies(Rows):
         whole: IntArray = self._count(self._filled_up(inside, inside)).cpu().numpy()
         return whole
 
+    def hold_(self, units: BoolArray) -> None:
+        """From now on ``shares`` are those of this choice, (n_things,) or longer."""
+        kept = [int(units[row].sum()) for row in self.rows]
+        self._final = torch.tensor(kept, dtype=torch.int64, device=self.counts.device)
+
+    def shares(self, shift: float = 0.0) -> Tensor:
+        """Of the samples of each axis, those that are left, shape (n_rows,), when extents move by ``shift``."""
+        if self._final is not None:
+            kept = self._final
+        else:
+            inside = self._mask(self._bounded(self.offsets.detach() + shift)[self._owner])
+            kept = self._count(self._filled_up(inside, inside))
+        return torch.where(kept < self.counts, (2 * kept + 1) / self._lengths, 1.0)
+
+    def smooth_shares(self) -> Tensor:
+        """``shares`` with the gradient of the sizes."""
+        size = sigmoid.size(self.offsets, self.tau, self._lengths) / self._lengths
+        return self.shares() + size - size.detach()
+
     def _filled_up(self, each: Tensor, inside: Tensor) -> Tensor:
         """``each`` with the value 1 on axes that too few have left."""
         whole = (self.counts - self._count(inside) < self._least_cut)[self._owner]
@@ -171,9 +192,13 @@ class Frequencies(Rows):
 class Kernels(Rows):
     """Rings of kernels, from the inside outwards, under Gaussian masks; ``offsets`` are the sigmas.
 
+    A mask reaches as far whatever the resolution: over samples that are further apart it has fewer rings.
+
     Args:
         rows: the rings of each kernel axis that may go.
         taps: the odd extent of each kernel; rings inside those of its row stay.
+        bands: the masks over frequencies.
+        within: for each row, the row of ``bands`` that its samples follow, or -1.
     """
 
     pace = 0.25  # a global kernel becomes a local one in about as many steps as a width goes from all to the least
@@ -185,6 +210,8 @@ class Kernels(Rows):
         rows: Sequence[IntArray],
         taps: Sequence[int],
         device: torch.device,
+        bands: Frequencies | None = None,
+        within: Sequence[int] = (),
     ) -> None:
         centres = [k // 2 for k in taps]
         grids = [
@@ -195,29 +222,50 @@ class Kernels(Rows):
         self._held = torch.tensor(centres, device=device) - self.counts
         self._lowest = torch.tensor([gaussian.smallest(k) for k in taps], dtype=torch.float64, device=device)
         self.offsets = nn.Parameter(torch.full((len(rows),), self.start, dtype=torch.float64, device=device))
+        self._bands = bands if max(within, default=-1) >= 0 else None
+        self._within = torch.tensor(list(within), dtype=torch.int64, device=device)
         self._energies_at_first = self._energies().detach()
+
+    def kept(self, shift: float = 0.0) -> IntArray:
+        """How many rings of each row are kept when all extents, those of the frequencies too, move by ``shift``."""
+        offsets = self._bounded(self.offsets.detach() + shift)[self._owner]
+        found: IntArray = self._count(self._mask(offsets, shift=shift)).cpu().numpy()
+        return found
 
     def gains(self) -> Tensor:
         """What each row's kernels are to be multiplied by to be as strong as under the first mask, shape (n_rows,)."""
         return (self._energies_at_first / self._energies()).sqrt()
 
     def _energies(self) -> Tensor:
-        """The sum of squares of the mask over all taps of each kernel axis."""
-        rings = self._mask(self.offsets[self._owner]).square()
+        """The sum of squares of the mask over all taps of each kernel axis, at full resolution."""
+        rings = gaussian.mask(self._x, self.offsets[self._owner], THRESHOLD).square()
         inner = self.taps - 2 * self.counts
         return inner + 2 * inner.new_zeros(len(self)).index_add(0, self._owner, rings)
 
     def sizes(self) -> Tensor:
         """Rings of each row: half of what the kernel's size (``masks.gaussian.size``) has above 1, less those held."""
         taps = gaussian.size(self.offsets, self.taps, start=self.taps, start_sigma=1 / gaussian.reach())
+        if self._bands is not None:
+            taps = taps * self._of_bands(self._bands.smooth_shares())
         return floored((taps - 1) / 2 - self._held, 0.0)
 
+    def _of_bands(self, shares: Tensor) -> Tensor:
+        """For each row the share of samples that its axis has left."""
+        return torch.where(self._within >= 0, shares[self._within.clamp_min(0)], 1.0)
+
+    def _places(self, shift: float = 0.0) -> Tensor:
+        """Coordinates of the rings on the samples that are there."""
+        if self._bands is None:
+            return self._x
+        return self._x / self._of_bands(self._bands.shares(shift))[self._owner]
+
     def _logit(self, offsets: Tensor) -> Tensor:
-        exponent = -0.5 * (self._x / offsets).square()  # the mask is its exponential
+        exponent = -0.5 * (self._places() / offsets).square()  # the mask is its exponential
         return exponent - torch.log(-torch.expm1(exponent))
 
-    def _mask(self, offsets: Tensor, threshold: float = THRESHOLD) -> Tensor:
-        return gaussian.mask(self._x, offsets, threshold)
+    def _mask(self, offsets: Tensor, threshold: float = THRESHOLD, shift: float = 0.0) -> Tensor:
+        places = self._places(shift)
+        return gaussian.mask(places, offsets, threshold) * (places <= 1 + 1e-9)
 
     def _bounded(self, offsets: Tensor) -> Tensor:
         return torch.maximum(offsets, self._lowest).clamp_max(gaussian.highest())
