@@ -48,11 +48,14 @@ def hook_(modules: Mapping[str, nn.Module], inputs: Sequence[str], output: str, 
     return [*before, modules[output].register_forward_hook(_After(axes))]
 
 
-def named(inputs: Sequence[str], output: str, d: int, down: Tensor, up: Tensor) -> Iterator[tuple[str, str, Tensor]]:
-    """Module, attribute and matrix for axis ``d``."""
+def named(
+    inputs: Sequence[str], output: str, d: int, down: Tensor, up: Tensor | None = None
+) -> Iterator[tuple[str, str, Tensor]]:
+    """Module, attribute and matrix for axis ``d``; without ``up`` the output is as long as it is to be."""
     for name in inputs:
         yield name, f"{BEFORE}{d}", down
-    yield output, f"{AFTER}{d}", up
+    if up is not None:
+        yield output, f"{AFTER}{d}", up
 
 
 def attach_(model: nn.Module, inputs: Sequence[str], output: str, sizes: Sequence[Sequence[int]]) -> None:

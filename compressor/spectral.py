@@ -40,6 +40,13 @@ def up(n: int, kept: int) -> Tensor:
     return _waves(n, kept) @ _analysis(samples(n, kept), kept)
 
 
+def low_pass(n: int, band: Tensor) -> Tensor:
+    """The matrix (n, n) that multiplies each frequency of n samples by its entry of ``band`` (n // 2,)."""
+    steps = torch.arange(n)
+    lag = ((steps[:, None] - steps) % n).to(band.device)
+    return torch.eye(n).to(band) + (_echoes(n).to(band).T @ (band - 1))[lag]
+
+
 def _waves(n: int, kept: int) -> Tensor:
     """``_make_waves``, kept for short axes, which a search needs them for in every step."""
     return _short_waves(n, kept) if n <= LONGEST else _make_waves(n, kept)
@@ -60,6 +67,14 @@ def _analysis(n: int, kept: int) -> Tensor:
     scale = torch.full((2 * kept + 1, 1), 2 / n, dtype=torch.float64)
     scale[0] = 1 / n
     return scale * _waves(n, kept).T
+
+
+@functools.lru_cache(maxsize=64)
+def _echoes(n: int) -> Tensor:
+    """What is left of an impulse by each frequency from 1 on, after 0 to n - 1 samples, shape (n // 2, n)."""
+    frequencies = torch.arange(1, n // 2 + 1, dtype=torch.float64)[:, None]
+    strength = torch.where(2 * frequencies == n, 1 / n, 2 / n)
+    return strength * torch.cos(2 * math.pi * frequencies * torch.arange(n) / n)
 
 
 def gains(n: int, band: Tensor | None = None) -> Tensor:

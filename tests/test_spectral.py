@@ -94,3 +94,28 @@ def test_transforms_do_what_the_matrices_do(n: int, kept: int, layout: torch.mem
         found[way] = y, z, *torch.autograd.grad(z[..., :4].sin().sum(), [band] if kept else [y], retain_graph=True)
     for one, other in zip(*found.values(), strict=True):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("n", [7, 8, 33])
+def test_a_low_pass_multiplies_each_frequency(n: int) -> None:
+    torch.manual_seed(0)
+    band, x = torch.rand(n // 2, dtype=torch.float64), torch.randn(n, dtype=torch.float64)
+    spectrum = torch.fft.rfft(x) * torch.cat([torch.ones(1), band])
+    torch.testing.assert_close(spectral.low_pass(n, band) @ x, torch.fft.irfft(spectrum, n=n))
+    torch.testing.assert_close(spectral.low_pass(n, torch.ones_like(band)), torch.eye(n, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("taps", [3, 5, 15])
+def test_coarser_kernels_keep_constants_and_are_the_same_at_the_same_spacing(taps: int) -> None:
+    torch.testing.assert_close(spectral.coarser(taps, 1.0), torch.eye(taps, dtype=torch.float64))
+    for spacing in (1.1, 1.7, 3.0):
+        torch.testing.assert_close(spectral.coarser(taps, spacing).sum(0), torch.ones(taps, dtype=torch.float64))
+
+
+def test_coarser_kernels_have_the_same_response() -> None:
+    spacing, at = 1.6, torch.arange(31, dtype=torch.float64) - 15
+    kernel = torch.exp(-0.5 * ((at - 1.3) / 2) ** 2) * torch.cos(at)
+    coarse = spectral.coarser(31, spacing) @ kernel
+    for rate in (0.0, 0.3, 0.9, 1.4):
+        fine = (kernel * torch.exp(1j * rate * at)).sum()
+        torch.testing.assert_close((coarse * torch.exp(1j * rate * spacing * at)).sum(), fine, rtol=0.02, atol=0.02)

@@ -10,12 +10,11 @@ from torch import Tensor
 
 from compressor import spectral
 from compressor.graph.graph import Graph, Resolution
-from compressor.masks.straight_through import hard
 from compressor.resampling import named
 
 
 class Bands:
-    """For one graph. Frequencies count whole or not at all; their gradient is that of the masks."""
+    """For one graph."""
 
     def __init__(self, graph: Graph) -> None:
         self.resolutions = graph.resolutions
@@ -24,7 +23,8 @@ class Bands:
         ]
 
     def matrices(self, units: Tensor, gates: Tensor | None = None) -> Iterator[tuple[str, str, Tensor]]:
-        """Module, attribute and matrix (or ``spectral.gains``) of every axis that is not full, for masks (n_units,)."""
+        """Module, attribute and matrix (or ``spectral.gains``) of every axis some of whose masks are not 1, for masks
+        (n_units,)."""
         for found, rows in zip(self.resolutions, self._units, strict=True):
             if gates is not None and float(gates[found.block].detach()) <= 0:
                 continue
@@ -34,10 +34,14 @@ class Bands:
         for d, (axis, row) in enumerate(zip(found.axes, rows, strict=True)):
             band = units[row.to(units.device)].double()
             kept = int((band.detach() > 0).sum())
+            n = len(axis)
             if kept < len(row):
-                n, band = len(axis), hard(band[:kept])
+                band = band[:kept]
                 if n > spectral.LONGEST:
                     down, up = spectral.gains(spectral.samples(n, kept), band), spectral.gains(n)
                 else:
                     down, up = spectral.down(n, band), spectral.up(n, kept)
                 yield from named(found.inputs, found.output, d, down, up.to(units.device))
+            elif bool((band < 1).any()):
+                down = spectral.gains(n, band) if n > spectral.LONGEST else spectral.low_pass(n, band)
+                yield from named(found.inputs, found.output, d, down)

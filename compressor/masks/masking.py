@@ -139,7 +139,7 @@ class Masking:
             if weights is not None:
                 self._place_others(weights, placed)
             if self._bands is not None:
-                stack.enter_context(self._resampled(at_calls[0] if at_calls is not None else units, placed))
+                stack.enter_context(self._resampled(units, placed))
             stack.enter_context(flat_weights(self._recurrent))
             stack.enter_context(narrowed(self.model))
             if self._stack is not None:

@@ -233,7 +233,7 @@ class DnarchSession(Hooks):
             self._multiply_in(decision)
             self.settled.decision, self._at_rest = decision, None
         if step >= searching or step % self.config.every:
-            self._at_rest = self._at_rest or self._fixed()
+            self._at_rest = self._at_rest or self.fixed()
             return
         self._at_rest = None
         self._ramp = min(1.0, (step + 1) / max(1.0, self.config.penalty_ramp * searching))
@@ -243,11 +243,12 @@ class DnarchSession(Hooks):
             group["lr"] = group["pace"] * full * ramp
 
     @torch.no_grad()
-    def _fixed(self) -> tuple[Tensor, Tensor]:
-        """Masks of units and blocks that do not learn; once it is decided what is kept, of just that."""
+    def fixed(self) -> tuple[Tensor, Tensor]:
+        """Masks of units and blocks that do not learn; once it is decided what is kept, of just that. Frequencies are
+        there or not: with some in part an axis would be resampled though it loses no samples."""
         decision = self.settled.decision
         if decision is None:
-            units, gates = self.masks()
+            units, gates = self.width.masks() * self.kernel.masks() * hard(self.resolution.masks()), self.depth.masks()
         else:
             units, gates = (torch.from_numpy(k).double().to(self.device) for k in self._kept(decision))
             if self._computed is not None:

@@ -116,8 +116,8 @@ class Rows:
 class Frequencies(Rows):
     """Frequencies of branches from 1 upwards, under sigmoid masks over [-1, 1] where the constant is -1.
 
-    Where only a few are outside the mask, all are there, in the network and in the costs: resampling would cost more
-    than it saves. Gradients are those of the masks all the same.
+    Where only a few are outside the mask, the axis keeps its samples, and all count in the costs: resampling would cost
+    more than it saves. Masks act on the network, and have their gradients, all the same.
 
     Args:
         rows: the frequencies of each axis.
@@ -142,9 +142,10 @@ class Frequencies(Rows):
         self._final: Tensor | None = None  # how many of each row are kept for good
 
     def masks(self, threshold: float = THRESHOLD) -> Tensor:
-        """How much of each frequency there is, shape (n_things,): 0 or at least T, and 1 where none go."""
-        each = self._mask(self.offsets[self._owner], threshold)
-        return self._placed(self._filled_up(each, each))
+        """How much of each frequency there is, shape (n_things,): 0 or at least T, and above 0 where none go."""
+        offsets = self.offsets[self._owner]
+        each = self._mask(offsets, threshold)
+        return self._placed(torch.where(self._whole(each), torch.sigmoid(self._logit(offsets)), each))
 
     def weights(self) -> Tensor:
         """Weights that add up to the sizes, shape (n_things,)."""
@@ -178,8 +179,11 @@ class Frequencies(Rows):
 
     def _filled_up(self, each: Tensor, inside: Tensor) -> Tensor:
         """``each`` with the value 1 on axes that too few have left."""
-        whole = (self.counts - self._count(inside) < self._least_cut)[self._owner]
-        return each + ((1 - each) * whole).detach()
+        return each + ((1 - each) * self._whole(inside)).detach()
+
+    def _whole(self, inside: Tensor) -> Tensor:
+        """For each frequency, whether too few of its axis are gone."""
+        return (self.counts - self._count(inside) < self._least_cut)[self._owner]
 
     def sizes(self) -> Tensor:
         """Frequencies of each row: half of what the size in samples has above the constant's one."""

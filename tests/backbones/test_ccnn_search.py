@@ -156,6 +156,7 @@ def test_what_the_search_trained_is_what_is_left(lengths: tuple[int, ...]) -> No
         masks.resolution.offsets.sub_(0.6)
         for parameter in computed(model).parameters():  # type: ignore[union-attr]
             parameter.add_(0.02 * torch.randn_like(parameter))
+        masks.before_step(1, 100)
         expected = masks.forward(model, x)
         units, gates = (mask.gt(0).numpy() for mask in masks.masks())
         masks.fold_(masks.decide())

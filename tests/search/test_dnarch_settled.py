@@ -63,7 +63,7 @@ def test_masks_learn_in_every_so_many_steps_until_the_network_is_decided() -> No
 
 def test_at_rest_the_masks_act_as_they_do_when_they_learn() -> None:
     model = residual().eval()
-    masks = session(model)
+    masks = session(model, learn=("width", "depth", "kernel"))  # of frequencies see test_dnarch_resolution
     with torch.no_grad():
         masks.width.offsets.sub_(0.7)
         masks.depth.offsets.sub_(0.8)
