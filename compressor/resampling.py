@@ -15,16 +15,29 @@ from torch import Tensor, nn
 from compressor import spectral
 
 BEFORE, AFTER = "resample_before_", "resample_after_"
+ONE_IN = 4  # so many examples are filtered, where that saves nothing
 
 
 class _Before:
-    """Resamples the first argument."""
+    """Resamples the first argument, or filters it where no axis gets shorter.
+
+    A filter is there for its gradient alone, that of frequencies which may go: it acts on some of a batch, and its
+    gradient counts for all. Filtering everything takes as long as the convolutions that follow.
+    """
 
     def __init__(self, axes: int) -> None:
         self.axes = axes
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (_resample(module, BEFORE, self.axes, args[0]), *args[1:])
+        x, matrices = args[0], _matrices(module, BEFORE, self.axes, args[0])
+        given = [(m, n) for m, n in zip(matrices, x.shape[2:], strict=True) if m is not None]
+        if not given or any(len(m) < n for m, n in given):
+            return (spectral.resample(x, matrices), *args[1:])
+        some = -(-len(x) // ONE_IN)
+        weight = len(x) / some
+        first, rest = x.split([some, len(x) - some])
+        counted = tuple(None if m is None else m + (weight - 1) * (m - m.detach()) for m in matrices)
+        return (torch.cat([spectral.resample(first, counted), rest]), *args[1:])
 
 
 class _After:
@@ -34,12 +47,12 @@ class _After:
         self.axes = axes
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-        return _resample(module, AFTER, self.axes, output)
+        return spectral.resample(output, _matrices(module, AFTER, self.axes, output))
 
 
-def _resample(module: nn.Module, name: str, axes: int, x: Tensor) -> Tensor:
+def _matrices(module: nn.Module, name: str, axes: int, x: Tensor) -> tuple[Tensor | None, ...]:
     found = [getattr(module, f"{name}{d}", None) for d in range(axes)]
-    return spectral.resample(x, tuple(None if matrix is None else matrix.to(x.dtype) for matrix in found))
+    return tuple(None if matrix is None else matrix.to(x.dtype) for matrix in found)
 
 
 def hook_(modules: Mapping[str, nn.Module], inputs: Sequence[str], output: str, axes: int) -> list[Any]:
