@@ -64,7 +64,7 @@ logger = logging.getLogger(__name__)
 
 # Of a budget, that masks of a network that may grow are asked for: what is computed for them costs a little more than
 # their sizes say, as a block is there in whole or not at all. The decision uses all of the budget.
-AIM = 0.95
+AIM = 0.9
 NEAR = 0.8  # of the threshold: channels with such masks are computed with those that live, as they may live soon
 
 
