@@ -82,8 +82,10 @@ class Decider:
             low, high = (middle, high) if projector.fits(*shifted(middle, both * middle)) else (low, middle)
         kept, gates = shifted(low, both * low)
         gates = projector.graph.gates(projector.restore(kept, gates, blocks))
-        # A resolution filled up to near the full one saves less than resampling costs.
-        barred = {g.index for g in self.free["resolution"]} if len(self.rows_of["channels"]) else set()
+        # Rings that a budget does not count would all come back, and a resolution filled up to near the full one saves
+        # less than resampling costs.
+        fine = bool(len(self.rows_of["channels"]))
+        barred = {g.index for kind in ("kernel", "resolution") if fine for g in self.free[kind]}
         return projector.fill(kept, 1 / (1 + np.exp(-units)), gates=gates, barred=barred), gates
 
     def _counts(self, kept: Mapping[str, IntArray]) -> IntArray:

@@ -184,9 +184,11 @@ class DnarchSession(Hooks):
 
         Computed kernels are as strong as under the first masks: a branch must not fade because its kernel gets
         smaller, nor a kernel get smaller because its branch had better fade."""
+        if self._computed is None and self.settled.decision is not None:
+            return {}  # they were written where they belong
         apart = self._spacings() if len(self.resolution) else {}
         if self._computed is None:
-            return {} if self.settled.decision is not None else self.coarser.weights(apart, regions)
+            return self.coarser.weights(apart, regions)
         weights: dict[str, Tensor] = self._computed(regions, apart) if apart else self._computed(regions)
         gains: dict[str, Tensor] = {}
         each = self.kernel.gains() if self._at_rest is None else self.kernel.gains().detach()

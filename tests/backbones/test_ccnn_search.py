@@ -145,6 +145,23 @@ def test_a_kernel_is_as_strong_at_any_size(lengths: tuple[int, ...]) -> None:
     assert masks.kernel.offsets.grad.abs().max() < 1e-3 * first
 
 
+def test_kernels_that_a_budget_does_not_count_are_as_large_as_their_masks() -> None:
+    model, x = small((16, 16)), torch.randn(1, 2, 16, 16)
+    graph = traced(model, x)
+    term = build("complexity", graph)
+    scores = np.zeros(graph.n_units), np.zeros(len(graph.blocks))
+    projector = Projector(graph, [Constraint(term, 0.8 * term.original)])
+    masks = DnarchSession(model, projector, DnarchConfig(), scores)
+    with torch.no_grad():
+        masks.width.offsets.sub_(1.0)  # far below the budget: widths are filled up
+        masks.kernel.offsets.fill_(0.4)
+    decision = masks.decide()
+    assert float(term(hard_sizes(graph, decision.units, decision.gates))) > 0.75 * term.original
+    rings = [g for g in graph.groups if g.kind == "kernel"]
+    assert [int(decision.units[g.units].sum()) for g in rings] == masks.kernel.kept().tolist()
+    assert max(masks.kernel.kept()) < max(len(g) for g in rings)
+
+
 @pytest.mark.parametrize("lengths", LENGTHS)
 def test_what_the_search_trained_is_what_is_left(lengths: tuple[int, ...]) -> None:
     model, x = small(lengths).eval(), torch.randn(4, 2, *lengths)

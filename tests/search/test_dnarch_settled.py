@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def test_what_is_trained_once_decided_is_what_is_left(network: str, live: bool) 
     torch.manual_seed(0)
     make, x = networks()[network]
     model = make().eval()
-    graph = capture(model, x, kernels=True)
+    graph = capture(model, x, kernels=True, resolution=True)
     term = build("flops", graph)
     scores = np.zeros(graph.n_units), np.zeros(len(graph.blocks))
     projector = Projector(graph, [Constraint(term, 0.5 * term.original)], depth=True)
@@ -102,10 +103,19 @@ def test_what_is_trained_once_decided_is_what_is_left(network: str, live: bool) 
     torch.testing.assert_close(found, output.detach(), rtol=1e-4, atol=1e-5)
 
 
+def small_ccnn() -> nn.Module:
+    torch.manual_seed(0)
+    return SearchableCCNN(2, 16, (8, 8), in_channels=3, num_classes=4)
+
+
+@pytest.mark.parametrize("make", [residual, small_ccnn])
 @pytest.mark.parametrize("stop", [5, 8, 11])
-def test_a_run_killed_before_or_after_the_decision_ends_with_the_same_bits(stop: int, tmp_path: Path) -> None:
-    def given(model: nn.Module, checkpoint: Path | None, **options: Any) -> SearchContext:
-        found = context(model, {"flops": 0.5}, options={"epochs": 2, "batch_size": 16, **options})
+def test_a_run_killed_before_or_after_the_decision_ends_with_the_same_bits(
+    make: Callable[[], nn.Module], stop: int, tmp_path: Path
+) -> None:
+    def given(model: nn.Module, checkpoint: Path | None) -> SearchContext:
+        options = {"epochs": 2, "batch_size": 16}
+        found = context(model, {"flops": 0.5}, kernels=True, resolution=True, options=options)
         found.checkpoint, found.data = checkpoint, data()
         return found
 
@@ -119,13 +129,13 @@ def test_a_run_killed_before_or_after_the_decision_ends_with_the_same_bits(stop:
             if done == stop + 1:
                 raise Killed
 
-    straight, model = residual(), residual()
+    straight, model = make(), make()
     expected = Dnarch().run(given(straight, None))
     first = given(model, tmp_path / "run")
     first.progress = Progress()
     with pytest.raises(Killed):
         Dnarch().run(first)
-    again = residual()
+    again = make()
     found = Dnarch().run(given(again, tmp_path / "run"))
     assert np.array_equal(found.units, expected.units)
     for name, tensor in straight.state_dict().items():
