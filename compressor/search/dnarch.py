@@ -24,7 +24,7 @@ Beyond the paper:
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -36,24 +36,23 @@ from torch import Tensor, nn
 from compressor.computed import computed, settle_
 from compressor.costs import Sizes
 from compressor.errors import UsageError
-from compressor.graph.graph import Graph, Group
 from compressor.graph.labels import BoolArray
 from compressor.masks import Masking
 from compressor.masks.sigmoid import THRESHOLD
 from compressor.masks.straight_through import hard
 from compressor.search.base import SearchContext, SearchResult
 from compressor.search.coarser import Coarser
+from compressor.search.components import component_masks
 from compressor.search.decision import Decider
-from compressor.search.dnarch_config import COMPONENTS, KINDS, DnarchConfig
+from compressor.search.dnarch_config import COMPONENTS, DnarchConfig
 from compressor.search.learning import learn, require_data
 from compressor.search.live import Live, NotLiveError
 from compressor.search.mask_adam import MaskAdam
 from compressor.search.multipliers import Multipliers
 from compressor.search.oneshot import OneShot
-from compressor.search.prefix import Frequencies, IntArray, Kernels, Rows, TrainedKernels
+from compressor.search.prefix import Rows
 from compressor.search.project import FloatArray, Projector
 from compressor.search.settled import Settled
-from compressor.search.worthwhile import least_cuts
 from compressor.tensors import Region
 from compressor.train import Hooks
 from compressor.train.splits import call_model
@@ -62,8 +61,8 @@ __all__ = ["COMPONENTS", "Dnarch", "DnarchConfig", "DnarchSession"]
 
 logger = logging.getLogger(__name__)
 
-# Of a budget, that masks of a network that may grow are asked for: what is computed for them costs a little more than
-# their sizes say, as a block is there in whole or not at all. The decision uses all of the budget.
+# Of a budget, that masks of a network that may grow are asked for: what is computed for them costs more than their sizes
+# say, as a block is there in whole or not at all and a stream is as wide as its widest part. The decision uses it all.
 AIM = 0.9
 NEAR = 0.8  # of the threshold: channels with such masks are computed with those that live, as they may live soon
 
@@ -86,27 +85,8 @@ class DnarchSession(Hooks):
         graph, device = self.graph, next(model.parameters()).device
         self.masking, self.device = Masking(model, graph), device
         self._computed = computed(model)
-        components = config.components(graph)
-        learned = {kind for name, kind in KINDS.items() if name in components}
-        free = [g for g in graph.groups if g.kind in learned and projector.smallest[g.index] < len(g)]
-        self._free = {kind: [g for g in free if g.kind == kind] for kind in KINDS.values()}
-        wide = [_ordered(g.units, scores[0]) for g in self._free["channels"]]
-        (width_tau, depth_tau), share = config.taus, 1 / config.grow
-        self.width = Rows(graph.n_units, wide, width_tau, device, share)
-        samples = {int(a.factors[-1, 0]): len(a) for r in graph.resolutions for a in r.axes}
-        bands = [g.units for g in self._free["resolution"]]
-        lengths = [samples[int(units[-1])] for units in bands]
-        least = least_cuts(graph, self._free["resolution"], [c.term for c in projector.constraints])
-        self.resolution = Frequencies(graph.n_units, bands, lengths, least, config.resolution_tau, device)
-        rings = [_rings(graph, g) for g in self._free["kernel"]]
-        shape = graph.n_units, [row for row, _ in rings], [taps for _, taps in rings], device
-        if self._computed is None:
-            self.kernel: Kernels = TrainedKernels(*shape)
-        else:
-            within = _within(graph, self._free["kernel"], self._free["resolution"])
-            self.kernel = Kernels(*shape, self.resolution, within)
-        rows = _block_rows(graph, projector.removable, config.depth_over) if "depth" in components else []
-        self.depth = Rows(len(graph.blocks), [_ordered(r, scores[1]) for r in rows], depth_tau, device, share)
+        self._free, rows = component_masks(projector, config, scores, device, self._computed is not None)
+        self.width, self.depth, self.kernel, self.resolution = rows
         self.settled, self.coarser = Settled(graph), Coarser(graph, self.masking.parameters)
         self._at_rest: tuple[Tensor, Tensor] | None = None  # masks, for the steps in which they do not learn
         self._decider = Decider(projector, self._free, self._rows_of, self.depth)
@@ -314,42 +294,6 @@ class DnarchSession(Hooks):
 
 def _finite(logits: Tensor) -> Tensor:
     return logits.clamp(-500, 500)  # exp stays finite
-
-
-def _ordered(things: IntArray, scores: FloatArray) -> IntArray:
-    """By falling importance; ties in the order they stand."""
-    return things[np.argsort(-scores[things], kind="stable")]
-
-
-def _rings(graph: Graph, group: Group) -> tuple[IntArray, int]:
-    """The rings of a kernel axis from the inside outwards, and the number of its taps."""
-    name, d = group.members[0]
-    axis = graph.parameters[name].axes[d]
-    units = axis.factors[len(axis) // 2 :, 0] if axis is not None else group.units
-    return units[units < graph.n_units], len(axis) if axis is not None else 0
-
-
-def _within(graph: Graph, kernels: Sequence[Group], resolutions: Sequence[Group]) -> list[int]:
-    """For each kernel axis, which of ``resolutions`` its samples follow; -1 if none does."""
-    place = {int(group.units[-1]): row for row, group in enumerate(resolutions)}
-    axes = {
-        (name, 2 + d): place.get(int(axis.factors[-1, 0]), -1)
-        for found in graph.resolutions
-        for name in found.kernels
-        for d, axis in enumerate(found.axes)
-    }
-    return [axes.get(group.members[0], -1) for group in kernels]
-
-
-def _block_rows(graph: Graph, removable: BoolArray, over: str) -> list[IntArray]:
-    """The removable blocks, in rows. Blocks whose last parameters have the same output axis are on one stream."""
-    rows: dict[object, list[int]] = {}
-    for block in graph.blocks:
-        if removable[block.index]:
-            axis = next((graph.parameters[name].axes[0] for name in block.gated if graph.parameters[name].axes), None)
-            stream = axis.index if axis is not None else block.name.rpartition(".")[0]
-            rows.setdefault(stream if over == "stage" else "network", []).append(block.index)
-    return [np.array(row, dtype=np.int64) for row in rows.values()]
 
 
 class Dnarch:
