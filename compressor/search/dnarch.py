@@ -61,8 +61,8 @@ __all__ = ["COMPONENTS", "Dnarch", "DnarchConfig", "DnarchSession"]
 
 logger = logging.getLogger(__name__)
 
-# Of a budget, that masks of a network that may grow are asked for: what is computed for them costs more than their sizes
-# say, as a block is there in whole or not at all and a stream is as wide as its widest part. The decision uses it all.
+# Of a budget, that masks of a network that may grow are asked for: what is computed for them costs more than sizes say,
+# as a block is there in whole or not at all and a stream is as wide as its widest part. The decision uses all of it.
 AIM = 0.9
 NEAR = 0.8  # of the threshold: channels with such masks are computed with those that live, as they may live soon
 
@@ -97,6 +97,8 @@ class DnarchSession(Hooks):
         aim = AIM if config.grow > 1 else 1.0
         asked = [replace(c, limit=aim * c.limit) for c in projector.constraints]
         self.multipliers = Multipliers(asked, start, rate=0.05 * config.every, relative_rate=0.2, use_all=True)
+        # Within its budgets, a network that cannot grow has nothing to gain: it is trained as it is.
+        self._is_search = self._computed is not None or not projector.fits(graph.all_units())
         self.live = Live(model, graph, config.compiler) if config.live else None
         if config.compiler is not None and (len(self.resolution) or (self.live is not None and self.live.exactly)):
             found = "a learned resolution" if len(self.resolution) else "arithmetic across channels"
@@ -209,10 +211,11 @@ class DnarchSession(Hooks):
         return (self.config.penalty * self._ramp * total).float()
 
     def before_step(self, step: int, total_steps: int) -> None:
-        searching = max(1, round((1 - self.config.settle) * total_steps))
+        searching = max(1, round((1 - self.config.settle) * total_steps)) if self._is_search else 0
         if step >= searching and self.settled.decision is None:
             decision = self.decide()
-            self._multiply_in(decision)
+            if self._is_search:
+                self._multiply_in(decision)
             self.settled.decision, self._at_rest = decision, None
         if step >= searching or step % self.config.every:
             self._at_rest = self._at_rest or self.fixed()

@@ -22,11 +22,11 @@ from compressor.search.project import Projector
 from compressor.trim import plan, trim
 
 
-def session(model: nn.Module, x: Tensor = EXAMPLE, **settings: Any) -> DnarchSession:
+def session(model: nn.Module, x: Tensor = EXAMPLE, share: float = 0.5, **settings: Any) -> DnarchSession:
     graph = capture(model, x, kernels=True, resolution=True)
     term = build("flops", graph)
     scores = np.zeros(graph.n_units), np.zeros(len(graph.blocks))
-    projector = Projector(graph, [Constraint(term, 0.5 * term.original)])
+    projector = Projector(graph, [Constraint(term, share * term.original)])
     return DnarchSession(model, projector, DnarchConfig(**settings), scores)
 
 
@@ -60,6 +60,19 @@ def test_masks_learn_in_every_so_many_steps_until_the_network_is_decided() -> No
     assert decided == [i >= 12 for i in range(20)]
     assert masks.log()["flops"] <= 0.5
     assert masks.decide().units is masks.settled.decision.units  # type: ignore[union-attr]
+
+
+def test_a_network_within_its_budget_is_trained_as_it_is() -> None:
+    model = residual().eval()
+    masks, before = session(model, share=1.0), [p.detach().clone() for p in model.parameters()]
+    with torch.no_grad():
+        expected = model(EXAMPLE)
+        masks.before_step(0, 10)
+        torch.testing.assert_close(masks.forward(model, EXAMPLE), expected)
+    assert masks.settled.decision is not None
+    assert masks.settled.decision.units.all()
+    masks.fold_(masks.decide())
+    assert all(torch.equal(p, old) for p, old in zip(model.parameters(), before, strict=True))
 
 
 def test_at_rest_the_masks_act_as_they_do_when_they_learn() -> None:
