@@ -82,11 +82,20 @@ class Decider:
             low, high = (middle, high) if projector.fits(*shifted(middle, both * middle)) else (low, middle)
         kept, gates = shifted(low, both * low)
         gates = projector.graph.gates(projector.restore(kept, gates, blocks))
-        # Rings that a budget does not count would all come back, and a resolution filled up to near the full one saves
-        # less than resampling costs.
-        fine = bool(len(self.rows_of["channels"]))
-        barred = {g.index for kind in ("kernel", "resolution") if fine for g in self.free[kind]}
-        return projector.fill(kept, 1 / (1 + np.exp(-units)), gates=gates, barred=barred), gates
+        return self._filled(kept, gates, 1 / (1 + np.exp(-units))), gates
+
+    def _filled(self, kept: UnitMask, gates: BoolArray, priority: FloatArray) -> UnitMask:
+        """What is left of the budgets goes to widths, if they are learned, and then to rings of kernels, but to those
+        alone that a budget counts: all others would come back for nothing. Where widths are learned frequencies stay
+        as they are, as a resolution near the full one saves less than resampling costs."""
+        projector = self.projector
+        price = projector.marginal(kept, gates).max(0)
+        barred = {g.index for g in self.free["kernel"] if price[g.units].max() <= 0}
+        if len(self.rows_of["channels"]):
+            barred |= {g.index for g in self.free["resolution"]}
+            kernels = {g.index for g in self.free["kernel"]}
+            kept = projector.fill(kept, priority, gates=gates, barred=barred | kernels)
+        return projector.fill(kept, priority, gates=gates, barred=barred)
 
     def _counts(self, kept: Mapping[str, IntArray]) -> IntArray:
         """How many units of each group, from those of each row by kind."""

@@ -151,6 +151,8 @@ class DnarchSession(Hooks):
         return states if self.live is None else {**states, "live": self.live}
 
     def forward(self, model: nn.Module, inputs: Any) -> Any:
+        if not self._is_search:
+            return call_model(model, inputs)
         units, gates = self._at_rest or tuple(mask.float() for mask in self.masks())
         if self.live is not None and self.live.works:
             kept = None if self.settled.decision is None else self._kept(self.settled.decision)
