@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from compressor import spectral
 
 BEFORE, AFTER = "resample_before_", "resample_after_"
-ONE_IN = 4  # so many examples are filtered, where that saves nothing
+ONE_IN = 8  # so many examples are filtered, where that saves nothing
 
 
 class _Before:
@@ -36,8 +36,25 @@ class _Before:
         some = -(-len(x) // ONE_IN)
         weight = len(x) / some
         first, rest = x.split([some, len(x) - some])
-        counted = tuple(None if m is None else m + (weight - 1) * (m - m.detach()) for m in matrices)
+        counted = tuple(None if m is None else _weighted(m, weight) for m in matrices)
         return (torch.cat([spectral.resample(first, counted), rest]), *args[1:])
+
+
+class _Weighted(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: float) -> Tensor:
+        ctx.weight = weight
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        return gradients[0] * ctx.weight, None
+
+
+def _weighted(x: Tensor, weight: float) -> Tensor:
+    """``x``, with its gradient times ``weight``."""
+    found: Tensor = _Weighted.apply(x, weight)
+    return found
 
 
 class _After:

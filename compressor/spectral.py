@@ -41,10 +41,10 @@ def up(n: int, kept: int) -> Tensor:
 
 
 def low_pass(n: int, band: Tensor) -> Tensor:
-    """The matrix (n, n) that multiplies each frequency of n samples by its entry of ``band`` (n // 2,)."""
-    steps = torch.arange(n)
-    lag = ((steps[:, None] - steps) % n).to(band.device)
-    return torch.eye(n).to(band) + (_echoes(n).to(band).T @ (band - 1))[lag]
+    """The matrix (..., n, n) that multiplies each frequency of n samples by its entry of ``band`` (..., n // 2)."""
+    steps = torch.arange(n, device=band.device)
+    echoes = (band - 1) @ _echoes(n).to(band)
+    return torch.eye(n).to(band) + echoes[..., (steps[:, None] - steps) % n]
 
 
 def _waves(n: int, kept: int) -> Tensor:
@@ -78,11 +78,12 @@ def _echoes(n: int) -> Tensor:
 
 
 def gains(n: int, band: Tensor | None = None) -> Tensor:
-    """What ``resample`` takes in place of a matrix to ``n`` samples, shape (n,): factors of the frequencies from the
-    constant on, which is 1, then ``band``, of at most ``n // 2``; by default all are 1."""
+    """What ``resample`` takes in place of a matrix to ``n`` samples, shape (..., n): factors of the frequencies from
+    the constant on, which is 1, then ``band`` (..., at most n // 2); by default all are 1."""
     if band is None:
         return torch.ones(n, dtype=torch.float64)
-    return torch.cat([band.new_ones(1), band, band.new_zeros(n - 1 - len(band))])
+    with_constant = torch.nn.functional.pad(band, (1, 0), value=1.0)
+    return torch.nn.functional.pad(with_constant, (0, n - 1 - band.shape[-1]))
 
 
 def resample(x: Tensor, matrices: tuple[Tensor | None, ...]) -> Tensor:

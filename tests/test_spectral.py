@@ -103,6 +103,10 @@ def test_a_low_pass_multiplies_each_frequency(n: int) -> None:
     spectrum = torch.fft.rfft(x) * torch.cat([torch.ones(1), band])
     torch.testing.assert_close(spectral.low_pass(n, band) @ x, torch.fft.irfft(spectrum, n=n))
     torch.testing.assert_close(spectral.low_pass(n, torch.ones_like(band)), torch.eye(n, dtype=torch.float64))
+    bands = torch.rand(3, n // 2, dtype=torch.float64)
+    for matrix, factors, each in zip(spectral.low_pass(n, bands), spectral.gains(n, bands), bands, strict=True):
+        torch.testing.assert_close(matrix, spectral.low_pass(n, each))
+        torch.testing.assert_close(factors, spectral.gains(n, each))
 
 
 @pytest.mark.parametrize("taps", [3, 5, 15])

@@ -25,23 +25,29 @@ class Bands:
     def matrices(self, units: Tensor, gates: Tensor | None = None) -> Iterator[tuple[str, str, Tensor]]:
         """Module, attribute and matrix (or ``spectral.gains``) of every axis some of whose masks are not 1, for masks
         (n_units,)."""
+        filtered: dict[int, list[tuple[Resolution, int, Tensor]]] = {}
         for found, rows in zip(self.resolutions, self._units, strict=True):
             if gates is not None and float(gates[found.block].detach()) <= 0:
                 continue
-            yield from self._of(found, rows, units)
+            for d, (axis, row) in enumerate(zip(found.axes, rows, strict=True)):
+                band, n = units[row.to(units.device)].double(), len(axis)
+                kept = int((band.detach() > 0).sum())
+                if kept < len(row):
+                    yield from named(found.inputs, found.output, d, *_resampled(n, band[:kept]))
+                elif bool((band < 1).any()):
+                    filtered.setdefault(n, []).append((found, d, band))
+        for n, those in filtered.items():  # at once: they are many and small
+            bands = torch.stack([band for _, _, band in those])
+            filters = spectral.gains(n, bands) if n > spectral.LONGEST else spectral.low_pass(n, bands)
+            for (found, d, _), each in zip(those, filters.unbind(), strict=True):
+                yield from named(found.inputs, found.output, d, each)
 
-    def _of(self, found: Resolution, rows: list[Tensor], units: Tensor) -> Iterator[tuple[str, str, Tensor]]:
-        for d, (axis, row) in enumerate(zip(found.axes, rows, strict=True)):
-            band = units[row.to(units.device)].double()
-            kept = int((band.detach() > 0).sum())
-            n = len(axis)
-            if kept < len(row):
-                band = band[:kept]
-                if n > spectral.LONGEST:
-                    down, up = spectral.gains(spectral.samples(n, kept), band), spectral.gains(n)
-                else:
-                    down, up = spectral.down(n, band), spectral.up(n, kept)
-                yield from named(found.inputs, found.output, d, down, up.to(units.device))
-            elif bool((band < 1).any()):
-                down = spectral.gains(n, band) if n > spectral.LONGEST else spectral.low_pass(n, band)
-                yield from named(found.inputs, found.output, d, down)
+
+def _resampled(n: int, band: Tensor) -> tuple[Tensor, Tensor]:
+    """Down to what ``band`` has of n samples, and up again."""
+    kept = len(band)
+    if n > spectral.LONGEST:
+        down, up = spectral.gains(spectral.samples(n, kept), band), spectral.gains(n)
+    else:
+        down, up = spectral.down(n, band), spectral.up(n, kept)
+    return down, up.to(band.device)

@@ -11,7 +11,7 @@ from search_models import EXAMPLE, context, data, plain, residual
 from torch import nn
 
 import compressor
-from compressor import spectral
+from compressor import resampling, spectral
 from compressor.costs import build
 from compressor.errors import UsageError
 from compressor.graph import capture
@@ -102,6 +102,26 @@ def test_the_task_and_the_cost_reach_the_masks() -> None:
             masks.sizes())):  # fmt: skip
         (gradient,) = torch.autograd.grad(loss, masks.resolution.offsets)
         assert gradient.abs().min() > 0
+
+
+@pytest.mark.parametrize("size", [1, 5, 16])
+def test_a_filter_on_some_of_a_batch_counts_for_all(size: int) -> None:
+    """Of equal examples any few tell what all would."""
+    torch.manual_seed(0)
+    branch, x = nn.Sequential(nn.Identity()), torch.randn(1, 2, 8, 8).repeat(size, 1, 1, 1)
+    band = torch.full((4,), 0.7, requires_grad=True)
+    handles = resampling.hook_(dict(branch.named_modules()), ["0"], "0", 2)
+    (name, attribute, matrix), *_ = resampling.named(["0"], "0", 0, spectral.low_pass(8, band))
+    assert name == "0"
+    vars(branch[0])[attribute] = matrix
+    found = branch(x)
+    expected = spectral.resample(x, (matrix, None))
+    some = -(-size // resampling.ONE_IN)
+    torch.testing.assert_close(found, torch.cat([expected[:some], x[some:]]))
+    weights = torch.randn(1, 2, 8, 8)
+    gradients = [torch.autograd.grad((weights * y).sum(), band, retain_graph=True)[0] for y in (found, expected)]
+    torch.testing.assert_close(*gradients)
+    assert len(handles) == 2
 
 
 def test_learning_resolution_alone_meets_a_budget() -> None:
