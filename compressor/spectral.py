@@ -73,7 +73,7 @@ def _analysis(n: int, kept: int) -> Tensor:
 def _echoes(n: int) -> Tensor:
     """What is left of an impulse by each frequency from 1 on, after 0 to n - 1 samples, shape (n // 2, n)."""
     frequencies = torch.arange(1, n // 2 + 1, dtype=torch.float64)[:, None]
-    strength = torch.where(2 * frequencies == n, 1 / n, 2 / n)
+    strength = (2 - (2 * frequencies == n).double()) / n  # at Nyquist there is a cosine alone
     return strength * torch.cos(2 * math.pi * frequencies * torch.arange(n) / n)
 
 
