@@ -223,6 +223,7 @@ class DnarchSession(Hooks):
             self._at_rest = self._at_rest or self.fixed()
             return
         self._at_rest = None
+        self.resolution.turn(step // self.config.every)
         self._ramp = min(1.0, (step + 1) / max(1.0, self.config.penalty_ramp * searching))
         full = self.config.mask_lr or min(max(8 * self.config.every / searching, 0.003), 0.05)
         for group in self._adam.param_groups if self._adam is not None else ():

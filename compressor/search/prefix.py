@@ -24,6 +24,8 @@ from compressor.masks.straight_through import fill, floored
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
+FILTERED_EVERY = 2
+
 
 class Rows:
     """Rows over ``n_things``; a thing that is in no row is always kept. Masks are sigmoid masks.
@@ -117,7 +119,8 @@ class Frequencies(Rows):
     """Frequencies of branches from 1 upwards, under sigmoid masks over [-1, 1] where the constant is -1.
 
     Where only a few are outside the mask, the axis keeps its samples, and all count in the costs: resampling would cost
-    more than it saves. Masks act on the network, and have their gradients, all the same.
+    more than it saves. Masks act on the network, and have their gradients, all the same; but as filtering a whole axis
+    makes a step dearer and never cheaper, they do so only in one of ``FILTERED_EVERY`` steps (``turn``).
 
     Args:
         rows: the frequencies of each axis.
@@ -140,12 +143,23 @@ class Frequencies(Rows):
         self._lengths = torch.tensor(list(lengths), dtype=torch.float64, device=device)
         self._least_cut = torch.tensor(list(least), dtype=torch.int64, device=device)
         self._final: Tensor | None = None  # how many of each row are kept for good
+        self._filters = True
+
+    def turn(self, step: int) -> None:
+        """Say which of the steps in which masks learn comes now, from 0: whether whole axes are filtered in it."""
+        self._filters = step % FILTERED_EVERY == 0
 
     def masks(self, threshold: float = THRESHOLD) -> Tensor:
-        """How much of each frequency there is, shape (n_things,): 0 or at least T, and above 0 where none go."""
+        """How much of each frequency there is, shape (n_things,): 0 or at least T, and above 0 where none go.
+
+        Where none go, all are 1 in steps that do not filter, and gradients of those that do count for them, too."""
         offsets = self.offsets[self._owner]
         each = self._mask(offsets, threshold)
-        return self._placed(torch.where(self._whole(each), torch.sigmoid(self._logit(offsets)), each))
+        whole = torch.ones_like(each)
+        if self._filters:
+            soft = torch.sigmoid(self._logit(offsets))
+            whole = soft + (FILTERED_EVERY - 1) * (soft - soft.detach())
+        return self._placed(torch.where(self._whole(each), whole, each))
 
     def weights(self) -> Tensor:
         """Weights that add up to the sizes, shape (n_things,)."""

@@ -19,7 +19,7 @@ from compressor.masks import sigmoid
 from compressor.models import load_model
 from compressor.search.base import hard_sizes
 from compressor.search.dnarch import Dnarch, DnarchConfig, DnarchSession
-from compressor.search.prefix import Frequencies
+from compressor.search.prefix import FILTERED_EVERY, Frequencies
 from compressor.search.project import Projector
 from compressor.search.worthwhile import least_cuts
 
@@ -59,6 +59,38 @@ def test_a_cut_that_does_not_pay_is_none(cut: int) -> None:
     assert rows.weights().sum().item() == pytest.approx(kept, abs=1.0 if cut >= 3 else 1e-9)
     (gradient,) = torch.autograd.grad(rows.weights().sum(), rows.offsets)
     assert gradient.item() > 0
+
+
+@pytest.mark.parametrize("step", range(FILTERED_EVERY + 1))
+def test_whole_axes_are_filtered_in_some_steps_which_count_for_all(step: int) -> None:
+    rows = Frequencies(16, [np.arange(8), np.arange(8, 16)], [16, 16], [3, 3], 25.0, CPU)
+    with torch.no_grad():
+        rows.offsets[1] = sigmoid.offset(0.0, 25.0)  # this one is cut, the other whole
+    rows.turn(step)
+    masks = rows.masks()
+    soft = torch.sigmoid(rows.logits())
+    filters = step % FILTERED_EVERY == 0
+    torch.testing.assert_close(masks[:8], soft[:8] if filters else torch.ones_like(soft[:8]))
+    live = masks[8:] > 0
+    assert not live.all()
+    torch.testing.assert_close(masks[8:][live], soft[8:][live])
+    (found,) = torch.autograd.grad(masks.sum(), rows.offsets)
+    (expected,) = torch.autograd.grad(soft[:8].sum() + soft[8:][live].sum(), rows.offsets)
+    expected[0] *= FILTERED_EVERY if filters else 0
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_search_filters_in_every_other_step_in_which_masks_learn() -> None:
+    masks = session(residual(), learn=("resolution",), every=3)
+    filtered = []
+    for step in range(12):
+        masks.before_step(step, 100)
+        soft = masks.resolution.masks().min().item() < 1
+        if masks.penalty() is None:  # at rest
+            assert torch.equal(masks.fixed()[0], torch.ones(masks.graph.n_units))
+        else:
+            filtered.append(soft)
+    assert filtered == [True, False, True, False]
 
 
 @pytest.mark.parametrize("costs", [(), ("params",), ("complexity",)])
