@@ -96,6 +96,9 @@ class DnarchSession(Hooks):
             start = [float(c.term(self.sizes())) for c in projector.constraints]
         aim = AIM if config.grow > 1 else 1.0
         asked = [replace(c, limit=aim * c.limit) for c in projector.constraints]
+        # Costs fall at about one speed, so those that need not fall far are soon where they are asked to be.
+        far = max((1 - c.limit / max(cost, c.limit) for c, cost in zip(asked, start, strict=True)), default=0.0)
+        self._reach = config.reach * min(1.0, 2 * far)
         self.multipliers = Multipliers(asked, start, rate=0.05 * config.every, relative_rate=0.2, use_all=True)
         # Within its budgets, a network that cannot grow has nothing to gain: it is trained as it is.
         self._is_search = self._computed is not None or not projector.fits(graph.all_units())
@@ -246,7 +249,7 @@ class DnarchSession(Hooks):
     def after_step(self, step: int, total_steps: int) -> None:
         if self._at_rest is not None:
             return
-        reach = min(self.config.reach, 1 - self.config.settle)
+        reach = min(self._reach, 1 - self.config.settle)
         self.multipliers.progress = (step + 1) / max(1.0, reach * total_steps)
         if self.config.penalty is None:
             self.multipliers.step()

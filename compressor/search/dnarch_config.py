@@ -56,7 +56,8 @@ class DnarchConfig:
     compiler: str | None = None
     """Backend of ``torch.compile``, such as "inductor", for what is computed live; not with a learned resolution."""
     reach: float = 0.25
-    """Share of the steps after which the cost is asked to be at the budget."""
+    """Share of the steps after which the cost is asked to be at the budget; less where that is above half of the cost
+    to start from, in proportion to how far there is to go."""
     settle: float = 0.5
     """Share of the steps, the last, that train the network decided on; masks learn in those before."""
     every: int = 2
