@@ -123,6 +123,20 @@ def test_the_search_itself_comes_close_to_the_budget(penalty: float | None) -> N
     assert result.history[-1]["flops"] == pytest.approx(0.5, abs=0.06)  # before any projection
 
 
+@pytest.mark.parametrize(("share", "steps"), [(0.3, 25), (0.5, 25), (0.75, 13), (0.9, 5), (1.0, 1)])
+def test_the_less_the_cost_has_to_fall_the_sooner_it_is_asked_for(share: float, steps: int) -> None:
+    masks = session(residual(), {"flops": share}, every=1)
+    original, limit = (c.term.original for c in masks.projector.constraints), masks.projector.constraints[0].limit
+    asked = []
+    for step in range(40):
+        masks.before_step(step, 100)
+        asked.append(masks.multipliers.target(0))
+        masks.after_step(step, 100)
+    assert asked[0] == pytest.approx(next(original))
+    assert sum(target > limit * 1.001 for target in asked) == pytest.approx(steps, abs=1)
+    assert np.diff(asked).max() <= 0
+
+
 def test_the_fixed_penalty_is_the_papers_and_may_rise() -> None:
     masks = session(residual(), penalty=2.0, penalty_ramp=0.5, settle=0.0, every=1)
     masks.before_step(0, 8)
