@@ -99,7 +99,7 @@ class Live:
         self.exactly = any(site.axis is not None for site in graph.sites)
         self._copy: nn.Module = model
         self._slices: list[_Slice] = []
-        self._kept_factors: tuple[Tensor, list[Tensor | None]] | None = None  # of which masks
+        self._resting: tuple[Tensor, list[Tensor | None], list[tuple[str, str, Tensor]]] | None = None  # of which masks
         self._full: dict[str, Tensor] = {
             p.name: model.get_buffer(p.name) if p.is_buffer else model.get_parameter(p.name)
             for p in graph.parameters.values()
@@ -226,7 +226,8 @@ class Live:
     def _tensors(self, units: Tensor, gates: Tensor, weights: WeightSource | None) -> dict[str, Tensor]:
         found: dict[str, Tensor] = dict(self._buffers)
         computed = {} if weights is None else weights({s.names[0]: s.region for s in self._slices if s.names})
-        for slice_, factor in zip(self._slices, self._factors(units, gates), strict=True):
+        factors, matrices = self._acting(units, gates)
+        for slice_, factor in zip(self._slices, factors, strict=True):
             tensor = computed.get(slice_.names[0]) if slice_.names else None
             if tensor is None:
                 tensor = part(slice_.parameter, slice_.region)
@@ -234,19 +235,22 @@ class Live:
                 tensor = tensor * factor.to(tensor.dtype)
             for name in slice_.names:
                 found[name] = tensor
-        for module, attribute, matrix in self._bands.matrices(units, gates):
+        for module, attribute, matrix in matrices:
             found[f"{module}.{attribute}" if module else attribute] = matrix
         return found
 
-    def _factors(self, units: Tensor, gates: Tensor) -> Iterable[Tensor | None]:
-        """What each slice is multiplied by: masks of its axes, and gates. Those that do not learn are kept."""
+    def _acting(
+        self, units: Tensor, gates: Tensor
+    ) -> tuple[Iterable[Tensor | None], Iterable[tuple[str, str, Tensor]]]:
+        """What each slice is multiplied by, masks of its axes and gates, and how branches are resampled: module,
+        attribute and matrix. Both are kept as long as the masks rest."""
         if units.requires_grad or gates.requires_grad:
-            return self._make_factors(units, gates)
-        if self._kept_factors is None or self._kept_factors[0] is not units:
-            self._kept_factors = units, list(self._make_factors(units, gates))
-        return self._kept_factors[1]
+            return self._factors(units, gates), self._bands.matrices(units, gates)
+        if self._resting is None or self._resting[0] is not units:
+            self._resting = units, list(self._factors(units, gates)), list(self._bands.matrices(units, gates))
+        return self._resting[1:]
 
-    def _make_factors(self, units: Tensor, gates: Tensor) -> Iterator[Tensor | None]:
+    def _factors(self, units: Tensor, gates: Tensor) -> Iterator[Tensor | None]:
         """All masks are looked up at once: a search makes many small ones in every step."""
         values = torch.cat([units, units.new_ones(1)])[self._members].unbind(1)
         masks = iter(torch.split(functools.reduce(operator.mul, values), self._lengths))
@@ -262,7 +266,7 @@ class Live:
     def _build(self, units: BoolArray, gates: BoolArray) -> None:
         """Prepare another choice; the modules are copied anew only if other blocks are there."""
         self.builds += 1
-        self._kept_factors = None
+        self._resting = None
         self._built = (units, gates)
         graph = self.graph
         architecture = plan(self.model, graph, units, graph.gates(gates))
