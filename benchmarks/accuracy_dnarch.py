@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from results import append, read
 from torch import nn
@@ -33,8 +34,10 @@ from compressor.costs import build
 from compressor.data import Data, Split, load_data
 from compressor.data.memory import TensorSplit
 from compressor.graph import capture
-from compressor.search.base import Constraint, SearchContext, hard_sizes
-from compressor.search.dnarch import Dnarch
+from compressor.search.base import Constraint, SearchContext, SearchResult, hard_sizes
+from compressor.search.dnarch import Dnarch, DnarchConfig, DnarchSession
+from compressor.search.learning import learn as train
+from compressor.search.project import Projector
 from compressor.train import TrainConfig, Trainer, evaluate, recalibrate_batchnorm
 from compressor.trim import trim_verified
 
@@ -44,6 +47,7 @@ ARMS = {
     "K": ("kernel",),
     "K,W,D": ("kernel", "width", "depth"),
     "K,R,W,D": ("kernel", "resolution", "width", "depth"),
+    "by hand": ("resolution", "width"),
 }
 
 
@@ -91,17 +95,44 @@ def held_out(data: Data) -> Split:
     return TensorSplit(torch.cat(inputs), torch.cat(targets))
 
 
-def make(task: Task, data: Data, grow: int) -> SearchableCCNN:
-    """The network of a task, ``grow`` times as wide and as deep as the base."""
+def make(task: Task, data: Data, grow: int, deeper: bool = True) -> SearchableCCNN:
+    """The network of a task, ``grow`` times as wide, and as deep, as the base."""
     shape = data.example_inputs.shape
     return SearchableCCNN(
-        BLOCKS * grow,
+        BLOCKS * grow if deeper else BLOCKS,
         task.channels * grow,
         shape[2:],
         num_classes=data.num_classes or data.task.outputs or 1,
         in_channels=shape[1],
         dense=data.task.dense,
     )
+
+
+def chosen_by_hand(projector: Projector) -> SearchResult:
+    """Half of the frequencies, and the largest share of all channels that the budget allows."""
+    graph = projector.graph
+    for share in np.arange(1, 0, -1 / 64):
+        units = graph.all_units()
+        for group in graph.groups:
+            kept = len(group) // 2 if group.kind == "resolution" else round(share * len(group))
+            units[group.units[kept:]] = False
+        if projector.fits(units):
+            return SearchResult(units, torch.zeros(graph.n_units), [])
+    raise ValueError("No width fits the budget.")
+
+
+def trained_by_hand(context: SearchContext) -> SearchResult:
+    """The training of a network that is chosen from the start, on the code of a search."""
+    projector = Projector(context.graph, context.constraints)
+    decision = chosen_by_hand(projector)
+    config = DnarchConfig.from_options(context.options)
+    scores = np.zeros(context.graph.n_units), np.zeros(len(context.graph.blocks))
+    session = DnarchSession(context.model, projector, config, scores)
+    session.settled.decision = decision
+    assert context.data is not None
+    train(context, context.data, config, session, "adamw")
+    session.fold_(decision)
+    return decision
 
 
 def run(name: str, task: Task, arm: str, seed: int, data: Data) -> dict[str, Any]:
@@ -127,7 +158,7 @@ def run(name: str, task: Task, arm: str, seed: int, data: Data) -> dict[str, Any
         row["cost_share"], row["macs_share"] = 1.0, 1.0
     else:
         grow = 2 if "width" in learn else 1
-        model = make(task, data, grow) if grow > 1 else base
+        model = make(task, data, grow, deeper="depth" in learn) if grow > 1 else base
         graph = capture(model, data.example_inputs, kernels="kernel" in learn, resolution="resolution" in learn)
         terms = {cost: build(cost, graph) for cost in limits}
         context = SearchContext(
@@ -147,7 +178,7 @@ def run(name: str, task: Task, arm: str, seed: int, data: Data) -> dict[str, Any
             },
         )
         started = time.process_time()
-        decision = Dnarch().run(context)
+        decision = trained_by_hand(context) if arm == "by hand" else Dnarch().run(context)
         seconds = time.process_time() - started
         sizes = hard_sizes(graph, decision.units, decision.gates)
         row["cost_share"] = float(terms["complexity"](sizes)) / limits["complexity"]
