@@ -55,7 +55,7 @@ class DnarchConfig:
     """Whether only what the masks keep is computed; the result is the same up to rounding."""
     compiler: str | None = None
     """Backend of ``torch.compile``, such as "inductor", for what is computed live; not with a learned resolution."""
-    reach: float = 0.25
+    reach: float = 0.2
     """Share of the steps after which the cost is asked to be at the budget; less where that is above half of the cost
     to start from, in proportion to how far there is to go."""
     settle: float = 0.5
