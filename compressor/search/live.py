@@ -29,6 +29,7 @@ from compressor.architecture import Architecture
 from compressor.errors import CompressorError
 from compressor.graph.graph import Axis, Graph, Group, Parameter
 from compressor.graph.labels import BoolArray, IntArray
+from compressor.graph.modules import named_modules
 from compressor.graph.stand_ins import shadowed
 from compressor.masks.bands import Bands
 from compressor.stream import tighten
@@ -61,8 +62,8 @@ class _Slice:
     def __init__(self, parameter: Tensor, names: list[str]) -> None:
         self.parameter, self.names = parameter, names
         self.region: Region = {}
-        self.masks: list[tuple[IntArray, tuple[int, ...], bool]] = []  # units (n, k), shape, whether for gradients only
-        self.gates: list[int] = []
+        self.masks: IntArray = np.zeros((0, 0), dtype=np.int64)  # for each entry of its factor, which of ``_pool``
+        self.shape: tuple[int, ...] = ()  # of the factor; it is broadcast
 
 
 class Live:
@@ -83,6 +84,7 @@ class Live:
         self.works = all(block.gated for block in graph.blocks)  # other gates act at calls, which need the masks
         self.builds = 0
         self._built: tuple[BoolArray, BoolArray] | None = None
+        self._final: tuple[BoolArray, BoolArray] | None = None  # what is kept, if it is decided and built
         self._bands = Bands(graph)
         self._device = next(model.parameters()).device
         even = EVEN if torch.get_num_threads() > 1 or self._device.type != "cpu" else 1
@@ -98,6 +100,7 @@ class Live:
         # Arithmetic across channels would take in what is dead in the copy.
         self.exactly = any(site.axis is not None for site in graph.sites)
         self._copy: nn.Module = model
+        self._copied: dict[str, nn.Module] = {}  # its modules by every name
         self._slices: list[_Slice] = []
         self._resting: tuple[Tensor, list[Tensor | None], list[tuple[str, str, Tensor]]] | None = None  # of which masks
         self._full: dict[str, Tensor] = {
@@ -125,6 +128,8 @@ class Live:
             written = parameter.axes[0] if parameter.axes and not parameter.is_buffer else None
             if written is not None and not read[written.factors].all(axis=1).any():
                 self._read.setdefault(parameter.name, []).append((0, written, True))
+        self._straight = graph.n_units + 1 + len(graph.blocks)  # where in ``_pool`` masks for gradients only begin
+        self._takes_straight = any(for_gradient for axes in self._read.values() for _, _, for_gradient in axes)
 
     def state_dict(self) -> dict[str, Any]:
         built = None if self._built is None else [part.tolist() for part in self._built]
@@ -177,9 +182,11 @@ class Live:
         weights: WeightSource | None,
     ) -> Any:
         if kept is not None:
-            wanted = self._evened(kept[0]), kept[1]
-            if self._built is None or not all(map(np.array_equal, wanted, self._built)):
-                self._build(*wanted)
+            if self._final is None or not all(map(np.array_equal, kept, self._final)):
+                wanted = self._evened(kept[0]), kept[1]
+                if self._built is None or not all(map(np.array_equal, wanted, self._built)):
+                    self._build(*wanted)
+                self._final = kept
         else:
             live, there = ((mask.detach() > 0).cpu().numpy() for mask in (units, gates))
             if not self._fits(live, there):
@@ -188,7 +195,7 @@ class Live:
                 self._build(*self._roomy(live, there))
         for mine, theirs in self._modules.values():
             mine.training = theirs.training
-        with shadowed(self._copy, self._tensors(units, gates, weights)):
+        with shadowed(self._copy, self._tensors(units, gates, weights), self._copied):
             return self._call(self._copy, inputs)
 
     def _fits(self, live: BoolArray, gates: BoolArray) -> bool:
@@ -247,26 +254,29 @@ class Live:
         if units.requires_grad or gates.requires_grad:
             return self._factors(units, gates), self._bands.matrices(units, gates)
         if self._resting is None or self._resting[0] is not units:
-            self._resting = units, list(self._factors(units, gates)), list(self._bands.matrices(units, gates))
+            factors = list(self._factors(units, gates))
+            if not self._compiled:  # where a parameter in place of a product would be another compilation
+                factors = [None if f is None or bool((f == 1).all()) else f for f in factors]
+            self._resting = units, factors, list(self._bands.matrices(units, gates))
         return self._resting[1:]
 
     def _factors(self, units: Tensor, gates: Tensor) -> Iterator[Tensor | None]:
-        """All masks are looked up at once: a search makes many small ones in every step."""
-        values = torch.cat([units, units.new_ones(1)])[self._members].unbind(1)
-        masks = iter(torch.split(functools.reduce(operator.mul, values), self._lengths))
-        each_gate = gates.unbind()
+        """All masks are looked up and multiplied at once: of small operators a search has many in every step."""
+        values = self._pool(units, gates)[self._members].unbind(1)
+        factors = iter(torch.split(functools.reduce(operator.mul, values), self._lengths))
         for slice_ in self._slices:
-            factors = [each_gate[block] for block in slice_.gates]
-            for _, shape, for_gradient in slice_.masks:
-                mask = next(masks)
-                factors.append((1 + (mask - mask.detach()) if for_gradient else mask).reshape(shape))
-            # Small ones among themselves first: a product with a whole weight is what takes time.
-            yield functools.reduce(operator.mul, factors) if factors else None
+            yield next(factors).reshape(slice_.shape) if slice_.masks.size else None
+
+    def _pool(self, units: Tensor, gates: Tensor) -> Tensor:
+        """Masks of units, 1, masks of blocks, and last what is 1 with the gradients of units."""
+        every = torch.cat([units, units.new_ones(1)])
+        straight = [1 + (every - every.detach())] if self._takes_straight else []
+        return torch.cat([every, gates.to(units.dtype), *straight])
 
     def _build(self, units: BoolArray, gates: BoolArray) -> None:
         """Prepare another choice; the modules are copied anew only if other blocks are there."""
         self.builds += 1
-        self._resting = None
+        self._resting = self._final = None
         self._built = (units, gates)
         graph = self.graph
         architecture = plan(self.model, graph, units, graph.gates(gates))
@@ -281,7 +291,8 @@ class Live:
                     resampling.hook_(modules, resolution.inputs, resolution.output, len(resolution.axes))
             self._blocks = None if narrow else key
             originals = dict(self.model.named_modules())
-            copied = dict(self._copy.named_modules())
+            copied = dict(named_modules(self._copy))
+            self._copied = copied
             self._modules = {name: (mine, originals[name]) for name, mine in copied.items() if name in originals}
             self._removed = {p.name for p in graph.parameters.values() if architecture.is_removed(p.name)}
         else:
@@ -292,7 +303,7 @@ class Live:
             for parameter in graph.parameters.values()
             if not parameter.is_buffer and parameter.name not in self._removed
         ]
-        members = [rows for slice_ in self._slices for rows, _, _ in slice_.masks]
+        members = [slice_.masks for slice_ in self._slices if slice_.masks.size]
         most = max((rows.shape[1] for rows in members), default=1)
         wide = [np.pad(rows, ((0, 0), (0, most - rows.shape[1])), constant_values=graph.n_units) for rows in members]
         self._lengths = [len(rows) for rows in members]
@@ -327,11 +338,19 @@ class Live:
         found = _Slice(tensor, list(names))
         kept = architecture.indices.get(parameter.name, {})
         found.region = {d: _selection(index, tensor.device) for d, index in sorted(kept.items())}
-        for d, axis, for_gradient in self._read.get(parameter.name, ()):
-            rows = axis.factors[kept[d]] if d in kept else axis.factors
-            shape = (-1, *[1] * (len(parameter.shape) - 1 - d))
-            found.masks.append((rows, shape, for_gradient))
-        found.gates = self._gated.get(parameter.name, [])
+        masked = [
+            (d, axis.factors[kept[d]] if d in kept else axis.factors, for_gradient)
+            for d, axis, for_gradient in self._read.get(parameter.name, ())
+        ]
+        lengths = {d: len(rows) for d, rows, _ in masked}
+        found.shape = tuple(lengths.get(d, 1) for d in range(len(parameter.shape)))
+        blocks = self._gated.get(parameter.name, [])
+        columns = [np.array(self.graph.n_units + 1 + block) for block in blocks]
+        for d, rows, for_gradient in masked:
+            along = [-1 if e == d else 1 for e in range(len(found.shape))]
+            columns += [(column + for_gradient * self._straight).reshape(along) for column in rows.T]
+        if columns:
+            found.masks = np.stack([np.broadcast_to(c, found.shape).ravel() for c in columns], axis=1)
         return found
 
 

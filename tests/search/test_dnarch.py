@@ -233,7 +233,7 @@ def test_folded_and_trimmed_computes_what_the_soft_masks_did(network: str, rings
 
 def total(gradient: Tensor | None) -> Tensor:
     """Dead blocks have no gradient when they are not computed, and zeros when they are."""
-    return torch.zeros(()) if gradient is None else gradient.sum()
+    return torch.zeros((), dtype=torch.float64) if gradient is None else gradient.sum().double()
 
 
 @pytest.mark.parametrize(("network", "pace"), [*((n, 0.0) for n in NETWORKS), ("plain", 2.4), ("residual", 2.4)])
