@@ -97,5 +97,5 @@ def attach_(model: nn.Module, inputs: Sequence[str], output: str, sizes: Sequenc
             kept = inside // 2
             down = spectral.down(n, torch.ones(kept, dtype=torch.float64))
             for name, attribute, matrix in named(inputs, output, d, down, spectral.up(n, kept)):
-                modules[name].register_buffer(attribute, matrix.to(device), persistent=False)
+                modules[name].register_buffer(attribute, matrix.to(device, copy=True), persistent=False)
     hook_(modules, inputs, output, len(sizes))

@@ -11,11 +11,24 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+CPU = torch.device("cpu")
 LONGEST = 64  # samples that matrices are quicker for than transforms
+
+
+def _remembered(make: Callable[[int, int, torch.device], Tensor]) -> Callable[..., Tensor]:
+    """``make``, kept for short axes, which a search needs it for in every step."""
+    short = functools.lru_cache(maxsize=1024)(make)
+
+    @functools.wraps(make)
+    def found(n: int, kept: int, device: torch.device = CPU) -> Tensor:
+        return (short if n <= LONGEST else make)(n, kept, device)
+
+    return found
 
 
 def coordinates(n: int) -> Tensor:
@@ -32,12 +45,16 @@ def down(n: int, band: Tensor) -> Tensor:
     """The matrix (samples, n) that keeps the constant and frequencies 1 to K, each times its entry of ``band`` (K,)."""
     kept = len(band)
     weights = torch.cat([band.new_ones(1), band.repeat_interleave(2)])
-    return _waves(samples(n, kept), kept).to(band) @ (weights[:, None] * _analysis(n, kept).to(band))
+    waves, analysis = _waves(samples(n, kept), kept, band.device), _analysis(n, kept, band.device)
+    return waves.to(band) @ (weights[:, None] * analysis.to(band))
 
 
-def up(n: int, kept: int) -> Tensor:
-    """The matrix (n, samples) from samples of frequencies up to ``kept`` to n samples of the same function, float64."""
-    return _waves(n, kept) @ _analysis(samples(n, kept), kept)
+@_remembered
+def up(n: int, kept: int, device: torch.device = CPU) -> Tensor:
+    """The matrix (n, samples) from samples of frequencies up to ``kept`` to n samples of the same function, float64.
+
+    It may be shared: change a copy."""
+    return _waves(n, kept, device) @ _analysis(samples(n, kept), kept, device)
 
 
 def low_pass(n: int, band: Tensor) -> Tensor:
@@ -47,26 +64,20 @@ def low_pass(n: int, band: Tensor) -> Tensor:
     return torch.eye(n).to(band) + echoes[..., (steps[:, None] - steps) % n]
 
 
-def _waves(n: int, kept: int) -> Tensor:
-    """``_make_waves``, kept for short axes, which a search needs them for in every step."""
-    return _short_waves(n, kept) if n <= LONGEST else _make_waves(n, kept)
-
-
-def _make_waves(n: int, kept: int) -> Tensor:
+@_remembered
+def _waves(n: int, kept: int, device: torch.device) -> Tensor:
     """Constant, cosine 1, sine 1, cosine 2, ... at n samples of one period, shape (n, 2 kept + 1)."""
     phase = 2 * math.pi * torch.arange(n, dtype=torch.float64)[:, None] * torch.arange(1, kept + 1) / n
     waves = torch.stack([phase.cos(), phase.sin()], dim=-1).flatten(1)
-    return torch.cat([torch.ones(n, 1, dtype=torch.float64), waves], dim=1)
+    return torch.cat([torch.ones(n, 1, dtype=torch.float64), waves], dim=1).to(device)
 
 
-_short_waves = functools.lru_cache(maxsize=1024)(_make_waves)
-
-
-def _analysis(n: int, kept: int) -> Tensor:
+@_remembered
+def _analysis(n: int, kept: int, device: torch.device) -> Tensor:
     """Amplitudes of these waves in n samples, shape (2 kept + 1, n); of frequencies below n / 2."""
     scale = torch.full((2 * kept + 1, 1), 2 / n, dtype=torch.float64)
     scale[0] = 1 / n
-    return scale * _waves(n, kept).T
+    return scale.to(device) * _waves(n, kept, device).T
 
 
 @functools.lru_cache(maxsize=64)
