@@ -7,6 +7,7 @@ resolution, which no gradient announces. So the taps are those of the same filte
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import numpy as np
@@ -17,6 +18,8 @@ from compressor import spectral
 from compressor.graph.graph import Graph
 from compressor.graph.labels import BoolArray
 from compressor.tensors import Region, part
+
+FEW_TAPS = 49  # up to which all axes of a kernel go in one product
 
 
 class Coarser:
@@ -61,8 +64,14 @@ class Coarser:
         weight = self.parameters[name]
         # Every tap says something about each that is wanted.
         kernel = part(weight, {d: index for d, index in region.items() if d < 2})
-        for d, apart in enumerate(spacing, start=2):
-            matrix = spectral.coarser(weight.shape[d], apart).to(weight)
-            matrix = part(matrix, {0: region[d]} if d in region else {})
-            kernel = torch.tensordot(matrix, kernel, dims=([1], [d])).movedim(0, d)
-        return kernel.contiguous()
+        matrices = [
+            part(spectral.coarser(weight.shape[d], apart), {0: region[d]} if d in region else {})
+            for d, apart in enumerate(spacing, start=2)
+        ]
+        lengths = [len(matrix) for matrix in matrices]
+        if weight[0, 0].numel() <= FEW_TAPS:
+            matrices = [functools.reduce(torch.kron, matrices)]
+            kernel = kernel.flatten(2)
+        for d, matrix in enumerate(matrices, start=2):
+            kernel = torch.tensordot(matrix.to(weight), kernel, dims=([1], [d])).movedim(0, d)
+        return kernel.reshape(*kernel.shape[:2], *lengths).contiguous()

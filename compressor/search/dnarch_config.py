@@ -55,10 +55,10 @@ class DnarchConfig:
     """Whether only what the masks keep is computed; the result is the same up to rounding."""
     compiler: str | None = None
     """Backend of ``torch.compile``, such as "inductor", for what is computed live; not with a learned resolution."""
-    reach: float = 0.2
+    reach: float = 0.1
     """Share of the steps after which the cost is asked to be at the budget; less where that is above half of the cost
     to start from, in proportion to how far there is to go."""
-    settle: float = 0.5
+    settle: float = 0.6
     """Share of the steps, the last, that train the network decided on; masks learn in those before."""
     every: int = 2
     """Masks learn in one of so many steps; in the others only the weights do, which is cheaper."""

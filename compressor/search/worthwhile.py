@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from compressor.costs import CostTerm, build
 from compressor.graph.graph import Graph, Group
 from compressor.graph.labels import IntArray
 from compressor.search.base import hard_sizes
+from compressor.search.project import FloatArray
+
+# Of what the lowest resolution saves, that one must save at least. Resampling moves each value for few multiply-adds,
+# so it takes longer than these say, and a little lower a resolution costs the network more than it gives.
+SHARE = 0.25
 
 
 def least_cuts(graph: Graph, groups: Sequence[Group], costs: Sequence[CostTerm]) -> list[int]:
-    """How many frequencies of each group must go at least for multiply-adds or one of ``costs`` to fall, and none to
-    rise.
+    """How many frequencies of each group must go at least for multiply-adds or one of ``costs`` to fall by ``SHARE``
+    of what they can, and none to rise.
 
     That is along the group's axis alone or, where this never pays, along all axes of its branch alike; one more than
     there are where that does not pay either. All else is taken whole.
@@ -25,21 +32,26 @@ def least_cuts(graph: Graph, groups: Sequence[Group], costs: Sequence[CostTerm])
                 branch[group.index] = [g.units for g in groups if any(units[-1] == g.units[-1] for units in rows)]
     terms = [build("flops", graph), *costs]  # latency tables do not know what resampling takes
 
-    def pays(rows: Sequence[IntArray], cut: int) -> bool:
+    def saved(rows: Sequence[IntArray], cut: int) -> FloatArray:
         units = graph.all_units()
         for row in rows:
             units[row[len(row) - min(cut, len(row) - 1) :]] = False
         sizes = hard_sizes(graph, units)
-        changes = [float(term(sizes)) - term.original for term in terms]
-        return max(changes) <= 0 and min(changes) < 0
+        return np.array([term.original - float(term(sizes)) for term in terms])
 
     def least(rows: Sequence[IntArray], most: int) -> int | None:
-        if not pays(rows, most):
+        wanted = SHARE * saved(rows, most)
+
+        def pays(cut: int) -> bool:
+            changes = saved(rows, cut)
+            return bool(changes.min() >= 0 and ((changes > 0) & (changes >= wanted)).any())
+
+        if not pays(most):
             return None
         low, high = 0, most  # what pays is from somewhere on
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (low, middle) if pays(rows, middle) else (middle, high)
+            low, high = (low, middle) if pays(middle) else (middle, high)
         return high
 
     found_cuts = []

@@ -38,7 +38,16 @@ def accepts_channels_last(model: nn.Module, inputs: Any, forward: Forward) -> bo
 
 def channels_last(value: Any) -> Any:
     """``value`` with all images in it, (N, C, H, W), laid out channels last."""
-    return _map(value, lambda t: t.contiguous(memory_format=torch.channels_last) if t.ndim == 4 else t)
+    return _map(value, lambda t: _last(t) if t.ndim == 4 else t)
+
+
+def _last(images: Tensor) -> Tensor:
+    images = images.contiguous(memory_format=torch.channels_last)
+    _, channels, height, width = images.shape
+    if channels > 1:
+        return images
+    # With one channel both layouts are the same numbers in the same order, and PyTorch takes them for channels first.
+    return images.as_strided(images.shape, (height * width, 1, width, 1))
 
 
 def to_device(value: Any, device: torch.device) -> Any:

@@ -125,7 +125,7 @@ def test_the_search_itself_comes_close_to_the_budget(penalty: float | None) -> N
 
 @pytest.mark.parametrize(("share", "steps"), [(0.3, 20), (0.5, 20), (0.75, 10), (0.9, 4), (1.0, 1)])
 def test_the_less_the_cost_has_to_fall_the_sooner_it_is_asked_for(share: float, steps: int) -> None:
-    masks = session(residual(), {"flops": share}, every=1)
+    masks = session(residual(), {"flops": share}, every=1, reach=0.2)
     original, limit = (c.term.original for c in masks.projector.constraints), masks.projector.constraints[0].limit
     asked = []
     for step in range(40):

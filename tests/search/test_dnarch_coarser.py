@@ -35,7 +35,7 @@ def session(model: nn.Module, x: Tensor, **settings: object) -> DnarchSession:
 class Smooth(nn.Module):
     """A residual block whose kernels pass low frequencies."""
 
-    def __init__(self, taps: int, channels: int = 24) -> None:
+    def __init__(self, taps: int, channels: int = 64) -> None:
         super().__init__()
         self.conv = nn.Conv1d(channels, channels, taps, padding=taps // 2)
         at = torch.arange(taps) - taps // 2
@@ -49,9 +49,9 @@ class Smooth(nn.Module):
 @pytest.mark.parametrize("spacing", [1.6, 2.2])
 def test_a_branch_at_a_lower_resolution_filters_as_before(spacing: float) -> None:
     torch.manual_seed(0)
-    model, n = nn.Sequential(Smooth(13), nn.Conv1d(24, 2, 1)).eval(), 64
-    masks = session(model, torch.randn(1, 24, n), learn=("resolution",))
-    low = torch.cos(2 * torch.pi * torch.arange(24)[:, None] / 2 * torch.arange(n) / n)[None]
+    model, n = nn.Sequential(Smooth(13), nn.Conv1d(64, 2, 1)).eval(), 64
+    masks = session(model, torch.randn(1, 64, n), learn=("resolution",))
+    low = torch.cos(2 * torch.pi * torch.arange(64)[:, None] / 6 * torch.arange(n) / n)[None]
     window = torch.hann_window(n)  # nothing at the borders, where zeros are padded
     with torch.no_grad():
         whole = model(low * window)
@@ -78,8 +78,8 @@ def test_only_kernels_of_their_own_are_resampled() -> None:
 
 def test_regions_are_parts_of_the_whole() -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(Smooth(7), nn.Conv1d(24, 2, 1))
-    graph = capture(model, torch.randn(1, 24, 32), resolution=True)
+    model = nn.Sequential(Smooth(7), nn.Conv1d(64, 2, 1))
+    graph = capture(model, torch.randn(1, 64, 32), resolution=True)
     coarser = Coarser(graph, dict(model.named_parameters()))
     units = graph.all_units()
     assert coarser.spacings(units) == {}
