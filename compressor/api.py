@@ -70,7 +70,7 @@ def compress(
     batch_size: int = 64,
     lr: float = 0.05,
     distill: float = 0.0,
-    round_to: int = 1,
+    round_to: int | None = None,
     include: tuple[str, ...] = (),
     exclude: tuple[str, ...] = (),
     keep_outputs: tuple[str, ...] = (),
@@ -95,7 +95,9 @@ def compress(
         search: ``"figs"`` (default with data), ``"dnarch"``, or ``"oneshot"`` (default without).
         options: settings of the search method.
         search_epochs, finetune_epochs: epochs of training; default 5 with data.
-        round_to: keep widths at multiples of this.
+        round_to: keep widths at multiples of this; 1 allows any. Default: at even ones, of the largest power of two up
+            to 16 that is at most an eighth of a width, which runtimes compute fastest, as far as budgets can be met so;
+            with a latency budget at those that the target likes.
         include, exclude: shell-style patterns over module names.
         keep_outputs: patterns of modules whose outputs keep all channels.
         loss_fn: ``loss_fn(outputs, targets)``; default that of the data's task: cross entropy for classes, relative L2
@@ -147,7 +149,7 @@ def prepare(
     search: str = "figs",
     options: Mapping[str, Any] | None = None,
     total_steps: int,
-    round_to: int = 1,
+    round_to: int | None = None,
     include: tuple[str, ...] = (),
     exclude: tuple[str, ...] = (),
     example_kwargs: dict[str, Any] | None = None,

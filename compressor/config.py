@@ -17,7 +17,6 @@ from compressor.errors import UsageError
 #: The export format that needs data.
 INT8_FORMAT = "onnx-int8"
 DEFAULT_EPOCHS = 5
-DEFAULT_ROUND_TO = 1
 DEFAULT_BENCH_SECONDS = 10.0
 
 _DECIMAL = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
@@ -154,7 +153,8 @@ class JobConfig:
         finetune_epochs: epochs of fine-tuning the compressed model.
         lr: learning rate of training and fine-tuning.
         distill: weight of the distillation loss from the original in search and fine-tuning, 0 for none.
-        round_to: widths are kept at multiples of this.
+        round_to: widths are kept at multiples of this; None: at even ones (``search.even``), or with a latency budget
+            at those that the target likes.
         include, exclude: patterns over module names; what is not included, or is excluded, keeps its width.
         export: names of the formats to write.
         bench_seconds: how long to time both networks at the end, 0 for not at all.
@@ -185,7 +185,7 @@ class JobConfig:
     batch_size: int = 64
     lr: float = 0.05
     distill: float = 0.0
-    round_to: int = DEFAULT_ROUND_TO
+    round_to: int | None = None
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     export: tuple[str, ...] = ("onnx",)
@@ -217,8 +217,9 @@ class JobConfig:
             _at_least("threads", self.threads, 1)
         for name, least in (("train_epochs", 0), ("search_epochs", 0), ("finetune_epochs", 0), ("seed", 0)):
             _at_least(name, getattr(self, name), least)
-        for name in ("batch_size", "round_to"):
-            _at_least(name, getattr(self, name), 1)
+        _at_least("batch_size", self.batch_size, 1)
+        if self.round_to is not None:
+            _at_least("round_to", self.round_to, 1)
         if self.num_classes is not None:
             _at_least("num_classes", self.num_classes, 1)
         if not math.isfinite(self.lr) or self.lr <= 0:

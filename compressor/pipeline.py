@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +17,7 @@ from compressor.graph import Graph, capture
 from compressor.graph.modules import unwrapped
 from compressor.patterns import require_matches
 from compressor.search import METHODS
-from compressor.search.base import Constraint, SearchContext, SearchResult, hard_sizes, readable
+from compressor.search.base import Constraint, RoundTo, SearchContext, SearchResult, hard_sizes, readable
 from compressor.search.oneshot import shrink
 from compressor.search.project import Projector
 from compressor.settings import Scores, Settings
@@ -247,15 +247,15 @@ class Pipeline:
                 "it runs at one size; pass --learn width,depth,kernel, or data of one size."
             )
 
-    def _projector(self, whole: set[str] | None = None, round_to: int | Mapping[str, int] | None = None) -> Projector:
+    def _projector(self, whole: set[str] | None = None, round_to: RoundTo = None) -> Projector:
         options = self.settings.options
         depth = bool(options.get("depth", True)) and "depth" in (options.get("learn") or ("depth",))
         grid = self._round_to() if round_to is None else round_to
         return Projector(self.graph, self.constraints, round_to=grid, whole=whole, depth=depth)
 
-    def _round_to(self) -> int | dict[str, int]:
+    def _round_to(self) -> RoundTo:
         """The user's multiple; with a latency budget and none given, the multiples that the target likes."""
-        if self.on_device is None or self.settings.round_to != 1:
+        if self.on_device is None or self.settings.round_to is not None:
             return self.settings.round_to
         return self.on_device.multiples()
 
@@ -304,7 +304,7 @@ class Pipeline:
         """Time the exported network; decide again until the latency budget holds there."""
         from compressor.latency.enforce import Enforcer, finer
 
-        def projector(grid: int | Mapping[str, int]) -> Projector:
+        def projector(grid: RoundTo) -> Projector:
             return self._projector(set(self.refused), grid)
 
         def trim(network: SearchResult) -> tuple[SearchResult, nn.Module]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +28,7 @@ from compressor.graph import capture
 from compressor.graph.modules import unwrapped
 from compressor.patterns import require_matches
 from compressor.search import METHODS
-from compressor.search.base import Constraint, SearchResult
+from compressor.search.base import Constraint, RoundTo, SearchResult
 from compressor.search.figs import FigsConfig, FigsSession
 from compressor.search.project import Projector
 from compressor.trim import Check, trim_verified
@@ -54,7 +53,7 @@ class Session:
         search: str,
         options: dict[str, Any],
         total_steps: int,
-        round_to: int,
+        round_to: int | None,
         include: tuple[str, ...],
         exclude: tuple[str, ...],
         example_kwargs: dict[str, Any] | None,
@@ -78,8 +77,8 @@ class Session:
             terms["latency"] = self._device.term
         self._constraints = [Constraint(terms[b.cost], b.limit(terms[b.cost].original)) for b in budgets]
         config = FigsConfig.from_options(options)
-        liked = self._device.multiples() if self._device is not None and round_to == 1 else None
-        self._round_to: int | Mapping[str, int] = round_to if liked is None else liked
+        liked = self._device.multiples() if self._device is not None and round_to is None else None
+        self._round_to: RoundTo = round_to if liked is None else liked
         projector = self._projector(config)
         projector.check_reachable()
         self._figs = FigsSession(model, projector, config)
@@ -92,9 +91,7 @@ class Session:
             model.register_forward_hook(self._leave, always_call=True),
         ]
 
-    def _projector(
-        self, config: FigsConfig, whole: set[str] | None = None, round_to: int | Mapping[str, int] | None = None
-    ) -> Projector:
+    def _projector(self, config: FigsConfig, whole: set[str] | None = None, round_to: RoundTo = None) -> Projector:
         grid = self._round_to if round_to is None else round_to
         return Projector(self.graph, self._constraints, round_to=grid, whole=whole, depth=config.depth)
 
@@ -177,7 +174,7 @@ class Session:
     def _enforced(self, device: LatencySession, budget: Budget, decision: SearchResult) -> SearchResult:
         from compressor.latency.enforce import Enforcer, finer
 
-        def projector(grid: int | Mapping[str, int]) -> Projector:
+        def projector(grid: RoundTo) -> Projector:
             return self._projector(self._figs.config, self._whole, grid)
 
         enforcer = Enforcer(device, budget, self._constraints, projector, self._trimmed, finer(self._round_to))

@@ -39,7 +39,7 @@ class Settings:
     batch_size: int = 64
     lr: float = 0.05
     distill: float = 0.0
-    round_to: int = 1
+    round_to: int | None = None
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     keep_outputs: tuple[str, ...] = ()

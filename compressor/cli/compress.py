@@ -99,7 +99,10 @@ COMPRESS_OPTIONS = stack(
         help="Weight of the original's logits in the loss, 0 to 1. [0]",
     ),
     click.option(
-        "--round-to", type=click.IntRange(min=1), default=1, metavar="N", help="Keep multiples of N channels. [1]"
+        "--round-to",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Keep multiples of N channels; 1 allows any width. [powers of two up to 16, as the width allows]",
     ),
     click.option(
         "--include", multiple=True, metavar="PATTERN", help="Compress matching modules only; may be repeated."

@@ -23,12 +23,11 @@ from compressor.graph.graph import Graph
 from compressor.job import Diary
 from compressor.latency.hold import Held, hold
 from compressor.latency.session import LatencySession, OnDevice
-from compressor.search.base import Constraint, SearchResult, hard_sizes
+from compressor.search.base import Constraint, RoundTo, SearchResult, hard_sizes
 from compressor.search.closer import closer
 from compressor.search.oneshot import shrink
 from compressor.search.project import Projector
 
-RoundTo = int | Mapping[str, int]
 #: A network may be predicted to be this much faster than the goal before finer grids are tried.
 _CLOSE = 0.007
 

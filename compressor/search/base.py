@@ -29,6 +29,9 @@ class Constraint:
         return self.term.name
 
 
+RoundTo = int | Mapping[str, int] | None
+
+
 @dataclass
 class SearchContext:
     """Everything a method may use.
@@ -38,7 +41,8 @@ class SearchContext:
         graph: its trace.
         constraints: all hold at the end.
         data: splits to learn from, or ``None``.
-        round_to: widths are multiples of this (or stay what they were); by group's name, or one for all.
+        round_to: widths are multiples of this (or stay what they were); by group's name, or one for all;
+            None: even ones where the budgets allow it (``even.even_widths``).
         loss_fn: ``loss_fn(outputs, targets)``; default cross entropy.
         teacher: the network as it was, which a method that trains also learns from.
         distill: weight in [0, 1] of what the teacher says in the loss.
@@ -50,7 +54,7 @@ class SearchContext:
     graph: Graph
     constraints: list[Constraint]
     data: Any = None
-    round_to: int | Mapping[str, int] = 1
+    round_to: RoundTo = 1
     seed: int = 0
     loss_fn: Callable[[Any, Tensor], Tensor] | None = None
     teacher: nn.Module | None = None

@@ -131,7 +131,7 @@ def remove(
     )
     while not projector.fits(units, gates):  # rounding to the grid, or groups at their smallest: give way evenly
         counts = projector.counts(units)
-        smaller = projector.allowed(np.maximum(counts - projector.steps, projector.smallest))
+        smaller = projector.reduced(counts)
         if (smaller == counts).all():
             excess = np.maximum(projector.costs(units, gates) / projector.limits - 1, 0)
             block = cheapest_block(projector, units, gates, last_resort, scores, excess, forced=True)

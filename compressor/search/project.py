@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -11,9 +9,11 @@ import torch
 from compressor.costs import Sizes
 from compressor.graph.graph import Graph, UnitMask
 from compressor.graph.labels import BoolArray
-from compressor.search.base import Constraint, hard_sizes, unreachable
+from compressor.search.base import Constraint, RoundTo, hard_sizes, unreachable
+from compressor.search.even import even_widths
 
 FloatArray = npt.NDArray[np.float64]
+GAP = 0.02  # of the budgets
 
 
 class Projector:
@@ -21,7 +21,9 @@ class Projector:
 
     A group keeps at least one unit, and a number of units whose width is a multiple of ``round_to`` (which may be given
     by the group's name) or all of them. A kernel may lose all its rings and a branch all
-    its frequencies: the centre and the constant are none of them.
+    its frequencies: the centre and the constant are none of them. With None widths are even (``even.even_widths``)
+    as far as they can be: groups may be narrower than one such step, and get part of one where more than ``GAP`` of
+    the budgets would be left otherwise.
     Groups in ``whole`` are never reduced, blocks in it and (without ``depth``) all blocks never removed.
     ``gates`` of shape (n_blocks,) says which blocks are kept; default all.
     """
@@ -31,18 +33,21 @@ class Projector:
         graph: Graph,
         constraints: list[Constraint],
         *,
-        round_to: int | Mapping[str, int] = 1,
+        round_to: RoundTo = 1,
         whole: set[str] | None = None,
         depth: bool = True,
     ) -> None:
         self.graph, self.constraints = graph, constraints
         self.whole = whole or set()
-        wanted = [round_to if isinstance(round_to, int) else round_to.get(g.name, 1) for g in graph.groups]
+        self._flexible = round_to is None
+        given = even_widths(graph) if round_to is None else round_to
+        wanted = [given if isinstance(given, int) else given.get(g.name, 1) for g in graph.groups]
         self.steps = np.array(
             [1 if g.kind != "channels" else self._step(g.width, n) for g, n in zip(graph.groups, wanted, strict=True)],
             dtype=np.int64,
         )
-        least = [0 if g.kind != "channels" else int(s) for g, s in zip(graph.groups, self.steps, strict=True)]
+        one = np.ones_like(self.steps) if self._flexible else self.steps
+        least = [0 if g.kind != "channels" else int(s) for g, s in zip(graph.groups, one, strict=True)]
         self.smallest = np.array(
             [len(g) if g.name in self.whole else min(len(g), n) for g, n in zip(graph.groups, least, strict=True)],
             dtype=np.int64,
@@ -118,7 +123,16 @@ class Projector:
         """The largest allowed counts that are not above ``counts`` (and not below the smallest)."""
         sizes = np.array([len(g) for g in self.graph.groups])
         floored = counts // self.steps * self.steps
+        if self._flexible:
+            floored = np.where(counts < self.steps, counts, floored)
         return np.where(counts >= sizes, sizes, np.maximum(floored, self.smallest))
+
+    def reduced(self, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The allowed counts one step below."""
+        less = counts - self.steps
+        if self._flexible:
+            less = np.where(less > 0, less, counts // 2)
+        return self.allowed(np.maximum(less, self.smallest))
 
     def counts(self, units: UnitMask) -> npt.NDArray[np.int64]:
         return np.array([int(units[g.units].sum()) for g in self.graph.groups], dtype=np.int64)
@@ -147,15 +161,32 @@ class Projector:
 
         Groups in ``barred`` get none.
         """
+        steps = self.steps
+        units = self._filled(units, priority, steps, slack, rounds, gates, barred or set())
+        while self._flexible and steps.max() > 1 and (1.0 - self.costs(units, gates) / self.limits).min() > GAP:
+            steps = np.maximum(1, steps // 2)
+            units = self._filled(units, priority, steps, GAP, rounds, gates, barred or set())
+        return units
+
+    def _filled(
+        self,
+        units: UnitMask,
+        priority: FloatArray,
+        steps: npt.NDArray[np.int64],
+        slack: float,
+        rounds: int,
+        gates: BoolArray | None,
+        barred: set[int],
+    ) -> UnitMask:
         units = units.copy()
         kept = self.graph.gates(gates)
-        refused = {g for block in self.graph.blocks if not kept[block.index] for g in block.groups} | (barred or set())
+        refused = {g for block in self.graph.blocks if not kept[block.index] for g in block.groups} | barred
         for _ in range(rounds):
             gap = 1.0 - self.costs(units, gates) / self.limits
             if gap.min() <= slack:
                 break
             marginal = self.marginal(units, gates)
-            chunks = self._chunks(units, priority, refused)
+            chunks = self._chunks(units, priority, steps, refused)
             if not chunks:
                 break
             prices = [marginal[:, chunk].sum(axis=1) for _, chunk in chunks]
@@ -186,7 +217,7 @@ class Projector:
         return units
 
     def _chunks(
-        self, units: UnitMask, priority: FloatArray, refused: set[int]
+        self, units: UnitMask, priority: FloatArray, steps: npt.NDArray[np.int64], refused: set[int]
     ) -> list[tuple[int, npt.NDArray[np.int64]]]:
         """The next step of every group that can still grow."""
         found = []
@@ -196,7 +227,7 @@ class Projector:
                 continue
             order = np.argsort(-priority[missing], kind="stable")
             kept = len(group) - len(missing)
-            step = int(self.steps[group.index])
+            step = int(steps[group.index])
             n = step - kept % step
             found.append((group.index, missing[order[: n if kept + n < len(group) else len(missing)]]))
         return found
