@@ -6,11 +6,11 @@ The folder holds CIFAR-10 (``cifar10:DIR`` of the program) and ``weights/cifar10
 one line of a JSON-lines file, so the benchmark can be stopped and continued; ``--table`` prints it as Markdown.
 
 Methods: ``figs`` and ``dnarch`` (search by training, then fine-tuning; ``dnarch`` learns all that the model has,
-``dnarch-width`` widths alone), ``oneshot-magnitude``, ``oneshot-taylor``,
-``uniform`` (the same share of every group's channels, those of largest norm) and ``torch-pruning`` (its group-norm
-pruner, ranking all layers together). Channels are chosen without the test images; accuracy is on the 1,000 test images
-and on the validation split that is held out of fine-tuning. The pretrained network has seen the validation images, so
-that column only compares methods.
+``dnarch-width`` widths alone), ``oneshot-magnitude``, ``oneshot-taylor``, ``uniform`` (the same share of every
+group's channels, those of largest norm) and ``torch-pruning`` (its group-norm pruner, ranking all layers together).
+Widths may be any, and with ``-even`` are the program's default. Channels are chosen without the test images; accuracy
+is on the 1,000 test images and on the validation split that is held out of fine-tuning. The pretrained network has
+seen the validation images, so that column only compares methods.
 """
 
 from __future__ import annotations
@@ -40,8 +40,12 @@ from compressor.search.project import Projector
 from compressor.train import TrainConfig, Trainer, evaluate, recalibrate_batchnorm
 from compressor.trim import trim_verified
 
-METHODS = ("uniform", "torch-pruning", "oneshot-magnitude", "oneshot-taylor", "figs", "dnarch", "dnarch-width")
-TRAINED = ("figs", "dnarch", "dnarch-width")
+METHODS = (
+    "uniform", "torch-pruning", "oneshot-magnitude", "oneshot-magnitude-even", "oneshot-taylor", "figs", "figs-even",
+    "dnarch", "dnarch-width",
+)  # fmt: skip
+TRAINED = ("figs", "figs-even", "dnarch", "dnarch-width")
+EVEN = "-even"
 SHARE = 0.5
 
 
@@ -86,6 +90,8 @@ def compressed(
     if method == "torch-pruning":
         return torch_pruning(model, data), float("nan")
     teacher, model = model, copy.deepcopy(model)
+    round_to = None if method.endswith(EVEN) else 1
+    method = method.removesuffix(EVEN)
     options: dict[str, Any] = {"epochs": search_epochs} if method in TRAINED else {"importance": method[8:]}
     if method == "dnarch-width":
         options["learn"] = "width"
@@ -98,7 +104,15 @@ def compressed(
         units = uniform(model, graph, constraint)
     else:
         context = SearchContext(
-            model, graph, [constraint], data=data, seed=seed, teacher=teacher, distill=distill, options=options
+            model,
+            graph,
+            [constraint],
+            data=data,
+            round_to=round_to,
+            seed=seed,
+            teacher=teacher,
+            distill=distill,
+            options=options,
         )
         decision = SEARCHES.get(method.partition("-")[0])().run(context)
         units, gates = decision.units, decision.gates
