@@ -94,6 +94,25 @@ def test_regions_are_parts_of_the_whole() -> None:
     assert torch.equal(model[0].conv.weight, whole)
 
 
+@pytest.mark.parametrize("taps", [(3, 3), (5, 7), (9, 9)])
+def test_kernels_are_resampled_along_each_axis(taps: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    padding = (taps[0] // 2, taps[1] // 2)
+    model = nn.Sequential(Residual(16, 16), nn.Conv2d(16, 2, 1))
+    model[0].conv1 = nn.Conv2d(16, 16, taps, padding=padding)
+    graph = capture(model, torch.randn(1, 16, 16, 16), resolution=True)
+    name = "0.conv1.weight"
+    weight = model.get_parameter(name)
+    coarser = Coarser(graph, dict(model.named_parameters()))
+    apart = (1.5, 2.2)
+    want = torch.einsum(
+        "ai,bj,ocij->ocab", *(spectral.coarser(k, s).float() for k, s in zip(taps, apart, strict=True)), weight
+    )
+    torch.testing.assert_close(coarser.weights({name: apart})[name], want)
+    region: Region = {0: torch.tensor([1, 3]), 2: (1, 2), 3: torch.tensor([0, 2])}
+    torch.testing.assert_close(coarser.weights({name: apart}, {name: region})[name], part(want, region))
+
+
 @pytest.mark.parametrize("lengths", [(33,), (17, 9)])
 def test_computed_kernels_are_rendered_at_the_samples(lengths: tuple[int, ...]) -> None:
     torch.manual_seed(0)

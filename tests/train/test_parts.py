@@ -140,6 +140,18 @@ def test_batches_of_any_structure_move() -> None:
     assert batch_count({"boxes": image}) == 2
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_layout_spreads_whatever_the_channels(channels: int) -> None:
+    """One channel is laid out alike either way; its strides have to say which is meant."""
+    images = torch.randn(2, channels, 6, 5)
+    last = channels_last(images)
+    assert torch.equal(last, images)
+    spread = nn.Conv2d(channels, 4, 3)(last)
+    assert spread.is_contiguous(memory_format=torch.channels_last)
+    assert not spread.is_contiguous()
+    assert channels_last(images[:0]).shape == (0, channels, 6, 5)
+
+
 class Flat(nn.Module):
     """Takes the layout of its activations for granted, as much old code does."""
 
