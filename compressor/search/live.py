@@ -255,7 +255,8 @@ class Live:
             return self._factors(units, gates), self._bands.matrices(units, gates)
         if self._resting is None or self._resting[0] is not units:
             factors = list(self._factors(units, gates))
-            if not self._compiled:  # where a parameter in place of a product would be another compilation
+            # Compiled, a parameter in place of a product would be another compilation.
+            if self._final is not None and not self._compiled:
                 factors = [None if f is None or bool((f == 1).all()) else f for f in factors]
             self._resting = units, factors, list(self._bands.matrices(units, gates))
         return self._resting[1:]
