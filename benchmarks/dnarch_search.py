@@ -7,8 +7,8 @@ so that other load on the machine falls on both. The network is a ResNet-20 with
 with ``--channels``, a CCNN of 4 blocks with one on its complexity; where its widths or depth are learned, the search
 starts at the base's size in a network twice as wide and deep. A step is forward, loss, backward and all optimizers, on
 images with their channels last where the program's own training lays them out so. Both start with random weights: what
-counts here is cost, not accuracy. The final cost is that of the network decided on. Seconds are processor time, which
-other load on the machine hardly touches.
+counts here is cost, not accuracy. The final cost is that of the network decided on, whose widths are even, as is the
+program's default. Seconds are processor time, which other load on the machine hardly touches.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def measure(spec: str, data: Data, learn: tuple[str, ...] | None, budget: float,
     original = build(cost, capture(base, data.example_inputs)).original
     model = network(data, args.channels, grow)
     graph = capture(model, data.example_inputs, kernels=asked["kernel"], resolution=asked["resolution"])
-    projector = Projector(graph, [Constraint(build(cost, graph), budget * original)])
+    projector = Projector(graph, [Constraint(build(cost, graph), budget * original)], round_to=None)
     scores = np.zeros(graph.n_units), np.zeros(len(graph.blocks))
     source = computed(base)
     plain = Runner(base, Hooks() if source is None else ComputedWeights(source))
