@@ -125,7 +125,7 @@ def trained_by_hand(context: SearchContext) -> SearchResult:
     """The training of a network that is chosen from the start, on the code of a search."""
     projector = Projector(context.graph, context.constraints)
     decision = chosen_by_hand(projector)
-    config = DnarchConfig.from_options(context.options)
+    config = DnarchConfig.from_options({**context.options, "settle": 1 - 1e-6})  # no masks are learned
     scores = np.zeros(context.graph.n_units), np.zeros(len(context.graph.blocks))
     session = DnarchSession(context.model, projector, config, scores)
     session.settled.decision = decision
