@@ -8,13 +8,15 @@ with ``--channels``, a CCNN of 4 blocks with one on its complexity; where its wi
 starts at the base's size in a network twice as wide and deep. A step is forward, loss, backward and all optimizers, on
 images with their channels last where the program's own training lays them out so. Both start with random weights: what
 counts here is cost, not accuracy. The final cost is that of the network decided on, whose widths are even, as is the
-program's default. Seconds are processor time, which other load on the machine hardly touches.
+program's default. Seconds are processor time, which other load on the machine hardly touches. ``--trimmed`` sets the
+step of the trimmed network, trained as any other, beside the base's: less than that no search can take.
 """
 
 from __future__ import annotations
 
 import argparse
 import platform
+import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,6 +38,7 @@ from compressor.search.project import Projector
 from compressor.train import Hooks, TrainConfig
 from compressor.train.layout import channels_last
 from compressor.train.optim import build_optimizer
+from compressor.trim import trim_verified
 
 
 @dataclass
@@ -49,6 +52,8 @@ class Row:
     reached: float
     search_s: float
     plain_s: float
+    trimmed: float | None = None
+    """Step of the trimmed network, trained as any other, as a share of the base's."""
 
 
 class Runner:
@@ -116,20 +121,40 @@ def measure(spec: str, data: Data, learn: tuple[str, ...] | None, budget: float,
     reached = float(projector.costs(decision.units, decision.gates)[0] / original)
     name = "ResNet-20" if args.channels is None else f"CCNN(4, {args.channels})"
     learned = ",".join(learn) if learn else "all"
-    return Row(name, spec.partition(":")[0], learned, budget, reached, search.seconds, plain.seconds)
+    row = Row(name, spec.partition(":")[0], learned, budget, reached, search.seconds, plain.seconds)
+    if args.trimmed:
+        session.fold_(decision)
+        small = trim_verified(model, graph, decision.units, data.example_inputs, gates=decision.gates).model
+        row.trimmed = alone(Runner(small, Hooks()), plain, data, args)
+    return row
+
+
+def alone(small: Runner, base: Runner, data: Data, args: argparse.Namespace) -> float:
+    """The median step of one network, as a share of the other's, in turn."""
+    seconds: dict[Runner, list[float]] = {small: [], base: []}
+    for index, (inputs, targets) in batches(data, args.trimmed, args.batch_size):
+        inputs = channels_last(inputs) if args.channels is None else inputs
+        for runner, found in seconds.items():
+            before = runner.seconds
+            runner.step(inputs, targets, index, args.trimmed)
+            found.append(runner.seconds - before)
+    return statistics.median(seconds[small]) / statistics.median(seconds[base])
 
 
 def table(rows: list[Row], steps: int, batch: int) -> str:
+    more = any(r.trimmed is not None for r in rows)
     lines = [
         f"{steps} steps of {batch}, {torch.get_num_threads()} thread of a busy {platform.machine()} machine, torch "
         f"{torch.__version__}; searches and plain training step by step in turn.",
         "",
-        "| network | data | learned | budget | final cost | of the budget | search | plain training | ratio |",
-        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| network | data | learned | budget | final cost | of the budget | search | plain training | ratio |"
+        + " trimmed alone |" * more,
+        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |" + " ---: |" * more,
     ]
     lines += [
         f"| {r.network} | {r.data} | {r.learn} | {r.budget:.0%} | {r.reached:.1%} | {r.reached / r.budget:.3f} "
         f"| {r.search_s:.1f} s | {r.plain_s:.1f} s | {r.search_s / r.plain_s:.2f} |"
+        + (f" {r.trimmed:.2f} |" if r.trimmed is not None else "")
         for r in rows
     ]
     return "\n".join(lines) + "\n"
@@ -144,6 +169,7 @@ def main() -> None:
     parser.add_argument("--channels", type=int, help="of a CCNN in place of ResNet-20")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--trimmed", type=int, default=0, metavar="STEPS", help="time the trimmed network alone, too")
     parser.add_argument("--write", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
