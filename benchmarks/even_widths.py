@@ -54,7 +54,7 @@ def run(name: str, target: str, seconds: float) -> dict[str, Any]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown: times as shares of the original's, with the shares of multiply-adds that are left."""
-    head = ["network", "runtime", "original", *(f"{label}" for label in WIDTHS)]
+    head = ["network", "runtime", "original", *WIDTHS]
     lines = ["| " + " | ".join(head) + " |", "| --- | --- |" + " ---: |" * (len(head) - 2)]
     for row in rows:
         whole = row["ms"]["original"]

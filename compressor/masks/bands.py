@@ -51,7 +51,5 @@ def _resampled(n: int, band: Tensor) -> tuple[Tensor, Tensor]:
     """Down to what ``band`` has of n samples, and up again."""
     kept = len(band)
     if n > spectral.LONGEST:
-        down, up = spectral.gains(spectral.samples(n, kept), band), spectral.gains(n)
-    else:
-        down, up = spectral.down(n, band), spectral.up(n, kept, band.device)
-    return down, up.to(band.device)
+        return spectral.gains(spectral.samples(n, kept), band), spectral.gains(n).to(band.device)
+    return spectral.down(n, band), spectral.up(n, kept, band.device)

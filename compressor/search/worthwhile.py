@@ -1,4 +1,4 @@
-"""How much lower a resolution must be before it saves anything: resampling costs something, too."""
+"""How much lower a resolution must be before it is worth it: resampling costs something, too."""
 
 from __future__ import annotations
 
