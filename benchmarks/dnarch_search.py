@@ -35,9 +35,10 @@ from compressor.models import load_model
 from compressor.search.base import Constraint
 from compressor.search.dnarch import DnarchConfig, DnarchSession
 from compressor.search.project import Projector
+from compressor.search.trimmed import Trimmed
 from compressor.train import Hooks, TrainConfig
 from compressor.train.layout import channels_last
-from compressor.train.optim import build_optimizer
+from compressor.train.optim import build_optimizer, load_named_state, named_state
 from compressor.trim import trim_verified
 
 
@@ -78,6 +79,18 @@ class Runner:
         self.hooks.after_step(index, total)
         self.seconds += time.process_time() - started
 
+    def trimmed(self, session: DnarchSession) -> Runner:
+        """What the program trains for the rest of the steps, the time that it takes to get there included."""
+        started = time.process_time()
+        session.settle()
+        trimmed = Trimmed(self.model, session.graph, session.decide())
+        small = Runner(trimmed.model, Hooks())
+        load_named_state(
+            trimmed.model, small.optimizers[0], trimmed.momenta(named_state(self.model, self.optimizers[0]))
+        )
+        small.seconds = self.seconds + time.process_time() - started
+        return small
+
 
 def batches(data: Data, steps: int, size: int) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
     index = 0
@@ -113,8 +126,11 @@ def measure(spec: str, data: Data, learn: tuple[str, ...] | None, budget: float,
     plain = Runner(base, Hooks() if source is None else ComputedWeights(source))
     session = DnarchSession(model, projector, DnarchConfig(learn=learn, grow=grow), scores)
     search = Runner(model, session)
+    until = session.decides_after(args.steps)
     for index, (inputs, targets) in batches(data, args.steps, args.batch_size):
         inputs = channels_last(inputs) if args.channels is None else inputs
+        if index == until:
+            search = search.trimmed(session)
         for runner in (search, plain) if index % 2 else (plain, search):
             runner.step(inputs, targets, index, args.steps)
     decision = session.decide()

@@ -52,7 +52,7 @@ class Architecture:
         Raises:
             UsageError: there is no such parameter or axis.
         """
-        name = next((first for first, names in self.aliases.items() if fqn in names), fqn)
+        name = self.first_name(fqn)
         if name not in self.shapes:
             raise UsageError(f"The architecture has no parameter {fqn!r}; it has {len(self.shapes)}, see .shapes.")
         shape = self.shapes[name]
@@ -62,6 +62,10 @@ class Architecture:
         if self.is_removed(name):
             return []
         return list(self.indices.get(name, {}).get(axis, range(shape[axis])))
+
+    def first_name(self, fqn: str) -> str:
+        """The name that a tied parameter goes by in ``shapes`` and ``indices``."""
+        return next((first for first, names in self.aliases.items() if fqn in names), fqn)
 
     def is_removed(self, fqn: str) -> bool:
         """Whether a parameter or buffer is gone under all of its names."""
@@ -86,6 +90,15 @@ class Architecture:
         for axis, indices in self.indices.get(fqn, {}).items():
             sliced = sliced.index_select(axis, torch.tensor(indices, device=tensor.device))
         return sliced.clone() if sliced.data_ptr() == tensor.data_ptr() else sliced
+
+    def put_back_(self, fqn: str, tensor: Tensor, kept: Tensor) -> None:
+        """Write ``kept``, laid out as ``slice`` gives it, to where it came from; the rest of ``tensor`` stays."""
+        if self.is_removed(fqn):
+            return
+        indices, axes = self.indices.get(fqn, {}), range(tensor.ndim)
+        places = [torch.as_tensor(indices.get(d, range(tensor.shape[d])), device=tensor.device) for d in axes]
+        where = tuple(place.reshape([-1 if d == e else 1 for e in axes]) for d, place in enumerate(places))
+        tensor.detach()[where] = kept.detach()
 
     def apply_(self, model: nn.Module) -> nn.Module:
         """Turn a fresh original model into the trimmed one, in place, without tracing.

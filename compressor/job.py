@@ -7,7 +7,7 @@ finds the results there. What the job needs for that lies under ``<out>/.job``:
     lock                       held (by the kernel, so never stale) while a process works in the folder
     stages/<name>.json         a finished stage; written last, so its presence is the commit
     stages/<name>.safetensors  the stage's tensors, if it has any
-    checkpoints/<name>.safetensors   for training inside a stage, dropped when the stage is stored
+    checkpoints/<name>.*       for training inside a stage, dropped when the stage is stored
 
 A job that fails before it has stored anything leaves nothing behind, so a mistyped option does not claim the folder.
 """
@@ -121,13 +121,14 @@ class Job:
         # Measured values may be NaN (the loss of an untrained network, say); the file is read by this class alone.
         atomic_write_json(commit, {"stage": name, "tensors": bool(tensors), "data": dict(data)}, allow_nan=True)
         with storage_errors(commit):
-            self.checkpoint(name).unlink(missing_ok=True)
+            for checkpoint in self.checkpoint(name).parent.glob(f"{name}.*"):  # training in parts has one for each
+                checkpoint.unlink(missing_ok=True)
             if not tensors:
                 stored.unlink(missing_ok=True)
         return StageResult(json.loads(json.dumps(dict(data))), stored if tensors else None)
 
     def checkpoint(self, name: str) -> Path:
-        """Where training inside the stage ``name`` keeps its checkpoint."""
+        """Where training inside the stage ``name`` keeps its checkpoint; in parts, ``<name>.<part>.safetensors``."""
         return self._path("checkpoints", name, ".safetensors")
 
     def diary(self, name: str) -> Diary:

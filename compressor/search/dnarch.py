@@ -24,7 +24,7 @@ Beyond the paper:
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -45,7 +45,7 @@ from compressor.search.coarser import Coarser
 from compressor.search.components import component_masks
 from compressor.search.decision import Decider
 from compressor.search.dnarch_config import COMPONENTS, DnarchConfig
-from compressor.search.learning import learn, require_data
+from compressor.search.learning import Learner, learn, require_data
 from compressor.search.live import Live, NotLiveError
 from compressor.search.mask_adam import MaskAdam
 from compressor.search.multipliers import Multipliers
@@ -54,7 +54,6 @@ from compressor.search.prefix import Rows
 from compressor.search.project import FloatArray, Projector
 from compressor.search.settled import Settled
 from compressor.tensors import Region
-from compressor.train import Hooks
 from compressor.train.splits import call_model
 
 __all__ = ["COMPONENTS", "Dnarch", "DnarchConfig", "DnarchSession"]
@@ -67,7 +66,7 @@ AIM = 0.9
 NEAR = 0.8  # of the threshold: channels with such masks are computed with those that live, as they may live soon
 
 
-class DnarchSession(Hooks):
+class DnarchSession(Learner):
     """The masks, as the training loop sees them.
 
     Args:
@@ -216,12 +215,9 @@ class DnarchSession(Hooks):
         return (self.config.penalty * self._ramp * total).float()
 
     def before_step(self, step: int, total_steps: int) -> None:
-        searching = max(1, round((1 - self.config.settle) * total_steps)) if self._is_search else 0
-        if step >= searching and self.settled.decision is None:
-            decision = self.decide()
-            if self._is_search:
-                self._multiply_in(decision)
-            self.settled.decision, self._at_rest = decision, None
+        searching = self._searching(total_steps)
+        if step >= searching:
+            self.settle()
         if step >= searching or step % self.config.every:
             self._at_rest = self._at_rest or self.fixed()
             return
@@ -232,6 +228,27 @@ class DnarchSession(Hooks):
         for group in self._adam.param_groups if self._adam is not None else ():
             ramp = min(1.0, (step + 1) / (0.05 * searching), (searching - step) / (0.2 * searching))
             group["lr"] = group["pace"] * full * ramp
+
+    def _searching(self, total_steps: int) -> int:
+        """The steps before the decision."""
+        return max(1, round((1 - self.config.settle) * total_steps)) if self._is_search else 0
+
+    def decides_after(self, total_steps: int) -> int | None:
+        """Kernels that are computed are trained by what computes them, to the end."""
+        by_itself = self._is_search and self.live is not None and self._computed is None
+        return self._searching(total_steps) if by_itself else None
+
+    def settle(self) -> None:
+        if self.settled.decision is not None:
+            return
+        decision = self.decide()
+        if self._is_search:
+            self._multiply_in(decision)
+        self.settled.decision, self._at_rest = decision, None
+
+    @property
+    def call(self) -> Callable[[nn.Module, Any], Any]:
+        return call_model if self.live is None else self.live.call
 
     @torch.no_grad()
     def fixed(self) -> tuple[Tensor, Tensor]:
@@ -332,7 +349,7 @@ class Dnarch:
         if config.grow > 1:
             session.strengthen_()
         optimizer = config.optimizer or ("sgd" if computed(context.model) is None else "adamw")
-        decision = session.decide(learn(context, data, config, session, optimizer).history)
+        decision = learn(context, data, config, session, optimizer)
         session.fold_(decision)
         return decision
 

@@ -25,6 +25,7 @@ Beyond the paper:
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields
@@ -41,11 +42,10 @@ from compressor.graph.labels import BoolArray
 from compressor.masks import Masking
 from compressor.search.base import SearchContext, SearchResult
 from compressor.search.fading import EVERY, Fading
-from compressor.search.learning import learn, require_data
+from compressor.search.learning import Learner, learn, require_data
 from compressor.search.live import Live, NotLiveError
 from compressor.search.multipliers import Multipliers
 from compressor.search.project import Projector
-from compressor.train import Hooks
 from compressor.train.splits import call_model
 
 logger = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ class _Decision:
         self.masks = state["masks"]
 
 
-class FigsSession(Hooks):
+class FigsSession(Learner):
     """The masks, as the training loop sees them. Also usable in a user's own loop (``compressor.prepare``)."""
 
     def __init__(self, model: nn.Module, projector: Projector, config: FigsConfig) -> None:
@@ -247,6 +247,11 @@ class FigsSession(Hooks):
         if self.config.settle < 1 and step + 1 >= self.config.settle * total_steps:
             self.settle()
 
+    def decides_after(self, total_steps: int) -> int | None:
+        if self.live is None or self.config.settle >= 1:
+            return None
+        return max(1, math.ceil(self.config.settle * total_steps))
+
     @torch.no_grad()
     def _fade(self, step: int) -> None:
         """Let go what has faded, as far as each group keeps its smallest width."""
@@ -326,4 +331,4 @@ class Figs:
         projector = Projector(context.graph, context.constraints, round_to=context.round_to, depth=config.depth)
         projector.check_reachable()
         session = FigsSession(context.model, projector, config)
-        return session.decide(learn(context, data, config, session).history)
+        return learn(context, data, config, session)

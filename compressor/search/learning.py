@@ -1,14 +1,22 @@
-"""Training during a search: the method's settings and hooks on the program's own loop."""
+"""Training during a search: the method's settings and hooks on the program's own loop.
+
+Once it is decided what is kept, the steps that are left train the trimmed network itself (``trimmed``).
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import nn
 
 from compressor.data import Data
 from compressor.errors import UsageError
-from compressor.search.base import SearchContext
-from compressor.train import Hooks, TrainConfig, Trainer, TrainResult
-from compressor.train.splits import steps_per_epoch
+from compressor.search.base import SearchContext, SearchResult
+from compressor.search.trimmed import Trimmed
+from compressor.train import Hooks, Progress, Span, TrainConfig, Trainer
+from compressor.train.splits import call_model, steps_per_epoch
 
 
 class Schedule(Protocol):
@@ -32,8 +40,33 @@ def require_data(context: SearchContext, method: str) -> Data:
     return data
 
 
-def learn(context: SearchContext, data: Data, schedule: Schedule, hooks: Hooks, optimizer: str = "sgd") -> TrainResult:
-    """Train ``context.model`` in place, with the context's loss, teacher, seed, checkpoint and progress."""
+class Learner(Hooks):
+    """A method as the training loop sees it."""
+
+    def decides_after(self, total_steps: int) -> int | None:
+        """Steps of ``total_steps`` after which ``settle`` may be called, and what it decides on be trained by itself;
+        None if masks are needed to the end."""
+        return None
+
+    def settle(self) -> None:
+        """Decide now and for good; weights then are those of the network decided on. Harmless when called again."""
+
+    def decide(self, history: list[dict[str, Any]] | None = None) -> SearchResult:
+        """What is kept."""
+        raise NotImplementedError
+
+    @property
+    def call(self) -> Callable[[nn.Module, Any], Any]:
+        """How the network that is trained by itself is run."""
+        return call_model
+
+
+def learn(
+    context: SearchContext, data: Data, schedule: Schedule, learner: Learner, optimizer: str = "sgd"
+) -> SearchResult:
+    """Train ``context.model`` in place, with the context's loss, teacher, seed, checkpoint and progress, and decide."""
+    steps = schedule.epochs * steps_per_epoch(data.train, schedule.batch_size) if schedule.epochs else 0
+    total = steps if schedule.max_steps is None else min(steps, schedule.max_steps)
     config = TrainConfig(
         epochs=schedule.epochs,
         batch_size=schedule.batch_size,
@@ -42,21 +75,75 @@ def learn(context: SearchContext, data: Data, schedule: Schedule, hooks: Hooks, 
         seed=context.seed,
         distill=context.distill,
         max_steps=schedule.max_steps,
-        log_every=_log_every(data, schedule),
+        log_every=max(1, min(20, total // 50)),  # so often that a report can draw how the costs of a short search went
     )
-    return Trainer(
-        context.model,
-        data,
-        config,
-        teacher=context.teacher,
-        loss_fn=context.loss_fn,
-        hooks=hooks,
-        checkpoint=context.checkpoint,
-        progress=context.progress,
-    ).run()
+    progress = None if context.progress is None else _Shared(context.progress)
+
+    def trainer(model: nn.Module, hooks: Hooks, checkpoint: Path | None, span: Span | None = None) -> Trainer:
+        return Trainer(
+            model,
+            data,
+            config,
+            teacher=context.teacher,
+            loss_fn=context.loss_fn,
+            hooks=hooks,
+            checkpoint=checkpoint,
+            progress=progress,
+            span=span,
+        )
+
+    try:
+        until = learner.decides_after(total)
+        if until is None or until >= total:
+            return learner.decide(trainer(context.model, learner, context.checkpoint).run().history)
+        searching = trainer(context.model, learner, context.checkpoint, Span(0, until))
+        history = searching.run().history
+        learner.settle()
+        checkpoint = context.checkpoint and context.checkpoint.with_suffix(f".decided{context.checkpoint.suffix}")
+        trimmed = Trimmed.of(context.model, context.graph, learner.decide(), data.train)
+        if trimmed is None:
+            rest = trainer(context.model, learner, checkpoint, Span(until, None, searching.momenta()))
+            return learner.decide([*history, *rest.run().history])
+        span = Span(until, None, trimmed.momenta(searching.momenta()))
+        history += trainer(trimmed.model, _Decided(learner), checkpoint, span).run().history
+        trimmed.put_back_()
+        return learner.decide(history)
+    finally:
+        if progress is not None:
+            progress.end()
 
 
-def _log_every(data: Data, schedule: Schedule) -> int:
-    """So often that a report can draw how the costs went, of a short search, too."""
-    steps = schedule.epochs * steps_per_epoch(data.train, schedule.batch_size) if schedule.epochs else 0
-    return max(1, min(20, (steps if schedule.max_steps is None else min(steps, schedule.max_steps)) // 50))
+class _Decided(Hooks):
+    """Trains what was decided on as any other network, and reports its costs."""
+
+    def __init__(self, learner: Learner) -> None:
+        self._learner = learner
+
+    def forward(self, model: nn.Module, inputs: Any) -> Any:
+        return self._learner.call(model, inputs)
+
+    def log(self) -> dict[str, Any]:
+        return self._learner.log()
+
+
+class _Shared:
+    """One progress for all parts of a search."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress, self._started = progress, False
+
+    def start(self, total_steps: int, done_steps: int) -> None:
+        if not self._started:
+            self._progress.start(total_steps, done_steps)
+        self._started = True
+
+    def advance(self, done_steps: int, **shown: float) -> None:
+        self._progress.advance(done_steps, **shown)
+
+    def close(self) -> None:
+        """A part has ended."""
+
+    def end(self) -> None:
+        """All have."""
+        if self._started:
+            self._progress.close()

@@ -32,6 +32,7 @@ from compressor.graph.labels import BoolArray, IntArray
 from compressor.graph.modules import named_modules
 from compressor.graph.stand_ins import shadowed
 from compressor.masks.bands import Bands
+from compressor.search.trimmed import FAILURES
 from compressor.stream import tighten
 from compressor.tensors import Region, part
 from compressor.train.splits import call_model
@@ -45,9 +46,6 @@ SLACK = 0.015  # of the units may be dead in the copy
 STEPS = 8
 COMPILED_SLACK = 0.25
 MOST_BUILDS = 6  # then the copy is the whole network, until what is kept is decided
-# What a trimmed copy may raise on a model whose trim turns out not to be exact.
-_FAILURES = (CompressorError, RuntimeError, AttributeError, IndexError, KeyError, TypeError, ValueError)
-
 
 WeightSource = Callable[[Mapping[str, Region]], Mapping[str, Tensor]]
 
@@ -80,7 +78,7 @@ class Live:
     def __init__(self, model: nn.Module, graph: Graph, compiler: str | Callable[..., Any] | None = None) -> None:
         self.model, self.graph = model, graph
         self._compiled = compiler is not None
-        self._call = torch.compile(call_model, backend=compiler, dynamic=False) if compiler is not None else call_model
+        self.call = torch.compile(call_model, backend=compiler, dynamic=False) if compiler is not None else call_model
         self.works = all(block.gated for block in graph.blocks)  # other gates act at calls, which need the masks
         self.builds = 0
         self._built: tuple[BoolArray, BoolArray] | None = None
@@ -165,7 +163,7 @@ class Live:
             return self._forward(inputs, units, gates, near, kept, weights)
         except torch.OutOfMemoryError:
             raise
-        except _FAILURES as error:
+        except FAILURES as error:
             self.works = False
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise NotLiveError(
@@ -196,7 +194,7 @@ class Live:
         for mine, theirs in self._modules.values():
             mine.training = theirs.training
         with shadowed(self._copy, self._tensors(units, gates, weights), self._copied):
-            return self._call(self._copy, inputs)
+            return self.call(self._copy, inputs)
 
     def _fits(self, live: BoolArray, gates: BoolArray) -> bool:
         """Whether the copy at hand has all that is live, and little besides."""

@@ -6,7 +6,7 @@ from compressor.train.batchnorm import recalibrate_batchnorm
 from compressor.train.config import TrainConfig
 from compressor.train.evaluate import Metrics, evaluate
 from compressor.train.hooks import Hooks, Stateful
-from compressor.train.loop import Trainer, TrainResult
+from compressor.train.loop import Span, Trainer, TrainResult
 from compressor.train.objective import METRICS, Metric, Objective, objective
 from compressor.train.outputs import primary_output
 from compressor.train.progress import Progress, make_progress
@@ -18,6 +18,7 @@ __all__ = [
     "Metrics",
     "Objective",
     "Progress",
+    "Span",
     "Stateful",
     "TrainConfig",
     "TrainResult",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,19 @@ from compressor.train.losses import LossFn
 from compressor.train.meter import LossMeter
 from compressor.train.modes import deterministic, mode, model_device
 from compressor.train.objective import objective
-from compressor.train.optim import build_optimizer, has_gradients, optimizer_parameters
+from compressor.train.optim import (
+    build_optimizer,
+    has_gradients,
+    load_named_state,
+    named_state,
+    optimizer_parameters,
+)
 from compressor.train.outputs import primary_output
 from compressor.train.progress import Progress
 from compressor.train.rng import derive_seed, isolated_rng, seed_everything, set_rng_state
 from compressor.train.schedule import cosine_with_warmup
 from compressor.train.splits import TrainData, call_model, epoch_batches, steps_per_epoch, task_of
-from compressor.train.state import TrainingState
+from compressor.train.state import Counters, TrainingState
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,18 @@ class TrainResult:
     steps: int
     seconds: float
     """Over all processes that worked on the run, without what a kill threw away."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """A part of a run that several trainers share, each with a model of its own: the schedule is that of the whole."""
+
+    first: int = 0
+    """The step it begins with, counted from 0."""
+    last: int | None = None
+    """The step before which it ends; None: with the run."""
+    momenta: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What the optimizer remembers of each parameter when it begins, see ``Trainer.momenta``."""
 
 
 class Trainer:
@@ -59,6 +77,7 @@ class Trainer:
         checkpoint: file to save to and go on from; None saves nothing.
         progress: told of every step; None is silent.
         param_groups: groups for the optimizer instead of all trainable parameters of the model.
+        span: train for these steps only; None: for all.
 
     Raises:
         UsageError: distillation without a teacher, or a checkpoint that belongs to something else.
@@ -78,6 +97,7 @@ class Trainer:
         checkpoint: Path | None = None,
         progress: Progress | None = None,
         param_groups: Sequence[dict[str, Any]] | None = None,
+        span: Span | None = None,
     ) -> None:
         if config.distill and teacher is None:
             raise UsageError(f"distill is {config.distill:g} but there is no teacher; pass one or set distill to 0.")
@@ -99,6 +119,8 @@ class Trainer:
         self._epoch_steps = steps_per_epoch(data.train, config.batch_size) if config.epochs else 0
         every_step = config.epochs * self._epoch_steps
         self.total_steps = every_step if config.max_steps is None else min(every_step, config.max_steps)
+        part = span or Span()
+        self._last = self.total_steps if part.last is None else min(part.last, self.total_steps)
         self._warmup_steps = round(config.warmup_epochs * self._epoch_steps)
         self._amp_dtype = _amp_dtype(config, self.device)
         on_gpu = self.device.type == "cuda"
@@ -108,15 +130,18 @@ class Trainer:
         optimizers = {"main": main} if main is not None else {}
         optimizers |= {f"hooks.{name}": optimizer for name, optimizer in self._hooks.optimizers().items()}
         self._main = main
+        if main is not None:
+            load_named_state(model, main, part.momenta)
         owned = {id(p) for p in model.parameters()}
         self._clipped = [p for p in optimizer_parameters(main) if id(p) in owned] if main is not None else []
-        self._state = TrainingState(model, optimizers, scaler, self._hooks)
+        self._state = TrainingState(model, optimizers, scaler, self._hooks, Counters(step=part.first))
         self._checkpoint = Checkpoint(checkpoint, config.checkpoint_seconds)
         self._fingerprint = {
             **config.fingerprint(),
             "samples": len(data.train) if config.epochs else 0,
             "teacher": self._teacher is not None,
             "amp_dtype": str(self._amp_dtype),
+            **({} if span is None else {"span": [span.first, span.last]}),
         }
 
     def run(self) -> TrainResult:
@@ -130,12 +155,16 @@ class Trainer:
             saved = self._checkpoint.load(self._fingerprint)
             rng = None if saved is None else self._state.load_state_dict(saved)
             counters = self._state.counters
-            if self._progress is not None:
-                stack.callback(self._progress.close)
-                self._progress.start(self.total_steps, counters.step)
-            if counters.step < self.total_steps:
+            if counters.step < self._last:
+                if self._progress is not None:
+                    stack.callback(self._progress.close)
+                    self._progress.start(self.total_steps, counters.step)
                 self._train(rng)
             return TrainResult(list(counters.history), counters.step, counters.seconds)
+
+    def momenta(self) -> dict[str, dict[str, Any]]:
+        """What the optimizer remembers of each of the model's parameters, by name, for a trainer that goes on."""
+        return {} if self._main is None else named_state(self.model, self._main)
 
     def _train(self, rng: dict[str, Any] | None) -> None:
         counters = self._state.counters
@@ -161,7 +190,7 @@ class Trainer:
                 meter.add(self._step(counters.step, inputs, targets))
                 counters.step += 1
                 ended = counters.step % self._epoch_steps == 0
-                over = counters.step == self.total_steps
+                over = counters.step == self._last
                 if self._progress is not None:
                     self._progress.advance(counters.step, loss=meter.last, lr=self._lr(counters.step - 1))
                 every = self.config.log_every

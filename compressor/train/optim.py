@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from compressor.errors import TrainingError
@@ -70,6 +70,10 @@ def build_optimizer(
             weight_decay=config.weight_decay,
             fused=fused,
         )
+        if fused and config.momentum:
+            # The fused kernel refuses to start the momentum of one parameter (of a layer that was skipped before)
+            # after that of others; to start all of them at zero comes to the same.
+            optimizer.state.update({p: {"momentum_buffer": torch.zeros_like(p)} for g in every for p in g["params"]})
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
     return optimizer
@@ -83,3 +87,23 @@ def optimizer_parameters(optimizer: Optimizer) -> list[nn.Parameter]:
 def has_gradients(optimizer: Optimizer) -> bool:
     """Whether any of an optimizer's parameters has a gradient."""
     return any(parameter.grad is not None for group in optimizer.param_groups for parameter in group["params"])
+
+
+def named_state(model: nn.Module, optimizer: Optimizer) -> dict[str, dict[str, Any]]:
+    """What the optimizer remembers of each of the model's parameters (momentum, moments, steps), by its name."""
+    return {name: dict(optimizer.state[p]) for name, p in model.named_parameters() if p in optimizer.state}
+
+
+def load_named_state(model: nn.Module, optimizer: Optimizer, states: Mapping[str, Mapping[str, Any]]) -> None:
+    """Go on from what ``named_state`` gave, laid out in memory as each parameter is."""
+    known = {id(parameter) for parameter in optimizer_parameters(optimizer)}
+    for name, parameter in model.named_parameters():
+        if id(parameter) in known and name in states:
+            optimizer.state[parameter] = {key: laid_out(value, parameter) for key, value in states[name].items()}
+
+
+def laid_out(value: Any, parameter: Tensor) -> Any:
+    """A tensor of the parameter's shape with its strides: kernels for mixed strides may round differently."""
+    if not isinstance(value, Tensor) or value.shape != parameter.shape or value.stride() == parameter.stride():
+        return value
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value).detach()

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from compressor.errors import TrainingError, UsageError
 from compressor.train.hooks import Hooks
-from compressor.train.optim import optimizer_parameters
+from compressor.train.optim import laid_out, optimizer_parameters
 from compressor.train.rng import rng_state
 
 
@@ -86,7 +86,9 @@ class TrainingState:
                 parameter.copy_(value)
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
-            _match_layout(optimizer)
+            for parameter in optimizer_parameters(optimizer):
+                held = optimizer.state[parameter]
+                held.update({key: laid_out(value, parameter) for key, value in held.items()})
         self.scaler.load_state_dict(state["scaler"])
         for name, item in self.hooks.stateful.items():
             item.load_state_dict(state["hooks"][name])
@@ -115,14 +117,6 @@ class TrainingState:
     def _model_tensors(self) -> dict[str, Tensor]:
         """Parameters and all buffers, those too that a state_dict leaves out; tied ones once."""
         return {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
-
-
-def _match_layout(optimizer: Optimizer) -> None:
-    """Give loaded state the strides of its parameter again: kernels for mixed strides may round differently."""
-    for parameter in optimizer_parameters(optimizer):
-        for name, value in optimizer.state[parameter].items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
-                optimizer.state[parameter][name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value).detach()
 
 
 def _check_fit(targets: dict[str, Tensor], values: dict[str, Tensor]) -> None:

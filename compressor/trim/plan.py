@@ -171,7 +171,7 @@ def _new_weight_shape(prefix: str, module: nn.Module, architecture: Architecture
 
 def _new_shape(architecture: Architecture, name: str) -> list[int] | None:
     """The shape a parameter will have; ``None`` if the module has none of that name."""
-    first = next((f for f, names in architecture.aliases.items() if name in names), name)
+    first = architecture.first_name(name)
     if first not in architecture.shapes:
         return None
     kept = architecture.indices.get(first, {})
