@@ -4,9 +4,8 @@
 
 All networks are the same and take the same batches; every step is forward, loss, backward and SGD with momentum,
 images channels last. FiGS adds the masks, the expected cost with its multiplier, and the step of the logits; once it
-has settled on half of the multiply-adds, no more than those are computed; on several threads widths are rounded up to
-multiples of 8, which in a network as narrow as this leaves little to save. Each ratio is that of two neighbouring
-steps, so that other load on the machine falls on both.
+has settled on half of the multiply-adds, the trimmed network is trained by itself. Each ratio is that of two
+neighbouring steps, so that other load on the machine falls on both.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from compressor.graph import capture
 from compressor.search.base import Constraint
 from compressor.search.figs import FigsConfig, FigsSession
 from compressor.search.project import Projector
+from compressor.search.trimmed import Trimmed
 from compressor.train import Hooks
 
 BATCH = 64
@@ -64,14 +64,16 @@ def measure(steps: int) -> dict[str, list[float]]:
     model = resnet20_cifar().train()
     graph = capture(model, torch.randn(1, 3, 32, 32))
     flops = build("flops", graph)
-    projector = Projector(graph, [Constraint(flops, 0.5 * flops.original)])
-    runners = {"plain": Runner(model, Hooks())}
-    for kind in KINDS[1:]:
-        searched = copy.deepcopy(model)
-        runners[kind] = Runner(searched, session := FigsSession(searched, projector, FigsConfig()))
+    projector = Projector(graph, [Constraint(flops, 0.5 * flops.original)], round_to=None)
+    sampling, deciding = (FigsSession(copy.deepcopy(model), projector, FigsConfig()) for _ in range(2))
     with torch.no_grad():
-        session.logits.normal_(session.config.start)  # a decision among channels that differ
-    session.settle()
+        deciding.logits.normal_(deciding.config.start)  # a decision among channels that differ
+    settled = Trimmed(deciding.masking.model, graph, deciding.decide()).model
+    runners = {
+        "plain": Runner(model, Hooks()),
+        "FiGS, sampling": Runner(sampling.masking.model, sampling),
+        "FiGS, once settled": Runner(settled, Hooks()),
+    }
     inputs = torch.randn(BATCH, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     targets = torch.randint(0, 10, (BATCH,))
     warm_up, total = 5, 1_000_000  # so many that the other search does not settle meanwhile

@@ -40,8 +40,13 @@ def test_storing_again_replaces_and_drops_the_checkpoint(tmp_path: Path) -> None
     with Job.open(tmp_path, ASKED) as job:
         job.checkpoint("tune").parent.mkdir()
         job.checkpoint("tune").write_bytes(b"x")
+        second = job.checkpoint("tune").with_suffix(".second.safetensors")
+        second.write_bytes(b"x")
+        job.checkpoint("tuned").write_bytes(b"x")
         job.store("tune", {"a": 1}, {"w": torch.ones(1)})
         assert not job.checkpoint("tune").exists()
+        assert not second.exists()
+        assert job.checkpoint("tuned").exists(), "of another stage"
         job.store("tune", {"a": 2})
         again = job.stage("tune")
         assert again is not None

@@ -78,7 +78,7 @@ class Live:
     def __init__(self, model: nn.Module, graph: Graph, compiler: str | Callable[..., Any] | None = None) -> None:
         self.model, self.graph = model, graph
         self._compiled = compiler is not None
-        self.call = torch.compile(call_model, backend=compiler, dynamic=False) if compiler is not None else call_model
+        self._run = torch.compile(call_model, backend=compiler, dynamic=False) if compiler is not None else call_model
         self.works = all(block.gated for block in graph.blocks)  # other gates act at calls, which need the masks
         self.builds = 0
         self._built: tuple[BoolArray, BoolArray] | None = None
@@ -169,6 +169,10 @@ class Live:
             raise NotLiveError(
                 f"The live network cannot be run ({reason}); masks do the same at the full cost."
             ) from error
+
+    def call(self, model: nn.Module, inputs: Any) -> Any:
+        """Run ``model``; compiled for training alone, as a trial without gradients would be another compilation."""
+        return (self._run if torch.is_grad_enabled() else call_model)(model, inputs)
 
     def _forward(
         self,
