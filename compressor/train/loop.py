@@ -171,6 +171,7 @@ class Trainer:
         meter = LossMeter(counters, self.device, self._checkpoint.note)
         clock = _Clock(counters.seconds)
         self._zero_grad()  # gradients that the caller left behind are no part of the run
+        continues = rng is None and counters.step > 0  # what another trainer began
         for epoch in range(counters.step // self._epoch_steps, self.config.epochs):
             seed_everything(derive_seed(self.config.seed, "epoch", epoch))
             batches = epoch_batches(
@@ -186,6 +187,9 @@ class Trainer:
                 # Only now: skipping draws from the generators what the steps before the kill drew already.
                 if rng is not None:
                     set_rng_state(rng)
+            if continues:
+                self._save(meter, clock)  # so that a loss that is lost at once has a last good state, too
+                continues = False
             for inputs, targets in batches:
                 meter.add(self._step(counters.step, inputs, targets))
                 counters.step += 1

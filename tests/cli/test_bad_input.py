@@ -207,7 +207,7 @@ def test_nan_loss_names_the_step_and_keeps_the_last_good_checkpoint(
     arguments += ["--train-epochs", "2"] if search == "oneshot" else ["--search-epochs", "2"]
     line = failing(capsys, 1, *arguments)
     assert "nan at step 31" in line
-    stage = "train" if search == "oneshot" else "search"
+    stage = "train" if search == "oneshot" else "search.decided"  # the second part of a search, just begun
     checkpoint = out / ".job" / "checkpoints" / f"{stage}.safetensors"
     assert str(checkpoint) in line
     assert checkpoint.stat().st_size > 0

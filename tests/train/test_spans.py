@@ -58,8 +58,9 @@ def test_without_momenta_it_is_another_run() -> None:
     assert fingerprint(cut) != fingerprint(whole)
 
 
-@pytest.mark.parametrize("stop", [8, 11, 14])
-def test_a_part_that_is_killed_goes_on(tmp_path: Path, stop: int) -> None:
+@pytest.mark.parametrize("cut", [5, 7])
+@pytest.mark.parametrize("stop", [7, 8, 11, 14])
+def test_a_part_that_is_killed_goes_on(tmp_path: Path, stop: int, cut: int) -> None:
     class Crash(Hooks):
         def after_step(self, step: int, total_steps: int) -> None:
             if step == stop:
@@ -67,10 +68,10 @@ def test_a_part_that_is_killed_goes_on(tmp_path: Path, stop: int) -> None:
 
     def part(hooks: Hooks | None, checkpoint: Path | None) -> dict[str, bytes]:
         model = tiny_model()
-        start = Trainer(model, tiny_data(), config(), span=Span(0, 7))
+        start = Trainer(model, tiny_data(), config(), span=Span(0, cut))
         start.run()
         Trainer(
-            model, tiny_data(), config(), span=Span(7, None, start.momenta()), checkpoint=checkpoint, hooks=hooks
+            model, tiny_data(), config(), span=Span(cut, None, start.momenta()), checkpoint=checkpoint, hooks=hooks
         ).run()
         return fingerprint(model)
 
