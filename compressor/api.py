@@ -159,11 +159,13 @@ def prepare(
     """Put masks into a model for a training loop of one's own. See ``compressor.session.Session``.
 
     Args:
+        search: ``"figs"`` or ``"dnarch"``; ``options`` are the method's, those of the program's own training left aside.
         total_steps: how many times ``session.step()`` will be called; budgets are approached over them.
         target, lut: where a latency budget holds and the file of its table, as for ``compress``.
 
     Raises:
-        UsageError: a method that does not train. UnreachableBudgetError, UnsupportedModelError: as ``compress``.
+        UsageError: a method that does not train, or an option that a loop of one's own cannot have.
+        UnreachableBudgetError, UnsupportedModelError: as ``compress``.
     """
     from compressor.session import Session
 

@@ -6,8 +6,9 @@
         optimizer.zero_grad(); loss.backward(); optimizer.step(); session.step()
     small = session.finish()
 
-While the session is open, ``model(x)`` in training mode runs with freshly sampled masks. ``state_dict``, the
-optimizer and the parameters are those of the plain model throughout.
+While the session is open, ``model(x)`` in training mode runs with the masks of the step. ``state_dict``, the optimizer
+and the parameters are those of the plain model throughout: everything is computed in full and multiplied by masks, as
+the optimizer holds the full weights. ``compressor.compress`` computes only what is left.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.architecture import Architecture
+from compressor.computed import computed
 from compressor.config import Budget
 from compressor.costs import build
 from compressor.errors import UsageError
@@ -28,9 +30,10 @@ from compressor.graph import capture
 from compressor.graph.modules import unwrapped
 from compressor.patterns import require_matches
 from compressor.search import METHODS
-from compressor.search.base import Constraint, RoundTo, SearchResult
-from compressor.search.figs import FigsConfig, FigsSession
+from compressor.search.base import Constraint, RoundTo, SearchContext, SearchResult
+from compressor.search.learning import Learner
 from compressor.search.project import Projector
+from compressor.train.optim import has_gradients, optimizer_parameters
 from compressor.trim import Check, trim_verified
 
 if TYPE_CHECKING:
@@ -59,30 +62,44 @@ class Session:
         example_kwargs: dict[str, Any] | None,
         target: TargetSettings | None = None,
     ) -> None:
-        if not METHODS.get(search).trains:
+        method = METHODS.get(search)
+        if not hasattr(method, "learner"):
             raise UsageError(f"{search} does not train, so it has no session; call compressor.compress instead.")
-        if search != "figs":
-            raise UsageError(f"{search} has no session yet; use search='figs'.")
+        options = _in_full(options)
+        method.check_options(options)
         if total_steps < 1:
             raise UsageError(f"total_steps must be at least 1, not {total_steps}.")
         self.model = model = unwrapped(model)
+        if computed(model) is not None:
+            raise UsageError(
+                f"{type(model).__name__} has weights that another network computes, and a loop of your own would not "
+                "train that; call compressor.compress instead."
+            )
         self.total_steps = total_steps
         self._inputs, self._kwargs = example_inputs, example_kwargs
         require_matches(model, include=include, exclude=exclude)
-        self.graph = capture(model, example_inputs, example_kwargs=example_kwargs, include=include, exclude=exclude)
+        traces = method.traces(options)
+        self.graph = capture(
+            model,
+            example_inputs,
+            example_kwargs=example_kwargs,
+            include=include,
+            exclude=exclude,
+            kernels="kernel" in traces,
+            resolution="resolution" in traces,
+        )
         self._latency = next((b for b in budgets if b.cost == "latency"), None)
         self._device = self._measured(target) if self._latency is not None else None
         terms = {b.cost: build(b.cost, self.graph) for b in budgets if b.cost != "latency"}
         if self._device is not None:
             terms["latency"] = self._device.term
         self._constraints = [Constraint(terms[b.cost], b.limit(terms[b.cost].original)) for b in budgets]
-        config = FigsConfig.from_options(options)
         liked = self._device.multiples() if self._device is not None and round_to is None else None
         self._round_to: RoundTo = round_to if liked is None else liked
-        projector = self._projector(config)
-        projector.check_reachable()
-        self._figs = FigsSession(model, projector, config)
+        context = SearchContext(model, self.graph, self._constraints, round_to=self._round_to, options=options)
+        self._learner: Learner = method().learner(context)
         self._steps = 0
+        self._learner.before_step(0, total_steps)
         self._whole: set[str] = set()
         self.held: Held | None = None
         self._open = ExitStack()
@@ -91,9 +108,10 @@ class Session:
             model.register_forward_hook(self._leave, always_call=True),
         ]
 
-    def _projector(self, config: FigsConfig, whole: set[str] | None = None, round_to: RoundTo = None) -> Projector:
+    def _projector(self, whole: set[str], round_to: RoundTo = None) -> Projector:
         grid = self._round_to if round_to is None else round_to
-        return Projector(self.graph, self._constraints, round_to=grid, whole=whole, depth=config.depth)
+        depth = bool(self._learner.projector.removable.any())
+        return Projector(self.graph, self._constraints, round_to=grid, whole=whole, depth=depth)
 
     def _measured(self, target: TargetSettings | None) -> LatencySession:
         from compressor.latency.session import LatencySession
@@ -107,48 +125,79 @@ class Session:
 
     def _enter(self, module: nn.Module, args: Any) -> None:
         if module.training and torch.is_grad_enabled():
-            self._open.enter_context(self._figs.masked())
+            self._require_one_size(args)
+            self._open.enter_context(self._learner.applied())
+
+    def _require_one_size(self, args: Any) -> None:
+        found, traced = args[0] if args else None, self._inputs
+        if not self.graph.resolutions or not isinstance(found, Tensor) or not isinstance(traced, Tensor):
+            return
+        sizes = ["x".join(map(str, x.shape[2:])) for x in (found, traced)]
+        if sizes[0] != sizes[1]:
+            raise UsageError(
+                f"The loop trains on inputs of {sizes[0]}, example_inputs were of {sizes[1]}, but with a learned "
+                "resolution the network runs at one size; pass an example of that size, or "
+                "options={'learn': 'width,depth,kernel'}."
+            )
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
         self._open.close()
 
     def parameters(self) -> list[nn.Parameter]:
-        """The mask logits; the session has its own optimizer for them."""
-        return [self._figs.logits]
+        """What the masks are made of; the session has its own optimizers for it."""
+        return [p for optimizer in self._learner.optimizers().values() for p in optimizer_parameters(optimizer)]
 
     def cost_loss(self) -> Tensor:
         """What to add to the loss: the budgets' violations, weighted by their multipliers."""
-        penalty = self._figs.penalty()
-        return penalty if penalty is not None else self._figs.logits.new_zeros(())
+        penalty = self._learner.penalty()
+        return penalty if penalty is not None else torch.zeros((), device=next(self.model.parameters()).device)
 
     def costs(self) -> dict[str, float]:
-        """Expected cost of each budget, as a fraction of the original's."""
-        return self._figs.log()
+        """What the masks leave of each cost that has a budget, as a fraction of the original's."""
+        return self._learner.log()
 
     def step(self) -> None:
-        """Call after ``optimizer.step()``: moves the logits and the multipliers."""
-        optimizer = self._figs.optimizers()["logits"]
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        self._figs.after_step(self._steps, self.total_steps)
+        """Call after ``optimizer.step()``: moves the masks and the multipliers; decides when it is time."""
+        for optimizer in self._learner.optimizers().values():
+            if has_gradients(optimizer):
+                optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self._learner.after_step(self._steps, self.total_steps)
         self._steps += 1
+        self._learner.before_step(self._steps, self.total_steps)
 
     def state_dict(self) -> dict[str, Any]:
-        """Logits, their optimizer, multipliers and step count, for a checkpoint of one's own."""
+        """Masks, their optimizers, what else the method keeps, and the step count, for a checkpoint of one's own beside
+        the model's state."""
         return {
-            "logits": self._figs.logits.detach(),
-            "optimizer": self._figs.optimizers()["logits"].state_dict(),
-            "multipliers": self._figs.multipliers.state_dict(),
+            "masks": [parameter.detach() for parameter in self.parameters()],
+            "optimizers": {name: each.state_dict() for name, each in self._learner.optimizers().items()},
+            "method": {name: each.state_dict() for name, each in self._learner.stateful.items()},
             "steps": self._steps,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what ``state_dict`` returned."""
+        """Go on from what ``state_dict`` returned, with the model's weights as they were then.
+
+        Raises:
+            UsageError: the state is of another model, method or program version. Nothing is changed then.
+        """
+        mine, given = self.parameters(), state.get("masks", [])
+        shapes = [tuple(p.shape) for p in mine], [tuple(p.shape) for p in given]
+        if shapes[0] != shapes[1] or set(state.get("method", {})) != set(self._learner.stateful):
+            raise UsageError(
+                f"The state has masks of shapes {shapes[1]}, this session has {shapes[0]}; prepare the same model with "
+                "the arguments that the state was made with."
+            )
         with torch.no_grad():
-            self._figs.logits.copy_(state["logits"])
-        self._figs.optimizers()["logits"].load_state_dict(state["optimizer"])
-        self._figs.multipliers.load_state_dict(state["multipliers"])
+            for parameter, value in zip(mine, given, strict=True):
+                parameter.copy_(value)
+        for name, optimizer in self._learner.optimizers().items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        for name, each in self._learner.stateful.items():
+            each.load_state_dict(state["method"][name])
         self._steps = int(state["steps"])
+        self._learner.before_step(self._steps, self.total_steps)
 
     def close(self) -> None:
         """Take the masks out of the model."""
@@ -157,13 +206,16 @@ class Session:
         self._handles = []
 
     def finish(self) -> nn.Module:
-        """Decide, trim and verify: the small model, with the trained weights. The masks leave the original.
+        """Decide, trim and verify: the small model, with the trained weights. The masks leave the original; what those
+        of ``dnarch`` did to weights is in its weights.
 
         Groups and blocks that turn out not to be trimmed exactly stay whole, and the decision is made again. A latency
         budget is checked on the device, and the decision made again until it holds there; ``held`` says how that went.
         """
         self.close()
-        decision, model = self._trimmed(self._figs.decide())
+        found = self._learner.decide()
+        self._learner.fold_(found)
+        decision, model = self._trimmed(found)
         if self._device is not None and self._latency is not None:
             network = self._enforced(self._device, self._latency, decision)
             if network is not decision:
@@ -175,7 +227,7 @@ class Session:
         from compressor.latency.enforce import Enforcer, finer
 
         def projector(grid: RoundTo) -> Projector:
-            return self._projector(self._figs.config, self._whole, grid)
+            return self._projector(self._whole, grid)
 
         enforcer = Enforcer(device, budget, self._constraints, projector, self._trimmed, finer(self._round_to))
         self.held, network = enforcer.run(decision, warnings.warn)
@@ -193,8 +245,20 @@ class Session:
             if not result.refused:
                 break
             self._whole |= set(result.refused)
-            projector = self._projector(self._figs.config, self._whole)
+            projector = self._projector(self._whole)
             projector.check_reachable()
             decision = shrink(projector, decision)
         self.architecture, self.check = result.architecture, result.check
         return decision, result.model
+
+
+def _in_full(options: dict[str, Any]) -> dict[str, Any]:
+    """The method's options for a loop that computes the whole network. Raises ``UsageError`` for what it cannot do."""
+    for name, why in (
+        ("grow", "budgets would be shares of the larger network"),
+        ("compiler", "compile your own model instead"),
+        ("live", "the optimizer of your loop holds the full weights"),
+    ):
+        if name in options:
+            raise UsageError(f"{name} is for compressor.compress, not for a loop of your own: {why}.")
+    return {**options, "live": False}

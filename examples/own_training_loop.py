@@ -1,6 +1,6 @@
 """Search in a training loop of one's own: three lines more than training alone.
 
-    python examples/own_training_loop.py          # about half a minute; handwritten digits, no download
+    python examples/own_training_loop.py [--search dnarch]      # about half a minute; handwritten digits, no download
 
 ``prepare`` puts masks into the model, ``cost_loss`` pulls it under the budget, ``finish`` returns the small network.
 """
@@ -40,7 +40,7 @@ def accuracy(model: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> float:
     return right / sum(len(y) for _, y in batches)
 
 
-def main(epochs: int) -> None:
+def main(epochs: int, search: str) -> None:
     torch.manual_seed(0)
     data = load_data("digits")
     train = list(data.train.batches(64, shuffle_seed=0, augment=False))
@@ -48,7 +48,8 @@ def main(epochs: int) -> None:
     model = Net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
 
-    session = compressor.prepare(model, data.example_inputs, {"flops": "50%"}, total_steps=epochs * len(train))
+    steps = epochs * len(train)
+    session = compressor.prepare(model, data.example_inputs, {"flops": "50%"}, search=search, total_steps=steps)
     for epoch in range(epochs):
         model.train()
         for x, y in train:
@@ -76,4 +77,5 @@ def main(epochs: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=10, help="epochs of the search, and of fine-tuning")
-    main(parser.parse_args().epochs)
+    parser.add_argument("--search", choices=["figs", "dnarch"], default="figs")
+    main(**vars(parser.parse_args()))

@@ -23,6 +23,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     [
         ("compress_resnet", ["--epochs", "1", "--out", "small"], "exported small/model.onnx"),
         ("own_training_loop", ["--epochs", "2"], "after fine-tuning"),
+        ("own_training_loop", ["--epochs", "2", "--search", "dnarch"], "after fine-tuning"),
         ("latency_budget", ["simulated"], "at most"),
     ],
 )

@@ -11,6 +11,7 @@ from api_models import EXAMPLE, Net, loader, net
 from torch import nn
 
 import compressor
+from compressor.backbones.ccnn_search import SearchableCCNN
 from compressor.costs import build
 from compressor.errors import UnreachableBudgetError, UnsupportedModelError, UsageError
 from compressor.session import Session
@@ -35,11 +36,12 @@ def macs(model: nn.Module) -> float:
     return build("flops", compressor.capture(model, EXAMPLE)).original
 
 
+@pytest.mark.parametrize("search", ["figs", "dnarch"])
 @pytest.mark.parametrize("budgets", [{"flops": "50%"}, {"flops": "60%", "params": "40%", "memory": "90%"}])
-def test_a_loop_of_ones_own_ends_under_every_budget(budgets: dict[str, str | float]) -> None:
+def test_a_loop_of_ones_own_ends_under_every_budget(budgets: dict[str, str | float], search: str) -> None:
     model = net()
     names = list(model.state_dict())
-    session = compressor.prepare(model, EXAMPLE, budgets, total_steps=24)
+    session = compressor.prepare(model, EXAMPLE, budgets, search=search, total_steps=24)
     train(model, session, 24)
     assert list(model.state_dict()) == names, "the masks are nowhere in the state"
     small = session.finish()
@@ -83,15 +85,20 @@ def test_a_failing_forward_leaves_no_mask_behind() -> None:
     session.close()
 
 
-def test_a_loop_stopped_half_way_goes_on_to_the_same_end() -> None:
+@pytest.mark.parametrize("search", ["figs", "dnarch"])
+@pytest.mark.parametrize("stop", [5, 8, 13])  # both methods decide in between
+def test_a_loop_stopped_half_way_goes_on_to_the_same_end(search: str, stop: int) -> None:
+    def prepared(model: nn.Module) -> Session:
+        return compressor.prepare(model, EXAMPLE, {"flops": "50%"}, search=search, total_steps=16)
+
     whole = net()
-    session = compressor.prepare(whole, EXAMPLE, {"flops": "50%"}, total_steps=16)
+    session = prepared(whole)
     train(whole, session, 16)
     expected = session.finish()
 
     model = net()
-    session = compressor.prepare(model, EXAMPLE, {"flops": "50%"}, total_steps=16)
-    train(model, session, 7)
+    session = prepared(model)
+    train(model, session, stop)
     stored = io.BytesIO()
     torch.save({"model": model.state_dict(), "session": session.state_dict()}, stored)
     del model, session
@@ -99,14 +106,54 @@ def test_a_loop_stopped_half_way_goes_on_to_the_same_end() -> None:
     stored.seek(0)
     state: Any = torch.load(stored, weights_only=True)
     model = net()
+    session = prepared(model)
     model.load_state_dict(state["model"])
-    session = compressor.prepare(model, EXAMPLE, {"flops": "50%"}, total_steps=16)
     session.load_state_dict(state["session"])
-    train(model, session, 9, first=7)
+    train(model, session, 16 - stop, first=stop)
     small = session.finish()
     found = small.state_dict()
     assert {name: t.shape for name, t in found.items()} == {n: t.shape for n, t in expected.state_dict().items()}
     assert all(torch.equal(tensor, found[name]) for name, tensor in expected.state_dict().items())
+
+
+@pytest.mark.parametrize("search", ["figs", "dnarch"])
+def test_what_was_trained_is_what_comes_out(search: str) -> None:
+    model = net()
+    session = compressor.prepare(model, EXAMPLE, {"flops": "50%"}, search=search, total_steps=10)
+    train(model, session, 10)
+    trained = model(EXAMPLE).detach()
+    with torch.no_grad():
+        assert not torch.allclose(model(EXAMPLE), trained, rtol=1e-2), "masks matter"
+    small = session.finish().train()
+    torch.testing.assert_close(small(EXAMPLE), trained, rtol=1e-4, atol=1e-5)
+    assert not model._forward_hooks
+    assert not model._forward_pre_hooks
+
+
+def test_the_state_of_another_session_is_refused() -> None:
+    model = net()
+    session = compressor.prepare(model, EXAMPLE, {"flops": "50%"}, total_steps=4)
+    other = compressor.prepare(net(), EXAMPLE, {"flops": "50%"}, search="dnarch", total_steps=4)
+    before = [p.detach().clone() for p in other.parameters()]
+    for state in (session.state_dict(), {"logits": torch.zeros(3), "steps": 1}):
+        with pytest.raises(UsageError, match="prepare the same model"):
+            other.load_state_dict(state)
+    assert all(torch.equal(a, b) for a, b in zip(before, other.parameters(), strict=True))
+
+
+def test_a_learned_resolution_needs_inputs_of_one_size() -> None:
+    model = net()
+    session = compressor.prepare(model, EXAMPLE, {"flops": "50%"}, search="dnarch", total_steps=4)
+    assert session.graph.resolutions
+    wide = torch.cat([EXAMPLE, EXAMPLE], 3)
+    with pytest.raises(UsageError, match="8x16, example_inputs were of 8x8"):
+        model.train()(wide)
+    model.eval()(wide)
+    session.close()
+    options = {"learn": "width,depth,kernel"}
+    session = compressor.prepare(model, EXAMPLE, {"flops": "50%"}, search="dnarch", options=options, total_steps=4)
+    model.train()(wide)
+    session.close()
 
 
 def test_the_expected_cost_falls_towards_the_budget() -> None:
@@ -143,8 +190,18 @@ def test_wrong_arguments() -> None:
         prepare(search="fig")
     with pytest.raises(UsageError, match="at least 1, not 0"):
         prepare(total_steps=0)
-    with pytest.raises(UsageError, match="no option temperature"):
-        prepare(options={"temperature": 3})
+    for search in ("figs", "dnarch"):
+        with pytest.raises(UsageError, match="no option temperature"):
+            prepare(search=search, options={"temperature": 3})
+        for option in ("grow", "live", "compiler"):
+            with pytest.raises(UsageError, match=f"{option} is for compressor.compress"):
+                prepare(search=search, options={option: 2})
+    with pytest.raises(UsageError, match="looks at data"):
+        prepare(search="dnarch", options={"order": "taylor"})
+    with pytest.raises(UsageError, match="cannot learn 'pooling'"):
+        prepare(search="dnarch", options={"learn": "pooling"})
+    with pytest.raises(UsageError, match="that another network computes"):
+        prepare(SearchableCCNN(2, 8, (8, 8), in_channels=3, num_classes=4))
     with pytest.raises(UsageError, match="did you mean"):
         prepare(exclude=("haed",))
     with pytest.raises(UnreachableBudgetError, match="smallest"):

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -155,7 +155,7 @@ class DnarchSession(Learner):
     def forward(self, model: nn.Module, inputs: Any) -> Any:
         if not self._is_search:
             return call_model(model, inputs)
-        units, gates = self._at_rest or tuple(mask.float() for mask in self.masks())
+        units, gates = self._now()
         if self.live is not None and self.live.works:
             kept = None if self.settled.decision is None else self._kept(self.settled.decision)
             try:
@@ -164,6 +164,14 @@ class DnarchSession(Learner):
                 logger.warning("%s", error)
         with self.masked(units, gates):
             return call_model(model, inputs)
+
+    def applied(self) -> AbstractContextManager[None]:
+        return self.masked(*self._now()) if self._is_search else nullcontext()
+
+    def _now(self) -> tuple[Tensor, Tensor]:
+        """Masks of units and blocks in this step."""
+        units, gates = self._at_rest or self.masks()
+        return units.float(), gates.float()
 
     def _weights(self, regions: Mapping[str, Region] | None = None) -> dict[str, Tensor]:
         """Weights that are not what the model has: those of branches at a lower resolution, and computed ones.
@@ -338,8 +346,7 @@ class Dnarch:
         learn = DnarchConfig.from_options(options).learn or COMPONENTS
         return frozenset({"kernel", "resolution"}.intersection(learn))
 
-    def run(self, context: SearchContext) -> SearchResult:
-        data = require_data(context, "dnarch")
+    def learner(self, context: SearchContext) -> DnarchSession:
         config = DnarchConfig.from_options(context.options)
         components = config.components(context.graph)
         projector = Projector(
@@ -348,12 +355,17 @@ class Dnarch:
         session = DnarchSession(context.model, projector, config, self._scores(context, config))
         if config.grow > 1:
             session.strengthen_()
-        optimizer = config.optimizer or ("sgd" if computed(context.model) is None else "adamw")
-        decision = learn(context, data, config, session, optimizer)
-        session.fold_(decision)
-        return decision
+        return session
+
+    def run(self, context: SearchContext) -> SearchResult:
+        data = require_data(context, "dnarch")
+        session = self.learner(context)
+        optimizer = session.config.optimizer or ("sgd" if computed(context.model) is None else "adamw")
+        return learn(context, data, session.config, session, optimizer)
 
     def _scores(self, context: SearchContext, config: DnarchConfig) -> tuple[FloatArray, FloatArray]:
         if config.importance is None:
             return np.zeros(context.graph.n_units), np.zeros(len(context.graph.blocks))
+        if config.importance == "taylor" and context.data is None:
+            raise UsageError("Order by taylor looks at data, and there is none; leave order out for magnitude.")
         return OneShot().scores(context, config.importance)

@@ -26,8 +26,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -190,13 +190,11 @@ class FigsSession(Learner):
         drawn = torch.where(self.fading.gone, torch.zeros_like(drawn), drawn)
         return self._never_empty(drawn[: self.graph.n_units]), drawn[self.graph.n_units :]
 
-    @contextmanager
-    def masked(self) -> Iterator[None]:
+    def applied(self) -> AbstractContextManager[None]:
         """Inside, the model runs with ``masks``."""
-        with self._applied(*self.masks()):
-            yield
+        return self._by(*self.masks())
 
-    def _applied(self, units: Tensor, gates: Tensor) -> AbstractContextManager[None]:
+    def _by(self, units: Tensor, gates: Tensor) -> AbstractContextManager[None]:
         return self.masking.applied(units, gates=gates if self.depth else None)
 
     def _never_empty(self, units: Tensor) -> Tensor:
@@ -219,7 +217,7 @@ class FigsSession(Learner):
                 return self.live.forward(inputs, units, gates, kept=kept)
             except NotLiveError as error:
                 logger.warning("%s", error)
-        with self._applied(units, gates):
+        with self._by(units, gates):
             return call_model(model, inputs)
 
     def _left(self) -> tuple[BoolArray, BoolArray] | None:
@@ -325,10 +323,13 @@ class Figs:
         """Nothing more than channels and blocks."""
         return frozenset()
 
-    def run(self, context: SearchContext) -> SearchResult:
-        data = require_data(context, "figs")
+    def learner(self, context: SearchContext) -> FigsSession:
         config = FigsConfig.from_options(context.options)
         projector = Projector(context.graph, context.constraints, round_to=context.round_to, depth=config.depth)
         projector.check_reachable()
-        session = FigsSession(context.model, projector, config)
-        return learn(context, data, config, session)
+        return FigsSession(context.model, projector, config)
+
+    def run(self, context: SearchContext) -> SearchResult:
+        data = require_data(context, "figs")
+        session = self.learner(context)
+        return learn(context, data, session.config, session)

@@ -5,7 +5,9 @@ Once it is decided what is kept, the steps that are left train the trimmed netwo
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +16,7 @@ from torch import nn
 from compressor.data import Data
 from compressor.errors import UsageError
 from compressor.search.base import SearchContext, SearchResult
+from compressor.search.project import Projector
 from compressor.search.trimmed import Trimmed
 from compressor.train import Hooks, Progress, Span, TrainConfig, Trainer
 from compressor.train.splits import call_model, steps_per_epoch
@@ -40,20 +43,30 @@ def require_data(context: SearchContext, method: str) -> Data:
     return data
 
 
-class Learner(Hooks):
-    """A method as the training loop sees it."""
+class Learner(Hooks, ABC):
+    """A method as the training loop sees it, the program's own or one of the user's."""
+
+    projector: Projector
+
+    @abstractmethod
+    def applied(self) -> AbstractContextManager[None]:
+        """Inside, the model runs with the masks of this step."""
 
     def decides_after(self, total_steps: int) -> int | None:
         """Steps of ``total_steps`` after which ``settle`` may be called, and what it decides on be trained by itself;
         None if masks are needed to the end."""
         return None
 
+    @abstractmethod
     def settle(self) -> None:
         """Decide now and for good; weights then are those of the network decided on. Harmless when called again."""
 
+    @abstractmethod
     def decide(self, history: list[dict[str, Any]] | None = None) -> SearchResult:
         """What is kept."""
-        raise NotImplementedError
+
+    def fold_(self, decision: SearchResult) -> None:
+        """Bring into the weights what masks still did to those that are kept. Harmless when called again."""
 
     @property
     def call(self) -> Callable[[nn.Module, Any], Any]:
@@ -95,7 +108,9 @@ def learn(
     try:
         until = learner.decides_after(total)
         if until is None or until >= total:
-            return learner.decide(trainer(context.model, learner, context.checkpoint).run().history)
+            decision = learner.decide(trainer(context.model, learner, context.checkpoint).run().history)
+            learner.fold_(decision)
+            return decision
         searching = trainer(context.model, learner, context.checkpoint, Span(0, until))
         history = searching.run().history
         learner.settle()
