@@ -159,7 +159,7 @@ def prepare(
     """Put masks into a model for a training loop of one's own. See ``compressor.session.Session``.
 
     Args:
-        search: ``"figs"`` or ``"dnarch"``; ``options`` are the method's, those of the program's own training left aside.
+        search: ``"figs"`` or ``"dnarch"``; of its ``options`` those of the program's own training are left aside.
         total_steps: how many times ``session.step()`` will be called; budgets are approached over them.
         target, lut: where a latency budget holds and the file of its table, as for ``compress``.
 
