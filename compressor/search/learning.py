@@ -112,14 +112,16 @@ def learn(
             learner.fold_(decision)
             return decision
         searching = trainer(context.model, learner, context.checkpoint, Span(0, until))
-        history = searching.run().history
+        history, momenta = searching.run().history, searching.momenta()
+        del searching
         learner.settle()
         checkpoint = context.checkpoint and context.checkpoint.with_suffix(f".decided{context.checkpoint.suffix}")
         trimmed = Trimmed.of(context.model, context.graph, learner.decide(), data.train)
         if trimmed is None:
-            rest = trainer(context.model, learner, checkpoint, Span(until, None, searching.momenta()))
+            rest = trainer(context.model, learner, checkpoint, Span(until, None, momenta))
             return learner.decide([*history, *rest.run().history])
-        span = Span(until, None, trimmed.momenta(searching.momenta()))
+        span = Span(until, None, trimmed.momenta(momenta))
+        del momenta  # of the full network; memory that the small one is to do without
         history += trainer(trimmed.model, _Decided(learner), checkpoint, span).run().history
         trimmed.put_back_()
         return learner.decide(history)

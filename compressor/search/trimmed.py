@@ -48,8 +48,8 @@ class Trimmed:
         """None, with a warning, if the trimmed network does not run on the first sample of ``split``."""
         try:
             trimmed = cls(full, graph, decision)
-            inputs, _ = next(iter(split.batches(1)))
             with isolated_rng(), mode(trimmed.model, training=False), torch.no_grad():
+                inputs, _ = next(iter(split.batches(1)))
                 call_model(trimmed.model, to_device(inputs, model_device(full)))
         except torch.OutOfMemoryError:
             raise
