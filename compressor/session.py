@@ -8,14 +8,16 @@
 
 While the session is open, ``model(x)`` in training mode runs with the masks of the step. ``state_dict``, the optimizer
 and the parameters are those of the plain model throughout: everything is computed in full and multiplied by masks, as
-the optimizer holds the full weights. ``compressor.compress`` computes only what is left.
+the optimizer holds the full weights. ``compressor.compress`` computes only what is left. In evaluation mode the model
+is the full one, but inside ``with session.masked():``, which is what to validate.
 """
 
 from __future__ import annotations
 
 import copy
 import warnings
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -102,7 +104,7 @@ class Session:
         self._learner.before_step(0, total_steps)
         self._whole: set[str] = set()
         self.held: Held | None = None
-        self._open = ExitStack()
+        self._open, self._masked = ExitStack(), False
         self._handles = [
             model.register_forward_pre_hook(self._enter),
             model.register_forward_hook(self._leave, always_call=True),
@@ -124,7 +126,7 @@ class Session:
         return LatencySession(copy.deepcopy(self.model), self.graph, self._inputs, target)
 
     def _enter(self, module: nn.Module, args: Any) -> None:
-        if module.training and torch.is_grad_enabled():
+        if module.training and torch.is_grad_enabled() and not self._masked:
             self._require_one_size(args)
             self._open.enter_context(self._learner.applied())
 
@@ -142,6 +144,17 @@ class Session:
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
         self._open.close()
+
+    @contextmanager
+    def masked(self) -> Iterator[None]:
+        """Inside, the model runs with the masks of this step in any mode: once it is decided what is kept, it computes
+        what ``finish`` returns."""
+        before, self._masked = self._masked, True
+        try:
+            with self._learner.applied():
+                yield
+        finally:
+            self._masked = before
 
     def parameters(self) -> list[nn.Parameter]:
         """What the masks are made of; the session has its own optimizers for it."""

@@ -124,8 +124,13 @@ def test_what_was_trained_is_what_comes_out(search: str) -> None:
     trained = model(EXAMPLE).detach()
     with torch.no_grad():
         assert not torch.allclose(model(EXAMPLE), trained, rtol=1e-2), "masks matter"
-    small = session.finish().train()
-    torch.testing.assert_close(small(EXAMPLE), trained, rtol=1e-4, atol=1e-5)
+    with session.masked():  # not applied twice
+        torch.testing.assert_close(model(EXAMPLE), trained, rtol=1e-4, atol=1e-5)
+    with session.masked(), torch.no_grad():
+        validated = model.eval()(EXAMPLE)
+    small = session.finish()
+    torch.testing.assert_close(small.eval()(EXAMPLE), validated, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(small.train()(EXAMPLE), trained, rtol=1e-4, atol=1e-5)
     assert not model._forward_hooks
     assert not model._forward_pre_hooks
 
