@@ -17,8 +17,9 @@ Beyond the paper:
 - Any traced network, any cost term, any number of budgets.
 - A decision that meets every budget (``decision``).
 - Only what the masks keep is computed during the search (``live``).
-- The decision falls before the end (``settled``): the rest of the steps train the network decided on, and cost what its
-  training costs. Until then masks learn in every other step, as moving them is what makes a step of a search dearer.
+- The decision falls before the end (``settled``): the rest of the steps train the network decided on (``trimmed``), and
+  cost what its training costs. Until then masks learn in every other step, as moving them is what makes a step of a
+  search dearer.
 """
 
 from __future__ import annotations

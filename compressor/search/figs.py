@@ -13,8 +13,8 @@ Beyond the paper:
   which takes the paper's hundred epochs to average out. The forward pass keeps ``tau``; the backward pass takes the
   slope of the same sample at a higher temperature. Setting it to ``tau`` gives the paper's estimator.
 - Residual blocks have a logit each, like units: the sample multiplies the branch, the probability its expected cost.
-- What has had a negligible probability for long is gone for good (``fading``), and neither it nor, once settled, what
-  was decided against is computed any more (``live``): steps get cheaper as the network gets smaller.
+- What has had a negligible probability for long is gone for good (``fading``) and not computed any more (``live``), nor
+  is, once settled, what was decided against (``trimmed``): steps get cheaper as the network gets smaller.
 - ``settle``: after that share of the steps the decision is made, and the remaining steps train the weights of the
   network that was decided on instead of those of random ones around it.
 - The decision takes ``floor(sum pi)`` units of highest probability from each group and the blocks of probability above
