@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,21 @@ def training_bytes(graph: Graph, batch_size: int) -> float:
     """What training the whole network takes: its weights some times over, and every activation of a batch."""
     activations = sum(s.bytes * _product(s.axes) for s in graph.storages if not s.unless_full)
     return 4.0 * COPIES * build("params", graph).original + batch_size * activations
+
+
+def require_room(build: Callable[[int], nn.Module], grow: int) -> None:
+    """Raise ``UsageError`` if there is no room for the weights of ``build(grow)``, before they are made: as many as
+    follow from how much larger ``build(2)`` is than ``build(1)``."""
+    free = free_bytes(torch.device("cpu"))
+    if grow <= 2 or free is None:
+        return
+    one, two = (float(sum(p.numel() for p in build(n).parameters())) for n in (1, 2))
+    needed = 4.0 * one * (two / one) ** math.log2(grow)
+    if needed > free:
+        raise UsageError(
+            f"Grown {grow} times, the weights of the network alone take about {needed / 1e9:.3g} GB, and "
+            f"{free / 1e9:.3g} GB are free; lower --grow."
+        )
 
 
 def require_memory(model: nn.Module, example_inputs: Any, batch_size: int, grow: int) -> None:

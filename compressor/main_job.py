@@ -63,6 +63,10 @@ def run_job(config: JobConfig, *, console: Console) -> Report:
                 "vocabulary": data.vocabulary if data is not None else None,
                 "seed": config.seed,
             }
+            if config.grow > 1:
+                from compressor.growth import require_room
+
+                require_room(lambda grow: load_model(config.model, **asked, grow=grow).model, config.grow)
             loaded = load_model(config.model, **asked, grow=config.grow if config.grow > 1 else None)
         if not loaded.weights.pretrained and config.train_epochs and data is not None:
             console.info(f"No pretrained weights for {config.model}: it is trained from random ones.")

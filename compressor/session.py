@@ -126,8 +126,10 @@ class Session:
         return LatencySession(copy.deepcopy(self.model), self.graph, self._inputs, target)
 
     def _enter(self, module: nn.Module, args: Any) -> None:
-        if module.training and torch.is_grad_enabled() and not self._masked:
+        learns = module.training and torch.is_grad_enabled()
+        if learns or self._masked:
             self._require_one_size(args)
+        if learns and not self._masked:
             self._open.enter_context(self._learner.applied())
 
     def _require_one_size(self, args: Any) -> None:
@@ -137,7 +139,7 @@ class Session:
         sizes = ["x".join(map(str, x.shape[2:])) for x in (found, traced)]
         if sizes[0] != sizes[1]:
             raise UsageError(
-                f"The loop trains on inputs of {sizes[0]}, example_inputs were of {sizes[1]}, but with a learned "
+                f"The loop has inputs of {sizes[0]}, example_inputs were of {sizes[1]}, but with a learned "
                 "resolution the network runs at one size; pass an example of that size, or "
                 "options={'learn': 'width,depth,kernel'}."
             )

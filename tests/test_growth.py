@@ -15,7 +15,7 @@ from compressor.console import Console
 from compressor.costs import build
 from compressor.errors import UsageError
 from compressor.graph import capture
-from compressor.growth import base_budgets, describe_base, free_bytes, require_memory, training_bytes
+from compressor.growth import base_budgets, describe_base, free_bytes, require_memory, require_room, training_bytes
 from compressor.main_job import run_job
 from compressor.models import load_model
 from compressor.search.base import Constraint
@@ -92,6 +92,23 @@ def test_what_does_not_fit_is_refused_before_it_starts(monkeypatch: pytest.Monke
     monkeypatch.setattr("compressor.growth.free_bytes", lambda _: 1e5)
     with pytest.raises(UsageError, match=r"Grown 2 times, the network takes about .* GB .* and 0.0001 GB are free"):
         require_memory(network(1, 8), X, 64, 2)
+
+
+def test_weights_for_which_there_is_no_room_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def build(grow: int) -> torch.nn.Module:
+        made.append(grow)
+        return network(grow, 8 * grow)
+
+    bytes_of = {n: 4 * sum(p.numel() for p in network(n, 8 * n).parameters()) for n in (4, 5)}
+    monkeypatch.setattr("compressor.growth.free_bytes", lambda _: float(bytes_of[5]))
+    require_room(build, 4)
+    with pytest.raises(UsageError, match=r"Grown 8 times, the weights of the network alone .* lower --grow"):
+        require_room(build, 8)
+    assert set(made) == {1, 2}
+    monkeypatch.setattr("compressor.growth.free_bytes", lambda _: None)
+    require_room(build, 10**6)
 
 
 def test_who_can_grow() -> None:

@@ -154,6 +154,8 @@ def test_a_learned_resolution_needs_inputs_of_one_size() -> None:
     with pytest.raises(UsageError, match="8x16, example_inputs were of 8x8"):
         model.train()(wide)
     model.eval()(wide)
+    with session.masked(), pytest.raises(UsageError, match="8x16"):
+        model(wide)
     session.close()
     options = {"learn": "width,depth,kernel"}
     session = compressor.prepare(model, EXAMPLE, {"flops": "50%"}, search="dnarch", options=options, total_steps=4)
