@@ -167,8 +167,14 @@ class Flow:
             self._equal_in_number(source, axis)
 
     def _equal_in_number(self, a: IntArray, b: IntArray) -> None:
-        """As many of ``a`` are kept as of ``b``: unite them, or their factors crosswise where one is ``(p, q)`` and the
-        other ``(q, p)``, since a product does not care for the order."""
+        """As many of ``a`` are kept as of ``b``. A number does not care for the order: where both consist of distinct
+        labels, each as often as all others, those are united one by one (the same ones are one anyway); where one is
+        ``(p, q)`` and the other ``(q, p)``, their factors are united crosswise."""
+        distinct_a, distinct_b = self._evenly_repeated(a), self._evenly_repeated(b)
+        if distinct_a is not None and distinct_b is not None and len(distinct_a) == len(distinct_b):
+            if not np.array_equal(np.sort(distinct_a), np.sort(distinct_b)):
+                self.labels.unite(distinct_a, distinct_b)
+            return
         grid_a, grid_b = self.labels.grid(a), self.labels.grid(b)
         if grid_a is not None and grid_b is not None:
             (rows_a, columns_a), (rows_b, columns_b) = grid_a, grid_b
@@ -178,6 +184,13 @@ class Flow:
                 self.labels.unite(columns_a, rows_b)
                 return
         self.labels.unite(a, b)
+
+    def _evenly_repeated(self, axis: IntArray) -> IntArray | None:
+        """The distinct labels of an axis, in order, if all occur equally often and more than once; else ``None``."""
+        roots, first, counts = np.unique(self.labels.simplest(axis), return_index=True, return_counts=True)
+        if counts[0] == 1 or not every(counts == counts[0]):
+            return None
+        return np.asarray(roots[np.argsort(first)], dtype=np.int64)
 
     def labels_of(self, size: Any) -> Axis:
         """Labels of which ``size`` is the count; ``None`` for a constant."""
@@ -200,6 +213,8 @@ class Flow:
             return None
         n_left, n_right = int(origin.left), int(origin.right)
         if origin.operator == "//" and left is not None and n_right > 0 and n_left % n_right == 0:
+            if right is None and (runs := self._in_runs(left, n_right)) is not None:
+                return runs
             known = (self.labels_of(origin.right) is None, False)
             rows, columns = self.split(left, n_right, n_left // n_right, constant=known)
             if rows is not None:
@@ -220,6 +235,11 @@ class Flow:
         for part in (left, right):
             self.fix(part, "a size is computed from it in a way that is not understood")
         return None
+
+    def _in_runs(self, axis: IntArray, n: int) -> IntArray | None:
+        """One label for every ``n`` indices in a row, if they live or die together: heads of a literal width."""
+        grid = self.labels.simplest(axis).reshape(-1, n)
+        return grid[:, 0].copy() if n > 1 and every(grid == grid[:, :1]) else None
 
     def constant(self, n: int) -> IntArray:
         """Labels of an axis whose length is a constant of the program."""
@@ -290,11 +310,12 @@ class Flow:
         if self.node is not None:
             self.products.append(Product(self.node, kind, float(coefficient), labelled))
 
-    def mends(self, name: str, labels: Axis) -> None:
-        """The attribute ``name`` of PyTorch's own module in hand is the length of these labels."""
+    def mends(self, name: str, labels: Axis, index: int | None = None) -> None:
+        """The attribute ``name`` of PyTorch's own module in hand (or item ``index`` of it) is the length of these
+        labels."""
         if labels is None or self.node is None or self.owner(self.node) is None:
             return
-        source = FromAttribute(self.node.place, name)
+        source = FromAttribute(self.node.place, name, index)
         known = self.attributes.setdefault(source, labels)
         if known is not labels:
             self.labels.unite(known, labels)

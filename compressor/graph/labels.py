@@ -94,6 +94,10 @@ class Labels:
         parent[atoms] = roots
         return roots
 
+    def simplest(self, atoms: IntArray) -> IntArray:
+        """``find`` where a pair with a fixed part is its other part."""
+        return self._simplify(self.find(atoms))
+
     def kinds(self, atoms: IntArray) -> npt.NDArray[np.int8]:
         """FREE, PAIR or FIXED for each atom."""
         return self._kind[self.find(atoms)]
@@ -209,7 +213,7 @@ class Labels:
         ``(a and b) and c`` over ``(p, q)`` splits into ``a`` and ``b and c`` where only ``a`` varies along p: nothing
         has to be united.
         """
-        roots = self._simplify(self.find(atoms))
+        roots = self.simplest(atoms)
         if (self._kind[roots] != PAIR).any():
             return None
         found: tuple[list[IntArray], list[IntArray]] = ([], [])
@@ -243,7 +247,7 @@ class Labels:
 
     def grid(self, atoms: IntArray) -> tuple[IntArray, IntArray] | None:
         """Rows and columns of atoms that are the row-major pairs of two axes; ``None`` if they are not."""
-        roots = self._simplify(self.find(atoms))
+        roots = self.simplest(atoms)
         if not len(roots) or (self._kind[roots] != PAIR).any():
             return None
         left, right = self.find(self._left[roots]), self.find(self._right[roots])

@@ -57,26 +57,30 @@ def gate(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, opt
 
 
 def layer_norm(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Any:
-    """``(x - mean) / sqrt(var + eps) * w + b`` with mean and biased variance over what is kept of the last axis."""
+    """``(x - mean) / sqrt(var + eps) * w + b`` with mean and biased variance over what is kept of the last axes."""
     x = _argument(args, kwargs, 0, "input")
     weight, bias = _argument(args, kwargs, 2, "weight"), _argument(args, kwargs, 3, "bias")
     eps = _argument(args, kwargs, 4, "eps", 1e-5)
-    n = _kept(mask)
-    mean = (x * mask).sum(-1, keepdim=True) / n
-    centred = x - mean
-    variance = (centred.square() * mask).sum(-1, keepdim=True) / n
-    y = centred * torch.rsqrt(variance + eps)
+    centred = x - _mean_of_last(x, mask, options)
+    y = centred * torch.rsqrt(_mean_of_last(centred.square(), mask, options) + eps)
     y = y if weight is None else y * weight
     return y if bias is None else y + bias
 
 
 def rms_norm(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Any:
-    """``x / sqrt(mean(x^2) + eps) * w``, the mean over the kept channels."""
+    """``x / sqrt(mean(x^2) + eps) * w``, the mean over what is kept of the last axes."""
     x = _argument(args, kwargs, 0, "input")
     weight, eps = _argument(args, kwargs, 2, "weight"), _argument(args, kwargs, 3, "eps")
     eps = torch.finfo(x.dtype).eps if eps is None else eps
-    y = x * torch.rsqrt((x.square() * mask).sum(-1, keepdim=True) / _kept(mask) + eps)
+    y = x * torch.rsqrt(_mean_of_last(x.square(), mask, options) + eps)
     return y if weight is None else y * weight
+
+
+def _mean_of_last(x: Tensor, mask: Tensor, options: dict[str, Any]) -> Tensor:
+    """The mean over the last ``axes`` axes, of which ``axis`` (negative) has the mask."""
+    dims = list(range(-options["axes"], 0))
+    others = math.prod(x.shape[d] for d in dims) // len(mask)
+    return (x * _along(mask, options["axis"])).sum(dims, keepdim=True) / (_kept(mask) * others)
 
 
 def group_norm(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Any:

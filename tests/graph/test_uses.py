@@ -8,10 +8,16 @@ import torch
 
 from compressor.graph import capture
 from compressor.trim import trim_verified
-from tests.graph import uses_attention, uses_gates, uses_layers, uses_moves
+from tests.graph import uses_attention, uses_gates, uses_layers, uses_moves, uses_transformers
 from tests.graph.tiny import CASES, Case
 
-TABLES = (uses_attention, uses_gates, uses_layers, uses_moves)  # filled CASES when they were imported
+TABLES = (
+    uses_attention,
+    uses_gates,
+    uses_layers,
+    uses_moves,
+    uses_transformers,
+)  # filled CASES when they were imported
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

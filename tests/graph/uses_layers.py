@@ -116,7 +116,7 @@ case(
 case("layer norm", lambda m, x: m.b(m.n(m.a(x))), TOKENS, **T, n=lambda: nn.LayerNorm(12), free=f"{AB} n.weight:0")
 case("layer norm functional", lambda m, x: m.b(F.layer_norm(y := m.a(x), (y.shape[-1],))), TOKENS, **T, free=AB)
 case("layer norm constant", lambda m, x: m.b(F.layer_norm(m.a(x), (12,))), TOKENS, **T, fixed=AB)
-case("layer norm of space too", lambda m, x: m.b(m.n(m.a(x))), IMAGE, **A, n=lambda: nn.LayerNorm([8, 6, 6]))
+case("layer norm of space too", lambda m, x: m.b(m.n(m.a(x))), IMAGE, **A, n=lambda: nn.LayerNorm([8, 6, 6]), free=AB)
 case("layer norm over space", lambda m, x: m.b(m.n(m.a(x))), IMAGE, **A, n=lambda: nn.LayerNorm([6, 6]), free=AB)
 case("rms norm", lambda m, x: m.b(m.n(m.a(x))), TOKENS, **T, n=lambda: nn.RMSNorm(12), free=f"{AB} n.weight:0")
 case("channels first layer norm", lambda m, x: m.b(m.n(m.a(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)), IMAGE, **A,

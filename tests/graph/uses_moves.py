@@ -129,6 +129,10 @@ case("pixel shuffle", lambda m, x: m.b(F.pixel_shuffle(m.a(x), 2)), IMAGE, a=con
 case("pixel unshuffle", lambda m, x: m.b(F.pixel_unshuffle(m.a(x), 2)), IMAGE, a=conv(3, 4), b=conv(16, 4), free=AB)
 between("channel shuffle", lambda x: F.channel_shuffle(x, 2))
 between("channel shuffle by view", lambda x: x.view(1, 2, x.shape[1] // 2, 6, 6).transpose(1, 2).reshape(1, -1, 6, 6))
+between(
+    "channel shuffle to its size",
+    lambda x: x.view(1, 2, x.shape[1] // 2, 6, 6).transpose(1, 2).reshape(1, x.shape[1], 6, 6),
+)
 case("shuffled halves", lambda m, x: m.b(_shuffled(m, m.a(x))), IMAGE, **A, c=conv(4, 4, 3), free=AB)
 case("focus", lambda m, x: m.b(torch.cat([(y := m.a(x))[..., ::2, ::2], y[..., 1::2, ::2], y[..., ::2, 1::2], y[..., 1::2, 1::2]], 1)), IMAGE,
      a=conv(3, 4), b=conv(16, 4), free=AB)  # fmt: skip

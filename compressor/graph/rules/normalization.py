@@ -48,26 +48,31 @@ def batch_norm(flow: Flow, node: Node) -> None:
 
 @rule("native_layer_norm", "_fused_rms_norm", "rms_norm")
 def layer_norm(flow: Flow, node: Node) -> None:
-    """Statistics over the last ``len(normalized_shape)`` axes."""
+    """Statistics over the last ``len(normalized_shape)`` axes, one of which may have channels to lose."""
     x, y = node.inputs[0], node.outputs[0]
-    shape = node.args[1]
+    shape = node.args[1] if len(node.args) > 1 else node.kwargs["normalized_shape"]
     first = len(x.shape) - len(shape)
     axes = list(x.axes)
     for affine in node.inputs[1:]:
         for i in range(len(shape)):
             axes[first + i] = flow.adopt(affine, i, axes[first + i])
     y.axes = axes
-    if all(flow.is_fixed(axis) for axis in axes[first:]):
+    labelled = [i for i, axis in enumerate(axes[first:]) if not flow.is_fixed(axis)]
+    if not labelled:
         return
     call = flow.call("layer_norm", "rms_norm")
-    if call is None or len(shape) > 1:
+    if call is None or len(labelled) > 1:
         for axis in axes[first:]:
             flow.fix(axis, "normalisation that cannot be taken over part of the channels")
         return
-    if not isinstance(flow.owner(node), (nn.LayerNorm, nn.RMSNorm)):
+    (i,) = labelled
+    axis = axes[first + i]
+    if isinstance(flow.owner(node), (nn.LayerNorm, nn.RMSNorm)):
+        flow.mends("normalized_shape", axis, i)
+    else:
         given = call.args[1] if len(call.args) > 1 else call.kwargs["normalized_shape"]
-        flow.bind(given[0] if not isinstance(given, int) else given, axes[-1], "normalized_shape")
-    flow.adjusts(call.name, axes[-1])
+        flow.bind(given if isinstance(given, int) else given[i], axis, "normalized_shape")
+    flow.adjusts(call.name, axis, axis=i - len(shape), axes=len(shape))
 
 
 @rule("native_group_norm")
