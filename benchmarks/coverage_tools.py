@@ -198,7 +198,7 @@ def _macs(model: nn.Module, x: tuple[Any, ...]) -> float:
 
 
 def _outputs(model: nn.Module, x: tuple[Any, ...]) -> list[torch.Tensor]:
-    from compressor.graph.capture import tensors_in
+    from compressor.graph.forward import tensors_in
 
     with torch.no_grad():
         return tensors_in(model(*x))

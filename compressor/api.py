@@ -21,6 +21,7 @@ from compressor.settings import Settings, measured_on, method_options
 
 if TYPE_CHECKING:
     from compressor.data import Data
+    from compressor.graph.inputs import BatchAxis
     from compressor.latency.session import TargetSettings
     from compressor.session import Session
 
@@ -75,6 +76,7 @@ def compress(
     exclude: tuple[str, ...] = (),
     keep_outputs: tuple[str, ...] = (),
     example_kwargs: dict[str, Any] | None = None,
+    batch_axis: BatchAxis = "auto",
     loss_fn: Callable[[Any, Tensor], Tensor] | None = None,
     seed: int = 0,
     target: str | TargetSettings | None = None,
@@ -88,6 +90,9 @@ def compress(
         model: any module, on any device, in any mode. What ``DataParallel``, ``DistributedDataParallel`` or
             ``torch.compile`` wrap is compressed, without the wrapper.
         example_inputs: a tensor or a tuple of positional arguments; one example is enough.
+        batch_axis: the axis along which examples lie: one for all input tensors, or one for each (positional ones
+            first) with ``None`` for those without; ``None`` where there is no batch. By default it is found: the axis
+            along which examples do not see each other. Costs are those of one example, or of the inputs as they are.
         budgets: cost to limit: ``{"flops": "50%", "params": "5M", "memory": "12MB", "latency": "3ms"}``. All of them
             hold in the result.
         data: ``compressor.data.Data``, loaders ``(train, val)`` or ``(train, val, test)``, or a mapping with these
@@ -126,6 +131,7 @@ def compress(
         include=tuple(include),
         exclude=tuple(exclude),
         keep_outputs=tuple(keep_outputs),
+        batch_axis=batch_axis,
         seed=seed,
         loss_fn=loss_fn,
         target=measured_on(target, lut),
@@ -153,6 +159,7 @@ def prepare(
     include: tuple[str, ...] = (),
     exclude: tuple[str, ...] = (),
     example_kwargs: dict[str, Any] | None = None,
+    batch_axis: BatchAxis = "auto",
     target: str | TargetSettings | None = None,
     lut: str | Path | None = None,
 ) -> Session:
@@ -160,6 +167,7 @@ def prepare(
 
     Args:
         search: ``"figs"`` or ``"dnarch"``; of its ``options`` those of the program's own training are left aside.
+        batch_axis: as for ``compress``.
         total_steps: how many times ``session.step()`` will be called; budgets are approached over them.
         target, lut: where a latency budget holds and the file of its table, as for ``compress``.
 
@@ -180,6 +188,7 @@ def prepare(
         include=tuple(include),
         exclude=tuple(exclude),
         example_kwargs=example_kwargs,
+        batch_axis=batch_axis,
         target=measured_on(target, lut),
     )
 

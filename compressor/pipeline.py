@@ -113,6 +113,7 @@ class Pipeline:
                 keep_outputs=settings.keep_outputs,
                 kernels="kernel" in traces,
                 resolution="resolution" in traces,
+                batch_axis=settings.batch_axis,
             )
             names = dict.fromkeys([*REPORTED_COSTS, *(b.cost for b in settings.budgets)])
             self.terms = {name: build(name, self.graph) for name in names if name != "latency"}

@@ -39,6 +39,7 @@ from compressor.train.optim import has_gradients, optimizer_parameters
 from compressor.trim import Check, trim_verified
 
 if TYPE_CHECKING:
+    from compressor.graph.inputs import BatchAxis
     from compressor.latency.hold import Held
     from compressor.latency.session import LatencySession, TargetSettings
 
@@ -62,6 +63,7 @@ class Session:
         include: tuple[str, ...],
         exclude: tuple[str, ...],
         example_kwargs: dict[str, Any] | None,
+        batch_axis: BatchAxis = "auto",
         target: TargetSettings | None = None,
     ) -> None:
         method = METHODS.get(search)
@@ -89,6 +91,7 @@ class Session:
             exclude=exclude,
             kernels="kernel" in traces,
             resolution="resolution" in traces,
+            batch_axis=batch_axis,
         )
         self._latency = next((b for b in budgets if b.cost == "latency"), None)
         self._device = self._measured(target) if self._latency is not None else None

@@ -13,6 +13,7 @@ from compressor.config import Budget
 from compressor.search import METHODS
 
 if TYPE_CHECKING:
+    from compressor.graph.inputs import BatchAxis
     from compressor.latency.session import TargetSettings
     from compressor.report.records import BlockShape
 
@@ -43,6 +44,7 @@ class Settings:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     keep_outputs: tuple[str, ...] = ()
+    batch_axis: BatchAxis = "auto"
     seed: int = 0
     loss_fn: Callable[[Any, Tensor], Tensor] | None = None
     target: TargetSettings | None = None

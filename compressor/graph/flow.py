@@ -110,6 +110,10 @@ class Flow:
         for axis in value.axes:
             self.fix(axis, text)
 
+    def keep_positions(self, value: Value, text: str) -> None:
+        """The value holds positions in a table: none of them is removed."""
+        self.fix_value(value, text)
+
     def is_fixed(self, axis: Axis) -> bool:
         return axis is None or every(self.labels.kinds(axis) == FIXED)
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from compressor.graph.labels import BoolArray, IntArray
 
 if TYPE_CHECKING:
+    from compressor.graph.inputs import InputAxes
     from compressor.graph.operators import Operator
 
 
@@ -211,6 +212,8 @@ class Graph:
     input_shapes: list[tuple[int, ...]]
     on_meta: bool
     seconds: float
+    inputs: InputAxes | None = None
+    """Along which axes the batch lies, if the trace had to know or was told; else ``find_batch`` looks."""
     collapses: list[Collapse] = field(default_factory=list)
     operators: list[Operator] = field(default_factory=list)
     whole_kernels: dict[str, str] = field(default_factory=dict)

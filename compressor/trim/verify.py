@@ -14,8 +14,9 @@ from torch.utils import _pytree as pytree
 
 from compressor.architecture import Architecture
 from compressor.errors import VerificationError
-from compressor.graph.capture import first_example, tensors_in
+from compressor.graph.forward import tensors_in
 from compressor.graph.graph import Graph, UnitMask
+from compressor.graph.inputs import input_tensors
 from compressor.graph.labels import BoolArray
 from compressor.graph.modules import evaluating, uncompiled, unwrapped
 from compressor.graph.stand_ins import shadowed, unchanged
@@ -78,8 +79,8 @@ class Verifier:
         self._generator = torch.Generator().manual_seed(seed)
         args = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
         kwargs = example_kwargs or {}
-        if [tuple(t.shape) for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, Tensor)] != graph.input_shapes:
-            args, kwargs = first_example(args, kwargs)
+        if graph.inputs is not None and [tuple(t.shape) for t in input_tensors(args, kwargs)] != graph.input_shapes:
+            args, kwargs = graph.inputs.one((args, kwargs))
         device = next(self.model.parameters()).device
         self._random = pytree.tree_map(lambda leaf: self._input(leaf, device), (args, kwargs))
         self._dtype = torch.float64

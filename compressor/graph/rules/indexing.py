@@ -178,11 +178,12 @@ def index(flow: Flow, node: Node) -> None:
         flow.fix(x.axes[d], "indexed by a tensor")
     used: list[Value] = [i for i in indices if isinstance(i, Value)]
     for value in used:
-        flow.fix_value(value, "used as an index")
+        flow.keep_positions(value, "used as an index")
     kept = [axis for d, axis in enumerate(x.axes) if d not in indexed]
     width = len(y.shape) - len(kept)
     first = indexed[0] if indexed and indexed == list(range(indexed[0], indexed[-1] + 1)) else 0
-    y.axes = [*kept[:first], *[None] * width, *kept[first:]]
+    taken = flow.broadcast(used)
+    y.axes = [*kept[:first], *(taken if len(taken) == width else [None] * width), *kept[first:]]
 
 
 @rule("index_select")
@@ -242,9 +243,10 @@ def index_put(flow: Flow, node: Node) -> None:
 @rule("embedding")
 def embedding(flow: Flow, node: Node) -> None:
     """``w[i]``: rows are tokens and stay, columns pass to the last axis."""
-    w, y = node.inputs[0], node.outputs[0]
+    w, i, y = node.inputs[0], node.inputs[1], node.outputs[0]
     flow.fix(w.axes[0], "rows of an embedding")
-    y.axes = [*[None] * (len(y.shape) - 1), w.axes[1]]
+    flow.keep_positions(i, "looked up in an embedding")
+    y.axes = [*i.axes, w.axes[1]]
 
 
 @rule("im2col", "unfold")
@@ -256,5 +258,7 @@ def unfold(flow: Flow, node: Node) -> None:
         flow.fix(x.axes[dim], "windows along it")
         y.axes = [None if d == dim else axis for d, axis in enumerate([*x.axes, None])]
         return
+    for spatial in x.axes[-2:]:
+        flow.fix(spatial, "windows along it")
     channels = x.axes[-3]
     y.axes[-2] = None if channels is None else np.repeat(channels, y.shape[-2] // len(channels))

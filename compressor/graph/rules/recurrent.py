@@ -18,12 +18,17 @@ def recurrent(flow: Flow, node: Node) -> None:
     directions = 2 if bidirectional else 1
     readers: list[Value] = [weights[d * len(weights) // (layers * directions)] for d in range(directions)]
     axis = x.axes[-1]
+    packed = not isinstance(node.args[1], list) and len(x.shape) == 2 and len(node.args[1].shape) == 1
+    batch = None if packed or len(x.shape) < 3 else 0 if node.args[-1] is True else 1
     for value in node.inputs[1:]:
         for d, labels in enumerate(value.axes):
-            if not (d == 1 and any(value is w for w in readers)):
+            if d == 1 and batch is not None and len(value.shape) == 3:  # states: (layers, batch, hidden)
+                flow.join(x.axes[batch], labels, x.shape[batch], value.shape[1])
+            elif not (d == 1 and any(value is w for w in readers)):
                 flow.fix(labels, "a recurrent layer stays whole")
-    for axis_along in x.axes[:-1]:
-        flow.fix(axis_along, "a recurrent layer runs along it")
+    for d, axis_along in enumerate(x.axes[:-1]):
+        if d != batch:
+            flow.fix(axis_along, "a recurrent layer runs along it")
     for w in readers:
         axis = flow.join(axis, w.axes[1], x.shape[-1], w.shape[1])
         flow.reads(axis, (w, 1), (x, len(x.shape) - 1))
@@ -33,3 +38,6 @@ def recurrent(flow: Flow, node: Node) -> None:
         flow.costs("recurrent", steps, (None, w.shape[0]), (axis, w.shape[1]))
     inner = [w for w in weights if len(w.shape) == 2 and not any(w is r for r in readers)]
     flow.costs("recurrent", sum(float(w.shape[0] * w.shape[1]) for w in inner) * float(x.shape[0] * x.shape[1]))
+    if batch is not None:
+        for place, output in enumerate(node.outputs):
+            output.axes[batch if place == 0 else 1] = x.axes[batch]

@@ -1,0 +1,187 @@
+"""One recorded pass of a model, on meta tensors or on real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from compressor.graph.inputs import Arguments, InputAxes, input_tensors
+from compressor.graph.modules import evaluating, named_modules, uncompiled
+from compressor.graph.record import Recorder, Value
+from compressor.graph.stand_ins import shadowed, traceable_attributes, unchanged
+from compressor.multihead import narrowed
+
+Tensors = dict[str, tuple[Tensor, tuple[str, ...], bool]]
+"""Parameters and buffers by their first name: the tensor, all its names, whether it is a buffer."""
+
+
+@dataclass
+class Recording:
+    """What was seen: the values that parameters, inputs (tensors, in order) and outputs were."""
+
+    recorder: Recorder
+    parameters: dict[str, Value]
+    inputs: list[Value]
+    outputs: list[Value]
+    on_meta: bool
+    trained: list[Value] = field(default_factory=list)
+    """Outputs of passes appended in training mode."""
+
+
+@contextmanager
+def tracing(model: nn.Module) -> Iterator[None]:
+    """Inside, a forward can be watched: in evaluation mode, uncompiled, without gradients; nothing it stores stays."""
+    contexts = unchanged(model), evaluating(model), torch.no_grad(), narrowed(model), _python_attention()
+    with ExitStack() as stack:
+        for context in (*contexts, uncompiled(model)):
+            stack.enter_context(context)
+        yield
+
+
+@contextmanager
+def _python_attention() -> Iterator[None]:
+    """Keep ``nn.MultiheadAttention`` from its fused path, which hides everything it does."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def tensors_of(model: nn.Module) -> Tensors:
+    """Parameters and buffers by their first name, with all names they go by."""
+    names: dict[int, list[str]] = {}
+    first: dict[int, tuple[Tensor, bool]] = {}
+    modules = named_modules(model)
+    for is_buffer in (False, True):
+        for owner, module in modules:
+            for attribute, tensor in (module._buffers if is_buffer else module._parameters).items():
+                if tensor is not None:
+                    names.setdefault(id(tensor), []).append(f"{owner}.{attribute}" if owner else attribute)
+                    first.setdefault(id(tensor), (tensor, is_buffer))
+    return {names[key][0]: (tensor, tuple(names[key]), is_buffer) for key, (tensor, is_buffer) in first.items()}
+
+
+class GrewError(Exception):
+    """The forward added modules or parameters to the model, as some do when they run for the first time."""
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Of all modules, under every name."""
+    return sum(len(module._parameters) for module in model.modules())
+
+
+def record(
+    model: nn.Module,
+    tensors: Tensors,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    meta: bool,
+    keep_outputs: Sequence[str] = (),
+) -> Recording:
+    """Run the model once inside ``tracing`` and write down what it does.
+
+    Raises:
+        GrewError: the forward built parts of the model. Besides, whatever the forward raises.
+    """
+    recorder = Recorder(model)
+    values: dict[str, Value] = {}
+    shadows: dict[str, Tensor] = {}
+    for name, (tensor, names, _) in tensors.items():
+        seen = torch.empty_like(tensor, device="meta") if meta else tensor.detach()
+        values[name] = recorder.define(seen, None)
+        shadows.update(dict.fromkeys(names, seen))
+    recorder.shadows = shadows
+    if meta:
+        args, kwargs = on_meta((args, kwargs))
+    inputs = [recorder.value_outside(t) for t in input_tensors(args, kwargs)]
+    kept = _KeptOutputs(model, keep_outputs)
+    modules = recorder.modules
+    shadowing = shadowed(model, shadows, modules.by_every_name)
+    with unchanged(model), shadowing, traceable_attributes(modules.by_name), kept.watch(), recorder.recording():
+        n_parameters = count_parameters(model)
+        output = model(*args, **kwargs)
+        if count_parameters(model) != n_parameters:
+            raise GrewError
+    outputs = [recorder.value(t) for t in [*tensors_in(output), *kept.tensors]]
+    return Recording(recorder, values, inputs, outputs, meta)
+
+
+def on_meta(inputs: Arguments) -> Arguments:
+    """The same inputs without numbers."""
+    args, kwargs = pytree.tree_map(lambda t: t.to("meta") if isinstance(t, Tensor) else t, inputs)
+    return args, kwargs
+
+
+def record_training(seen: Recording, model: nn.Module, axes: InputAxes, inputs: Arguments) -> list[Value]:
+    """Append a pass in training mode, on meta tensors only; returns its outputs.
+
+    A model that cannot run so simply has no such pass. It runs on two examples, as batch statistics need them.
+    """
+    recorder = seen.recorder
+    if not seen.on_meta:
+        return []
+    n = len(recorder.nodes)
+    modes = [(module, module.training) for _, module in named_modules(model)]
+    args, kwargs = on_meta(axes.resized(inputs, 2))
+    buffers = [(module._buffers, dict(module._buffers)) for module in model.modules() if module._buffers]
+    try:
+        model.train()
+        with shadowed(model, recorder.shadows), traceable_attributes(recorder.modules.by_name), recorder.recording():
+            output = model(*args, **kwargs)
+        return [recorder.value(t) for t in tensors_in(output)]
+    except Exception:  # evaluation went through, which is what counts; the unused parameters stay as they are
+        del recorder.nodes[n:]
+        return []
+    finally:
+        for registered, before in buffers:
+            registered.update(before)
+        for module, mode in modes:
+            vars(module)["training"] = mode
+
+
+def tensors_in(output: Any) -> list[Tensor]:
+    """All tensors in a model's output: tuples, dicts, named tuples and dataclasses included."""
+    found: list[Tensor] = []
+    for leaf in pytree.tree_leaves(output):
+        if isinstance(leaf, Tensor):
+            found.append(leaf)
+        elif hasattr(leaf, "__dict__"):
+            found += [t for item in vars(leaf).values() for t in tensors_in(item)]
+    return found
+
+
+class _KeptOutputs:
+    """Remembers what modules matching the user's patterns returned."""
+
+    def __init__(self, model: nn.Module, patterns: Sequence[str]) -> None:
+        self.tensors: list[Tensor] = []
+        self.modules = [m for name, m in model.named_modules() if any(self._names(p, name) for p in patterns)]
+
+    @staticmethod
+    def _names(pattern: str, name: str) -> bool:
+        """Whether the pattern means this very module: not one inside another that it matches."""
+        parts = name.split(".")
+        above = (".".join(parts[:n]) for n in range(1, len(parts)))
+        return fnmatchcase(name, pattern) and not any(fnmatchcase(outer, pattern) for outer in above)
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        handles = [m.register_forward_hook(lambda _m, _a, out: self._keep(out)) for m in self.modules]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _keep(self, output: Any) -> None:
+        self.tensors += tensors_in(output)
