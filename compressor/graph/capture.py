@@ -24,6 +24,7 @@ from compressor.graph.graph import Graph
 from compressor.graph.inputs import BatchAxis, equal_axes, input_tensors
 from compressor.graph.kernels import label_kernels
 from compressor.graph.modules import build_lazy, run_once, unwrapped
+from compressor.graph.reach import fix_unseen
 from compressor.graph.record import Value
 from compressor.graph.resolution import find_resolutions
 from compressor.graph.scalars import follow_scalars
@@ -124,6 +125,7 @@ def _capture(
             flow.fix_value(value, "never used by the forward")
     for value in (*outputs, *trained):
         flow.fix_value(value, "output of the network")
+    fix_unseen(flow, recorder.nodes, described)
     analysis = Analysis(flow, described)
     analysis.restrict(tuple(include), tuple(exclude))
     analysis.fix_unenforceable()

@@ -91,10 +91,10 @@ class Flow:
 
     # ---- stating facts about labels
 
-    def reason(self, text: str) -> int:
-        """The index of a reason at the operator in hand."""
+    def reason(self, text: str, place: str = "") -> int:
+        """The index of a reason at the operator in hand, or at ``place``."""
         node = self.node
-        reason = Reason(node.place if node else "", node.op if node else "", text)
+        reason = Reason(node.place if node else place, node.op if node else "", text)
         index = self._reason_index.get(reason)
         if index is None:
             index = self._reason_index[reason] = len(self.reasons)
@@ -122,9 +122,8 @@ class Flow:
         if n_a != n_b:
             return a if n_b == 1 else b
         if a is None or b is None:
-            if n_a > 1:
-                self.fix(a, "meets an axis that cannot change")
-                self.fix(b, "meets an axis that cannot change")
+            self.fix(a, "meets an axis that cannot change")
+            self.fix(b, "meets an axis that cannot change")
             return a if b is None else b
         self.labels.unite(a, b)
         return a

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from compressor.graph.dims import Dim
 from compressor.graph.flow import Axis, Flow
 from compressor.graph.record import Call, Node, Value
 from compressor.graph.rules import rule
@@ -24,9 +25,12 @@ def take_slice(flow: Flow, node: Node) -> None:
     start, end, step = _bounds(node, n)
     y.axes = list(x.axes)
     axis = x.axes[dim]
+    given = _given_bounds(node.call, dim, rank) if node.call is not None else None
     if (start, end, step) == (0, n, 1):
         if x.param is not None:
             y.param, y.param_axes = x.param, x.param_axes
+            if given is not None and isinstance(given[1], Dim) and flow.labels_of(given[1]) is None:
+                flow.fix(axis, "a table as long as the inputs")  # which may be shorter another time
         return
     if axis is None:
         return
@@ -46,7 +50,6 @@ def take_slice(flow: Flow, node: Node) -> None:
     if node.call is not None and node.call.name not in _BOUNDS_SPELT_OUT:
         flow.fix(axis, f"sliced inside {node.call.name}")
         return
-    given = _given_bounds(node.call, dim, rank) if node.call is not None else None
     for position, size in ((start, given[0] if given else start), (end, given[1] if given else end)):
         if 0 < position < n:
             if isinstance(size, int) and int(size) == position:
@@ -79,6 +82,9 @@ def _bounds(node: Node, n: int) -> tuple[int, int, int]:
 
 def _given_bounds(call: Call, dim: int, rank: int) -> tuple[Any, Any] | None:
     """Start and end as the program wrote them in ``x[..., a:b, ...]``, negative ones left out."""
+    if call.name == "narrow" and len(call.args) == 4 and all(isinstance(n, int) for n in call.args[1:]):
+        _, along, start, length = call.args
+        return (start, start + length) if int(along) % rank == dim else None
     if call.name not in ("__getitem__", "__setitem__"):
         return None
     index = call.args[1] if isinstance(call.args[1], tuple) else (call.args[1],)
