@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from compressor.graph.inputs import BatchAxis
     from compressor.latency.session import TargetSettings
     from compressor.session import Session
+    from exporters.axes import Asked
 
 
 @dataclass
@@ -39,7 +40,7 @@ class Result:
     model: nn.Module
     architecture: Architecture
     report: Report
-    _example_inputs: Any = None
+    _example: Any = None
 
     def save(self, folder: str | Path) -> Path:
         """Write ``architecture.json``, ``model.safetensors``, ``report.json`` and ``report.html``.
@@ -48,14 +49,40 @@ class Result:
         """
         from compressor import artifact
 
-        artifact.save(folder, self.model, self.architecture, self.report, example_inputs=self._example_inputs)
+        artifact.save(folder, self.model, self.architecture, self.report, example_inputs=self._example)
         return Path(folder)
 
-    def export(self, folder: str | Path, formats: tuple[str, ...] = ("onnx",)) -> list[Path]:
-        """Export to runtimes' formats, each checked against PyTorch; returns the files."""
+    def export(
+        self,
+        folder: str | Path,
+        formats: tuple[str, ...] = ("onnx",),
+        *,
+        opset_version: int | None = None,
+        dynamic_axes: Asked = "auto",
+        **options: Any,
+    ) -> list[Path]:
+        """Export to runtimes' formats, each checked against PyTorch; returns the files.
+
+        What was compressed with is what is exported: inputs given by keyword keep their names, numbers and text become
+        constants of the file.
+
+        Args:
+            opset_version: ONNX operator set of the file; ``None`` takes the exporter's own.
+            dynamic_axes: axes to leave open besides the batch, by input: ``{"input": {2: "length"}}``, checked at other
+                sizes. ``"auto"`` opens the positions of sequences (tokens, signals) where the model lets them; ``None``
+                opens none.
+            options: for every exporter that knows them, such as ``calibration`` or ``precision``.
+
+        Raises:
+            UsageError: an option that a format does not have.
+            exporters.errors.ExporterError: a format cannot be written, or computes something else than the model.
+        """
         from compressor.bench import export_all
 
-        return [info.path for info in export_all(self.model, self._example_inputs, folder, formats)]
+        if isinstance(formats, str):
+            formats = (formats,)
+        asked = {"opset_version": opset_version, "dynamic_axes": dynamic_axes, **options}
+        return [info.path for info in export_all(self.model, self._example, folder, formats, **asked)]
 
 
 def compress(
@@ -144,7 +171,7 @@ def compress(
         deliver_result(pipeline, report, None, ("onnx",))
     report.stage_seconds = dict(console.stage_seconds)
     report.warnings = list(console.warnings)
-    return Result(pipeline.compressed.eval(), pipeline.architecture, report, pipeline.example_inputs)
+    return Result(pipeline.compressed.eval(), pipeline.architecture, report, pipeline.example)
 
 
 def prepare(

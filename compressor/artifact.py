@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +19,14 @@ from torch import Tensor, nn
 
 from compressor.errors import CompressorError, UnsupportedModelError, UsageError, WeightsError
 from compressor.files import atomic_save_safetensors, atomic_write_json, atomic_write_text, load_safetensors
+from compressor.inputs import describe_inputs, make_inputs
+from compressor.tensors import example_of
 
 if TYPE_CHECKING:
     from compressor.architecture import Architecture
     from compressor.report import Report
+    from exporters.base import Inputs
+    from exporters.example import Example
 
 ARCHITECTURE, WEIGHTS, REPORT, PAGE = "architecture.json", "model.safetensors", "report.json", "report.html"
 
@@ -40,7 +44,7 @@ class Manifest:
         architectures: what was applied to the original, in order: a network may be compressed more than once.
         tied: names of tensors that are stored under another name.
         weights: bytes and SHA-256 of the weights file.
-        inputs: shape and type of each example input, ``None`` if they were not given.
+        inputs: how to make example inputs again, see ``compressor.inputs``; ``None`` if they were not given.
     """
 
     description: dict[str, Any] | None
@@ -48,7 +52,7 @@ class Manifest:
     architectures: list[dict[str, Any]]
     tied: dict[str, str]
     weights: dict[str, Any]
-    inputs: list[dict[str, Any]] | None
+    inputs: Any
 
     def to_json(self) -> dict[str, Any]:
         """The document, ``schema_version`` first."""
@@ -62,7 +66,7 @@ def save(
     report: Report,
     *,
     description: Mapping[str, Any] | None = None,
-    example_inputs: Tensor | Sequence[Tensor] | None = None,
+    example_inputs: Inputs | None = None,
 ) -> None:
     """Write a compressed model and its report into ``folder``, each file atomically.
 
@@ -72,7 +76,7 @@ def save(
         model: the compressed model.
         description: ``LoadedModel.describe()`` of the original; without it, loading needs a fresh original. If the
             original came from a saved folder, that folder's architectures are taken over, so the two stay independent.
-        example_inputs: only their shapes and types are kept.
+        example_inputs: a tensor, a tuple of arguments or an ``Example``; only how to make such ones again is kept.
 
     Raises:
         CompressorError: the folder cannot be written.
@@ -96,7 +100,7 @@ def save_model(
     architecture: Architecture,
     *,
     description: Mapping[str, Any] | None = None,
-    example_inputs: Tensor | Sequence[Tensor] | None = None,
+    example_inputs: Inputs | None = None,
 ) -> list[Path]:
     """Write the weights, then the architecture that names their checksum; returns both paths. See :func:`save`."""
     folder = Path(folder)
@@ -108,8 +112,7 @@ def save_model(
         kept, chain = before.description, [*before.architectures, *chain]
     inputs = None
     if example_inputs is not None:
-        values = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
-        inputs = [{"shape": list(v.shape), "dtype": str(v.dtype).removeprefix("torch.")} for v in values]
+        inputs = describe_inputs(example_of(example_inputs))
     atomic_save_safetensors(folder / WEIGHTS, tensors, {"format": "pt"})
     manifest = Manifest(
         description=kept,
@@ -181,18 +184,16 @@ def load_architecture(folder: str | Path) -> Architecture:
     return Architecture.from_json(read_manifest(folder).architectures[-1])
 
 
-def example_inputs(folder: str | Path, batch: int = 1) -> tuple[Tensor, ...] | None:
-    """Random inputs for the model in ``folder``, ``None`` if it was saved without any; integers are all ones."""
+def example_inputs(folder: str | Path, batch: int | None = None) -> Example | None:
+    """Random inputs for the model in ``folder``, such as it was compressed with; ``None`` if it was saved without any.
+
+    Raises ``UsageError`` if they cannot be made again.
+    """
     found = read_manifest(folder).inputs
-    if found is None:
-        return None
-    generator = torch.Generator().manual_seed(0)
-    result = []
-    for entry in found:
-        shape, dtype = [batch, *entry["shape"][1:]], getattr(torch, entry["dtype"])
-        value = torch.randn(shape, generator=generator) if dtype.is_floating_point else torch.ones(shape)
-        result.append(value.to(dtype))
-    return tuple(result)
+    try:
+        return None if found is None else make_inputs(found, batch)
+    except UsageError as error:
+        raise UsageError(f"{Path(folder) / ARCHITECTURE}: {error}") from error
 
 
 def read_manifest(folder: str | Path) -> Manifest:

@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from compressor.errors import MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from compressor.data import Data
     from compressor.report import FileWritten, Latency, Quantisation, Size
-    from exporters.base import ExportInfo
+    from exporters.base import ExportInfo, Inputs
     from profilers.interleave import Comparison
 
     Model: TypeAlias = nn.Module | str | Path
-    Inputs: TypeAlias = Tensor | Sequence[Tensor]
 
 DEFAULT_TARGET = "onnxruntime-cpu"
 #: Files a target loads directly, most specific first. A folder is searched for them before its model is built.
@@ -40,6 +39,7 @@ def bench(
     models: Mapping[str, Model],
     example_inputs: Inputs | None = None,
     *,
+    example_kwargs: Mapping[str, Any] | None = None,
     target: str = DEFAULT_TARGET,
     batch: int | None = None,
     threads: int | None = None,
@@ -50,7 +50,9 @@ def bench(
 
     Args:
         models: label to module, exported file, folder that compress wrote, or model name (random weights).
-        example_inputs: for modules; files, folders and names know their own.
+        example_inputs: for modules, a tensor, a tuple of arguments or an ``exporters.example.Example``; files, folders
+            and names know their own.
+        example_kwargs: keyword arguments of the forward.
         batch: batch size; ``None`` leaves the example's.
         threads: CPU threads; ``None`` takes every core this process may use.
         seconds: time for measuring, loading not included.
@@ -62,6 +64,10 @@ def bench(
     from profilers import registry
     from profilers.interleave import interleave
 
+    if example_kwargs:
+        from compressor.tensors import example_of
+
+        example_inputs = example_of(() if example_inputs is None else example_inputs, example_kwargs)
     runtime = registry.get(target)
     with ExitStack() as stack:
         runners = {}
@@ -182,7 +188,12 @@ def export_all(
 ) -> list[ExportInfo]:
     """Write ``model`` into ``folder`` in every format, ONNX first because others start from it.
 
-    ``options`` go to every exporter that knows them.
+    Args:
+        example_inputs: a tensor, a tuple of arguments, or an ``exporters.example.Example`` with keyword arguments.
+        options: go to every exporter that knows them.
+
+    Raises:
+        UsageError: an open axis or an operator set was asked for, and a format has none.
     """
     import inspect
 
@@ -194,6 +205,9 @@ def export_all(
     for name in sorted(formats, key=lambda name: name != "onnx"):
         exporter = registry.get(name)
         known = inspect.signature(exporter.export).parameters
+        for option, words in (("opset_version", "ONNX opset"), ("dynamic_axes", "open axes beside the batch")):
+            if options.get(option) not in (None, "auto") and option not in known:
+                raise UsageError(f"The format {name} has no {words}; leave that out, or choose another format.")
         given = {key: value for key, value in options.items() if key in known}
         if onnx_path is not None and "onnx_path" in known:
             given["onnx_path"] = onnx_path
@@ -230,10 +244,11 @@ def deliver(
     seconds: float = 10.0,
     data: Data | None = None,
     progress: Callable[[float], None] | None = None,
+    dynamic_axes: str | None = None,
 ) -> Delivery:
     """Export the compressed network into ``folder`` and time it against the original on every target.
 
-    ``data`` is what int8 is calibrated and evaluated with.
+    ``data`` is what int8 is calibrated and evaluated with, ``dynamic_axes`` as for the exporters.
 
     A format or target that refuses one of the networks becomes a warning: by now hours may have gone into the
     search, and everything else is still wanted. A file that computes something else than the network raises.
@@ -250,7 +265,7 @@ def deliver(
     result = Delivery()
     started = time.perf_counter()
     for name in sorted(formats, key=lambda name: name != "onnx"):
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = {"dynamic_axes": dynamic_axes}
         if result.exports and result.exports[0].format == "onnx":
             options["onnx_path"] = result.exports[0].path
         if name == INT8_FORMAT:
@@ -269,7 +284,9 @@ def deliver(
         onnx = next((info for info in result.exports if info.format == "onnx"), None)
         if onnx is not None:
             try:
-                twin = export_all(original, example_inputs, temporary, ["onnx"], check=False)[0]
+                twin = export_all(
+                    original, example_inputs, temporary, ["onnx"], check=False, dynamic_axes=dynamic_axes
+                )[0]
             except ExporterError as error:
                 result.warnings.append(
                     f"The original could not be exported to ONNX, so it was not timed there. {error}"

@@ -27,13 +27,15 @@ def deliver_result(
         delivery = deliver(
             (pipeline.model if base is None else base.model).eval(),
             pipeline.compressed.eval(),
-            pipeline.example_inputs,
+            pipeline.example,
             out or Path(scratch),
             formats=formats,
             targets=(str(asked.target) if asked is not None and known else DEFAULT_TARGET,) if seconds else (),
             threads=asked.threads if asked is not None and known else None,
             seconds=seconds,
             data=pipeline.data,
+            # What a latency budget was held with has one length: open ones may take longer.
+            dynamic_axes=None if asked is not None else "auto",
         )
     report.files += delivery.files if out is not None else []
     report.sizes += delivery.sizes

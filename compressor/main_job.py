@@ -57,8 +57,7 @@ def run_job(config: JobConfig, *, console: Console) -> Report:
             asked: dict[str, Any] = {
                 "weights": config.weights,
                 "num_classes": config.num_classes or _implied_outputs(config.model, data),
-                "example_shape": config.input_shape
-                or (tuple(data.example_inputs.shape[1:]) if data is not None else None),
+                "example_shape": config.input_shape or (data.input_shape if data is not None else None),
                 "dense": data is not None and data.task.dense,
                 "vocabulary": data.vocabulary if data is not None else None,
                 "seed": config.seed,
@@ -76,11 +75,12 @@ def run_job(config: JobConfig, *, console: Console) -> Report:
             console.info(
                 "No --data: nothing is trained or evaluated; channels are ranked by the size of their weights."
             )
-        example = data.example_inputs if data is not None else loaded.example_inputs
-        if config.input_shape is not None and tuple(example.shape[1:]) != config.input_shape:
+        call = data.example if data is not None else loaded.example
+        example, shape = call.args, tuple(call.tensors[0].shape[1:])
+        if config.input_shape is not None and shape != config.input_shape:
             raise UsageError(
                 f"--input-shape is {shown(config.input_shape)}, but the inputs of {config.data or config.model} are "
-                f"{shown(example.shape[1:])}; leave the option out, or pass data of that shape."
+                f"{shown(shape)}; leave the option out, or pass data of that shape."
             )
         budgets, base = config.budgets, None
         if config.grow > 1:
@@ -107,7 +107,15 @@ def run_job(config: JobConfig, *, console: Console) -> Report:
             seed=config.seed,
             target=measured_on(config.target, config.lut, config.threads),
         )
-        pipeline = Pipeline(loaded.model.to(device), example, settings, data=data, job=job, console=console)
+        pipeline = Pipeline(
+            loaded.model.to(device),
+            example,
+            settings,
+            example_kwargs=dict(call.kwargs),
+            data=data,
+            job=job,
+            console=console,
+        )
         pipeline.run()
         report = describe_result(pipeline, name=config.model)
         report.data = config.data
@@ -123,7 +131,7 @@ def run_job(config: JobConfig, *, console: Console) -> Report:
             pipeline.architecture,
             report,
             description=loaded.describe(),
-            example_inputs=pipeline.example_inputs,
+            example_inputs=pipeline.example,
         )
         job.store("report", {"written": [f.path for f in report.files]})
     return report

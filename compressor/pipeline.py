@@ -21,8 +21,9 @@ from compressor.search.base import Constraint, RoundTo, SearchContext, SearchRes
 from compressor.search.oneshot import shrink
 from compressor.search.project import Projector
 from compressor.settings import Scores, Settings
-from compressor.tensors import fill, state, to_device
+from compressor.tensors import example_of, fill, state, to_device
 from compressor.trim import Check, TrimResult, trim_verified
+from exporters.example import Example
 
 if TYPE_CHECKING:
     from compressor.data import Data
@@ -70,6 +71,11 @@ class Pipeline:
         self.on_device: LatencySession | None = None
         self.held: Held | None = None
         self._searched = self.model
+
+    @property
+    def example(self) -> Example:
+        """The whole call that the model was traced with."""
+        return example_of(self.example_inputs, self.example_kwargs)
 
     def run(self) -> None:
         """All stages."""
@@ -276,7 +282,7 @@ class Pipeline:
             device = LatencySession(
                 self.model,
                 self.graph,
-                self.example_inputs,
+                self.example,
                 self.settings.target,
                 known=stored.data if stored is not None else None,
                 progress=self._told(),

@@ -35,6 +35,7 @@ from compressor.search import METHODS
 from compressor.search.base import Constraint, RoundTo, SearchContext, SearchResult
 from compressor.search.learning import Learner
 from compressor.search.project import Projector
+from compressor.tensors import example_of
 from compressor.train.optim import has_gradients, optimizer_parameters
 from compressor.trim import Check, trim_verified
 
@@ -126,7 +127,7 @@ class Session:
                 "A latency budget needs a target to measure on; pass target=, for example target='onnxruntime-cpu'."
             )
         # A copy, because the loop trains the model, and the files that are timed are compared with it.
-        return LatencySession(copy.deepcopy(self.model), self.graph, self._inputs, target)
+        return LatencySession(copy.deepcopy(self.model), self.graph, example_of(self._inputs, self._kwargs), target)
 
     def _enter(self, module: nn.Module, args: Any) -> None:
         learns = module.training and torch.is_grad_enabled()

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from exporters.example import Example
+
 Region = Mapping[int, Tensor | tuple[int, int]]
 """A part of a tensor: by axis the indices, or start and length; axes that it does not name are whole."""
 
@@ -32,6 +34,14 @@ def fill(model: nn.Module, tensors: dict[str, Tensor]) -> None:
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):
             if name in tensors:
                 tensor.copy_(tensors[name])
+
+
+def example_of(example_inputs: Any, example_kwargs: Mapping[str, Any] | None = None) -> Example:
+    """The whole call that ``example_inputs`` and ``example_kwargs`` stand for."""
+    if isinstance(example_inputs, Example):
+        return Example(example_inputs.args, {**example_inputs.kwargs, **(example_kwargs or {})})
+    args = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
+    return Example(args, dict(example_kwargs or {}))
 
 
 def to_device(value: Any, device: torch.device) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 from exporters.errors import MissingPackageError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
-    Inputs: TypeAlias = Tensor | Sequence[Tensor]
+#: What ``example_inputs`` takes: a tensor, a tuple of arguments, or an ``exporters.example.Example`` of a whole call.
+Inputs: TypeAlias = Any
 
 #: Batch sizes on which an export is compared with PyTorch when its batch axis is dynamic.
 CHECK_BATCHES = (1, 2, 5)

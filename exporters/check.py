@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from exporters.axes import Axes, other_sizes
 from exporters.base import Check
-from exporters.errors import ExportCheckError
+from exporters.errors import ExportCheckError, UnsupportedExportError
+from exporters.example import Example
 from exporters.inputs import eval_mode, flatten_outputs, model_device, random_inputs
+from exporters.quiet import first_line
 
 Run = Callable[[tuple[Tensor, ...]], Sequence[np.ndarray]]
+Sizes: TypeAlias = Sequence[Mapping[int, int]]
 
 
-def compare(model: nn.Module, example_inputs: Sequence[Tensor], run: Run, batch: int | None, seed: int) -> Check:
+def compare(
+    model: nn.Module, example: Example, run: Run, batch: int | None, seed: int, sizes: Sizes | None = None
+) -> Check:
     """Run both on the same random inputs and measure how far apart they are.
 
     Args:
         run: runs the exported file on CPU tensors and returns its outputs in the model's order.
         batch: batch size; ``None`` leaves the example's.
+        sizes: per tensor other sizes by axis.
     """
-    return compare_on(model, random_inputs(example_inputs, batch, seed=seed, device=model_device(model)), run)
+    inputs = random_inputs(example.tensors, batch, seed=seed, device=model_device(model), sizes=sizes)
+    return compare_on(model, example, inputs, run)
 
 
-def compare_on(model: nn.Module, inputs: Sequence[Tensor], run: Run) -> Check:
-    """Run both on ``inputs``, which lie where the model does."""
-    with eval_mode(model), torch.inference_mode():
-        expected = [value.detach().cpu() for _, value in flatten_outputs(model(*inputs))]
+def compare_on(model: nn.Module, example: Example, inputs: Sequence[Tensor], run: Run) -> Check:
+    """Run both on ``inputs``, which lie where the model does.
+
+    Raises :class:`UnsupportedExportError` if the model itself does not run on them.
+    """
+    expected = _outputs(model, example, inputs)
     found = run(tuple(value.cpu() for value in inputs))
     if len(found) != len(expected):
         raise ExportCheckError(f"The exported file has {len(found)} outputs, the model has {len(expected)}.")
@@ -43,6 +54,18 @@ def compare_on(model: nn.Module, inputs: Sequence[Tensor], run: Run) -> Check:
         max_abs, rel = max(max_abs, absolute), max(rel, relative)
         scale = max(scale, float(np.abs(reference).max(initial=0.0)))
     return Check(inputs[0].shape[0] if inputs[0].ndim else 1, max_abs, rel, scale)
+
+
+def _outputs(model: nn.Module, example: Example, inputs: Sequence[Tensor]) -> list[Tensor]:
+    try:
+        with eval_mode(model), torch.inference_mode():
+            given = [value.clone() for value in inputs]  # a forward may change its input
+            return [value.detach().cpu() for _, value in flatten_outputs(example.run(model, given))]
+    except Exception as error:  # whatever the user's forward may raise
+        shapes = ", ".join("x".join(map(str, value.shape)) or "a number" for value in inputs)
+        raise UnsupportedExportError(
+            f"{type(model).__name__} itself does not run on inputs of {shapes}: {first_line(error)}"
+        ) from error
 
 
 def distance(reference: np.ndarray, found: np.ndarray) -> tuple[float, float]:
@@ -61,18 +84,26 @@ def distance(reference: np.ndarray, found: np.ndarray) -> tuple[float, float]:
 
 def check_all(
     model: nn.Module,
-    example_inputs: Sequence[Tensor],
+    example: Example,
     run: Run,
     *,
     batches: Sequence[int | None],
     tolerance: float,
     seed: int = 0,
     what: str,
+    opened: Axes = (),
 ) -> tuple[Check, ...]:
-    """Compare on every batch size. Raises :class:`ExportCheckError` above ``tolerance``."""
+    """Compare on every batch size, and where axes beside the batch are open at other sizes of theirs.
+
+    Raises :class:`ExportCheckError` above ``tolerance``, :class:`UnsupportedExportError` where one of the two does not
+    run.
+    """
     checks = []
-    for index, batch in enumerate(batches):
-        check = compare(model, example_inputs, run, batch, seed + index)
+    plans: list[tuple[int | None, Sizes | None]] = [(batch, None) for batch in batches]
+    if any(opened):
+        plans += [(batches[-1], sizes) for sizes in _runnable(model, example, batches[-1], opened)]
+    for index, (batch, sizes) in enumerate(plans):
+        check = compare(model, example, run, batch, seed + index, sizes)
         if not check.rel_error <= tolerance:
             raise ExportCheckError(
                 f"{what} differs from PyTorch by {check.rel_error:.1e} of the largest output at batch {check.batch}, "
@@ -80,6 +111,26 @@ def check_all(
             )
         checks.append(check)
     return tuple(checks)
+
+
+def _runnable(model: nn.Module, example: Example, batch: int | None, opened: Axes) -> list[Sizes]:
+    """Two other sizes of the open axes that the model itself runs at.
+
+    Raises :class:`UnsupportedExportError` if it runs at none.
+    """
+    found: list[Sizes] = []
+    failure = None
+    for sizes in other_sizes(example, opened):
+        inputs = random_inputs(example.tensors, batch, device=model_device(model), sizes=sizes)
+        try:
+            _outputs(model, example, inputs)
+        except UnsupportedExportError as error:
+            failure = error
+        else:
+            found.append(sizes)
+    if not found and failure is not None:
+        raise failure
+    return found[:2]
 
 
 def check_notes(checks: Sequence[Check]) -> list[str]:

@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from exporters.errors import ExporterUsageError
-
-
-def as_tuple(example_inputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """``example_inputs`` as a tuple of tensors. Raises :class:`ExporterUsageError` for anything else."""
-    inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
-    wrong = [type(value).__name__ for value in inputs if not isinstance(value, Tensor)]
-    if wrong or not inputs:
-        found = ", ".join(wrong) or "nothing"
-        raise ExporterUsageError(
-            f"example_inputs holds {found}; pass a tensor or a tuple of tensors (wrap the model for other arguments)."
-        )
-    return inputs
 
 
 def batch_axes(inputs: Sequence[Tensor]) -> tuple[bool, ...]:
@@ -32,42 +19,70 @@ def batch_axes(inputs: Sequence[Tensor]) -> tuple[bool, ...]:
     return tuple(value.ndim > 0 and value.shape[0] == inputs[0].shape[0] for value in inputs)
 
 
-def dynamic_shapes(model: nn.Module, inputs: Sequence[Tensor]) -> tuple[Any, ...]:
-    """What ``torch.export`` wants as ``dynamic_shapes``: axis 0 free for every input that has a batch axis.
-
-    The structure follows the signature of ``forward``: arguments caught by ``*args`` form a tuple of their own.
-    """
-    batch = torch.export.Dim("batch", min=1)
-    shapes = tuple({0: batch} if batched else None for batched in batch_axes(inputs))
-    kinds = [parameter.kind for parameter in inspect.signature(model.forward).parameters.values()]
-    if inspect.Parameter.VAR_POSITIONAL not in kinds:
-        return shapes
-    named = kinds.index(inspect.Parameter.VAR_POSITIONAL)
-    return (*shapes[:named], shapes[named:]) if len(shapes) > named else shapes
-
-
 def random_inputs(
-    example_inputs: Sequence[Tensor], batch: int | None = None, *, seed: int = 0, device: torch.device | None = None
+    example: Sequence[Tensor],
+    batch: int | None = None,
+    *,
+    seed: int = 0,
+    device: torch.device | None = None,
+    sizes: Sequence[Mapping[int, int]] | None = None,
 ) -> tuple[Tensor, ...]:
     """Random inputs shaped like the example, with another batch size if given.
 
-    Floating-point values are normal and never zero (zeros take short cuts in arithmetic and hide errors). Integer and
-    boolean values are drawn from the example's own, because only those are known to be valid indices.
+    Floating-point values are normal and never zero (zeros take short cuts in arithmetic and hide errors), and positive
+    where the example has no negative ones. Integers are drawn from the example's own, because only those are known to
+    be valid indices. Masks (true and false, 0 and 1, infinities) keep their rows as they are.
+
+    Args:
+        sizes: per tensor, other sizes by axis.
     """
     generator = torch.Generator().manual_seed(seed)
     result = []
-    for value, batched in zip(example_inputs, batch_axes(example_inputs), strict=True):
-        shape = (batch, *value.shape[1:]) if batched and batch is not None else tuple(value.shape)
-        if value.is_floating_point():
+    for i, (value, batched) in enumerate(zip(example, batch_axes(example), strict=True)):
+        wanted = {**({0: batch} if batched and batch is not None else {}), **(sizes[i] if sizes is not None else {})}
+        shape = tuple(wanted.get(axis, n) for axis, n in enumerate(value.shape))
+        if value.is_complex():
+            raise ExporterUsageError("A complex input cannot be exported; pass real and imaginary parts.")
+        given = value.detach().cpu()
+        if is_mask(given):
+            drawn = _rows(given, shape, generator, mixed=batched)
+        elif value.is_floating_point():
             drawn = torch.randn(shape, generator=generator)
             drawn = drawn + torch.where(drawn < 0, -1e-3, 1e-3)
-        elif value.is_complex():
-            raise ExporterUsageError("A complex input cannot be exported; pass real and imaginary parts.")
+            drawn = drawn.abs() if value.numel() and bool((given > 0).all()) else drawn
         else:
-            values = value.detach().cpu().flatten()
-            drawn = values[torch.randint(values.numel(), shape, generator=generator)]
+            values = given.flatten()
+            drawn = values[torch.randint(max(values.numel(), 1), shape, generator=generator)]
         result.append(drawn.to(dtype=value.dtype, device=device if device is not None else value.device))
     return tuple(result)
+
+
+def is_mask(value: Tensor) -> bool:
+    """Whether values say what counts and what does not: true and false, 0 and 1, or numbers and infinities."""
+    if value.dtype is torch.bool:
+        return True
+    if not value.numel() or value.ndim == 0:
+        return False
+    if value.is_floating_point():
+        infinite = torch.isinf(value)
+        if bool(infinite.any()):
+            return True
+    ones, zeros = value == 1, value == 0
+    return bool((ones | zeros).all()) and bool(ones.any()) and (not value.is_floating_point() or bool(zeros.any()))
+
+
+def _rows(value: Tensor, shape: tuple[int, ...], generator: torch.Generator, *, mixed: bool) -> Tensor:
+    """The example's own entries along every axis, repeated or cut to ``shape``; along the batch in any order."""
+    for axis, size in enumerate(shape):
+        n = value.shape[axis]
+        if axis == 0 and mixed and n:
+            index = torch.randint(n, (size,), generator=generator)
+        elif size != n:
+            index = torch.arange(size) % max(n, 1)
+        else:
+            continue
+        value = value.index_select(axis, index)
+    return value.clone()
 
 
 def flatten_outputs(output: object, name: str = "output") -> list[tuple[str, Tensor]]:
@@ -83,6 +98,9 @@ def flatten_outputs(output: object, name: str = "output") -> list[tuple[str, Ten
         items = list(zip(output._fields, output, strict=True))
     elif isinstance(output, (list, tuple)):
         items = [(f"{name}_{index}", value) for index, value in enumerate(output)]
+    elif type(output) in pytree.SUPPORTED_NODES:  # what others taught PyTorch to take apart, such as caches
+        leaves = pytree.tree_leaves(output)
+        items = [(f"{name}_{index}", value) for index, value in enumerate(leaves) if isinstance(value, Tensor)]
     else:
         return []
     return [pair for key, value in items for pair in flatten_outputs(value, key)]

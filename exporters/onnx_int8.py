@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from exporters.base import TOLERANCES, Availability, Check, ExportInfo, package_version, require
+from exporters.axes import Asked
+from exporters.base import TOLERANCES, Availability, Check, ExportInfo, Inputs, package_version, require
 from exporters.check import compare_on
 from exporters.errors import ExportCheckError, ExporterUsageError, UnsupportedExportError
+from exporters.example import as_example
 from exporters.files import staged, total_bytes
-from exporters.inputs import as_tuple, model_device
+from exporters.inputs import model_device
 from exporters.onnx import OnnxExporter, onnxruntime_run
 from exporters.onnx_source import onnx_source
 from exporters.quiet import first_line, quiet
@@ -40,14 +42,15 @@ class OnnxInt8Exporter:
     def export(
         self,
         model: nn.Module,
-        example_inputs: Tensor | Sequence[Tensor],
+        example_inputs: Inputs,
         path: Path,
         *,
-        calibration: Iterable[Tensor | Sequence[Tensor]] | None = None,
+        calibration: Iterable[Inputs] | None = None,
         onnx_path: Path | None = None,
         method: str = "minmax",
         quantise_bias: bool = True,
         dynamic_batch: bool = True,
+        dynamic_axes: Asked = None,
         opset_version: int | None = None,
         tolerance: float | None = None,
         check: bool = True,
@@ -71,24 +74,31 @@ class OnnxInt8Exporter:
         require(self.is_available(), "Int8 for ONNX")
         if method not in METHODS:
             raise ExporterUsageError(f"Ranges are found by {', '.join(METHODS)}, not by {method!r}.")
-        batches = [as_tuple(batch) for batch in calibration or ()]
+        batches = [as_example(batch).tensors for batch in calibration or ()]
         if not batches or any(not len(batch[0]) for batch in batches):
             raise ExporterUsageError(
                 "Int8 needs calibration inputs, and none were given; pass data (--data on the command line)."
             )
         started = time.perf_counter()
-        path, example = Path(path), as_tuple(example_inputs)
+        path, example = Path(path), as_example(example_inputs)
         limit = TOLERANCES["int8"] if tolerance is None else tolerance
         checks: tuple[Check, ...] = ()
         with (
-            onnx_source(model, example, onnx_path, dynamic_batch=dynamic_batch, opset_version=opset_version) as source,
+            onnx_source(
+                model,
+                example,
+                onnx_path,
+                dynamic_batch=dynamic_batch,
+                dynamic_axes=dynamic_axes,
+                opset_version=opset_version,
+            ) as source,
             staged(path) as staging,
             quiet(),
         ):
             quantised = _quantise(source.path, staging, batches, method, quantise_bias)
             if check:  # on inputs as the ranges were made for: random ones would lie outside of them
                 device = model_device(model)
-                checks = (compare_on(model, [v.to(device) for v in batches[0]], onnxruntime_run(staging)),)
+                checks = (compare_on(model, example, [v.to(device) for v in batches[0]], onnxruntime_run(staging)),)
             if checks and not checks[0].rel_error <= limit:
                 raise ExportCheckError(
                     f"The int8 file differs from PyTorch by {checks[0].rel_error:.0%} of the largest output, more than "

@@ -9,20 +9,22 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor, nn
 
+from exporters.axes import Asked
 from exporters.base import (
     CHECK_BATCHES,
     TOLERANCES,
     Availability,
     Check,
     ExportInfo,
+    Inputs,
     package_availability,
     package_version,
     require,
 )
 from exporters.check import Run, check_all, check_notes
 from exporters.errors import ExporterUsageError, UnsupportedExportError
+from exporters.example import as_example
 from exporters.files import staged, total_bytes
-from exporters.inputs import as_tuple
 from exporters.onnx_source import OnnxSource, onnx_source
 from exporters.quiet import first_line, quiet
 
@@ -40,12 +42,13 @@ class OpenVinoExporter:
     def export(
         self,
         model: nn.Module,
-        example_inputs: Tensor | Sequence[Tensor],
+        example_inputs: Inputs,
         path: Path,
         *,
         precision: str = "fp32",
         onnx_path: Path | None = None,
         dynamic_batch: bool = True,
+        dynamic_axes: Asked = None,
         opset_version: int | None = None,
         batches: Sequence[int] = CHECK_BATCHES,
         tolerance: float | None = None,
@@ -57,18 +60,25 @@ class OpenVinoExporter:
         Args:
             precision: "fp32" or "fp16", of the stored weights; the device decides what it computes in.
             onnx_path: an ONNX file of the same model; without it one is made.
-            batches, tolerance, check, seed: as for :meth:`exporters.onnx.OnnxExporter.export`.
+            dynamic_axes, batches, tolerance, check, seed: as for :meth:`exporters.onnx.OnnxExporter.export`.
         """
         require(self.is_available(), "The OpenVINO exporter")
         if precision not in ("fp32", "fp16"):
             raise ExporterUsageError(f"The OpenVINO format stores fp32 or fp16, not {precision!r}.")
         started = time.perf_counter()
         path = Path(path)
-        example = as_tuple(example_inputs)
+        example = as_example(example_inputs)
         limit = TOLERANCES[precision] if tolerance is None else tolerance
         checks: tuple[Check, ...] = ()
         with (
-            onnx_source(model, example, onnx_path, dynamic_batch=dynamic_batch, opset_version=opset_version) as source,
+            onnx_source(
+                model,
+                example,
+                onnx_path,
+                dynamic_batch=dynamic_batch,
+                dynamic_axes=dynamic_axes,
+                opset_version=opset_version,
+            ) as source,
             staged(path) as staging,
             quiet(),
         ):
@@ -82,6 +92,7 @@ class OpenVinoExporter:
                     tolerance=limit,
                     seed=seed,
                     what="The OpenVINO file",
+                    opened=source.opened,
                 )
         files = (path, path.with_suffix(".bin"))
         return ExportInfo(
@@ -127,7 +138,7 @@ def openvino_run(path: Path) -> Run:
 
     def run(inputs: tuple[Tensor, ...]) -> Sequence[np.ndarray]:
         try:
-            results = compiled([value.numpy() for value in inputs])
+            results = compiled([value.contiguous().numpy() for value in inputs])
         except RuntimeError as error:
             raise UnsupportedExportError(f"OpenVINO cannot run the exported file: {first_line(error)}") from error
         return [results[output] for output in compiled.outputs]

@@ -23,13 +23,15 @@ from exporters.base import (
     Availability,
     Check,
     ExportInfo,
+    Inputs,
     package_availability,
     require,
 )
 from exporters.check import check_all, check_notes
 from exporters.errors import ExporterUsageError, UnsupportedExportError
+from exporters.example import Example, as_example
 from exporters.files import staged, total_bytes
-from exporters.inputs import as_tuple, batch_axes
+from exporters.inputs import batch_axes
 from exporters.nvidia import gpu_availability
 from exporters.onnx_source import OnnxSource, onnx_source
 from exporters.tensorrt_engine import Messages, engine_run, load_engine
@@ -56,12 +58,12 @@ class TensorRTFamily:
     def export(
         self,
         model: nn.Module,
-        example_inputs: Tensor | Sequence[Tensor],
+        example_inputs: Inputs,
         path: Path,
         *,
         precision: str = "fp32",
         onnx_path: Path | None = None,
-        calibration: Iterable[Tensor | Sequence[Tensor]] | None = None,
+        calibration: Iterable[Inputs] | None = None,
         min_batch: int = 1,
         opt_batch: int | None = None,
         max_batch: int | None = None,
@@ -105,7 +107,7 @@ class TensorRTFamily:
             )
         started = time.perf_counter()
         path = Path(path)
-        example = as_tuple(example_inputs)
+        example = as_example(example_inputs)
         notes: list[str] = []
         checks: tuple[Check, ...] = ()
         half = precision == "fp16"
@@ -129,7 +131,15 @@ class TensorRTFamily:
             runtime = importlib.import_module(self.module)
             with staged(path) as staging:
                 details = self._build(
-                    runtime, source, staging, sizes, compute_capability, tf32, timing_cache, workspace_bytes
+                    runtime,
+                    source,
+                    staging,
+                    sizes,
+                    example.tensors,
+                    compute_capability,
+                    tf32,
+                    timing_cache,
+                    workspace_bytes,
                 )
                 found = gpu_availability()
                 if check and found:
@@ -168,6 +178,7 @@ class TensorRTFamily:
         source: OnnxSource,
         path: Path,
         sizes: tuple[int, int, int],
+        example: Sequence[Tensor],
         compute_capability: str | None,
         tf32: bool,
         timing_cache: Path | None,
@@ -193,6 +204,8 @@ class TensorRTFamily:
             config.set_memory_pool_limit(runtime.MemoryPoolType.WORKSPACE, workspace_bytes)
         if compute_capability is not None:
             self._target(runtime, config, compute_capability)
+        if any(source.opened):
+            _close(network, example)
         if source.dynamic_batch:
             config.add_optimization_profile(_profile(builder, network, sizes))
         cache = _read_timing_cache(config, timing_cache)
@@ -228,9 +241,9 @@ class TensorRTFamily:
 
 def _quantised(
     model: nn.Module,
-    example: tuple[Tensor, ...],
+    example: Example,
     path: Path,
-    calibration: Iterable[Tensor | Sequence[Tensor]],
+    calibration: Iterable[Inputs],
     onnx_path: Path | None,
     dynamic_batch: bool,
 ) -> Path:
@@ -241,8 +254,15 @@ def _quantised(
     return OnnxInt8Exporter().export(model, example, path, quantise_bias=False, check=False, **options).path
 
 
-def _batch(example: Sequence[Tensor]) -> int:
-    return int(example[0].shape[0]) if any(batch_axes(example)) else 1
+def _batch(example: Example) -> int:
+    return int(example.tensors[0].shape[0]) if any(batch_axes(example.tensors)) else 1
+
+
+def _close(network: Any, example: Sequence[Tensor]) -> None:
+    """Give open sizes besides the batch those of the example: an engine is tuned for them."""
+    for index in range(network.num_inputs):
+        tensor, given = network.get_input(index), example[index].shape
+        tensor.shape = tuple(given[d] if d and size == -1 else size for d, size in enumerate(tuple(tensor.shape)))
 
 
 def _batch_range(low: int, best: int, high: int | None) -> tuple[int, int, int]:

@@ -13,28 +13,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from exporters.axes import Asked, Axes, dynamic_shapes, read_axes, tracing_sizes
 from exporters.base import (
     CHECK_BATCHES,
     TOLERANCES,
     Availability,
     ExportInfo,
+    Inputs,
     package_availability,
     package_version,
 )
 from exporters.check import Run, check_notes
 from exporters.errors import ExporterUsageError, UnsupportedExportError
+from exporters.example import Example, as_example
 from exporters.files import total_bytes
-from exporters.inputs import (
-    as_tuple,
-    dynamic_shapes,
-    eval_mode,
-    flatten_outputs,
-    model_device,
-    model_precision,
-    random_inputs,
-)
+from exporters.inputs import eval_mode, flatten_outputs, model_device, model_precision, random_inputs
+from exporters.onnx import constant_notes, open_details
 from exporters.quiet import first_line, quiet
-from exporters.traced import Comparison, write_traced
+from exporters.traced import Comparison, Written, write_traced
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -57,10 +53,11 @@ class TorchExportExporter:
     def export(
         self,
         model: nn.Module,
-        example_inputs: Tensor | Sequence[Tensor],
+        example_inputs: Inputs,
         path: Path,
         *,
         dynamic_batch: bool = True,
+        dynamic_axes: Asked = None,
         batches: Sequence[int] = CHECK_BATCHES,
         tolerance: float | None = None,
         check: bool = True,
@@ -69,18 +66,20 @@ class TorchExportExporter:
         """Write ``model`` to ``path``; options as for :meth:`exporters.onnx.OnnxExporter.export`."""
         started = time.perf_counter()
         path = Path(path)
-        example = as_tuple(example_inputs)
+        example = as_example(example_inputs)
+        axes = read_axes(dynamic_axes, model, example)
         precision = model_precision(model)
         limit = TOLERANCES[precision] if tolerance is None else tolerance
         written = write_traced(
             model,
             example,
             path,
-            lambda staging, dynamic: _write(model, example, staging, dynamic=dynamic),
-            Comparison(lambda file: _torch_run(file, model), batches, limit, seed, "The exported program")
+            lambda staging, batch, opened: _write(model, example, staging, opened, batch=batch),
+            Comparison(lambda file: _torch_run(file, model, example), batches, limit, seed, "The exported program")
             if check
             else None,
             dynamic_batch=dynamic_batch,
+            axes=axes,
         )
         return ExportInfo(
             format=self.name,
@@ -93,25 +92,36 @@ class TorchExportExporter:
             tolerance=limit if check else None,
             checked_with=f"torch {package_version('torch')}" if check else None,
             seconds=time.perf_counter() - started,
-            notes=(*written.notes, *check_notes(written.checks)),
+            notes=(*written.notes, *constant_notes(example.constants(model)), *check_notes(written.checks)),
+            details=open_details(example.names(model), written.written.opened),
         )
 
 
-def _write(model: nn.Module, example: tuple[Tensor, ...], path: Path, *, dynamic: bool) -> None:
+def _write(model: nn.Module, example: Example, path: Path, axes: Axes, *, batch: bool) -> Written:
     import torch
 
     # Two samples: a batch of one would be taken for a constant by the tracer.
-    inputs = random_inputs(example, 2 if dynamic else None, device=model_device(model))
+    sizes = tracing_sizes(example, axes)
+    inputs = random_inputs(example.tensors, 2 if batch else None, device=model_device(model), sizes=sizes)
+    call = example.with_tensors(inputs)
+    shapes = dynamic_shapes(model, example, axes, batch=batch, named=False) if batch or any(axes) else None
     with eval_mode(model), torch.no_grad():
         try:
-            program = torch.export.export(
-                model, inputs, dynamic_shapes=dynamic_shapes(model, example) if dynamic else None, strict=False
-            )
+            program = torch.export.export(model, call.args, dict(call.kwargs), dynamic_shapes=shapes, strict=False)
             torch.export.save(program, path)
         except Exception as error:  # any exception: this runs the user's forward and a tracer over it
             raise UnsupportedExportError(
                 f"torch.export cannot capture {type(model).__name__}: {first_line(error)}"
             ) from error
+    values = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
+    taken = [name for name in program.graph_signature.user_inputs if isinstance(name, str) and name in values]
+    given = [values[name] for name in taken if isinstance(values[name], torch.Tensor)]
+    return Written(None, tuple(_open_axes(value.shape) for value in given))
+
+
+def _open_axes(shape: Sequence[object]) -> dict[int, str]:
+    """The open axes of an input, but for its first."""
+    return {axis: str(size) for axis, size in enumerate(shape) if axis and type(size) is not int}
 
 
 def load_program(path: Path) -> ExportedProgram:
@@ -161,15 +171,18 @@ def _weights_only() -> Iterator[None]:
             os.environ[_FORCE_WEIGHTS_ONLY] = before
 
 
-def _torch_run(path: Path, model: nn.Module) -> Run:
+def _torch_run(path: Path, model: nn.Module, example: Example) -> Run:
     import torch
 
     module = load_program(path).module()
     device = model_device(model)
 
     def run(inputs: tuple[Tensor, ...]) -> Sequence[np.ndarray]:
-        with torch.inference_mode():
-            outputs = module(*(value.to(device) for value in inputs))
+        try:
+            with torch.inference_mode():
+                outputs = example.run(module, [value.to(device) for value in inputs])
+        except Exception as error:  # a size or a number built in at trace time shows up here
+            raise UnsupportedExportError(f"The exported program does not run: {first_line(error)}") from error
         return [value.detach().cpu().to(torch.float64).numpy() for _, value in flatten_outputs(outputs)]
 
     return run

@@ -1,4 +1,4 @@
-"""Writing a traced model with a dynamic batch axis; with that of the example, if the model or the format refuses it."""
+"""Writing a traced model with open axes; with those of the example, if the model or the format refuses it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from exporters.axes import AUTO, Axes
 from exporters.base import Check
 from exporters.check import Run, check_all
 from exporters.errors import ExportCheckError, UnsupportedExportError
+from exporters.example import Example
 from exporters.files import staged
 from exporters.inputs import batch_axes
 from exporters.quiet import first_line, quiet
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -30,55 +32,90 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Written:
+    """What ``write`` says of a file: its operator set where there is one, and the axes beside the batch left open."""
+
+    opset: int | None
+    opened: Axes
+
+
+@dataclass(frozen=True)
 class Traced:
-    """What was written: ``files`` are names beside the path, ``opset`` the operator set where there is one."""
+    """What was written: ``files`` are names beside the path."""
 
     files: tuple[str, ...]
     dynamic: bool
-    opset: int | None
+    written: Written
     checks: tuple[Check, ...]
     notes: tuple[str, ...]
 
 
+Write = Callable[[Path, bool, Axes], Written]
+
+
 def write_traced(
     model: nn.Module,
-    example: tuple[Tensor, ...],
+    example: Example,
     path: Path,
-    write: Callable[[Path, bool], int | None],
+    write: Write,
     comparison: Comparison | None,
     *,
     dynamic_batch: bool,
+    axes: Axes,
 ) -> Traced:
-    """Write and compare; if that fails with a dynamic batch axis, once more with the batch of the example.
+    """Write and compare; where that fails with open axes, again with fewer of them.
+
+    Axes that the user named stay open, or the export fails.
 
     Args:
-        write: writes the model to a path, with a dynamic batch axis or without; returns the operator set used.
+        write: writes the model to a path, with a dynamic batch axis or without, and with these axes open.
         comparison: ``None`` leaves the file unchecked.
 
     Raises:
         UnsupportedExportError: the model cannot be traced. ExportCheckError: the file computes something else.
     """
-    notes: tuple[str, ...] = ()
-    if dynamic_batch and any(batch_axes(example)):
+    closed: Axes = tuple({} for _ in axes)
+    automatic = any(label == AUTO for opened in axes for label in opened.values())
+    attempts = []
+    if dynamic_batch and any(batch_axes(example.tensors)):
+        attempts += [(True, axes), (True, closed)] if automatic else [(True, axes)]
+    attempts.append((False, closed if automatic else axes))
+    notes: list[str] = []
+    for batch, wanted in attempts[:-1]:
         try:
-            return _attempt(model, example, path, write, comparison, True, notes)
+            return _attempt(model, example, path, write, comparison, batch, wanted, notes)
         except (UnsupportedExportError, ExportCheckError) as error:
-            notes = (f"The batch axis is fixed at {example[0].shape[0]}: {first_line(error)}",)
-    return _attempt(model, example, path, write, comparison, False, notes)
+            if any(wanted) and automatic:
+                notes = [f"No axis but the batch is open: {first_line(error)}"]
+            else:
+                notes = [f"The batch axis is fixed at {example.tensors[0].shape[0]}: {first_line(error)}"]
+    return _attempt(model, example, path, write, comparison, *attempts[-1], notes)
 
 
 def _attempt(
     model: nn.Module,
-    example: tuple[Tensor, ...],
+    example: Example,
     path: Path,
-    write: Callable[[Path, bool], int | None],
+    write: Write,
     comparison: Comparison | None,
     dynamic: bool,
-    notes: tuple[str, ...],
+    axes: Axes,
+    notes: Sequence[str],
 ) -> Traced:
     checks: tuple[Check, ...] = ()
     with staged(path) as staging, quiet():
-        opset = write(staging, dynamic)
+        written = write(staging, dynamic, axes)
+        missing = [
+            label
+            for wanted, opened in zip(axes, written.opened, strict=True)
+            for axis, label in wanted.items()
+            if label != AUTO and axis not in opened
+        ]
+        if missing:
+            raise UnsupportedExportError(
+                f"{type(model).__name__} has the size of {', '.join(dict.fromkeys(missing))} built in, so the axis "
+                "cannot be left open; ask for other axes, or change the forward."
+            )
         files = tuple(sorted(file.name for file in staging.parent.iterdir()))
         if comparison is not None:
             checks = check_all(
@@ -89,5 +126,6 @@ def _attempt(
                 tolerance=comparison.tolerance,
                 seed=comparison.seed,
                 what=comparison.what,
+                opened=written.opened,
             )
-    return Traced(files, dynamic, opset, checks, notes)
+    return Traced(files, dynamic, written, checks, tuple(notes))

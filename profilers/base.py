@@ -5,21 +5,20 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from exporters.base import Availability, package_availability, package_version
+from exporters.base import Availability, Inputs, package_availability, package_version
 from profilers.errors import ProfilerUsageError, TargetUnavailableError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    Inputs: TypeAlias = Tensor | Sequence[Tensor]
+    from torch import nn
 
 __all__ = [
     "Availability",
+    "Inputs",
     "Runner",
     "RunnerInfo",
     "Runtime",

@@ -12,13 +12,15 @@ from profilers.errors import ProfilerUsageError, RefusedError
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor, nn
+    from torch import nn
+
+    from exporters.base import Inputs
 
 _NUMPY_TYPES = {1: "float32", 10: "float16", 11: "float64", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool"}
 
 
 @contextmanager
-def onnx_file(model: nn.Module | str | Path, example_inputs: Tensor | Sequence[Tensor] | None) -> Iterator[Path]:
+def onnx_file(model: nn.Module | str | Path, example_inputs: Inputs | None) -> Iterator[Path]:
     """The path of ``model`` as an ONNX file; a module is exported into a folder that lives as long as this context."""
     if isinstance(model, (str, Path)):
         path = Path(model)
@@ -52,7 +54,7 @@ def onnx_precision(path: Path) -> str:
 
 
 def onnx_inputs(
-    path: Path, example_inputs: Tensor | Sequence[Tensor] | None, batch: int | None, *, seed: int = 0
+    path: Path, example_inputs: Inputs | None, batch: int | None, *, seed: int = 0
 ) -> dict[str, np.ndarray]:
     """Random inputs, never zero, for every input of an ONNX file, with the batch size asked for.
 
@@ -61,15 +63,20 @@ def onnx_inputs(
     """
     import torch
 
-    from exporters.inputs import as_tuple, random_inputs
+    from exporters.example import as_example
+    from exporters.inputs import random_inputs
 
-    graph = _load(path).graph
+    proto = _load(path)
+    graph, made_at = proto.graph, _example_shapes(proto)
     weights = {tensor.name for tensor in graph.initializer}
     wanted = [value for value in graph.input if value.name not in weights]
     if example_inputs is None:
         example = []
         for value in wanted:
             sizes = [dim.dim_value if dim.HasField("dim_value") else 0 for dim in value.type.tensor_type.shape.dim]
+            known = made_at.get(value.name, [])
+            if len(known) == len(sizes):
+                sizes[1:] = [size or known[axis] for axis, size in enumerate(sizes) if axis]
             if 0 in sizes[1:]:
                 raise ProfilerUsageError(
                     f"{path.name} leaves sizes of its input {value.name!r} open: {sizes}; pass example inputs."
@@ -81,7 +88,7 @@ def onnx_inputs(
                 sizes[0] = sizes[0] or batch or 1
             example.append(torch.ones(sizes, dtype=getattr(torch, kind)))
     else:
-        example = list(as_tuple(example_inputs))
+        example = list(as_example(example_inputs).tensors)
     if len(example) != len(wanted):
         raise ProfilerUsageError(f"{path.name} has {len(wanted)} inputs, the example {len(example)}.")
     values = random_inputs(example, batch, seed=seed)
@@ -93,6 +100,20 @@ def onnx_inputs(
                     f"{tensor.shape[axis]}; choose that size or export with a dynamic batch."
                 )
     return {value.name: tensor.cpu().numpy() for value, tensor in zip(wanted, values, strict=True)}
+
+
+def _example_shapes(proto) -> dict[str, list[int]]:  # type: ignore[no-untyped-def]  # onnx ships no types
+    """At which sizes the exporter made a file whose axes are open; empty if it does not say."""
+    import json
+
+    from exporters.onnx import EXAMPLE_SHAPES
+
+    text = next((entry.value for entry in proto.metadata_props if entry.key == EXAMPLE_SHAPES), "{}")
+    try:
+        found = json.loads(text)
+        return {name: [int(size) for size in shape] for name, shape in found.items()}
+    except (ValueError, TypeError, AttributeError):
+        return {}
 
 
 def _load(path: Path):  # type: ignore[no-untyped-def]  # onnx ships no types

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,9 @@ from profilers.machine import cpu_name
 from profilers.onnx_input import onnx_file, onnx_inputs, onnx_precision
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
+
+    from exporters.base import Inputs
 
 
 class OnnxRuntimeCpu:
@@ -37,7 +38,7 @@ class OnnxRuntimeCpu:
     def load(
         self,
         model: nn.Module | str | Path,
-        example_inputs: Tensor | Sequence[Tensor] | None = None,
+        example_inputs: Inputs | None = None,
         *,
         threads: int | None = None,
         batch: int | None = None,

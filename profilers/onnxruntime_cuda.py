@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,9 @@ from profilers.errors import RefusedError
 from profilers.onnx_input import onnx_file, onnx_inputs, onnx_precision
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
+
+    from exporters.base import Inputs
 
 
 class OnnxRuntimeCuda:
@@ -34,7 +35,7 @@ class OnnxRuntimeCuda:
     def load(
         self,
         model: nn.Module | str | Path,
-        example_inputs: Tensor | Sequence[Tensor] | None = None,
+        example_inputs: Inputs | None = None,
         *,
         threads: int | None = None,
         batch: int | None = None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,8 @@ from profilers.onnx_input import onnx_file
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from exporters.base import Inputs
+
 
 class OpenVinoCpu:
     """Times IR and ONNX files, or modules exported to ONNX, with shapes fixed as they are on a device."""
@@ -35,7 +36,7 @@ class OpenVinoCpu:
     def load(
         self,
         model: nn.Module | str | Path,
-        example_inputs: Tensor | Sequence[Tensor] | None = None,
+        example_inputs: Inputs | None = None,
         *,
         threads: int | None = None,
         batch: int | None = None,
@@ -120,12 +121,13 @@ class OpenVinoCpu:
 
 
 def _inputs(
-    network: Any, path: Path, example_inputs: Tensor | Sequence[Tensor] | None, batch: int | None, seed: int
+    network: Any, path: Path, example_inputs: Inputs | None, batch: int | None, seed: int
 ) -> tuple[Tensor, ...]:
     """Random inputs that fit the network, from the example or from its own shapes."""
     import torch
 
-    from exporters.inputs import as_tuple, random_inputs
+    from exporters.example import as_example
+    from exporters.inputs import random_inputs
 
     if example_inputs is None:
         example = []
@@ -138,7 +140,7 @@ def _inputs(
                 sizes[0] = sizes[0] or batch or 1
             example.append(torch.ones(sizes, dtype=getattr(torch, port.get_element_type().to_dtype().name)))
     else:
-        example = list(as_tuple(example_inputs))
+        example = list(as_example(example_inputs).tensors)
     if len(example) != len(network.inputs):
         raise ProfilerUsageError(f"{path.name} has {len(network.inputs)} inputs, the example {len(example)}.")
     values = random_inputs(example, batch, seed=seed)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,9 @@ from profilers.base import Availability, Runner, RunnerInfo, Samples
 from profilers.errors import ProfilerUsageError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
+
+    from exporters.base import Inputs
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class SimulatedDevice:
     def load(
         self,
         model: nn.Module | str | Path,
-        example_inputs: Tensor | Sequence[Tensor] | None = None,
+        example_inputs: Inputs | None = None,
         *,
         threads: int | None = None,
         batch: int | None = None,

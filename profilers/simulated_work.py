@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from exporters.inputs import as_tuple, batch_axes
+from exporters.base import Inputs
+from exporters.example import as_example
+from exporters.inputs import batch_axes
 from profilers.onnx_input import onnx_inputs
 from profilers.simulated import Work
 
@@ -50,24 +52,20 @@ def _product(left: Sequence[int], right: Sequence[int]) -> Work:
     return Work(channels_in=right[-2], channels_out=right[-1], positions=math.prod(left[:-1]))
 
 
-def module_work(
-    model: nn.Module, example_inputs: Tensor | Sequence[Tensor], batch: int | None
-) -> tuple[int, list[Work]]:
+def module_work(model: nn.Module, example_inputs: Inputs, batch: int | None) -> tuple[int, list[Work]]:
     """Batch size and products of one forward pass; no data moves."""
-    example = as_tuple(example_inputs)
+    example = as_example(example_inputs)
     inputs = []
-    for value, batched in zip(example, batch_axes(example), strict=True):
+    for value, batched in zip(example.tensors, batch_axes(example.tensors), strict=True):
         shape = (batch, *value.shape[1:]) if batched and batch is not None else tuple(value.shape)
         inputs.append(torch.empty(shape, dtype=value.dtype, device="meta"))
     on_meta = copy.deepcopy(model).to("meta").eval()
     with torch.no_grad(), _Recorder() as recorder:
-        on_meta(*inputs)
+        example.run(on_meta, inputs)
     return inputs[0].shape[0] if inputs[0].ndim else 1, recorder.works
 
 
-def onnx_work(
-    path: Path, example_inputs: Tensor | Sequence[Tensor] | None, batch: int | None
-) -> tuple[int, list[Work]]:
+def onnx_work(path: Path, example_inputs: Inputs | None, batch: int | None) -> tuple[int, list[Work]]:
     """Batch size and products of an ONNX file, by shape inference."""
     import onnx
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from profilers.errors import ProfilerUsageError, RefusedError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from exporters.base import Inputs
     from exporters.tensorrt_engine import Engine
 
 
@@ -34,7 +34,7 @@ class TensorRTRuntime:
     def load(
         self,
         model: nn.Module | str | Path,
-        example_inputs: Tensor | Sequence[Tensor] | None = None,
+        example_inputs: Inputs | None = None,
         *,
         threads: int | None = None,
         batch: int | None = None,
@@ -95,7 +95,7 @@ class TensorRTRuntime:
     def _engine_file(
         self,
         model: nn.Module | str | Path,
-        example_inputs: Tensor | Sequence[Tensor] | None,
+        example_inputs: Inputs | None,
         batch: int | None,
         precision: str,
         folder: Path,
@@ -130,13 +130,13 @@ class TensorRTRuntime:
         return get(self.name).export(module, example, target, precision=precision, check=False, **options).path
 
 
-def _example(engine: Engine, example_inputs: Tensor | Sequence[Tensor] | None, batch: int | None) -> tuple[Tensor, ...]:
+def _example(engine: Engine, example_inputs: Inputs | None, batch: int | None) -> tuple[Tensor, ...]:
     import torch
 
-    from exporters.inputs import as_tuple
+    from exporters.example import as_example
 
     if example_inputs is not None:
-        return as_tuple(example_inputs)
+        return as_example(example_inputs).tensors
     example = []
     for name, shape in engine.shapes().items():
         if -1 in shape[1:]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,10 @@ from profilers.errors import ProfilerUsageError, RefusedError
 from profilers.machine import cpu_name
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
+
+    from exporters.base import Inputs
+    from exporters.example import Example
 
 
 class TorchCpu:
@@ -35,7 +37,7 @@ class TorchCpu:
     def load(
         self,
         model: nn.Module | str | Path,
-        example_inputs: Tensor | Sequence[Tensor] | None = None,
+        example_inputs: Inputs | None = None,
         *,
         threads: int | None = None,
         batch: int | None = None,
@@ -51,31 +53,32 @@ class TorchCpu:
 
         from exporters.inputs import model_precision
 
-        module, inputs = torch_module(model, example_inputs, torch.device("cpu"), batch, seed)
+        module, call = torch_module(model, example_inputs, torch.device("cpu"), batch, seed)
         if channels_last:
             layout = torch.channels_last
             module = module.to(memory_format=layout)
-            inputs = tuple(v.to(memory_format=layout) if v.ndim == 4 else v for v in inputs)
+            call = call.with_tensors([v.to(memory_format=layout) if v.ndim == 4 else v for v in call.tensors])
+        first = call.tensors[0]
         info = RunnerInfo(
             runtime=self.name,
             version=torch.__version__,
             device=cpu_name(),
             precision=model_precision(module),
             threads=threads or default_threads(),
-            batch=inputs[0].shape[0] if inputs[0].ndim else 1,
+            batch=first.shape[0] if first.ndim else 1,
         )
-        return _TorchRunner(info, module, inputs)
+        return _TorchRunner(info, module, call)
 
 
 class _TorchRunner(WallClockRunner):
     """Sets torch's thread count for as long as it runs: the setting is global, and others share the process."""
 
-    def __init__(self, info: RunnerInfo, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def __init__(self, info: RunnerInfo, module: nn.Module, example: Example) -> None:
         import torch
 
         def call() -> object:
             with torch.inference_mode():
-                return module(*inputs)
+                return example.run(module)
 
         super().__init__(info, call)
 
@@ -95,12 +98,12 @@ class _TorchRunner(WallClockRunner):
 
 def torch_module(
     model: nn.Module | str | Path,
-    example_inputs: Tensor | Sequence[Tensor] | None,
+    example_inputs: Inputs | None,
     device: Any,
     batch: int | None,
     seed: int,
-) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    """A copy of ``model`` on ``device`` in eval mode, tried once, and random inputs for it.
+) -> tuple[nn.Module, Example]:
+    """A copy of ``model`` on ``device`` in eval mode, tried once, and a call of it with random inputs.
 
     Raises:
         ProfilerUsageError: a file that is no ``.pt2``, or example inputs are missing.
@@ -110,27 +113,27 @@ def torch_module(
 
     import torch
 
-    from exporters.inputs import as_tuple, random_inputs
+    from exporters.example import Example, as_example
+    from exporters.inputs import random_inputs
 
     if isinstance(model, (str, Path)):
         from exporters.torch_export import load_program
 
         program = load_program(Path(model))
         module: nn.Module = program.module()
-        example = as_tuple(example_inputs if example_inputs is not None else program.example_inputs[0])
+        own = program.example_inputs
+        example = as_example(example_inputs if example_inputs is not None else Example(own[0], own[1]))
         module = module.to(device)
     else:
         if example_inputs is None:
             raise ProfilerUsageError("A module needs example_inputs; pass a tensor or a tuple of tensors.")
-        example = as_tuple(example_inputs)
+        example = as_example(example_inputs)
         module = copy.deepcopy(model).to(device).eval()
-    inputs = random_inputs(example, batch, seed=seed, device=device)
+    call = example.with_tensors(random_inputs(example.tensors, batch, seed=seed, device=device))
     try:
         with torch.inference_mode():
-            module(*inputs)
+            call.run(module)
     except Exception as error:  # the user's forward may raise anything
-        text = str(error).splitlines()
-        raise RefusedError(
-            f"{type(module).__name__} cannot run on {[tuple(v.shape) for v in inputs]}: {text[0] if text else error!r}"
-        ) from error
-    return module, inputs
+        text, shapes = str(error).splitlines(), [tuple(v.shape) for v in call.tensors]
+        raise RefusedError(f"{type(module).__name__} cannot run on {shapes}: {text[0] if text else error!r}") from error
+    return module, call

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,9 @@ from profilers.errors import ProfilerUsageError, RefusedError
 from profilers.torch_cpu import torch_module
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
+
+    from exporters.base import Inputs
 
 
 class TorchCuda:
@@ -27,7 +28,7 @@ class TorchCuda:
     def load(
         self,
         model: nn.Module | str | Path,
-        example_inputs: Tensor | Sequence[Tensor] | None = None,
+        example_inputs: Inputs | None = None,
         *,
         threads: int | None = None,
         batch: int | None = None,
@@ -50,18 +51,19 @@ class TorchCuda:
         from exporters.inputs import model_precision
 
         device = cuda_device(self.name)
-        module, inputs = torch_module(model, example_inputs, device, batch, seed)
+        module, call = torch_module(model, example_inputs, device, batch, seed)
         if channels_last:
             layout = torch.channels_last
             module = module.to(memory_format=layout)
-            inputs = tuple(value.to(memory_format=layout) if value.ndim == 4 else value for value in inputs)
+            call = call.with_tensors([v.to(memory_format=layout) if v.ndim == 4 else v for v in call.tensors])
+        first = call.tensors[0]
         stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(device))
 
         def enqueue() -> object:
-            return module(*inputs)
+            return call.run(module)
 
-        kept: tuple[Any, ...] = (module, inputs)
+        kept: tuple[Any, ...] = (module, call)
         if cuda_graph:
             try:
                 graph = captured(enqueue, stream)
@@ -76,6 +78,6 @@ class TorchCuda:
             device=device_name(),
             precision=model_precision(module),
             threads=0,
-            batch=inputs[0].shape[0] if inputs[0].ndim else 1,
+            batch=first.shape[0] if first.ndim else 1,
         )
         return CudaRunner(info, stream, enqueue, kept)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from compressor.cli.options import Names, model_option, structure_options
+from compressor.cli.options import Names, OpenAxes, model_option, structure_options
 from compressor.cli.output import Output, output_options
 from compressor.cli.structure import load_structure
 from compressor.cli.tables import amount
@@ -30,6 +30,15 @@ from compressor.errors import UsageError
     default="fp32",
     help="fp16 for OpenVINO and TensorRT, int8 for ONNX and TensorRT (with --data). [fp32]",
 )
+@click.option("--opset", type=int, metavar="N", help="The ONNX operator set, such as 17 for an older runtime. [newest]")
+@click.option(
+    "--dynamic-axes",
+    type=OpenAxes(),
+    default="auto",
+    metavar="A",
+    help="Axes to leave open besides the batch, as INPUT:AXIS=NAME,... (input:2=length); auto: the positions of "
+    "sequences, where the model lets them; or none. [auto]",
+)
 @click.option("--data", metavar="D", help="What int8 takes its ranges from, and is evaluated on.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path(), metavar="DIR", help="Folder to write to. [.]")
 @click.option("--force", is_flag=True, help="Overwrite files.")
@@ -41,6 +50,8 @@ def export(
     input_shape: tuple[int, ...] | None,
     formats: tuple[str, ...],
     precision: str,
+    opset: int | None,
+    dynamic_axes: Any,
     data: str | None,
     out: Path,
     force: bool,
@@ -67,7 +78,7 @@ def export(
         if loaded.weights.warning:
             console.warn(loaded.weights.warning)
         out.mkdir(parents=True, exist_ok=True)
-        options: dict[str, Any] = {"precision": precision}
+        options: dict[str, Any] = {"precision": precision, "opset_version": opset, "dynamic_axes": dynamic_axes}
         split = None
         if data is not None:
             from compressor.data import load_data

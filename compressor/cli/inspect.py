@@ -39,9 +39,10 @@ def inspect(
         from compressor.graph import capture
 
         loaded = load_structure(model, num_classes=num_classes, input_shape=input_shape)
-        graph = capture(loaded.model, loaded.example_inputs, include=include, exclude=exclude)
+        call = loaded.example
+        graph = capture(loaded.model, call.args, example_kwargs=dict(call.kwargs), include=include, exclude=exclude)
         found = describe(graph)
-        found["input_shape"] = list(loaded.example_inputs.shape[1:])
+        found["input_shape"] = list(loaded.input_shape)
     output.emit(found, lambda: _render(found, None if show_all else _ROWS))
 
 

@@ -38,6 +38,27 @@ class Names(click.ParamType):  # type: ignore[type-arg]  # generic only in newer
         return () if list(names) == ["none"] else tuple(names)
 
 
+class OpenAxes(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
+    """Open axes by input, such as ``input:2=length`` or ``ids:1=length,mask:1=length``; ``auto`` or ``none``."""
+
+    name = "axes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Text to what exporters take as ``dynamic_axes``."""
+        if not isinstance(value, str) or value == "auto":
+            return value
+        if value == "none":
+            return None
+        found: dict[str, dict[int, str]] = {}
+        for part in value.split(","):
+            place, _, label = part.strip().partition("=")
+            name, _, axis = place.rpartition(":")
+            if not name or not axis.isdecimal() or not label.isidentifier():
+                self.fail(f"{part!r} names no open axis; expected INPUT:AXIS=NAME, such as input:2=length.", param, ctx)
+            found.setdefault(name, {})[int(axis)] = label
+        return found
+
+
 def model_option(required: bool) -> Decorator:
     """``--model``."""
     return click.option(

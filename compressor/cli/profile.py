@@ -59,7 +59,7 @@ def profile(
 
         runtime = TargetSettings(target).runtime()
         loaded = load_structure(model, num_classes=num_classes, input_shape=input_shape)
-        graph = capture(loaded.model, loaded.example_inputs)
+        graph = capture(loaded.model, loaded.example.args, example_kwargs=dict(loaded.example.kwargs))
         shown = 0
 
         def progress(done: int, total: int, label: str) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from torch import Tensor
-
 from compressor.data.task import Task
+from exporters.example import Example, as_example
 
 
 @runtime_checkable
@@ -21,7 +20,7 @@ class Split(Protocol):
 
     def batches(
         self, batch_size: int, *, shuffle_seed: int | None = None, augment: bool = False, drop_last: bool = False
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    ) -> Iterator[tuple[Any, Any]]:
         """Go through all samples once.
 
         Args:
@@ -31,8 +30,8 @@ class Split(Protocol):
             drop_last: whether to leave out a last batch that is smaller.
 
         Yields:
-            Inputs, float32 (B, ...) or int64 (B, L) for tokens, and targets, int64 (B,) or (B, ...) for classes; on
-            the CPU.
+            Inputs, float32 (B, ...) or int64 (B, L) for tokens, or a tuple or dict of those that a forward takes; and
+            targets, int64 (B,) or (B, ...) for classes, or what a loss of the user's own takes; on the CPU.
         """
         ...
 
@@ -47,7 +46,8 @@ class Data:
         val: samples to choose by; not in ``train``.
         test: samples to report on, never used before; None if the source has none.
         num_classes: number of classes; None if the targets are no classes, or unknown.
-        example_inputs: one input as a batch, (1, C, H, W) for images, (1, C, L) for signals, (1, L) for tokens.
+        example_inputs: one input as a batch, (1, C, H, W) for images, (1, C, L) for signals, (1, L) for tokens; a
+            tuple or list of positional arguments, or a dict of keyword arguments, of networks that take more.
         task: what is to be predicted; training and evaluation take their loss and metric from it.
         vocabulary: inputs are tokens from 0 to ``vocabulary - 1``, padding included; None if they are no tokens.
     """
@@ -57,9 +57,20 @@ class Data:
     val: Split
     test: Split | None
     num_classes: int | None
-    example_inputs: Tensor
+    example_inputs: Any
     task: Task = field(default_factory=Task)
     vocabulary: int | None = None
+
+    @property
+    def example(self) -> Example:
+        """The call of a network that ``example_inputs`` stands for."""
+        given = self.example_inputs
+        return Example((), given) if isinstance(given, Mapping) else as_example(given)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of the first input without its batch axis."""
+        return tuple(self.example.tensors[0].shape[1:])
 
     @property
     def outputs(self) -> int | None:
@@ -74,7 +85,7 @@ class Data:
             "val_samples": len(self.val),
             "test_samples": None if self.test is None else len(self.test),
             "num_classes": self.num_classes,
-            "input_shape": list(self.example_inputs.shape[1:]),
+            "input_shape": list(self.input_shape),
             "task": f"{'dense ' if self.task.dense else ''}{self.task.kind}",
             "outputs": self.outputs,
             "vocabulary": self.vocabulary,

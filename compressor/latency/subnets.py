@@ -25,6 +25,8 @@ from compressor.graph.labels import BoolArray
 from compressor.search.project import Projector
 from compressor.trim.apply import trim
 from compressor.trim.plan import plan
+from exporters.example import as_example
+from exporters.inputs import batch_axes
 
 _TOLERANCE = 1e-3
 
@@ -61,7 +63,7 @@ class Subnets:
 
     Args:
         model: never changed.
-        example_inputs: a tensor or a tuple of tensors.
+        example_inputs: a tensor, a tuple of arguments, or an ``exporters.example.Example``; one sample is taken.
         folder: where to; the original goes to ``original.onnx``.
 
     Attributes:
@@ -70,8 +72,9 @@ class Subnets:
 
     def __init__(self, model: nn.Module, graph: Graph, example_inputs: Any, folder: Path) -> None:
         self.model, self.graph, self.folder = _distinct(model.eval()), graph, folder
-        self.example = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
-        self.example = tuple(value[:1] if value.ndim else value for value in self.example)
+        example = as_example(example_inputs)
+        batched = zip(example.tensors, batch_axes(example.tensors), strict=True)
+        self.example = example.with_tensors([value[:1] if first else value for value, first in batched])
         self.exported = 0
         self._cut_works = True
         self._without: dict[bytes, Path] = {}
@@ -117,17 +120,18 @@ class Subnets:
         from exporters.inputs import flatten_outputs, random_inputs
         from exporters.onnx import onnxruntime_run
 
-        inputs = random_inputs([value.cpu() for value in self.example])
+        inputs = random_inputs([value.cpu() for value in self.example.tensors])
         device = next((p.device for p in small.parameters()), torch.device("cpu"))
         with torch.no_grad():
-            wanted = [t.cpu().numpy() for _, t in flatten_outputs(small(*(value.to(device) for value in inputs)))]
+            found = self.example.run(small, [value.to(device) for value in inputs])
+            wanted = [t.cpu().numpy() for _, t in flatten_outputs(found)]
         try:
-            found = onnxruntime_run(path)(inputs)
+            given = onnxruntime_run(path)(inputs)
         except ExporterError:
             return False
-        return len(wanted) == len(found) and all(
+        return len(wanted) == len(given) and all(
             a.shape == b.shape and float(np.abs(a - b).max()) <= _TOLERANCE * max(float(np.abs(a).max()), 1e-6)
-            for a, b in zip(wanted, found, strict=True)
+            for a, b in zip(wanted, given, strict=True)
         )
 
 

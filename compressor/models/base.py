@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from compressor.errors import CompressorError
+from exporters.example import Example
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Plan:
 
     kwargs: dict[str, Any] = field(default_factory=dict)
     input_shape: tuple[int, ...] | None = None
-    example_inputs: Tensor | None = None
+    example_inputs: Tensor | Example | None = None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from compressor.models.base import Plan, Request, Source, WeightsUnavailableErro
 from compressor.models.sources import SOURCES
 from compressor.models.weights import WeightsInfo, fit_state_dict, read_state_dict
 from compressor.registry import unknown_name
+from exporters.example import Example, as_example
 
 _DEFAULT_SHAPE = (3, 224, 224)
 
@@ -30,7 +31,8 @@ class LoadedModel:
         model: in evaluation mode, on the CPU.
         spec: the name the user gave.
         weights: where its weights come from.
-        example_inputs: one random input with a batch axis, (1, C, H, W) for images.
+        example_inputs: one random input with a batch axis, (1, C, H, W) for images; of a saved folder whose network
+            takes more, the whole call.
         source: which source built it.
         kwargs: the arguments it was built with.
     """
@@ -38,14 +40,23 @@ class LoadedModel:
     model: nn.Module
     spec: str
     weights: WeightsInfo
-    example_inputs: Tensor
+    example_inputs: Tensor | Example
     source: str
     kwargs: dict[str, Any]
 
+    @property
+    def example(self) -> Example:
+        """The whole call."""
+        return as_example(self.example_inputs)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of the first input without its batch axis."""
+        return tuple(self.example.tensors[0].shape[1:])
+
     def describe(self) -> dict[str, Any]:
         """What ``rebuild`` needs to build a fresh model of the same structure, as JSON values."""
-        shape = list(self.example_inputs.shape[1:])
-        return {"spec": self.spec, "source": self.source, "kwargs": self.kwargs, "input_shape": shape}
+        return {"spec": self.spec, "source": self.source, "kwargs": self.kwargs, "input_shape": list(self.input_shape)}
 
 
 def load_model(
@@ -235,7 +246,7 @@ def _check_axes(spec: str, model: nn.Module, request: Request) -> None:
     )
 
 
-def _example(model: nn.Module, plan: Plan, request: Request, seed: int) -> Tensor:
+def _example(model: nn.Module, plan: Plan, request: Request, seed: int) -> Tensor | Example:
     if plan.example_inputs is not None:
         return plan.example_inputs
     own = getattr(model, "input_shape", None)

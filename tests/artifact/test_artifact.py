@@ -162,7 +162,7 @@ def test_saving_again_replaces(folder: Path) -> None:
 
 
 def test_example_inputs(folder: Path) -> None:
-    found = artifact.example_inputs(folder, batch=3)
+    found = artifact.example_inputs(folder, batch=3).tensors
     assert found is not None
     assert found[0].shape == (3, 3, 8, 8)
     edit(folder, inputs=None)

@@ -38,12 +38,15 @@ class FolderSource:
             raise UsageError(
                 f"The saved model in '{name}' has a fixed head and input; leave class and channel counts out."
             )
-        if request.input_shape is not None:
-            return Plan({}, request.input_shape)
-        inputs = example_inputs(name)
-        if inputs is not None and len(inputs) != 1:
-            raise UsageError(f"The saved model in '{name}' takes {len(inputs)} inputs; use it from Python, which can.")
-        return Plan({}, example_inputs=inputs[0] if inputs is not None else None)
+        inputs = example_inputs(name, batch=1)
+        if request.input_shape is None:
+            return Plan({}, example_inputs=inputs.args[0] if inputs is not None and inputs.is_one_tensor else inputs)
+        if inputs is not None and not inputs.is_one_tensor:
+            raise UsageError(
+                f"The saved model in '{name}' takes {len(inputs.tensors)} inputs, which it knows itself; leave the "
+                "input shape out."
+            )
+        return Plan({}, request.input_shape)
 
     def build(self, name: str, kwargs: Mapping[str, Any]) -> nn.Module:
         """The saved model with its saved weights."""
