@@ -32,15 +32,19 @@ class Value:
     """One tensor at one moment: in-place operators give a new value.
 
     ``axes`` holds, per axis, the labels or ``None`` for an axis that never changes size. ``param`` is the name of the
-    parameter or buffer the value is, or is a mere permutation of; ``param_axes`` then maps axes to the parameter's.
+    parameter or buffer the value is, or is a part or a mere permutation of; ``param_axes`` then maps axes to the
+    parameter's. Where the parameter is zero, the value is.
     """
 
-    __slots__ = ("axes", "index", "itemsize", "param", "param_axes", "producer", "shape", "storage", "used")
+    __slots__ = (
+        "axes", "index", "is_mask", "itemsize", "param", "param_axes", "producer", "shape", "storage", "used",
+    )  # fmt: skip
 
     def __init__(self, index: int, tensor: Tensor, producer: Node | None) -> None:
         self.index = index
         self.shape: tuple[int, ...] = tuple(tensor.shape)
         self.itemsize = tensor.element_size()
+        self.is_mask = tensor.dtype is torch.bool
         self.storage: int = tensor.untyped_storage()._cdata if tensor.layout is torch.strided else id(tensor)
         self.producer = producer
         self.axes: Axes = [None] * len(self.shape)
@@ -90,6 +94,14 @@ class Node:
         self.inputs: list[Value] = []
         self.outputs: list[Value] = []
         self.mutates = False
+
+    def argument(self, name: str) -> Any:
+        """An argument by the name that the operator's schema gives it, its default where the call leaves it out."""
+        for position, argument in enumerate(self.overload._schema.arguments):
+            if argument.name == name:
+                default = argument.default_value if argument.has_default_value() else None
+                return self.args[position] if position < len(self.args) else self.kwargs.get(name, default)
+        raise KeyError(name)
 
     def __repr__(self) -> str:
         return f"{self.outputs} = {self.op}({self.inputs}) @ {self.place}"
@@ -210,7 +222,8 @@ _SHAPE_GETTER = Tensor.shape.__get__  # type: ignore[attr-defined]
 _operators: dict[Any, tuple[str, bool]] = {}
 _QUIET = {"__get__", "__set__", "dim", "is_floating_point", "stride", "is_contiguous", "storage_offset"}
 # One operator to us, whatever is inside.
-_WHOLE = {"scaled_dot_product_attention", "lstm", "gru", "rnn_tanh", "rnn_relu", "rms_norm", "pad"}
+_WHOLE = {"scaled_dot_product_attention", "lstm", "gru", "rnn_tanh", "rnn_relu", "rms_norm", "pad", "stft", "istft",
+          "cosine_similarity", "pairwise_distance"}  # fmt: skip
 
 
 def _described(overload: Any) -> tuple[str, bool]:

@@ -45,6 +45,25 @@ def operand(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, 
     return func(*args, **{**kwargs, where: masked})
 
 
+def operands(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Any:
+    """A function of several vectors to which what is zero in all of them adds nothing: a distance, a cosine."""
+    masked, named = list(args), dict(kwargs)
+    for where, dim in options["operands"]:
+        into: Any = masked if isinstance(where, int) else named
+        into[where] = into[where] * _along(mask, dim)
+    return func(*masked, **named)
+
+
+def pairwise_distance(
+    func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]
+) -> Any:
+    """``|(a - b + eps) m|`` along the last axis: ``eps`` counts for what is kept alone."""
+    a, b = _argument(args, kwargs, 0, "x1"), _argument(args, kwargs, 1, "x2")
+    p, eps = _argument(args, kwargs, 2, "p", 2.0), _argument(args, kwargs, 3, "eps", 1e-6)
+    keepdim = _argument(args, kwargs, 4, "keepdim", False)
+    return torch.linalg.vector_norm((a - b + eps) * mask, p, -1, keepdim)
+
+
 def gate(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Any:
     """One operand of an addition, a branch's output, times the gate (a scalar)."""
     where = options["argument"]
@@ -205,6 +224,8 @@ def _evaluate(expression: Any, n: Tensor) -> Any:
 
 HANDLERS: dict[str, Handler] = {
     "operand": operand,
+    "operands": operands,
+    "pairwise_distance": pairwise_distance,
     "gate": gate,
     "layer_norm": layer_norm,
     "rms_norm": rms_norm,

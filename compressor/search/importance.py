@@ -33,7 +33,7 @@ def magnitude(model: nn.Module, graph: Graph) -> FloatArray:
     for parameter in graph.parameters.values():
         if parameter.is_buffer or not parameter.reached or len(parameter.shape) < 2:
             continue  # norms and biases have scales of their own, which say little about the weight of a channel
-        squared = model.get_parameter(parameter.name).detach().float().square()
+        squared = model.get_parameter(parameter.name).detach().abs().float().square()
         total = float(squared.sum())
         if total == 0 or not np.isfinite(total):
             continue
@@ -84,7 +84,7 @@ def taylor(
             for (name, weight), gradient in zip(wanted.items(), gradients, strict=True):
                 if gradient is None:
                     continue
-                product = (weight.detach() * gradient).double()
+                product = (weight.detach().conj() * gradient).real.double()  # also where weights are complex
                 if name in gated:
                     closing[gated[name]] += float(product.sum())
                 # Count a unit where it is written; where it is read, the same change would be counted again.

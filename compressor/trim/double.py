@@ -14,8 +14,18 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-_SINGLE = {torch.float32, torch.float16, torch.bfloat16}
-_CASTS = {Tensor.float, Tensor.half, Tensor.bfloat16}
+_DOUBLE = {torch.float32: torch.float64, torch.float16: torch.float64, torch.bfloat16: torch.float64,
+           torch.complex64: torch.complex128, torch.complex32: torch.complex128}  # fmt: skip
+_CASTS = {Tensor.float: torch.float64, Tensor.half: torch.float64, Tensor.bfloat16: torch.float64,
+          **{getattr(Tensor, name): torch.complex128 for name in ("cfloat", "chalf")}}  # fmt: skip
+
+
+def precise(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """A tensor of real numbers as ``dtype``, one of complex numbers as the complex type of two such; others as they
+    are."""
+    if tensor.is_complex():
+        return tensor.to(dtype.to_complex())
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
 class _InDouble(TorchFunctionMode):
@@ -23,11 +33,9 @@ class _InDouble(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func in _CASTS:
-            return args[0].double()
-        args = tuple(torch.float64 if type(a) is torch.dtype and a in _SINGLE else a for a in args)
-        changed = {
-            k: torch.float64 if type(v) is torch.dtype and v in _SINGLE else v for k, v in (kwargs or {}).items()
-        }
+            return args[0].to(_CASTS[func])
+        args = tuple(_DOUBLE.get(a, a) if type(a) is torch.dtype else a for a in args)
+        changed = {k: _DOUBLE.get(v, v) if type(v) is torch.dtype else v for k, v in (kwargs or {}).items()}
         return func(*args, **changed)
 
 

@@ -22,7 +22,7 @@ from compressor.graph.modules import evaluating, uncompiled, unwrapped
 from compressor.graph.stand_ins import shadowed, unchanged
 from compressor.masks import Masking
 from compressor.trim.apply import trim
-from compressor.trim.double import in_double
+from compressor.trim.double import in_double, precise
 from compressor.trim.plan import plan
 
 TOLERANCE = 1e-9
@@ -105,7 +105,7 @@ class Verifier:
         tolerance = TOLERANCE if dtype is torch.float64 else SINGLE_TOLERANCE
         weights = _Weights(self.model, self.graph, dtype)
         args, kwargs = pytree.tree_map(
-            lambda leaf: leaf.to(dtype) if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf, self._random
+            lambda leaf: precise(leaf, dtype) if isinstance(leaf, Tensor) else leaf, self._random
         )
         device = next(self.model.parameters()).device
         mask = torch.from_numpy(np.asarray(units[: self.graph.n_units])).to(device, dtype)
@@ -137,9 +137,10 @@ class Verifier:
     def _input(self, leaf: Any, device: torch.device) -> Any:
         if not isinstance(leaf, Tensor):
             return leaf
-        if not leaf.is_floating_point():
+        if not (leaf.is_floating_point() or leaf.is_complex()):
             return leaf.to(device)
-        return torch.randn(leaf.shape, generator=self._generator, dtype=torch.float64).to(device)
+        kind = torch.complex128 if leaf.is_complex() else torch.float64
+        return torch.randn(leaf.shape, generator=self._generator, dtype=kind).to(device)
 
 
 class _Weights(Mapping[str, Tensor]):
@@ -159,13 +160,12 @@ class _Weights(Mapping[str, Tensor]):
 
     def __getitem__(self, name: str) -> Tensor:
         name = self.first[name]
-        value = self._tensors[name]
-        if not value.is_floating_point():
+        value = precise(self._tensors[name], self._dtype)
+        if not (value.is_floating_point() or value.is_complex()):
             return value
-        value = value.to(self._dtype)
         if value.numel() > 1 and bool((value == value.flatten()[0]).all()):
             generator = torch.Generator().manual_seed(self._seeds[name])
-            noise = torch.rand(value.shape, generator=generator, dtype=self._dtype)
+            noise = torch.rand(value.shape, generator=generator, dtype=value.dtype)
             value = value + 0.1 * noise.to(value.device)
         return value
 
@@ -183,7 +183,7 @@ class _NoDoubleError(Exception):
 def _error(expected: Tensor, found: Tensor) -> float:
     if expected.numel() == 0:
         return 0.0
-    if not expected.is_floating_point():
+    if not (expected.is_floating_point() or expected.is_complex()):
         return 0.0 if torch.equal(expected, found) else float("inf")
     scale = float(expected.abs().max())
     difference = float((expected - found).abs().max())

@@ -8,15 +8,17 @@ import torch
 
 from compressor.graph import capture
 from compressor.trim import trim_verified
-from tests.graph import uses_attention, uses_gates, uses_layers, uses_moves, uses_transformers
+from tests.graph import uses_along, uses_attention, uses_gates, uses_layers, uses_moves, uses_transformers, uses_vision
 from tests.graph.tiny import CASES, Case
 
 TABLES = (
+    uses_along,
     uses_attention,
     uses_gates,
     uses_layers,
     uses_moves,
     uses_transformers,
+    uses_vision,
 )  # filled CASES when they were imported
 
 

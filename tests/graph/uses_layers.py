@@ -32,6 +32,40 @@ case("transposed depthwise", lambda m, x: m.b(m.t(m.a(x))), IMAGE, **A, t=lambda
 for g, o in ((2, 8), (4, 8), (2, 12), (8, 8), (8, 24)):
     case(f"grouped {g} to {o}", lambda m, x: m.b(F.relu(m.g(m.a(x)))), IMAGE, **{**A, "b": conv(o, 4)},
          g=conv(8, o, 3, groups=g), free="a.weight:0 g.weight:0 b.weight:1")  # fmt: skip
+for g, i, o in ((3, 3, 24), (3, 3, 6), (1, 3, 8), (2, 4, 12), (8, 16, 32)):
+    case(
+        f"grouped {g} of an input of {i} to {o}",
+        lambda m, x: m.b(F.relu(m.g(x))),
+        (1, i, 6, 6),
+        g=conv(i, o, 3, groups=g),
+        b=conv(o, 4),
+        free="g.weight:0 b.weight:1",
+    )
+    case(
+        f"grouped {g} functional of an input of {i} to {o}",
+        lambda m, x, g=g: m.b(F.conv2d(x, m.w, groups=g)),
+        (1, i, 6, 6),
+        w=par(o, i // g, 3, 3),
+        b=conv(o, 4),
+        free="w:0 b.weight:1",
+    )
+case(
+    "transposed grouped of an input",
+    lambda m, x: m.b(m.t(x)),
+    (1, 4, 6, 6),
+    t=lambda: nn.ConvTranspose2d(4, 12, 2, 2, groups=2),
+    b=conv(12, 4),
+    free="t.weight:1 b.weight:1",
+    fixed="t.weight:0",
+)
+case(
+    "depthwise of the image",
+    lambda m, x: m.b(m.g(x)),
+    IMAGE,
+    g=conv(3, 3, 3, groups=3),
+    b=conv(3, 4),
+    fixed="g.weight:0",
+)
 case("cat into grouped", lambda m, x: m.b(m.g(torch.cat([m.a(x), m.c(x)], 1))), IMAGE, a=conv(3, 4), c=conv(3, 8),
      g=conv(12, 12, 3, groups=2), b=conv(12, 4), free="a.weight:0 c.weight:0 g.weight:0 b.weight:1")  # fmt: skip
 case("functional conv", lambda m, x: F.conv2d(F.conv2d(x, m.v, m.c, padding=1), m.w), IMAGE, v=par(8, 3, 3, 3), c=par(8),
@@ -72,7 +106,14 @@ case(
     IMAGE,
     **A,
     c=lambda: parametrizations.spectral_norm(nn.Conv2d(8, 8, 1)),
+    free="a.weight:0 b.weight:1 c.parametrizations.weight.original:0",
 )
+case("old spectral norm", lambda m, x: m.b(m.c(m.a(x))), IMAGE, **A, c=lambda: nn.utils.spectral_norm(nn.Conv2d(8, 8, 3, padding=1)),
+     free="a.weight:0 b.weight:1 c.weight_orig:0")  # fmt: skip
+case("spectral norm of a transposed convolution", lambda m, x: m.b(m.c(m.a(x))), IMAGE, **A, c=lambda: parametrizations.spectral_norm(nn.ConvTranspose2d(8, 8, 1)),
+     free="a.weight:0 b.weight:1 c.parametrizations.weight.original:1")  # fmt: skip
+case("spectral norm of linear layers", lambda m, x: m.b(F.relu(m.a(x))), TOKENS, a=lambda: parametrizations.spectral_norm(nn.Linear(8, 12)), b=lambda: parametrizations.spectral_norm(nn.Linear(12, 4)),
+     free="a.parametrizations.weight.original:0 b.parametrizations.weight.original:1")  # fmt: skip
 case("low rank", lambda m, x: m.b(F.linear(m.a(x), m.u @ m.v)), TOKENS, **{**T, "b": lin(10, 4)}, u=par(10, 3), v=par(3, 12),
      free="a.weight:0 u:0 u:1 v:0 v:1 b.weight:1")  # fmt: skip
 case("low rank update", lambda m, x: m.b(F.linear(m.a(x), m.w + m.u @ m.v)), TOKENS, **{**T, "b": lin(10, 4)}, u=par(10, 3), v=par(3, 12),

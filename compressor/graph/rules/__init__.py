@@ -19,9 +19,13 @@ from compressor.registry import Registry
 Rule = Callable[[Flow, Node], None]
 
 _FAMILIES = (
+    "along",
     "attention",
+    "complex",
     "contraction",
     "convolution",
+    "detection",
+    "distance",
     "elementwise",
     "factory",
     "indexing",

@@ -33,30 +33,17 @@ def convolution(flow: Flow, node: Node) -> None:
         contracted = flow.adopt(w, w_in, into)
         out = w.axes[w_out]
         flow.reads(contracted, (w, w_in), (x, channel))
-    else:
-        rows, columns = flow.split(into, groups, c_in // groups)
-        if into is None:
-            flow.fix(w.axes[0], "a grouped convolution of an input that cannot change")
-        elif rows is None:
-            rows = flow.constant(groups)
+    elif transposed:
+        rows, _ = groups_of(flow, into, groups, c_in)
         _bind_groups(flow, node, groups, rows)
-        if transposed:
-            flow.join(w.axes[0], into, c_in, c_in)
-            out = flow.product(rows, groups, w.axes[1], c_out // groups)
-        else:
-            # w.axes[0] is (G, O/G) row-major; tie its rows to the input's groups.
-            w_rows, _ = flow.split(w.axes[0], groups, c_out // groups)
-            if w_rows is not None and rows is not None:
-                flow.labels.unite(w_rows, rows)
-            elif rows is not None:
-                flow.fix(rows, "groups that cannot change")
-            if c_in // groups > 1:
-                flow.join(columns, w.axes[1], c_in // groups, c_in // groups)
-            out = w.axes[0]
-        if transposed:
-            flow.reads(into, (w, 0), (x, channel))
-        elif c_in // groups > 1:
-            flow.reads(w.axes[1], (w, 1))
+        flow.join(w.axes[0], into, c_in, c_in)
+        out = flow.product(rows, groups, w.axes[1], c_out // groups)
+        flow.reads(into, (w, 0), (x, channel))
+    else:
+        rows, columns = groups_of(flow, into, groups, c_in)
+        _bind_groups(flow, node, groups, rows)
+        grouped(flow, w, rows, columns, groups)
+        out = w.axes[0]
     if bias is not None:
         flow.adopt(bias, 0, out)
     y.axes[channel] = out
@@ -71,6 +58,26 @@ def convolution(flow: Flow, node: Node) -> None:
     places = x if transposed else y
     spatial = [(places.axes[d], places.shape[d]) for d in range(channel + 1, len(x.shape))]
     flow.costs("conv", 1.0, *outer, *spatial, *zip(w.axes, w.shape, strict=True))
+
+
+def groups_of(flow: Flow, into: Axis, groups: int, channels: int) -> tuple[Axis, Axis]:
+    """The groups of a grouped convolution's input and the channels of each. Of a fixed input no group can go."""
+    rows, columns = flow.split(into, groups, channels // groups)
+    if rows is None and groups > 1:
+        rows = flow.labels.fixed(groups, flow.reason("groups of channels that cannot change"))
+    return rows, columns
+
+
+def grouped(flow: Flow, w: Value, rows: Axis, columns: Axis, groups: int) -> None:
+    """Tie a weight of ``(O, C/G, ...)`` to its input's groups: O is ``(G, O/G)``, so each loses the same outputs."""
+    w_rows, _ = flow.split(w.axes[0], groups, w.shape[0] // groups)
+    if w_rows is not None and rows is not None:
+        flow.labels.unite(w_rows, rows)
+    elif rows is not None:
+        flow.fix(rows, "groups that cannot change")
+    if w.shape[1] > 1:
+        flow.join(columns, w.axes[1], w.shape[1], w.shape[1])
+        flow.reads(w.axes[1], (w, 1))
 
 
 def _bind_groups(flow: Flow, node: Node, groups: int, rows: Axis) -> None:

@@ -51,3 +51,13 @@ def elementwise(flow: Flow, node: Node) -> None:
 def prelu(flow: Flow, node: Node) -> None:
     """``_prelu_kernel(x, w)``: the slope is already shaped to broadcast against ``x``."""
     elementwise(flow, node)
+
+
+@rule("mse_loss", "smooth_l1_loss", "huber_loss", "soft_margin_loss", "binary_cross_entropy")
+def loss(flow: Flow, node: Node) -> None:
+    """One number per element; or their mean or sum, to which every element has to go on contributing."""
+    if node.outputs[0].shape == node.inputs[0].shape:
+        elementwise(flow, node)
+    else:
+        for value in node.inputs:
+            flow.fix_value(value, "a loss over it")

@@ -53,23 +53,23 @@ def like(flow: Flow, node: Node) -> None:
 )
 def make(flow: Flow, node: Node) -> None:
     output = node.outputs[0]
-    sizes = _integers(node.call.args if node.call is not None else ())
-    if node.call is not None:
-        sizes += _integers((node.call.kwargs.get("size", ()),))
-    for axis, n in enumerate(output.shape):
-        for size in sizes:
-            if isinstance(size, Dim) and int(size) == n and len(sizes) >= len(output.shape):
-                source = flow.labels_of(size)
-                if source is not None and len(source) == n:
-                    output.axes[axis] = source
-                break
+    for axis, (size, n) in enumerate(zip(_sizes(node, len(output.shape)), output.shape, strict=False)):
+        source = flow.labels_of(size) if isinstance(size, Dim) and int(size) == n else None
+        if source is not None and len(source) == n:
+            output.axes[axis] = source
 
 
-def _integers(args: Any) -> list[int]:
-    found: list[int] = []
-    for arg in args:
-        if isinstance(arg, int):
-            found.append(arg)
-        elif isinstance(arg, (tuple, list)):
-            found += _integers(arg)
-    return found
+def _sizes(node: Node, rank: int) -> list[Any]:
+    """The size of every axis as the program wrote it; nothing where it is not understood."""
+    if node.call is None:
+        return []
+    given = [arg for arg in (*node.call.args, node.call.kwargs.get("size")) if isinstance(arg, (int, tuple, list))]
+    listed = next((arg for arg in given if isinstance(arg, (tuple, list)) and len(arg) == rank), None)
+    if listed is not None:
+        return list(listed)
+    numbers = [arg for arg in given if isinstance(arg, int)]
+    if node.op == "eye" and len(numbers) == 1:
+        numbers *= 2
+    if node.op == "arange" and len(numbers) > 1 and numbers[0] == 0:
+        numbers = numbers[1:2]
+    return numbers if len(numbers) == rank else []

@@ -6,11 +6,14 @@ import sys
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from compressor.graph.dims import Dim
 from compressor.graph.flow import Axis, Flow
 from compressor.graph.record import Call, Node, Value
 from compressor.graph.rules import rule
+from compressor.graph.rules.along import act_along, along
+from compressor.graph.rules.movement import moved
 
 _BOUNDS_SPELT_OUT = {"__getitem__", "__setitem__", "narrow", "slice"}
 
@@ -26,13 +29,12 @@ def take_slice(flow: Flow, node: Node) -> None:
     y.axes = list(x.axes)
     axis = x.axes[dim]
     given = _given_bounds(node.call, dim, rank) if node.call is not None else None
-    if (start, end, step) == (0, n, 1):
-        if x.param is not None:
-            y.param, y.param_axes = x.param, x.param_axes
-            if given is not None and isinstance(given[1], Dim) and flow.labels_of(given[1]) is None:
-                flow.fix(axis, "a table as long as the inputs")  # which may be shorter another time
-        return
-    if axis is None:
+    whole = (start, end, step) == (0, n, 1)
+    if x.param is not None:
+        y.param, y.param_axes = x.param, tuple(p if whole or d != dim else None for d, p in enumerate(x.param_axes))
+        if whole and given is not None and isinstance(given[1], Dim) and flow.labels_of(given[1]) is None:
+            flow.fix(axis, "a table as long as the inputs")  # which may be shorter another time
+    if axis is None or whole:
         return
     if step != 1:
         if n % step == 0 and start < step and end > n - step + start:
@@ -171,25 +173,42 @@ def select(flow: Flow, node: Node) -> None:
     dim = int(node.args[1]) % len(x.shape) if len(node.args) > 1 else 0
     flow.fix(x.axes[dim], f"{node.op} of single positions")
     for output in node.outputs:
-        output.axes = [axis for d, axis in enumerate(x.axes) if d != dim]
+        moved(x, output, [d for d in range(len(x.shape)) if d != dim])
 
 
 @rule("index", "_unsafe_index")
 def index(flow: Flow, node: Node) -> None:
     """``x[i, :, j]`` with index tensors: indexed axes must stay, the others pass."""
-    x, y = node.inputs[0], node.outputs[0]
-    indices: list[Value | None] = list(node.args[1])
-    indexed = [d for d, i in enumerate(indices) if isinstance(i, Value)]
-    for d in indexed:
-        flow.fix(x.axes[d], "indexed by a tensor")
-    used: list[Value] = [i for i in indices if isinstance(i, Value)]
-    for value in used:
-        flow.keep_positions(value, "used as an index")
-    kept = [axis for d, axis in enumerate(x.axes) if d not in indexed]
-    width = len(y.shape) - len(kept)
-    first = indexed[0] if indexed and indexed == list(range(indexed[0], indexed[-1] + 1)) else 0
-    taken = flow.broadcast(used)
-    y.axes = [*kept[:first], *(taken if len(taken) == width else [None] * width), *kept[first:]]
+    y = node.outputs[0]
+    y.axes, _ = _taken(flow, node.inputs[0], node.args[1])
+
+
+def _taken(flow: Flow, x: Value, indices: list[Value | None]) -> tuple[list[Axis], list[int | None]]:
+    """Axes and sizes of ``x[indices]``, the sizes of those that the index makes ``None``. A mask takes several axes."""
+    axes: list[Axis] = []
+    sizes: list[int | None] = []
+    firsts: list[int] = []
+    used: list[Value] = []
+    d = 0
+    for i in [*indices, *[None] * len(x.shape)]:
+        if d >= len(x.shape):
+            break
+        if i is None:
+            axes.append(x.axes[d])
+            sizes.append(x.shape[d])
+            d += 1
+            continue
+        width = len(i.shape) if i.is_mask else 1
+        for axis in x.axes[d : d + width]:
+            flow.fix(axis, "indexed by a tensor")
+        flow.keep_positions(i, "used as an index")
+        used.append(i)
+        firsts.append(len(axes))
+        d += width
+    first = firsts[0] if firsts and firsts == [firsts[0]] * len(firsts) else 0
+    looked_up = [None] if any(i.is_mask for i in used) else flow.broadcast(used)
+    places: list[int | None] = [None] * len(looked_up)
+    return [*axes[:first], *looked_up, *axes[first:]], [*sizes[:first], *places, *sizes[first:]]
 
 
 @rule("index_select")
@@ -197,7 +216,7 @@ def index_select(flow: Flow, node: Node) -> None:
     """``x[..., i, ...]``: where ``i`` is a buffer of the model, what of it is kept decides what is taken."""
     x, i, y = node.inputs[0], node.inputs[1], node.outputs[0]
     if i.param is None or len(i.shape) != 1:
-        pick(flow, node)
+        along(flow, node)
         return
     dim = int(node.args[1]) % len(x.shape)
     flow.fix(x.axes[dim], "indexed by a tensor")
@@ -209,7 +228,7 @@ def index_add(flow: Flow, node: Node) -> None:
     """``x[..., i, ...] += y``: where ``i`` is a buffer, its entries and y's live together; y is zero where not kept."""
     x, i, added = node.inputs[0], node.inputs[1], node.inputs[2]
     if i.param is None or len(i.shape) != 1:
-        pick(flow, node)
+        along(flow, node)
         return
     dim = int(node.args[1]) % len(x.shape)
     flow.fix(x.axes[dim], "indexed by a tensor")
@@ -223,27 +242,22 @@ def index_add(flow: Flow, node: Node) -> None:
     flow.reads(labels, *[(s, d) for s, d in aligned if s.shape[d] == added.shape[dim]], (added, dim))
 
 
-@rule("gather", "take_along_dim", "scatter", "scatter_add", "index_copy", "index_fill")
-def pick(flow: Flow, node: Node) -> None:
-    x, y = node.inputs[0], node.outputs[0]
-    dim = int(node.args[1]) % len(x.shape)
-    flow.fix(x.axes[dim], "indexed by a tensor")
-    axes: list[Axis] = list(x.axes)
-    for other in node.inputs[1:]:
-        for d in range(len(x.shape)):
-            if d != dim and len(other.shape) == len(x.shape):
-                axes[d] = flow.join(axes[d], other.axes[d], x.shape[d], other.shape[d])
-        if len(other.shape) == len(x.shape):
-            flow.fix(other.axes[dim], "indexed by a tensor")
-    y.axes = [None if d == dim else axis for d, axis in enumerate(axes)]
-
-
 @rule("index_put", "_index_put_impl")
 def index_put(flow: Flow, node: Node) -> None:
+    """``x[i, :, j] = v``: indexed axes stay, ``v`` meets what the index takes of the others."""
     x, y = node.inputs[0], node.outputs[0]
-    for value in node.inputs:
-        flow.fix_value(value, "written by index")
+    written = node.args[2]
     y.axes = list(x.axes)
+    if [i for i in node.args[1] if isinstance(i, Value) and i.is_mask and i.shape == x.shape] and written.shape == ():
+        y.axes = flow.broadcast([x, node.args[1][0]])  # one number wherever the mask says so
+        return
+    taken, shape = _taken(flow, x, node.args[1])
+    offset = len(shape) - len(written.shape)
+    for d, n in enumerate(written.shape):
+        if d + offset < 0 or shape[d + offset] is None:  # a place of the index
+            flow.fix(written.axes[d], "written by index")
+        else:
+            flow.join(taken[d + offset], written.axes[d], shape[d + offset] or n, n)
 
 
 @rule("embedding")
@@ -268,3 +282,45 @@ def unfold(flow: Flow, node: Node) -> None:
         flow.fix(spatial, "windows along it")
     channels = x.axes[-3]
     y.axes[-2] = None if channels is None else np.repeat(channels, y.shape[-2] // len(channels))
+
+
+@rule("col2im")
+def fold(flow: Flow, node: Node) -> None:
+    """(B, C*k*k, L) to (B, C, H, W): ``im2col`` undone, overlaps added."""
+    x, y = node.inputs[0], node.outputs[0]
+    channels = y.shape[-3]
+    flow.fix(x.axes[-1], "positions of windows")
+    axis, _ = flow.split(x.axes[-2], channels, x.shape[-2] // channels, constant=(False, True))
+    y.axes = [*x.axes[:-2], axis, None, None]
+
+
+@rule("_embedding_bag", "_embedding_bag_forward_only")
+def embedding_bag(flow: Flow, node: Node) -> None:
+    """Sums, means or maxima of rows ``w[i]``: rows are tokens and stay, columns pass."""
+    w, y = node.inputs[0], node.outputs[0]
+    flow.fix(w.axes[0], "rows of an embedding")
+    for other in node.inputs[1:]:
+        flow.keep_positions(other, "looked up in an embedding")
+    y.axes = [None, w.axes[1]]
+    if isinstance(flow.owner(node), nn.EmbeddingBag):
+        flow.mends("embedding_dim", w.axes[1])
+
+
+@rule("bucketize", "isin")
+def looked_up(flow: Flow, node: Node) -> None:
+    """Every element compared with all of another tensor, which stays."""
+    x = node.inputs[0]
+    for table in node.inputs[1:]:
+        flow.fix_value(table, "a table of values")
+    node.outputs[0].axes = list(x.axes)
+
+
+@rule("searchsorted")
+def searchsorted(flow: Flow, node: Node) -> None:
+    """Positions in a sorted row: one for all, or one row for every index of the leading axes."""
+    if len(node.inputs[0].shape) > 1 or len(node.inputs) > 2:
+        act_along(flow, node, {-1})
+        return
+    flow.fix_value(node.inputs[0], "a table of values")
+    for output in node.outputs:
+        output.axes = list(node.inputs[-1].axes) if len(node.inputs) > 1 else []

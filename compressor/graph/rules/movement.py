@@ -11,16 +11,17 @@ from compressor.graph.record import Node, Value
 from compressor.graph.rules import rule
 
 
-def _permuted(x: Value, y: Value, order: list[int]) -> None:
-    y.axes = [x.axes[d] for d in order]
+def moved(x: Value, y: Value, order: list[int | None]) -> None:
+    """``y`` has the axes of ``x`` in this order, a new one where it says ``None``; it is what x was of a parameter."""
+    y.axes = [None if d is None else x.axes[d] for d in order]
     if x.param is not None:
-        y.param, y.param_axes = x.param, tuple(x.param_axes[d] for d in order)
+        y.param, y.param_axes = x.param, tuple(None if d is None else x.param_axes[d] for d in order)
 
 
 @rule("permute", "transpose", "t", "numpy_T", "movedim", "swapaxes")
 def permute(flow: Flow, node: Node) -> None:
     x, y = node.inputs[0], node.outputs[0]
-    order = list(range(len(x.shape)))
+    order: list[int | None] = list(range(len(x.shape)))
     if node.op == "t":
         order.reverse()
     elif node.op == "transpose":
@@ -28,16 +29,14 @@ def permute(flow: Flow, node: Node) -> None:
         order[a], order[b] = order[b], order[a]
     else:
         order = [int(d) % len(order) for d in node.args[1]]
-    _permuted(x, y, order)
+    moved(x, y, order)
 
 
 @rule("unsqueeze")
 def unsqueeze(flow: Flow, node: Node) -> None:
     x, y = node.inputs[0], node.outputs[0]
     dim = int(node.args[1]) % len(y.shape)
-    y.axes = [*x.axes[:dim], None, *x.axes[dim:]]
-    if x.param is not None:
-        y.param, y.param_axes = x.param, (*x.param_axes[:dim], None, *x.param_axes[dim:])
+    moved(x, y, [*range(dim), None, *range(dim, len(x.shape))])
 
 
 @rule("squeeze")
@@ -46,8 +45,7 @@ def squeeze(flow: Flow, node: Node) -> None:
     rank = len(x.shape)
     dims = node.args[1] if len(node.args) > 1 else list(range(rank))
     gone = {d % rank for d in ([dims] if isinstance(dims, int) else dims)}
-    kept = [d for d in range(rank) if not (d in gone and x.shape[d] == 1)]
-    _permuted(x, y, kept)
+    moved(x, y, [d for d in range(rank) if not (d in gone and x.shape[d] == 1)])
 
 
 @rule("expand", "expand_as", "broadcast_to")
@@ -193,3 +191,48 @@ def shuffle(flow: Flow, node: Node) -> None:
         y.axes[channel] = None if axis is None else flow.product(columns, n // factor, None, factor)
     for spatial in x.axes[channel + 1 :]:
         flow.fix(spatial, f"{node.op} over it")
+
+
+@rule("diagonal")
+def diagonal(flow: Flow, node: Node) -> None:
+    """``y[..., i] = x[..., i, i]``: the index of both axes is one; off the main diagonal they stay."""
+    x, y = node.inputs[0], node.outputs[0]
+    offset, a, b = _diagonal(node, len(x.shape))
+    axis: Axis = None
+    if offset == 0 and x.shape[a] == x.shape[b]:
+        axis = flow.join(x.axes[a], x.axes[b], x.shape[a], x.shape[b])
+    else:
+        flow.fix(x.axes[a], "a diagonal of it")
+        flow.fix(x.axes[b], "a diagonal of it")
+    y.axes = [*(other for d, other in enumerate(x.axes) if d not in (a, b)), axis]
+
+
+@rule("diag_embed")
+def diag_embed(flow: Flow, node: Node) -> None:
+    """``y[..., i, i] = x[..., i]``, zero elsewhere."""
+    x, y = node.inputs[0], node.outputs[0]
+    offset, a, b = _diagonal(node, len(y.shape))
+    if offset:
+        flow.fix(x.axes[-1], "laid out beside the main diagonal")
+    outer = iter(x.axes[:-1])
+    y.axes = [(x.axes[-1] if not offset else None) if d in (a, b) else next(outer) for d in range(len(y.shape))]
+
+
+def _diagonal(node: Node, rank: int) -> tuple[int, int, int]:
+    return int(node.argument("offset")), int(node.argument("dim1")) % rank, int(node.argument("dim2")) % rank
+
+
+@rule("select_scatter", "diagonal_scatter")
+def scatter_part(flow: Flow, node: Node) -> None:
+    """Part of ``x`` replaced by another tensor: what says which part stays, the other axes are joined."""
+    x, part, y = node.inputs[0], node.inputs[1], node.outputs[0]
+    rank = len(x.shape)
+    gone = {int(node.argument("dim")) % rank} if node.op == "select_scatter" else set(_diagonal(node, rank)[1:])
+    for d in gone:
+        flow.fix(x.axes[d], f"{node.op} along it")
+    kept = [d for d in range(rank) if d not in gone]
+    y.axes = list(x.axes)
+    for d, axis in zip(kept, part.axes, strict=False):
+        y.axes[d] = flow.join(x.axes[d], axis, x.shape[d], x.shape[d])
+    for axis in part.axes[len(kept) :]:
+        flow.fix(axis, f"{node.op} along it")

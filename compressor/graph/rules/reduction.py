@@ -15,6 +15,8 @@ _ADJUSTED = {
     "normalize", "logsumexp",
 }  # fmt: skip
 
+_PRODUCTS = ("linalg_vecdot", "vecdot", "inner", "tensordot")
+
 
 @rule(
     "mean",
@@ -65,6 +67,10 @@ def _across(flow: Flow, node: Node, touched: list[int], reduced: set[int]) -> No
     """Reduction over labelled axes, handled where the program's call is one we can act on."""
     x = node.inputs[0]
     call = node.call
+    if node.op == "sum" and flow.call(*_PRODUCTS) is not None:
+        for d in touched:  # the call is a sum of products, whose operands can be masked
+            flow.reads(x.axes[d], (x, d))
+        return
     if call is None or call.name not in _ADJUSTED or not call.values or call.values[0][1].shape != x.shape:
         for d in touched:
             flow.fix(x.axes[d], f"{node.op} across channels")
@@ -90,12 +96,3 @@ def softmax(flow: Flow, node: Node) -> None:
         flow.fix(axis, "softmax across channels")
         return
     flow.adjusts(call.name, axis, axis=dim - len(x.shape))
-
-
-@rule("cumsum", "cumprod", "sort", "topk", "logcumsumexp")
-def ordered(flow: Flow, node: Node) -> None:
-    x = node.inputs[0]
-    dim = int(node.args[2 if node.op == "topk" else 1] if len(node.args) > (2 if node.op == "topk" else 1) else -1)
-    flow.fix(x.axes[dim], f"{node.op} along it")
-    for output in node.outputs:
-        output.axes = [None if i == dim % len(x.shape) else axis for i, axis in enumerate(x.axes)]

@@ -37,10 +37,11 @@ def view(flow: Flow, node: Node) -> None:
     reshape(flow, x, y, sizes)
     for axis, size in zip(y.axes, sizes, strict=True):
         flow.bind(size, axis)
-    if x.param is not None and [n for n in x.shape if n != 1] == [n for n in y.shape if n != 1]:
+    if x.param is not None and 0 not in x.shape:
         y.param = x.param
-        sources = iter([a for a, n in zip(x.param_axes, x.shape, strict=True) if n != 1])
-        y.param_axes = tuple(next(sources) if n != 1 else None for n in y.shape)
+        kept = {after[0]: x.param_axes[before[0]] for before, after in runs(x.shape, y.shape)
+                if len(before) == len(after) == 1}  # fmt: skip
+        y.param_axes = tuple(kept.get(d) for d in range(len(y.shape)))
 
 
 def spelt_sizes(node: Node, y: Value) -> list[Any]:
