@@ -8,9 +8,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := compressor profilers exporters lut
 
-.PHONY: help setup demo test test-all lint types format clean
+.PHONY: help setup demo test test-slow test-all lint types format clean
 help:
-	@echo "make demo | test | test-all | lint | types | format | clean"
+	@echo "make demo | test | test-slow | test-all | lint | types | format | clean"
 
 setup: $(READY)
 
@@ -33,6 +33,9 @@ demo: $(READY)
 # Two processes of one thread each; see tests/conftest.py.
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu"
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -n 2 -m "slow or gpu"
 
 test-all: $(READY)
 	$(BIN)/python -m pytest -n 2

@@ -89,10 +89,10 @@ def time_twice(session: LatencySession, choices: dict[str, Choice], rounds: int)
     for start in range(0, len(names), 10):  # ten at a time, so that they fit into memory
         paths = {n: session.subnets.write(choices[n], n) for n in names[start : start + 10]}
         for into in (measured, again):
-            _, times = time_networks(
+            timed = time_networks(
                 session.timer, paths, session.subnets.original, yardstick_ms=session.original_ms, rounds=rounds
             )
-            into |= times
+            into |= timed.networks_ms
     repeat = sum(abs(again[n] / measured[n] - 1) for n in names) / len(names)
     return {n: (measured[n] + again[n]) / 2 for n in names}, repeat
 

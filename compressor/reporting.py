@@ -110,6 +110,7 @@ def _prediction(pipeline: Pipeline) -> LatencyPrediction | None:
         networks=int(found.held_out.get("networks", 0)),
         points=found.known + found.measured,
         estimated=list(found.estimated),
+        unmeasured=list(found.unmeasured),
         rounds=[{**vars(r), "used": r.used} for r in held.rounds] if held is not None else [],
         noise=found.noise,
     )

@@ -100,6 +100,50 @@ class LatencyTable:
         """Store one point at once. A good row is replaced by a good one only, any other row by whatever is new."""
         self.put_rows([Row(target, signature, *signature.point(*point), measurement)])
 
+    def put_anchored(self, row: Row, anchor: Row) -> bool:
+        """``put`` a row whose time is given relative to ``anchor``, unless another process has changed the table's
+        anchor since; returns whether it was stored."""
+
+        def work(connection: sqlite3.Connection) -> bool:
+            there = _present(connection, anchor)
+            if there is None or there.median_ms != anchor.measurement.median_ms:
+                return False
+            _insert(connection, [row], _UPSERT + _UNLESS_WORSE)
+            return True
+
+        return self._database.write(work)
+
+    def anchor(self, anchor: Row, *, slow: float) -> Row:
+        """Give all times of a target in a unit in which ``anchor``, a point that is timed again and again, takes what
+        it says; a slower anchor than the table's changes nothing.
+
+        Points are scaled. If the table's unit was that of a device ``slow`` times slower or more, they were timed while
+        something disturbed it: they become "noisy", to be measured again. Calibrations are dropped.
+
+        Returns:
+            The anchor that holds now.
+        """
+
+        def work(connection: sqlite3.Connection) -> Row:
+            there = _present(connection, anchor)
+            new, old = anchor.measurement.median_ms, None if there is None else there.median_ms
+            if new is None:
+                raise InvalidKeyError("An anchor needs a latency; found a refusal.")
+            identifier = _identifier(connection, "targets", anchor.target.key)
+            if there is not None and old is not None:
+                if old <= new:
+                    return anchor._replace(measurement=there)
+                connection.execute(
+                    "UPDATE points SET median_ms = median_ms * ?, status = CASE WHEN status = 'ok' AND ? THEN 'noisy' "
+                    "ELSE status END WHERE target = ? AND median_ms IS NOT NULL",
+                    (new / old, old >= slow * new, identifier),
+                )
+                connection.execute("DELETE FROM calibrations WHERE target = ?", (identifier,))
+            _insert(connection, [anchor], _UPSERT)
+            return anchor
+
+        return self._database.write(work)
+
     def put_rows(self, rows: Iterable[Row]) -> None:
         """Store many points in one transaction, under the rule of ``put``."""
         ready = list(rows)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from exporters.base import Availability, Inputs, package_availability, package_version
+from profilers.contention import Contention
 from profilers.errors import ProfilerUsageError, TargetUnavailableError
 
 if TYPE_CHECKING:
@@ -58,12 +59,19 @@ class Samples:
     ``latency_ms`` is the time from handing the input over to having the output. On a GPU ``enqueue_ms`` is the time the
     host needs to issue the work and ``compute_ms`` the time the device works; elsewhere both stay empty. ``cpu_ms`` is
     the processor time of runs on one CPU thread: what they would take if no other work had interrupted them.
+    ``waiting`` is the share of the time that the threads of a CPU runtime waited for cores held by others.
     """
 
     latency_ms: list[float] = field(default_factory=list)
     enqueue_ms: list[float] = field(default_factory=list)
     compute_ms: list[float] = field(default_factory=list)
     cpu_ms: list[float] = field(default_factory=list)
+    waiting: list[float] = field(default_factory=list)
+
+    @property
+    def waited(self) -> float:
+        """Mean share of the time that was waited for cores, 0 where that is not known."""
+        return sum(self.waiting) / len(self.waiting) if self.waiting else 0.0
 
     def extend(self, other: Samples) -> None:
         """Append the measurements of ``other``."""
@@ -71,6 +79,7 @@ class Samples:
         self.enqueue_ms += other.enqueue_ms
         self.compute_ms += other.compute_ms
         self.cpu_ms += other.cpu_ms
+        self.waiting += other.waiting
 
     def after(self, count: int) -> Samples:
         """The same without the first ``count`` runs."""
@@ -186,17 +195,18 @@ class WallClockRunner:
         collecting = gc.isenabled()
         gc.disable()  # a collection in the middle of a run would be charged to the network
         try:
-            for _ in range(runs):
-                begun = work_clock() if alone else 0
-                started = clock()
-                call()
-                times.append((clock() - started) / 1e6)
-                if alone:
-                    worked.append((work_clock() - begun) / 1e6)
+            with Contention(self._info.threads) as contention:
+                for _ in range(runs):
+                    begun = work_clock() if alone else 0
+                    started = clock()
+                    call()
+                    times.append((clock() - started) / 1e6)
+                    if alone:
+                        worked.append((work_clock() - begun) / 1e6)
         finally:
             if collecting:
                 gc.enable()
-        return Samples(times, cpu_ms=worked)
+        return Samples(times, cpu_ms=worked, waiting=[contention.share] * runs)
 
     def close(self) -> None:
         self._call = None

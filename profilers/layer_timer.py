@@ -1,22 +1,23 @@
 """Times single operators of a latency table on one runtime, against a reference that drift cancels out with.
 
-Clocks, neighbours on a shared machine and heat change the speed of a device by several percent within minutes. So a
-small reference convolution is timed before every operator, and every time is given as if the reference took what it
-took when the table was begun (``reference_ms``).
+A small reference convolution is timed before every operator, and every time is given as if the reference took what it
+takes undisturbed (``reference_ms``). Times taken while the device was much slower than that, or while others held the
+cores, are marked as noisy, however well they agree.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections import deque
 from pathlib import Path
 from statistics import median
 
 from lut import Measurement, Signature
 from profilers.base import Runner, Runtime, default_threads, require
+from profilers.contention import BUSY, Contention
 from profilers.errors import ProfilerUsageError, RefusedError
 from profilers.kernels import KernelRuntime, quiet_total
 from profilers.layer_onnx import ANCHOR, layer_onnx
+from profilers.reference import SLOW, Reference
 from profilers.stats import quiet_ms
 
 REFERENCE = Signature("conv2d", (3, 3), (1, 1), (1, 1), (1, 1), spatial=(28, 28), attributes=(("reference", True),))
@@ -30,7 +31,7 @@ class LayerTimer:
 
     Args:
         runtime: where. threads, batch: as for ``Runtime.load``.
-        reference_ms: what the reference took when the table was begun; ``None`` begins one.
+        reference_ms: what the reference takes undisturbed, if that is known; ``None`` finds out.
         burst_ms: how long to run each operator.
         max_spread: relative spread above which a measurement is marked as noisy.
 
@@ -60,17 +61,28 @@ class LayerTimer:
         self._folder = tempfile.TemporaryDirectory()
         self._path = Path(self._folder.name) / "layer.onnx"
         self._write(REFERENCE, REFERENCE_CHANNELS, REFERENCE_CHANNELS)
-        self._reference: Runner = runtime.load(self._path, threads=self.threads, batch=batch)
-        self.info = self._reference.info
-        self._recent: deque[float] = deque(maxlen=5)
-        for _ in range(self._recent.maxlen or 1):
-            self._look()
-        self.reference_ms = reference_ms if reference_ms is not None else median(self._recent)
+        self._loaded: Runner = runtime.load(self._path, threads=self.threads, batch=batch)
+        self.info = self._loaded.info
+        self.reference = Reference(self._loaded)
+        if reference_ms is not None:
+            self.reference_ms = reference_ms
+
+    @property
+    def reference_ms(self) -> float:
+        """What the reference takes when nothing disturbs it: the unit of all times."""
+        return self.reference.undisturbed_ms
+
+    @reference_ms.setter
+    def reference_ms(self, value: float) -> None:
+        self.reference.undisturbed_ms = value
 
     def drift(self) -> float:
-        """How much slower the device is now than when the table was begun, as a factor."""
-        self._look()
-        return median(self._recent) / self.reference_ms
+        """How much slower the device is now than undisturbed, as a factor."""
+        return self.reference.drift()
+
+    def busy(self) -> bool:
+        """Whether other work on the machine disturbs timings now."""
+        return self.reference.busy()
 
     def measure(self, signature: Signature, channels_in: int, channels_out: int) -> Measurement:
         """Time one point. A runtime that will not run it gives a measurement with status "refused".
@@ -81,22 +93,21 @@ class LayerTimer:
         drift = self.drift()
         try:
             self._write(signature, channels_in, channels_out)
-            value, spread, repeats = self._time()
+            value, spread, repeats, waited = self._time()
         except RefusedError as error:
-            self._look()  # a device that is gone refuses everything: then this raises, and nothing false is recorded
+            # A device that is gone refuses everything: then this raises, and nothing false is recorded.
+            self.reference.look()
             return Measurement.refused(str(error))
         except ProfilerUsageError as error:
             return Measurement.refused(str(error))
+        disturbed = spread > self.max_spread or drift > SLOW or waited > BUSY
         return Measurement(
-            max(value / drift, 1e-6),
-            spread=spread,
-            repeats=repeats,
-            status="noisy" if spread > self.max_spread else "ok",
+            max(value / drift, 1e-6), spread=spread, repeats=repeats, status="noisy" if disturbed else "ok"
         )
 
     def close(self) -> None:
         """Give back the reference and the files."""
-        self._reference.close()
+        self._loaded.close()
         self._folder.cleanup()
 
     def __enter__(self) -> LayerTimer:
@@ -105,22 +116,20 @@ class LayerTimer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _look(self) -> None:
-        self._recent.append(quiet_ms(self._reference.measure(8).after(2)))
-
     def _write(self, signature: Signature, channels_in: int, channels_out: int) -> None:
         anchors = isinstance(self.runtime, KernelRuntime)
         self._path.write_bytes(layer_onnx(signature, channels_in, channels_out, batch=self.batch, anchors=anchors))
 
-    def _time(self) -> tuple[float, float, int]:
-        """Milliseconds, relative spread, runs."""
+    def _time(self) -> tuple[float, float, int, float]:
+        """Milliseconds, relative spread, runs, and the share of the time that was waited for cores."""
         if isinstance(self.runtime, KernelRuntime):
             few = self.runtime.kernels(self._path, threads=self.threads, batch=self.batch, runs=6)
             estimate, _ = quiet_total(few)
             runs = int(min(60, max(12, self.burst_ms / max(estimate, 1e-3))))
-            times = self.runtime.kernels(self._path, threads=self.threads, batch=self.batch, runs=runs)
+            with Contention(self.threads) as contention:
+                times = self.runtime.kernels(self._path, threads=self.threads, batch=self.batch, runs=runs)
             total, spread = quiet_total(times, without=ANCHOR)
-            return total, spread, runs
+            return total, spread, runs, contention.share
         runner = self.runtime.load(self._path, threads=self.threads, batch=self.batch)
         try:
             first = quiet_ms(runner.measure(3))
@@ -129,6 +138,6 @@ class LayerTimer:
             values = samples.cpu_ms or samples.latency_ms
             tenth, half = sorted(values)[len(values) // 10], median(values)
             total = quiet_ms(samples)
-            return total, (half - tenth) / 2 / total if total > 0 else 0.0, runs
+            return total, (half - tenth) / 2 / total if total > 0 else 0.0, runs, samples.waited
         finally:
             runner.close()

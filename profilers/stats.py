@@ -10,9 +10,13 @@ from typing import Any
 import numpy as np
 
 from profilers.base import RunnerInfo, Samples, Timing
+from profilers.contention import BUSY
 
 #: A run this many interquartile ranges above the third quartile is an outlier (Tukey's outer fence).
 OUTLIER_RANGES = 3.0
+#: Runs that take less together than this may fall between two turns of other processes, and what was waited before is
+#: booked on them.
+_LONG_MS = 50.0
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,12 @@ def summarise(samples: Samples, info: RunnerInfo) -> Timing:
 def quiet_ms(samples: Samples) -> float:
     """What a run takes when nothing disturbs it: the lower quartile, of processor time where that was taken.
 
-    Interruptions only ever add time. On one thread, processor time leaves out what other programs took.
+    Interruptions only ever add time. On one thread, processor time leaves out what other programs took. On several,
+    where these took so much that no run was spared, the mean without the share of the time that was waited comes
+    closest.
     """
+    if not samples.cpu_ms and samples.waited > BUSY and sum(samples.latency_ms) > _LONG_MS:
+        return float(np.mean(samples.latency_ms)) * (1.0 - samples.waited)
     return float(np.percentile(samples.cpu_ms or samples.latency_ms, 25))
 
 

@@ -101,5 +101,6 @@ def _text(document: dict[str, Any]) -> str:
     ]
     if not document["finished"]:
         lines.append("Time ran out before all was measured; run it again to go on.")
+    lines += [f"Not measured in the time given: {label}" for label in document["unmeasured"]]
     lines += [f"Refused: {label}: {error}" for label, error in document["refused"].items()]
     return "\n".join(lines)

@@ -25,6 +25,7 @@ from compressor.latency.subnets import Choice
 from compressor.search.base import hard_sizes
 from lut import Calibration
 from profilers.base import Runner
+from profilers.contention import BUSY
 from profilers.layer_timer import LayerTimer
 from profilers.stats import quiet_ms
 
@@ -73,6 +74,15 @@ def kendall_tau(one: Sequence[float], two: Sequence[float]) -> float:
     return float(np.mean(np.sign(first[i] - first[j]) * np.sign(second[i] - second[j])))
 
 
+@dataclass(frozen=True)
+class Timed:
+    """Networks timed in turn with a yardstick, in ms; ``busy`` says that others held the cores meanwhile."""
+
+    yardstick_ms: float
+    networks_ms: dict[str, float]
+    busy: bool
+
+
 def model_key(graph: Graph) -> str:
     """A calibration belongs to a network's class, operators and what can be removed of it, not to its weights."""
     lines = [f"{signature_of(o).key} {o.channels_in.full} {o.channels_out.full}" for o in graph.operators]
@@ -90,7 +100,7 @@ def time_networks(
     rounds: int = 5,
     burst_ms: float = 100.0,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[float, dict[str, float]]:
+) -> Timed:
     """Milliseconds of a network that serves as yardstick, and of others, in the table's time.
 
     Every burst of a network is followed and preceded by one of the yardstick, the original as a rule, and is given as
@@ -111,10 +121,13 @@ def time_networks(
             return runner, int(min(200, max(2, burst_ms / max(quiet_ms(runner.measure(3)), 1e-3))))
 
         def burst(runner: Runner, runs: int) -> float:
-            return quiet_ms(runner.measure(runs + 1).after(1))
+            samples = runner.measure(runs + 1).after(1)
+            waited.append(samples.waited)
+            return quiet_ms(samples)
 
         ruler, loaded = load(yardstick), {name: load(path) for name, path in paths.items()}
         own: list[float] = []
+        waited: list[float] = []
         ratios: dict[str, list[float]] = {name: [] for name in loaded}
         for number in range(rounds):
             drift = timer.drift() if yardstick_ms is None else 1.0
@@ -128,7 +141,8 @@ def time_networks(
             if progress is not None:
                 progress(number + 1, rounds)
     scale = median(own) if yardstick_ms is None else yardstick_ms
-    return scale, {name: scale * median(values) for name, values in ratios.items()}
+    networks_ms = {name: scale * median(values) for name, values in ratios.items()}
+    return Timed(scale, networks_ms, sum(waited) / len(waited) > BUSY)
 
 
 def fit(features: Sequence[Mapping[str, float]], measured_ms: Sequence[float]) -> Coefficients:
@@ -185,8 +199,9 @@ def time_choices(
     *,
     rounds: int = 5,
     progress: Callable[[int, int], None] | None = None,
-) -> dict[str, float]:
-    """Milliseconds of the original, as ``original``, and of subnets, as ``subnet0`` and so on.
+) -> tuple[dict[str, float], bool]:
+    """Milliseconds of the original, as ``original``, and of subnets, as ``subnet0`` and so on; and whether others held
+    the cores meanwhile.
 
     Args:
         write: writes a subnet as an ONNX file.
@@ -195,8 +210,8 @@ def time_choices(
         RefusedError: the runtime cannot run one of them. ExporterError: one cannot be exported.
     """
     paths = {f"subnet{index}": write(choice, f"subnet{index}") for index, choice in enumerate(choices)}
-    original_ms, measured = time_networks(timer, paths, original, rounds=rounds, progress=progress)
-    return {"original": original_ms, **measured}
+    timed = time_networks(timer, paths, original, rounds=rounds, progress=progress)
+    return {"original": timed.yardstick_ms, **timed.networks_ms}, timed.busy
 
 
 def calibrate(

@@ -56,6 +56,8 @@ class Enforcer:
         self.device, self.budget, self.graph = device, budget, device.graph
         self._constraints, self._projector, self._trim = constraints, projector, trim
         self._grids, self._diary = grids, diary
+        self._unit = 1.0
+        """Milliseconds that the device takes now for one of the table's, which are those of an undisturbed device."""
         earlier = diary.read() if diary is not None else None
         self._earlier: list[dict[str, Any]] = earlier["measured"] if earlier is not None else []
         self._measured: list[dict[str, Any]] = []
@@ -73,7 +75,7 @@ class Enforcer:
             ExporterError, ProfilerError: as ``LatencySession.compare``.
         """
         held = self._hold(first)
-        self._limit(held.rounds[held.kept].limit_ms)
+        self._limit(held.rounds[held.kept].limit_ms / self._unit)
         if held.noise:
             warn(held.noise)
         if held.best is None:
@@ -106,9 +108,9 @@ class Enforcer:
         )
 
     def predict(self, network: SearchResult) -> float:
-        """Predicted ms."""
+        """Predicted ms, of the device as it is in the first round: to be compared with what is measured."""
         with torch.no_grad():
-            return float(self.device.term(hard_sizes(self.graph, network.units, network.gates)))
+            return self._unit * float(self.device.term(hard_sizes(self.graph, network.units, network.gates)))
 
     def _decide(self, first: SearchResult, goal_ms: float, known: list[SearchResult]) -> SearchResult | None:
         """A new network just under ``goal_ms``; if there is none on any grid, the new one closest to it."""
@@ -127,7 +129,7 @@ class Enforcer:
     def _candidates(self, first: SearchResult, goal_ms: float) -> Iterator[SearchResult]:
         scores = first.priority.numpy() - first.priority.numpy().min() + 1e-6
         for grid in self._grids:
-            self._limit(goal_ms)
+            self._limit(goal_ms / self._unit)
             projector = self._projector(grid)
             try:
                 projector.check_reachable()
@@ -147,6 +149,8 @@ class Enforcer:
         else:
             self._earlier = self._earlier[:index]
             entry = {"network": key, **asdict(measure())}
+        if not self._measured:
+            self._unit = entry["original_ms"] / self.device.original_ms
         self._measured.append(entry)
         if self._diary is not None and index >= len(self._earlier):
             self._diary.write({"measured": self._measured})

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from compressor.graph.graph import Graph
 from compressor.latency.signatures import domains
-from lut import LatencyTable, Measurement, Point, Signature, Target, UnknownTargetError, cpu_device, nvidia_gpus
+from lut import LatencyTable, Measurement, Point, Row, Signature, Target, cpu_device, nvidia_gpus
 from lut.device import Device
 from lut.interpolate import usable
 from lut.refine import Domain, Refinement, Refiner
 from lut.steps import Pattern
 from profilers.errors import TargetUnavailableError
 from profilers.layer_timer import REFERENCE, REFERENCE_CHANNELS, LayerTimer
+from profilers.reference import FASTER, SLOW
 
 if TYPE_CHECKING:
     from profilers.base import RunnerInfo, Runtime
@@ -49,6 +50,7 @@ class Profiled:
         measured, known: points timed now, and found in the table.
         again: points among those that did not fit in and were timed twice.
         refused: signatures the runtime would not run at all, with its words.
+        unmeasured: signatures for which there was no time.
         noisy: points whose runs disagreed; ``spread`` is the median relative spread of all points timed now.
         finished: ``False`` if time ran out.
     """
@@ -59,6 +61,7 @@ class Profiled:
     known: int = 0
     again: int = 0
     refused: dict[str, str] = field(default_factory=dict)
+    unmeasured: list[str] = field(default_factory=list)
     noisy: int = 0
     spread: float = 0.0
     seconds: float = 0.0
@@ -70,8 +73,8 @@ class Profiled:
         if self.measured < LEAST_POINTS or self.noisy <= NOISY_SHARE * self.measured:
             return None
         return (
-            f"This machine is too noisy to measure well: {self.noisy} of {self.measured} points disagree between runs "
-            f"(typical spread {self.spread:.0%}). Stop other work and profile again; noisy points are measured anew."
+            f"This machine is too noisy to measure well: {self.noisy} of {self.measured} points were disturbed "
+            f"(typical spread {self.spread:.0%}). Stop other work and profile again; these points are measured anew."
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -92,6 +95,7 @@ class Profiled:
             "known": self.known,
             "again": self.again,
             "refused": self.refused,
+            "unmeasured": self.unmeasured,
             "noisy": self.noisy,
             "spread": self.spread,
             "noise": self.noise,
@@ -117,20 +121,29 @@ def _device(info: RunnerInfo) -> Device:
 
 
 def open_timer(runtime: Runtime, table: LatencyTable, *, threads: int | None, batch: int = 1) -> LayerTimer:
-    """A timer that speaks in the table's time: its reference takes what it took when the table was begun."""
+    """A timer that speaks in the table's time, in which its reference takes what it takes undisturbed.
+
+    A table that was begun on a busy machine is brought to that time, see ``LatencyTable.anchor``.
+    """
     timer = LayerTimer(runtime, threads=threads, batch=batch)
-    target = target_of(timer.info)
-    point = (REFERENCE_CHANNELS, REFERENCE_CHANNELS)
-    try:
-        known = table.get(target, REFERENCE, point)
-    except UnknownTargetError:
-        known = None
-    if known is not None and known.median_ms is not None:
-        timer.reference_ms = known.median_ms
-    else:
-        table.register(target)
-        table.put(target, REFERENCE, point, Measurement(timer.reference_ms, repeats=1))
+    _anchor(timer, table, timer.reference_ms)
     return timer
+
+
+def _reference(timer: LayerTimer, reference_ms: float) -> Row:
+    """The table's anchor: its row of the reference."""
+    channels = REFERENCE_CHANNELS, REFERENCE_CHANNELS
+    return Row(target_of(timer.info), REFERENCE, *channels, Measurement(reference_ms, repeats=1))
+
+
+def _anchor(timer: LayerTimer, table: LatencyTable, found_ms: float) -> None:
+    """Let table and timer agree on what the reference takes undisturbed: if ``found_ms`` is clearly less, that."""
+    found = _reference(timer, found_ms)
+    table.register(found.target)
+    known = table.get(found.target, REFERENCE, (REFERENCE_CHANNELS, REFERENCE_CHANNELS))
+    if known is None or known.median_ms is None or found_ms < (1.0 - FASTER) * known.median_ms:
+        known = table.anchor(found, slow=SLOW).measurement
+    timer.reference_ms = known.median_ms or found_ms
 
 
 def profile(
@@ -151,9 +164,36 @@ def profile(
         seconds: stop after this long; what was measured stays.
         progress: called with signatures done, all signatures and the label of the one in hand.
 
+    Noisy points are measured anew, unless the machine is busy now. If the device turns out to be faster than it ever
+    was while the table was made, the table is brought to that time, and what was timed under load measured again.
+
     Raises:
         LutError: the table cannot be written.
     """
+    started = time.perf_counter()
+    while True:
+        left = None if seconds is None else max(0.0, seconds - (time.perf_counter() - started))
+        try:
+            found = _profile(graph, table, timer, tolerance, max_points, left, progress)
+        except _AnchorMovedError:
+            continue
+        found.seconds = time.perf_counter() - started
+        return found
+
+
+class _AnchorMovedError(Exception):
+    """The table's times are in another unit now."""
+
+
+def _profile(
+    graph: Graph,
+    table: LatencyTable,
+    timer: LayerTimer,
+    tolerance: float,
+    max_points: int,
+    seconds: float | None,
+    progress: Callable[[int, int, str], None] | None,
+) -> Profiled:
     started = time.perf_counter()
     target = target_of(timer.info)
     result = Profiled(target)
@@ -164,6 +204,19 @@ def profile(
     spreads: list[float] = []
     complete: set[Signature] = set()
     fresh: set[tuple[Signature, Point]] = set()
+    busy = timer.busy()
+
+    def timed(signature: Signature, point: Point) -> Measurement:
+        faster_ms = timer.reference.faster_ms()
+        if faster_ms is not None:
+            _anchor(timer, table, faster_ms)
+            raise _AnchorMovedError
+        return timer.measure(signature, *point)
+
+    def store(signature: Signature, point: Point, took: Measurement) -> None:
+        if not table.put_anchored(Row(target, signature, *point, took), _reference(timer, timer.reference_ms)):
+            _anchor(timer, table, timer.reference_ms)
+            raise _AnchorMovedError
 
     def late() -> bool:
         return seconds is not None and time.perf_counter() - started >= seconds
@@ -171,6 +224,8 @@ def profile(
     def start(signature: Signature, most: int) -> None:
         points = table.points(target, signature)
         good = {point: took.median_ms for point, took in points.items() if took.status == "ok" and took.median_ms}
+        if busy:  # measured now, the noisy ones would be no better
+            good = usable(points)
         refused = tuple(point for point, took in points.items() if took.status == "refused")
         result.known += len(good) + len(refused)
         # A narrower model may have left many points, and none where this one is wider.
@@ -198,8 +253,8 @@ def profile(
                 if point is None:
                     waiting.remove(signature)
                     continue
-                took = timer.measure(signature, *point)
-                table.put(target, signature, point, took)
+                took = timed(signature, point)
+                store(signature, point, took)
                 fresh.add((signature, point))
                 result.measured += 1
                 spreads.append(took.spread)
@@ -224,15 +279,16 @@ def profile(
         for point, expected_ms in _odd(signature, refinement):
             if (signature, point) in fresh and result.finished and not late():
                 result.again += 1
-                took = timer.measure(signature, *point)
+                took = timed(signature, point)
                 if took.status == "ok" and _closer(took.median_ms, refinement.points[point], expected_ms):
-                    table.put(target, signature, point, took)
-    for signature in refiners:
+                    store(signature, point, took)
+    for signature in ranges:
         points = table.points(target, signature)
-        if points and not usable(points):
+        if not points:
+            result.unmeasured.append(signature.label)
+        elif not usable(points):
             result.refused[signature.label] = next(iter(points.values())).error
     result.spread = sorted(spreads)[len(spreads) // 2] if spreads else 0.0
-    result.seconds = time.perf_counter() - started
     return result
 
 

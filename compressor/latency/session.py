@@ -88,6 +88,7 @@ class Prediction:
         held_out: errors on networks that were not fitted: ``mean_error``, ``worst_error``, ``kendall_tau`` and how many
             ``networks``.
         estimated: signatures the runtime refused, whose latency is a guess from their work.
+        unmeasured: signatures for which there was no time, guessed likewise.
         measured, known: points timed for this model, and taken from the table.
         set_aside: where a damaged table was moved.
     """
@@ -96,6 +97,7 @@ class Prediction:
     table: str
     held_out: dict[str, float] = field(default_factory=dict)
     estimated: list[str] = field(default_factory=list)
+    unmeasured: list[str] = field(default_factory=list)
     measured: int = 0
     known: int = 0
     noise: str | None = None
@@ -112,8 +114,12 @@ class Prediction:
             )
         if self.estimated:
             found.append(
-                f"{self.target} would not run {', '.join(self.estimated[:4])}"
-                f"{' and others' if len(self.estimated) > 4 else ''}; their latency is estimated from their work."
+                f"{self.target} would not run {_listed(self.estimated)}; their latency is estimated from their work."
+            )
+        if self.unmeasured:
+            found.append(
+                f"{_listed(self.unmeasured)} were not measured in the time given; their latency is estimated from "
+                "their work. Run again, or 'compress profile', to measure them."
             )
         return found
 
@@ -124,6 +130,10 @@ class Prediction:
             f"Latency is predicted from {self.known + self.measured} points ({self.measured} of them new) with a "
             f"mean error of {self.held_out.get('mean_error', float('nan')):.1%} on held-out networks."
         )
+
+
+def _listed(labels: list[str]) -> str:
+    return f"{', '.join(labels[:4])}{' and others' if len(labels) > 4 else ''}"
 
 
 class LatencySession:
@@ -165,7 +175,8 @@ class LatencySession:
             self.target = target_of(self.timer.info)
 
             self.subnets = Subnets(model, graph, example_inputs, self._folder)
-            if known is not None and known["target"] == self.target.key:
+            unit = self.target.key, self.timer.reference_ms
+            if known is not None and (known["target"], known.get("reference_ms")) == unit:
                 lookup = Lookup(graph, known_surfaces(table, self.target, graph))
                 self.term = Latency(graph, lookup, Coefficients.from_json(known["coefficients"]))
                 self.prediction = Prediction(**known["prediction"])
@@ -178,6 +189,7 @@ class LatencySession:
         """What ``known`` takes, so that a job goes on with the same predictions: only the table must still be there."""
         return {
             "target": self.target.key,
+            "reference_ms": self.timer.reference_ms,
             "coefficients": self.term.coefficients.to_json(),
             "prediction": asdict(self.prediction),
             "original_ms": self.original_ms,
@@ -207,7 +219,8 @@ class LatencySession:
             self.target.label,
             str(table.path),
             dict(calibration.held_out),
-            lookup.estimated,
+            [label for label in lookup.estimated if label not in found.unmeasured],
+            [label for label in lookup.estimated if label in found.unmeasured],
             found.measured,
             found.known,
             found.noise,
@@ -215,14 +228,18 @@ class LatencySession:
         )
 
     def _calibration(self, table: LatencyTable, progress: Callable[[str, int, int], None] | None) -> Calibration:
-        """Fitted to timings of subnets: the table's if it has them, for these do not depend on its points."""
+        """Fitted to timings of subnets: the table's if it has them, for these do not depend on its points.
+
+        Those of a busy machine are taken anew once it is quiet.
+        """
         key, choices = model_key(self.graph), random_choices(self.graph, self.settings.subnets)
         known = table.calibrations(self.target).get(key)
         asked = {"subnets": self.settings.subnets, "version": TIMING_VERSION}
-        if known is not None and asked.items() <= known.details.items():
-            measured = known.details["measured_ms"]
+        fits = known is not None and asked.items() <= known.details.items()
+        if known is not None and fits and (not known.details.get("busy") or self.timer.busy()):
+            measured, busy = known.details["measured_ms"], bool(known.details.get("busy"))
         else:
-            measured = time_choices(
+            measured, busy = time_choices(
                 self.timer,
                 self.subnets.write,
                 self.subnets.original,
@@ -230,7 +247,7 @@ class LatencySession:
                 progress=None if progress is None else lambda done, total: progress("calibrate", done, total),
             )
         made = calibrate(self.term, choices, measured, held_out=self.settings.subnets // 3)
-        made.details.update(asked)
+        made.details.update(asked, busy=busy)
         if known is None or (known.coefficients, known.details) != (made.coefficients, made.details):
             table.put_calibration(self.target, key, made)
         return made

@@ -142,8 +142,9 @@ class LatencyPrediction:
     """How well the latency that the search saw agrees with the device.
 
     ``mean_error`` (a fraction) and ``kendall_tau`` are of ``networks`` random subnets that nothing was fitted to;
-    ``points`` were measured. ``estimated`` names operators that the runtime refused to run alone. ``rounds`` are the
-    networks that were timed on the device until the budget held: predicted, measured, original and limit in ms.
+    ``points`` were measured. ``estimated`` names operators that the runtime refused to run alone, ``unmeasured``
+    those for which there was no time. ``rounds`` are the networks that were timed on the device until the budget held:
+    predicted, measured, original and limit in ms, all of the device as it was then.
     """
 
     target: str
@@ -152,6 +153,7 @@ class LatencyPrediction:
     networks: int
     points: int
     estimated: list[str] = field(default_factory=list)
+    unmeasured: list[str] = field(default_factory=list)
     rounds: list[dict[str, Any]] = field(default_factory=list)
     noise: str | None = None
 

@@ -183,6 +183,9 @@ def _prediction(found: LatencyPrediction) -> list[Markup]:
     if found.estimated:
         listed = ", ".join(found.estimated)
         parts.append(tag("p", f"Estimated, because the runtime would not run them alone: {listed}.", class_="lead"))
+    if found.unmeasured:
+        listed = ", ".join(found.unmeasured)
+        parts.append(tag("p", f"Estimated, because there was no time to measure them: {listed}.", class_="lead"))
     if found.rounds:
         rows = [
             (

@@ -88,7 +88,8 @@ def _latency(report: Report) -> list[list[str]]:
         tested = f"on {found.networks} held-out networks" if found.networks else "not tested"
         rounds = f"budget checked on the device in {len(found.rounds)} rounds" if found.rounds else ""
         rows.append([found.target, "prediction", error, tested, rounds])
-        rows += [["", "estimated", label] for label in found.estimated]
+        rows += [["", "estimated, as the target refuses it", label] for label in found.estimated]
+        rows += [["", "estimated, not measured in the time given", label] for label in found.unmeasured]
     return rows
 
 
