@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from compressor import multihead, resampling
 from compressor.errors import UsageError
 from compressor.stubs import stub
+from compressor.tensors import laid_out_like
 
 SCHEMA_VERSION = 1
 
@@ -129,8 +130,9 @@ class Architecture:
         return model
 
     def resized(self, name: str, tensor: Tensor) -> Tensor:
-        """The parameter or buffer after the trim; a parameter stays one and keeps ``requires_grad``."""
-        sliced = self.slice(name, tensor)
+        """The parameter or buffer after the trim: laid out in memory as before (channels last, say); a parameter stays
+        one and keeps ``requires_grad``."""
+        sliced = laid_out_like(tensor, self.slice(name, tensor))
         return nn.Parameter(sliced, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else sliced
 
     def stubs(self, model: nn.Module) -> dict[int, nn.Module]:

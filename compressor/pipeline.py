@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from compressor.architecture import Architecture
 from compressor.console import Console
+from compressor.copying import deep_copy
 from compressor.costs import REPORTED_COSTS, CostTerm, build
 from compressor.errors import UnsupportedModelError, UsageError, VerificationError
 from compressor.graph import Graph, capture
@@ -151,7 +151,7 @@ class Pipeline:
             stored = self.job.stage("search") if self.job is not None else None
             trains = METHODS.get(self.settings.search).trains and not self.nothing_to_do
             # The original must stay what it was: it is the teacher, and what the result is compared with.
-            self._searched = copy.deepcopy(self.model) if trains else self.model
+            self._searched = deep_copy(self.model) if trains else self.model
             if stored is not None:
                 self.decision = SearchResult.from_tensors(stored.tensors, stored.data["history"])
                 if trains:

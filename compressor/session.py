@@ -14,7 +14,6 @@ is the full one, but inside ``with session.masked():``, which is what to validat
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 from compressor.architecture import Architecture
 from compressor.computed import computed
 from compressor.config import Budget
+from compressor.copying import deep_copy
 from compressor.costs import build
 from compressor.errors import UsageError
 from compressor.graph import capture
@@ -127,7 +127,7 @@ class Session:
                 "A latency budget needs a target to measure on; pass target=, for example target='onnxruntime-cpu'."
             )
         # A copy, because the loop trains the model, and the files that are timed are compared with it.
-        return LatencySession(copy.deepcopy(self.model), self.graph, example_of(self._inputs, self._kwargs), target)
+        return LatencySession(deep_copy(self.model), self.graph, example_of(self._inputs, self._kwargs), target)
 
     def _enter(self, module: nn.Module, args: Any) -> None:
         learns = module.training and torch.is_grad_enabled()

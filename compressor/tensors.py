@@ -21,6 +21,18 @@ def part(tensor: Tensor, region: Region) -> Tensor:
     return tensor
 
 
+def laid_out_like(tensor: Tensor, part: Tensor) -> Tensor:
+    """``part``, of as many axes as ``tensor``, with its axes in the same order in memory."""
+    if part.dim() != tensor.dim() or tensor.layout is not torch.strided or part.layout is not torch.strided:
+        return part
+    strides, step = [0] * part.dim(), 1
+    for d in sorted(range(part.dim()), key=lambda d: (tensor.stride(d), -d)):
+        strides[d], step = step, step * max(part.shape[d], 1)
+    if tuple(strides) == part.stride():
+        return part
+    return torch.empty_strided(part.shape, strides, dtype=part.dtype, device=part.device).copy_(part)
+
+
 def state(model: nn.Module) -> dict[str, Tensor]:
     """All parameters and buffers by their first name, on the CPU; tied ones once."""
     found: dict[str, Tensor] = {n: p.detach().cpu() for n, p in model.named_parameters()}

@@ -39,7 +39,7 @@ def compare_on(model: nn.Module, example: Example, inputs: Sequence[Tensor], run
 
     Raises :class:`UnsupportedExportError` if the model itself does not run on them.
     """
-    expected = _outputs(model, example, inputs)
+    expected = _outputs(model, example, [x.clone() for x in inputs])  # a forward may change them in place
     found = run(tuple(value.cpu() for value in inputs))
     if len(found) != len(expected):
         raise ExportCheckError(f"The exported file has {len(found)} outputs, the model has {len(expected)}.")

@@ -103,6 +103,8 @@ def record(
     recorder.shadows = shadows
     if meta:
         args, kwargs = on_meta((args, kwargs))
+    else:
+        args, kwargs = copied((args, kwargs))  # a forward may change what it is given in place
     inputs = [recorder.value_outside(t) for t in input_tensors(args, kwargs)]
     kept = _KeptOutputs(model, keep_outputs)
     modules = recorder.modules
@@ -114,6 +116,12 @@ def record(
             raise GrewError
     outputs = [recorder.value(t) for t in [*tensors_in(output), *kept.tensors]]
     return Recording(recorder, values, inputs, outputs, meta)
+
+
+def copied(inputs: Arguments) -> Arguments:
+    """The same inputs in tensors of their own."""
+    args, kwargs = pytree.tree_map(lambda t: t.clone() if isinstance(t, Tensor) else t, inputs)
+    return args, kwargs
 
 
 def on_meta(inputs: Arguments) -> Arguments:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.utils import _pytree as pytree
 
 
 def named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -72,6 +73,7 @@ def build_lazy(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) 
 def run_once(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """A forward in evaluation mode, for what it builds."""
     with torch.no_grad(), evaluating(model):
+        args, kwargs = pytree.tree_map(lambda t: t.clone() if isinstance(t, torch.Tensor) else t, (args, kwargs))
         model(*args, **kwargs)
 
 

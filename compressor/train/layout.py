@@ -51,12 +51,12 @@ def _last(images: Tensor) -> Tensor:
 
 
 def to_device(value: Any, device: torch.device) -> Any:
-    """``value`` with all tensors in it moved to ``device``."""
-    return _map(value, lambda tensor: tensor.to(device, non_blocking=True))
+    """``value`` with copies on ``device`` of all tensors in it: a forward may change what it is given in place."""
+    return _map(value, lambda tensor: tensor.to(device, non_blocking=True, copy=True))
 
 
 def _head(value: Any) -> Any:
-    return _map(value, lambda tensor: tensor[:2])
+    return _map(value, lambda tensor: tensor[:2].clone())
 
 
 def _has_images(value: Any) -> bool:

@@ -218,6 +218,7 @@ class Trainer:
             self._channels_last = self._accepts_channels_last(inputs)
         if self._channels_last:
             inputs = channels_last(inputs)
+        lesson_of = to_device(inputs, self.device) if self._teacher is not None else None  # each gets its own
         with torch.autocast(self.device.type, self._amp_dtype, enabled=self._amp_dtype is not None):
             outputs = hooks.forward(self.model, inputs)
             if self._checks_targets:
@@ -226,7 +227,7 @@ class Trainer:
             loss = self._loss_fn(outputs, targets)
             if self._teacher is not None:
                 with torch.no_grad():
-                    taught = primary_output(call_model(self._teacher, inputs))
+                    taught = primary_output(call_model(self._teacher, lesson_of))
                 lesson = self._objective.lesson(primary_output(outputs), taught)
                 loss = torch.lerp(loss.float(), lesson, config.distill)
         penalty = hooks.penalty()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 from torch import Tensor, nn
 
 from compressor.architecture import Architecture
 from compressor.computed import computed
+from compressor.copying import deep_copy
 from compressor.errors import UnsupportedModelError
 
 
@@ -35,7 +35,7 @@ def trim(model: nn.Module, architecture: Architecture) -> nn.Module:
             if isinstance(tensor, Tensor) and not tensor.is_leaf:  # computed by a hook, and by the next forward again
                 memo[id(tensor)] = tensor.detach()
     try:
-        trimmed = copy.deepcopy(model, memo)
+        trimmed = deep_copy(model, memo)
     except (TypeError, RuntimeError, NotImplementedError) as error:
         raise UnsupportedModelError(
             f"{type(model).__name__} cannot be copied ({str(error).splitlines()[0]}); remove attributes that "

@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 from compressor.architecture import Architecture
 from compressor.errors import VerificationError
-from compressor.graph.forward import tensors_in
+from compressor.graph.forward import copied, tensors_in
 from compressor.graph.graph import Graph, UnitMask
 from compressor.graph.inputs import input_tensors
 from compressor.graph.labels import BoolArray
@@ -118,7 +118,7 @@ class Verifier:
                 stack.enter_context(context)
             try:
                 with self.masking.applied(mask, weights, gate):
-                    expected = tensors_in(self.model(*args, **kwargs))
+                    expected = tensors_in(_run(self.model, args, kwargs))
             except RuntimeError as error:
                 if dtype is torch.float64:
                     raise _NoDoubleError from error
@@ -126,7 +126,7 @@ class Verifier:
             kept = [name for name in weights if not architecture.is_gone(name)]
             try:
                 with shadowed(trimmed, {n: architecture.slice(weights.first[n], weights[n]) for n in kept}):
-                    found = tensors_in(trimmed(*args, **kwargs))
+                    found = tensors_in(_run(trimmed, args, kwargs))
             except Exception as error:  # any failure of the trimmed forward is a failed check
                 return Check(float("inf"), tolerance, f"the trimmed model raises {type(error).__name__}: {error}")
         if [t.shape for t in expected] != [t.shape for t in found]:
@@ -174,6 +174,12 @@ class _Weights(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self.first)
+
+
+def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """On copies, as a forward may change what it is given in place."""
+    args, kwargs = copied((args, kwargs))
+    return model(*args, **kwargs)
 
 
 class _NoDoubleError(Exception):
