@@ -35,7 +35,7 @@ from compressor.models import load_model
 from compressor.search import METHODS as SEARCHES
 from compressor.search.base import Constraint, SearchContext
 from compressor.search.dnarch import Dnarch
-from compressor.search.importance import magnitude
+from compressor.search.importance.rank import rank
 from compressor.search.project import Projector
 from compressor.train import TrainConfig, Trainer, evaluate, recalibrate_batchnorm
 from compressor.trim import trim_verified
@@ -51,7 +51,8 @@ SHARE = 0.5
 
 def uniform(model: nn.Module, graph: Graph, constraint: Constraint) -> np.ndarray:
     """The largest common share of all groups that meets the budget, filled up; channels by norm."""
-    projector, scores = Projector(graph, [constraint]), magnitude(model, graph)
+    context = SearchContext(model, graph, [constraint])
+    projector, scores = Projector(graph, [constraint]), rank(context, "magnitude")[0]
     sizes = np.array([len(g) for g in graph.groups])
     low, high = 0.0, 1.0
     for _ in range(30):

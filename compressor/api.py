@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from compressor.architecture import Architecture
-from compressor.config import DEFAULT_EPOCHS, default_search, parse_budgets
+from compressor.config import DEFAULT_EPOCHS, ROUND_TO, default_search, parse_budgets
 from compressor.console import Console
 from compressor.delivery import deliver_result
 from compressor.errors import UsageError
+from compressor.options import Flag, Patterns, read, shown
 from compressor.pipeline import Pipeline
 from compressor.report import Report
 from compressor.reporting import describe_result
@@ -92,6 +93,7 @@ def compress(
     *,
     data: Data | tuple[Any, ...] | Mapping[str, Any] | None = None,
     search: str | None = None,
+    importance: str | Callable[..., Any] | None = None,
     options: Mapping[str, Any] | None = None,
     search_epochs: int | None = None,
     finetune_epochs: int | None = None,
@@ -99,9 +101,9 @@ def compress(
     lr: float = 0.05,
     distill: float = 0.0,
     round_to: int | None = None,
-    include: tuple[str, ...] = (),
-    exclude: tuple[str, ...] = (),
-    keep_outputs: tuple[str, ...] = (),
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
+    keep_outputs: str | Sequence[str] = (),
     example_kwargs: dict[str, Any] | None = None,
     batch_axis: BatchAxis = "auto",
     loss_fn: Callable[[Any, Tensor], Tensor] | None = None,
@@ -125,12 +127,14 @@ def compress(
         data: ``compressor.data.Data``, loaders ``(train, val)`` or ``(train, val, test)``, or a mapping with these
             names. Without data nothing is trained and channels are ranked by their weights.
         search: ``"figs"`` (default with data), ``"dnarch"``, or ``"oneshot"`` (default without).
-        options: settings of the search method.
+        importance: what units are ranked by where the method ranks them: "magnitude", "l1", "l2", "taylor", "random",
+            "bn-scale", or a function of a group (``docs/importance.md``). Default: taylor with data, else magnitude.
+        options: settings of the search method (``docs/options.md``).
         search_epochs, finetune_epochs: epochs of training; default 5 with data.
         round_to: keep widths at multiples of this; 1 allows any. Default: at even ones, of the largest power of two up
             to 16 that is at most an eighth of a width, which runtimes compute fastest, as far as budgets can be met so;
             with a latency budget at those that the target likes.
-        include, exclude: shell-style patterns over module names.
+        include, exclude: shell-style patterns over module names; a text by itself is one pattern.
         keep_outputs: patterns of modules whose outputs keep all channels.
         loss_fn: ``loss_fn(outputs, targets)``; default that of the data's task: cross entropy for classes, relative L2
             error for fields, squared error for other values.
@@ -140,29 +144,42 @@ def compress(
         verbose: progress on stderr.
 
     Raises:
-        UsageError: unusable arguments. UnreachableBudgetError: a budget below what the model can be brought to.
+        UsageError: unusable arguments, all found before any work. UnreachableBudgetError: a budget below what the
+        model can be brought to.
         UnsupportedModelError: the model cannot be traced. VerificationError: no exact trim was found.
     """
-    splits = as_data(data)
-    method = search or default_search("data" if splits is not None else None)
-    default = DEFAULT_EPOCHS if splits is not None else 0
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"model must be a torch.nn.Module, not {shown(model)}.")
+    require_example(example_inputs, example_kwargs)
+    default = DEFAULT_EPOCHS if data is not None else 0
+    method = search if search is not None else default_search("data" if data is not None else None)
     settings = Settings(
         budgets=parse_budgets(budgets),
         search=method,
-        options=method_options(method, options, search_epochs if search_epochs is not None else default, batch_size),
+        options=method_options(
+            method,
+            options,
+            epochs=search_epochs if search_epochs is not None else default,
+            batch_size=batch_size,
+            importance=importance,
+        ),
         finetune_epochs=finetune_epochs if finetune_epochs is not None else default,
         batch_size=batch_size,
         lr=lr,
         distill=distill,
         round_to=round_to,
-        include=tuple(include),
-        exclude=tuple(exclude),
-        keep_outputs=tuple(keep_outputs),
+        include=include,  # type: ignore[arg-type]  # a text by itself is one pattern
+        exclude=exclude,  # type: ignore[arg-type]
+        keep_outputs=keep_outputs,  # type: ignore[arg-type]
         batch_axis=batch_axis,
         seed=seed,
         loss_fn=loss_fn,
         target=measured_on(target, lut),
     )
+    settings.require_data_for(data)
+    for name, flag in (("benchmark", benchmark), ("verbose", verbose)):
+        read(name, Flag(), flag)
+    splits = as_data(data)
     console = Console(quiet=not verbose)
     pipeline = Pipeline(model, example_inputs, settings, example_kwargs=example_kwargs, data=splits, console=console)
     pipeline.run()
@@ -180,11 +197,12 @@ def prepare(
     budgets: Mapping[str, str | float],
     *,
     search: str = "figs",
+    importance: str | Callable[..., Any] | None = None,
     options: Mapping[str, Any] | None = None,
     total_steps: int,
     round_to: int | None = None,
-    include: tuple[str, ...] = (),
-    exclude: tuple[str, ...] = (),
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
     example_kwargs: dict[str, Any] | None = None,
     batch_axis: BatchAxis = "auto",
     target: str | TargetSettings | None = None,
@@ -204,20 +222,35 @@ def prepare(
     """
     from compressor.session import Session
 
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"model must be a torch.nn.Module, not {shown(model)}.")
+    require_example(example_inputs, example_kwargs)
     return Session(
         model,
         example_inputs,
         parse_budgets(budgets),
         search=search,
-        options=dict(options or {}),
+        options=options,
+        importance=importance,
         total_steps=total_steps,
-        round_to=round_to,
-        include=tuple(include),
-        exclude=tuple(exclude),
+        round_to=read("round_to", ROUND_TO, round_to, optional=True),
+        include=read("include", Patterns(), include),
+        exclude=read("exclude", Patterns(), exclude),
         example_kwargs=example_kwargs,
         batch_axis=batch_axis,
         target=measured_on(target, lut),
     )
+
+
+def require_example(inputs: Any, kwargs: Any) -> None:
+    """Raise ``UsageError`` if there is nothing to run the model on."""
+    if kwargs is not None and not (isinstance(kwargs, Mapping) and all(isinstance(name, str) for name in kwargs)):
+        raise UsageError(f"example_kwargs must be a mapping of the forward's argument names, not {shown(kwargs)}.")
+    if inputs is None and not kwargs:
+        raise UsageError(
+            "example_inputs is None; pass one input of the model, such as torch.randn(1, 3, 224, 224), or a tuple of "
+            "its positional arguments."
+        )
 
 
 def as_data(data: Any) -> Data | None:

@@ -6,17 +6,30 @@ Nothing here imports torch: the command line parses and refuses bad input before
 from __future__ import annotations
 
 import math
+import numbers
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from compressor.errors import UsageError
+from compressor.options import Flag, Number, Options, Patterns, Place, Text, Whole, option, shown
+
+# What arguments of Python and options of the command line take alike.
+EPOCHS = Whole(0, 1_000_000)
+BATCH_SIZE = Whole(1)
+LR = Number(above=0)
+DISTILL = Number(least=0, most=1)
+ROUND_TO = Whole(1)
+SEED = Whole(0, 2**63 - 1)
+THREADS = Whole(1, 4096)
+NUM_CLASSES = Whole(1, 10_000_000)
 
 #: The export format that needs data.
 INT8_FORMAT = "onnx-int8"
 DEFAULT_EPOCHS = 5
+MOST_ELEMENTS = 2**28  # of one input: a gigabyte of floats
 DEFAULT_BENCH_SECONDS = 10.0
 
 _DECIMAL = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
@@ -44,6 +57,8 @@ BASE_UNITS = {"flops": "macs", "params": "params", "memory": "bytes", "latency":
 """The unit of ``Budget.limit`` for each cost."""
 
 _TEXT = re.compile(r"(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*(?P<unit>%|[a-zµμ]*)", re.IGNORECASE)
+
+_LONGEST = 100  # characters of an amount
 
 
 @dataclass(frozen=True)
@@ -83,26 +98,35 @@ def parse_budget(cost: str, given: str | float) -> Budget:
         UsageError: an unknown cost, text that is no amount, or an amount that is not positive and finite.
     """
     if cost not in _UNITS:
-        raise UsageError(f"Unknown cost {cost!r} in a budget. Choose from: {', '.join(_UNITS)}.")
-    if isinstance(given, bool) or not isinstance(given, (str, int, float)):
-        raise UsageError(f"A {cost} budget must be text or a number, not {given!r}; for example {_EXAMPLES[cost]}.")
-    text = given.strip() if isinstance(given, str) else f"{given:.15g}"
+        raise UsageError(f"Unknown cost {shown(cost)} in a budget. Choose from: {', '.join(_UNITS)}.")
+    if isinstance(given, bool) or not isinstance(given, (str, numbers.Real)):
+        raise UsageError(
+            f"A {cost} budget must be text or a number, not {shown(given)}; for example {_EXAMPLES[cost]}."
+        )
+    text = given.strip() if isinstance(given, str) else _written(given)
     value, relative = _read_amount(cost, text)
     if not math.isfinite(value) or value <= 0:
         raise UsageError(f"The {cost} budget {text!r} must be above zero and finite; for example {_EXAMPLES[cost]}.")
     if not relative and cost != "latency" and value < 1:
-        share = f"; for a share of the original write '{value:.3%}'" if isinstance(given, float) else ""
+        share = f"; for a share of the original write '{value:.3%}'" if not isinstance(given, str) else ""
         raise UsageError(f"The {cost} budget {text!r} is less than one{share}; for example {_EXAMPLES[cost]}.")
     return Budget(cost, value, relative, text)
+
+
+def _written(number: numbers.Real) -> str:
+    try:
+        return f"{float(number):.15g}"
+    except OverflowError:
+        return "inf"
 
 
 def _read_amount(cost: str, text: str) -> tuple[float, bool]:
     """Split text into its value in base units (or its fraction) and whether it is relative."""
     if text.lower().lstrip("+-") in {"nan", "inf", "infinity"}:
         return float(text), False
-    match = _TEXT.fullmatch(text)
+    match = _TEXT.fullmatch(text) if len(text) <= _LONGEST else None
     if match is None:
-        found = f"{text!r}" if text else "an empty text"
+        found = shown(text) if text else "an empty text"
         raise UsageError(f"Cannot read {found} as a {cost} budget; expected for example {_EXAMPLES[cost]}.")
     number, unit = float(match["number"]), match["unit"]
     if unit == "%":
@@ -111,14 +135,16 @@ def _read_amount(cost: str, text: str) -> tuple[float, bool]:
     if scale is None:
         known = ", ".join(sorted((u for u in _UNITS[cost] if u), key=len)) + ", %"
         raise UsageError(
-            f"Cannot read {text!r} as a {cost} budget: unknown unit {unit!r} (known: {known}); "
+            f"Cannot read {shown(text)} as a {cost} budget: unknown unit {unit!r} (known: {known}); "
             f"expected for example {_EXAMPLES[cost]}."
         )
     return number * scale, False
 
 
 def parse_budgets(budgets: Mapping[str, str | float]) -> tuple[Budget, ...]:
-    """Read a mapping such as ``{"flops": "50%", "params": "5M"}``. Raises ``UsageError`` if it is empty."""
+    """Read a mapping such as ``{"flops": "50%", "params": "5M"}``. Raises ``UsageError`` if it is none, or empty."""
+    if not isinstance(budgets, Mapping):
+        raise UsageError(f"budgets must be a mapping such as {{'flops': '50%'}}, not {shown(budgets)}.")
     if not budgets:
         raise UsageError("No budget was given; pass at least one, for example --budget-flops 50%.")
     return tuple(parse_budget(cost, given) for cost, given in budgets.items())
@@ -133,7 +159,24 @@ _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
 
 
 @dataclass(frozen=True)
-class JobConfig:
+class Shape:
+    """Positive sizes of one input, such as ``3,224,224``; text is read, too."""
+
+    expected: ClassVar[str] = f"positive sizes such as 3,224,224, of at most {MOST_ELEMENTS:,} elements"
+
+    def read(self, value: Any) -> tuple[int, ...]:
+        """The sizes. Raises ``ValueError``."""
+        parts = value.replace("x", ",").split(",") if isinstance(value, str) else value
+        if not isinstance(parts, (tuple, list)):
+            raise ValueError
+        sizes = tuple(Whole(1).read(part) for part in parts)
+        if not sizes or math.prod(sizes) > MOST_ELEMENTS:
+            raise ValueError
+        return sizes
+
+
+@dataclass(frozen=True)
+class JobConfig(Options):
     """One run of the main job. Validated on construction; ``to_json`` and ``from_json`` are inverse.
 
     Attributes:
@@ -143,6 +186,7 @@ class JobConfig:
         weights: ``"default"``, ``"none"`` or the path of a weights file.
         data: a data specification, or None: then nothing is trained.
         search: name of a search method.
+        importance: name of the measure that a method which ranks ranks by; None leaves it to the method.
         learn: components for a method that learns several, such as width and depth; empty for all the model has.
         penalty: fixed weight of the cost for a method that has one; None finds it from the budgets.
         penalty_ramp: share of the steps before the decision over which that weight rises from zero.
@@ -170,38 +214,40 @@ class JobConfig:
 
     model: str
     budgets: tuple[Budget, ...]
-    out: str
-    weights: str = "default"
-    data: str | None = None
-    search: str = "oneshot"
-    learn: tuple[str, ...] = ()
-    penalty: float | None = None
-    penalty_ramp: float | None = None
-    compiler: str | None = None
-    grow: int = 1
-    train_epochs: int = 0
-    search_epochs: int = 0
-    finetune_epochs: int = 0
-    batch_size: int = 64
-    lr: float = 0.05
-    distill: float = 0.0
-    round_to: int | None = None
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    export: tuple[str, ...] = ("onnx",)
-    bench_seconds: float = DEFAULT_BENCH_SECONDS
-    num_classes: int | None = None
-    input_shape: tuple[int, ...] | None = None
-    seed: int = 0
-    device: str = "auto"
-    force: bool = False
-    target: str | None = None
-    lut: str | None = None
-    threads: int | None = None
+    out: str = option("", Place(), "The folder to write.")
+    weights: str = option("default", Text(), "default, none, or a file.")
+    data: str | None = option(None, Text(), "A data specification.")
+    search: str = option("oneshot", Text(), "Name of the search method.")
+    importance: str | None = option(None, Text(), "Name of the measure that units are ranked by.")
+    learn: tuple[str, ...] = option((), Patterns(), "dnarch: components to learn.")
+    penalty: float | None = option(None, Number(above=0), "dnarch: a fixed weight of the cost.")
+    penalty_ramp: float | None = option(None, Number(least=0, most=1), "dnarch: how long that weight rises from zero.")
+    compiler: str | None = option(None, Text(), "dnarch: a backend of torch.compile.")
+    grow: int = option(1, Whole(1, 1000), "dnarch: let the network grow.")
+    train_epochs: int = option(0, EPOCHS, "Epochs of training the original first.")
+    search_epochs: int = option(0, EPOCHS, "Epochs of a search that trains.")
+    finetune_epochs: int = option(0, EPOCHS, "Epochs of fine-tuning.")
+    batch_size: int = option(64, BATCH_SIZE, "Samples in a batch.")
+    lr: float = option(0.05, LR, "Learning rate of training and fine-tuning.")
+    distill: float = option(0.0, DISTILL, "Weight of the original's outputs in the loss.")
+    round_to: int | None = option(None, ROUND_TO, "What widths are multiples of.")
+    include: tuple[str, ...] = option((), Patterns(), "What may be compressed.")
+    exclude: tuple[str, ...] = option((), Patterns(), "What is left alone.")
+    export: tuple[str, ...] = option(("onnx",), Patterns(), "Formats to write.")
+    bench_seconds: float = option(DEFAULT_BENCH_SECONDS, Number(least=0), "How long to time both networks.")
+    num_classes: int | None = option(None, NUM_CLASSES, "Classes of the model's head.")
+    input_shape: tuple[int, ...] | None = option(None, Shape(), "Shape of one input.")
+    seed: int = option(0, SEED, "Of everything that is drawn.")
+    device: str = option("auto", Text(), "Where to compute.")
+    force: bool = option(False, Flag(), "Whether to overwrite a folder that holds another job.")
+    target: str | None = option(None, Text(), "Where a latency budget holds.")
+    lut: str | None = option(None, Place(), "File of the latency table.")
+    threads: int | None = option(None, THREADS, "CPU threads on the target.")
 
     def __post_init__(self) -> None:
-        if not self.model.strip():
+        if not isinstance(self.model, str) or not self.model.strip():
             raise UsageError("The model is empty; name one, for example --model resnet50 (compress models lists them).")
+        super().__post_init__()
         if not self.budgets:
             raise UsageError("No budget was given; pass at least one, for example --budget-flops 50%.")
         costs = [budget.cost for budget in self.budgets]
@@ -213,25 +259,8 @@ class JobConfig:
             )
         if self.target is not None and "latency" not in costs:
             raise UsageError("A target was given but no latency budget; pass --budget-latency, for example 60%.")
-        if self.threads is not None:
-            _at_least("threads", self.threads, 1)
-        for name, least in (("train_epochs", 0), ("search_epochs", 0), ("finetune_epochs", 0), ("seed", 0)):
-            _at_least(name, getattr(self, name), least)
-        _at_least("batch_size", self.batch_size, 1)
-        if self.round_to is not None:
-            _at_least("round_to", self.round_to, 1)
-        if self.num_classes is not None:
-            _at_least("num_classes", self.num_classes, 1)
-        if not math.isfinite(self.lr) or self.lr <= 0:
-            raise UsageError(f"lr must be above zero and finite, but got {self.lr}.")
-        if not math.isfinite(self.distill) or self.distill < 0:
-            raise UsageError(f"distill must be zero or more and finite, but got {self.distill}.")
-        if not math.isfinite(self.bench_seconds) or self.bench_seconds < 0:
-            raise UsageError(f"bench_seconds must be zero or more and finite, but got {self.bench_seconds}.")
-        if self.input_shape is not None and (not self.input_shape or min(self.input_shape) < 1):
-            raise UsageError(f"input_shape must be positive sizes such as 3,224,224, but got {self.input_shape}.")
         if not _DEVICE.fullmatch(self.device):
-            raise UsageError(f"Unknown device {self.device!r}; choose auto, cpu, cuda, cuda:N or mps.")
+            raise UsageError(f"Unknown device {shown(self.device)}; choose auto, cpu, cuda, cuda:N or mps.")
         epochs = self.train_epochs + self.search_epochs + self.finetune_epochs
         if self.data is None and epochs:
             raise UsageError("Epochs were asked for but there is no data to train on; pass --data, for example digits.")
@@ -258,11 +287,6 @@ class JobConfig:
     def identity(self) -> dict[str, Any]:
         """The settings that decide the result: two runs with equal identities may share one folder and go on."""
         return {key: value for key, value in self.to_json().items() if key not in {"out", "force", "lut"}}
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UsageError(f"{name} must be a whole number of at least {least}, but got {value!r}.")
 
 
 def default_out(model: str, budgets: tuple[Budget, ...]) -> str:

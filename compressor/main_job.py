@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,6 @@ from compressor.errors import UsageError
 from compressor.pipeline import Pipeline
 from compressor.report import Report
 from compressor.reporting import describe_result
-from compressor.search import METHODS
 from compressor.settings import Settings, measured_on, method_options
 from compressor.tensors import resolve_device, to_device
 
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
 _OPTIONS = {
     name: f"--{name.replace('_', '-')}"
     for name in (
-        "weights", "data", "search", "learn", "penalty", "penalty_ramp", "compiler", "grow", "train_epochs",
-        "search_epochs",
+        "weights", "data", "search", "importance", "learn", "penalty", "penalty_ramp", "compiler", "grow",
+        "train_epochs", "search_epochs",
         "finetune_epochs", "batch_size", "lr", "distill", "round_to", "include", "exclude", "export", "bench_seconds",
         "num_classes", "input_shape", "seed", "device",
         "target", "lut", "threads",
@@ -45,8 +44,8 @@ def run_job(config: JobConfig, *, console: Console) -> Report:
     from exporters.registry import FORMATS  # noqa: F401  (fail early if the package is incomplete)
 
     device = _available(resolve_device(config.device))
-    if METHODS.get(config.search).trains and config.data is None:
-        raise UsageError(f"{config.search} learns from data: pass --data, or use --search oneshot.")
+    settings = _settings(config)
+    settings.require_data_for(config.data)
     with Job.open(config.out, config.identity(), force=config.force) as job:
         finished = job.stage("report")
         if finished is not None and artifact.is_complete(config.out):
@@ -91,22 +90,7 @@ def run_job(config: JobConfig, *, console: Console) -> Report:
                 budgets, load_model(config.model, **asked).model.to(device), to_device(example, device)
             )
             budgets = base_budgets(budgets, base.costs)
-        settings = Settings(
-            budgets=budgets,
-            base=base,
-            search=config.search,
-            options=method_options(config.search, _given(config), config.search_epochs, config.batch_size),
-            train_epochs=config.train_epochs,
-            finetune_epochs=config.finetune_epochs,
-            batch_size=config.batch_size,
-            lr=config.lr,
-            distill=config.distill,
-            round_to=config.round_to,
-            include=config.include,
-            exclude=config.exclude,
-            seed=config.seed,
-            target=measured_on(config.target, config.lut, config.threads),
-        )
+        settings = replace(settings, budgets=budgets, base=base)
         pipeline = Pipeline(
             loaded.model.to(device),
             example,
@@ -135,6 +119,31 @@ def run_job(config: JobConfig, *, console: Console) -> Report:
         )
         job.store("report", {"written": [f.path for f in report.files]})
     return report
+
+
+def _settings(config: JobConfig) -> Settings:
+    """What the stages are told, all of it checked. Raises ``UsageError``, ``ProfilerError`` for a target."""
+    return Settings(
+        budgets=config.budgets,
+        search=config.search,
+        options=method_options(
+            config.search,
+            _given(config),
+            epochs=config.search_epochs,
+            batch_size=config.batch_size,
+            importance=config.importance,
+        ),
+        train_epochs=config.train_epochs,
+        finetune_epochs=config.finetune_epochs,
+        batch_size=config.batch_size,
+        lr=config.lr,
+        distill=config.distill,
+        round_to=config.round_to,
+        include=config.include,
+        exclude=config.exclude,
+        seed=config.seed,
+        target=measured_on(config.target, config.lut, config.threads),
+    )
 
 
 def shown(shape: Sequence[int]) -> str:

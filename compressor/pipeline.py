@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
 
 class Pipeline:
-    """One compression. Call the stages in order: ``train``, ``trace``, ``search``, ``trim``, ``finetune``.
+    """One compression. Call the stages in order: ``trace``, ``train``, ``assess``, ``search``, ``trim``, ``finetune``.
+
+    What is asked for and cannot be had is found by ``trace``, before anything is trained.
 
     Attributes:
         model: the original; trained in place by ``train``, otherwise never changed.
@@ -80,8 +82,9 @@ class Pipeline:
     def run(self) -> None:
         """All stages."""
         try:
-            self.train()
             self.trace()
+            self.train()
+            self.assess()
             self.search()
             self.trim()
             self.finetune()
@@ -90,15 +93,6 @@ class Pipeline:
                 self.on_device.close()
 
     # ---- stages
-
-    def train(self) -> None:
-        """Train the original first, if asked to."""
-        if not self.settings.train_epochs or self.data is None:
-            return
-        with self.console.stage("train"):
-            if not self._restore("train", self.model):
-                self._fit("train", self.model, self.settings.train_epochs)
-                self._store("train", {}, self.model)
 
     def trace(self) -> None:
         """Capture, costs, budgets. Raises before any search if a budget cannot be met."""
@@ -140,6 +134,18 @@ class Pipeline:
                 "Nothing to do: every budget is at or above what the model already costs "
                 f"({', '.join(self.summary(c) for c in self.constraints)})."
             )
+
+    def train(self) -> None:
+        """Train the original first, if asked to."""
+        if not self.settings.train_epochs or self.data is None:
+            return
+        with self.console.stage("train"):
+            if not self._restore("train", self.model):
+                self._fit("train", self.model, self.settings.train_epochs)
+                self._store("train", {}, self.model)
+
+    def assess(self) -> None:
+        """How good the original is."""
         if self.data is not None:
             with self.console.stage("evaluate"):
                 self.scores.split = "test" if self.data.test is not None else "val"
@@ -176,7 +182,9 @@ class Pipeline:
                         distill=self.settings.distill,
                         checkpoint=self.job.checkpoint("search") if self.job is not None else None,
                         progress=self.console.progress("search"),
-                        options=self.settings.options,
+                        options=dict(self.settings.options),
+                        example=self.example,
+                        warn=self.console.warn,
                     )
                 )
             if self.job is not None:
@@ -273,14 +281,12 @@ class Pipeline:
         """Profile and calibrate; the latency term comes from it."""
         from compressor.latency.session import LatencySession
 
-        if self.settings.target is None:
-            raise UsageError(
-                "A latency budget needs a target to measure on; pass --target, for example --target onnxruntime-cpu."
-            )
+        assert self.settings.target is not None, "settings with a latency budget have a target"
         stored = self.job.stage("target") if self.job is not None else None
         with self.console.stage("measure the target"):
             device = LatencySession(
-                self.model,
+                # What is timed is compared with the network it was made from, which may be trained yet.
+                copy.deepcopy(self.model) if self.settings.train_epochs else self.model,
                 self.graph,
                 self.example,
                 self.settings.target,

@@ -15,7 +15,7 @@ is the full one, but inside ``with session.masked():``, which is what to validat
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +30,14 @@ from compressor.costs import build
 from compressor.errors import UsageError
 from compressor.graph import capture
 from compressor.graph.modules import unwrapped
+from compressor.options import Text, Whole, read, shown
 from compressor.patterns import require_matches
 from compressor.search import METHODS
 from compressor.search.base import Constraint, RoundTo, SearchContext, SearchResult
+from compressor.search.importance import FROM_DATA
 from compressor.search.learning import Learner
 from compressor.search.project import Projector
+from compressor.settings import method_options
 from compressor.tensors import example_of
 from compressor.train.optim import has_gradients, optimizer_parameters
 from compressor.trim import Check, trim_verified
@@ -58,7 +61,7 @@ class Session:
         budgets: tuple[Budget, ...],
         *,
         search: str,
-        options: dict[str, Any],
+        options: Mapping[str, Any] | None,
         total_steps: int,
         round_to: int | None,
         include: tuple[str, ...],
@@ -66,14 +69,20 @@ class Session:
         example_kwargs: dict[str, Any] | None,
         batch_axis: BatchAxis = "auto",
         target: TargetSettings | None = None,
+        importance: Any = None,
     ) -> None:
-        method = METHODS.get(search)
+        method = METHODS.get(read("search", Text(), search))
         if not hasattr(method, "learner"):
             raise UsageError(f"{search} does not train, so it has no session; call compressor.compress instead.")
-        options = _in_full(options)
-        method.check_options(options)
-        if total_steps < 1:
-            raise UsageError(f"total_steps must be at least 1, not {total_steps}.")
+        options = method_options(search, _in_full(options), importance=importance)
+        if options.get(getattr(method, "ranked_by", "")) in FROM_DATA:
+            raise UsageError("Taylor looks at data, and a loop of your own shows none beforehand; rank by magnitude.")
+        read("total_steps", Whole(1), total_steps)
+        self._latency = next((b for b in budgets if b.cost == "latency"), None)
+        if self._latency is not None and target is None:
+            raise UsageError(
+                "A latency budget needs a target to measure on; pass target=, for example target='onnxruntime-cpu'."
+            )
         self.model = model = unwrapped(model)
         if computed(model) is not None:
             raise UsageError(
@@ -94,15 +103,21 @@ class Session:
             resolution="resolution" in traces,
             batch_axis=batch_axis,
         )
-        self._latency = next((b for b in budgets if b.cost == "latency"), None)
-        self._device = self._measured(target) if self._latency is not None else None
+        self._device = self._measured(target) if self._latency is not None and target is not None else None
         terms = {b.cost: build(b.cost, self.graph) for b in budgets if b.cost != "latency"}
         if self._device is not None:
             terms["latency"] = self._device.term
         self._constraints = [Constraint(terms[b.cost], b.limit(terms[b.cost].original)) for b in budgets]
         liked = self._device.multiples() if self._device is not None and round_to is None else None
         self._round_to: RoundTo = round_to if liked is None else liked
-        context = SearchContext(model, self.graph, self._constraints, round_to=self._round_to, options=options)
+        context = SearchContext(
+            model,
+            self.graph,
+            self._constraints,
+            round_to=self._round_to,
+            options=options,
+            example=example_of(example_inputs, example_kwargs),
+        )
         self._learner: Learner = method().learner(context)
         self._steps = 0
         self._learner.before_step(0, total_steps)
@@ -119,13 +134,9 @@ class Session:
         depth = bool(self._learner.projector.removable.any())
         return Projector(self.graph, self._constraints, round_to=grid, whole=whole, depth=depth)
 
-    def _measured(self, target: TargetSettings | None) -> LatencySession:
+    def _measured(self, target: TargetSettings) -> LatencySession:
         from compressor.latency.session import LatencySession
 
-        if target is None:
-            raise UsageError(
-                "A latency budget needs a target to measure on; pass target=, for example target='onnxruntime-cpu'."
-            )
         # A copy, because the loop trains the model, and the files that are timed are compared with it.
         return LatencySession(deep_copy(self.model), self.graph, example_of(self._inputs, self._kwargs), target)
 
@@ -271,8 +282,11 @@ class Session:
         return decision, result.model
 
 
-def _in_full(options: dict[str, Any]) -> dict[str, Any]:
+def _in_full(options: Mapping[str, Any] | None) -> dict[str, Any]:
     """The method's options for a loop that computes the whole network. Raises ``UsageError`` for what it cannot do."""
+    if options is not None and not isinstance(options, Mapping):
+        raise UsageError(f"options must be a mapping of names to values, not {shown(options)}.")
+    options = options or {}
     for name, why in (
         ("grow", "budgets would be shares of the larger network"),
         ("compiler", "compile your own model instead"),

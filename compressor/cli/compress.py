@@ -52,6 +52,11 @@ COMPRESS_OPTIONS = stack(
         "--search", metavar="S", help="What chooses: oneshot, figs or dnarch. [figs with data, oneshot without]"
     ),
     click.option(
+        "--importance",
+        metavar="I",
+        help="oneshot, dnarch: rank channels by magnitude (l2), l1, taylor, bn-scale or random. [taylor with data]",
+    ),
+    click.option(
         "--learn",
         type=Names(),
         default=(),
@@ -164,10 +169,13 @@ def _check_names(values: Mapping[str, Any]) -> None:
     """Refuse unknown names before anything is loaded or written."""
     from compressor.registry import unknown_name
     from compressor.search import METHODS
+    from compressor.search.importance import MEASURES
     from exporters.registry import FORMATS
 
     if values["search"] not in METHODS:
         raise unknown_name(METHODS.kind, values["search"], METHODS.names())
+    if values["importance"] is not None and values["importance"] not in MEASURES:
+        raise unknown_name(MEASURES.kind, values["importance"], MEASURES.names())
     for name in values["export"]:
         if name not in FORMATS.names():
             raise unknown_name("export format", name, FORMATS.names())

@@ -41,6 +41,7 @@ class Analysis:
         self._by_array: dict[int, tuple[IntArray, Axis | None]] = {}
         self._by_factors: dict[bytes, Axis] = {}
         self._roots: list[IntArray] = []
+        self._number: IntArray = np.zeros(0, dtype=np.int64)  # of the unit that an atom became
 
     # ---- before labels are final
 
@@ -166,7 +167,17 @@ class Analysis:
         number[atoms[np.argsort(first[atoms])]] = np.arange(len(atoms))
         for axis in self.axes:
             axis.factors = number[axis.factors]
+        self._number = number
         return len(atoms)
+
+    def units_of(self, labels: IntArray | None) -> IntArray | None:
+        """The units along an axis that need not be one of the graph's, as in ``Axis.factors``, once they have numbers;
+        ``None`` if all its indices are fixed."""
+        if labels is None or not len(self._number):
+            return None
+        self.resolve([labels])
+        factors: IntArray = self._number[self._tables[id(labels)][1]]
+        return factors if some(factors < self._number[-1]) else None
 
     def parameters(self, reached: set[int]) -> dict[str, Parameter]:
         return {

@@ -18,6 +18,7 @@ from compressor.graph.apply_rules import run_rules
 from compressor.graph.batch import record_one
 from compressor.graph.blocks import find_blocks
 from compressor.graph.collect import collect_operators
+from compressor.graph.effective import find_computed
 from compressor.graph.flow import Flow
 from compressor.graph.forward import GrewError, record_training, tensors_of, tracing
 from compressor.graph.graph import Graph
@@ -172,6 +173,7 @@ def _capture(
         whole_kernels=flow.whole_kernels,
         resolutions=[spatial.found for spatial in analysis.resolutions.spatial],
         whole_resolutions=analysis.resolutions.whole,
+        computed=find_computed(analysis, main, {value.index for value in seen.inputs}, described),
     )
     recorder.release()
     graph.seconds = time.perf_counter() - started

@@ -105,6 +105,19 @@ class ParameterMask:
 
 
 @dataclass(eq=False)
+class ComputedWeight:
+    """A weight that the forward computes from ``parameters``, as the argument of one call; see ``graph/effective``."""
+
+    place: str
+    function: str
+    ordinal: int
+    argument: int | str
+    shape: tuple[int, ...]
+    axes: tuple[Axis | None, ...]
+    parameters: tuple[str, ...]
+
+
+@dataclass(eq=False)
 class Site:
     """A function call of the program at which the masked model computes otherwise; see ``masks/sites``.
 
@@ -221,6 +234,8 @@ class Graph:
     resolutions: list[Resolution] = field(default_factory=list)
     whole_resolutions: dict[str, str] = field(default_factory=dict)
     """Blocks whose resolution cannot be lowered, with the reason; likewise."""
+    computed: list[ComputedWeight] = field(default_factory=list)
+    """Weights in use that are none of the tensors stored."""
 
     def group(self, name: str) -> Group:
         """The group of that name. Raises ``KeyError``."""

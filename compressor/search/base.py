@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from compressor.costs import CostTerm, Sizes
 from compressor.errors import UnreachableBudgetError
 from compressor.graph.graph import Graph, UnitMask
 from compressor.graph.labels import BoolArray
+from exporters.example import Example
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class SearchContext:
         distill: weight in [0, 1] of what the teacher says in the loss.
         checkpoint: where the method keeps its state, to go on after a kill.
         options: the method's own settings.
+        example: inputs that the model was traced with; ``importance`` looks at weights as a forward uses them.
+        warn: tells the user.
     """
 
     model: nn.Module
@@ -62,6 +66,8 @@ class SearchContext:
     checkpoint: Path | None = None
     progress: Any = None
     options: dict[str, Any] = field(default_factory=dict)
+    example: Example | None = None
+    warn: Callable[[str], None] = warnings.warn
 
 
 @dataclass
@@ -106,7 +112,8 @@ class SearchResult:
 class SearchMethod(Protocol):
     """A search method: ``run`` decides which units are kept under all constraints.
 
-    ``trains`` says whether it changes the weights of ``context.model``.
+    ``trains`` says whether it changes the weights of ``context.model``. A method that ranks by importance has, as
+    ``ranked_by``, the name of the option that says by which.
     """
 
     trains: ClassVar[bool]

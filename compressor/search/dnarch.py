@@ -46,11 +46,11 @@ from compressor.search.coarser import Coarser
 from compressor.search.components import component_masks
 from compressor.search.decision import Decider
 from compressor.search.dnarch_config import COMPONENTS, DnarchConfig
+from compressor.search.importance.rank import rank
 from compressor.search.learning import Learner, learn, require_data
 from compressor.search.live import Live, NotLiveError
 from compressor.search.mask_adam import MaskAdam
 from compressor.search.multipliers import Multipliers
-from compressor.search.oneshot import OneShot
 from compressor.search.prefix import Rows
 from compressor.search.project import FloatArray, Projector
 from compressor.search.settled import Settled
@@ -335,6 +335,7 @@ class Dnarch:
     """The method on the program's own training loop."""
 
     trains = True
+    ranked_by = "order"
 
     @staticmethod
     def check_options(options: dict[str, Any]) -> None:
@@ -367,6 +368,4 @@ class Dnarch:
     def _scores(self, context: SearchContext, config: DnarchConfig) -> tuple[FloatArray, FloatArray]:
         if config.importance is None:
             return np.zeros(context.graph.n_units), np.zeros(len(context.graph.blocks))
-        if config.importance == "taylor" and context.data is None:
-            raise UsageError("Order by taylor looks at data, and there is none; leave order out for magnitude.")
-        return OneShot().scores(context, config.importance)
+        return rank(context, config.importance)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from compressor.errors import UsageError
-from compressor.graph.graph import Graph
+from compressor.options import Called, Either, Flag, Number, OneOf, Options, SomeOf, Text, Whole, option, shown
+from compressor.search.importance import MEASURES
+
+if TYPE_CHECKING:
+    from compressor.graph.graph import Graph
 
 COMPONENTS = ("width", "depth", "kernel", "resolution")
 KINDS = {"width": "channels", "kernel": "kernel", "resolution": "resolution"}  # groups by component
@@ -15,89 +19,116 @@ KINDS = {"width": "channels", "kernel": "kernel", "resolution": "resolution"}  #
 WIDTH_TAU, DEPTH_TAU = 25.0, 8.0  # of networks that do not grow
 
 
+def _orders() -> list[str]:
+    return [*MEASURES.names(), "none"]
+
+
 @dataclass(frozen=True)
-class DnarchConfig:
+class DnarchConfig(Options):
     """Settings of the search; the training's own are ``TrainConfig``'s."""
 
-    epochs: int = 3
-    batch_size: int = 64
-    lr: float = 0.01
-    """Of the weights (cosine schedule)."""
-    optimizer: str | None = None
-    """Of the weights: "sgd" (with momentum) or "adamw"; None: sgd, and adamw where a network computes the kernels."""
-    mask_lr: float | None = None
-    """Of the masks' offsets (``MaskAdam``); None: 8 / (steps in which masks learn), between 0.003 and 0.05. It falls to
-    0 over the last of those steps."""
-    learn: tuple[str, ...] | None = None
-    """Components to learn, of "width", "depth", "kernel" and "resolution"; None: all that the model has."""
-    width_tau: float | None = None
-    """Steepness of the masks over channels; None: 25 times ``grow``, so that the edge of a mask spans as many channels
-    as in the network to start from. At 25 a layer keeps at least 10.3 % of its channels, at 50 5.1 %."""
-    depth_tau: float | None = None
-    """Steepness of the masks over blocks; None: 8 times ``grow``. At 8 at least 32 % of the blocks stay, at 16 16 %."""
-    resolution_tau: float = 25.0
-    """Steepness of the masks over frequencies. At 25 a branch keeps at least 10.3 % of its samples along an axis, at 50
-    5.1 %, at 100 2.6 %."""
-    depth_over: str = "network"
-    """"network": one mask over all removable blocks; "stage": one for the blocks on each residual stream."""
-    order: str | None = None
-    """What goes last: "magnitude" or "taylor" importance, or "none" for the order in which things stand. None: by
-    magnitude, and in networks that may grow as they stand, as their weights say nothing yet, and what one part
-    writes first is what the next reads first."""
-    penalty: float | None = None
-    """Fixed weight of ``(cost / budget - 1)^2``, as in the paper (0.1 to 5); None: automatic multipliers."""
-    penalty_ramp: float = 0.0
-    """Share of the steps before the decision over which the fixed weight rises from zero."""
-    grow: int = 1
-    """The network is this many times as wide and as deep as the one to start from: widths and depth start at that
-    share of it, and can grow as well as shrink."""
-    live: bool = True
-    """Whether only what the masks keep is computed; the result is the same up to rounding."""
-    compiler: str | None = None
-    """Backend of ``torch.compile``, such as "inductor", for what is computed live; not with a learned resolution."""
-    reach: float = 0.1
-    """Share of the steps after which the cost is asked to be at the budget; less where that is above half of the cost
-    to start from, in proportion to how far there is to go."""
-    settle: float = 0.6
-    """Share of the steps, the last, that train the network decided on; masks learn in those before."""
-    every: int = 2
-    """Masks learn in one of so many steps; in the others only the weights do, which is cheaper."""
-    max_steps: int | None = None
+    owner: ClassVar[str] = "dnarch"
+
+    epochs: int = option(3, Whole(), "Epochs of the search; --search-epochs.")
+    batch_size: int = option(64, Whole(1), "Samples in a batch; --batch-size.")
+    lr: float = option(0.01, Number(above=0), "Learning rate of the weights (cosine schedule).")
+    optimizer: str | None = option(
+        None,
+        OneOf(("sgd", "adamw")),
+        "Of the weights: sgd (with momentum) or adamw; by default sgd, and adamw where a network computes the kernels.",
+    )
+    mask_lr: float | None = option(
+        None,
+        Number(above=0),
+        "Learning rate of the masks' offsets, falling to 0 over the steps in which masks learn; by default 8 / (those "
+        "steps), between 0.003 and 0.05.",
+    )
+    learn: tuple[str, ...] | None = option(
+        None, SomeOf(COMPONENTS), "What to learn; by default all that the model has."
+    )
+    width_tau: float | None = option(
+        None,
+        Number(above=5),
+        "Steepness of the masks over channels; by default 25 times grow, so that the edge of a mask spans as many "
+        "channels as in the network to start from. At 25 a layer keeps at least 10.3 % of its channels, at 50 5.1 %.",
+    )
+    depth_tau: float | None = option(
+        None,
+        Number(above=5),
+        "Steepness of the masks over blocks; by default 8 times grow. At 8 at least 32 % of the blocks stay, at 16 "
+        "16 %.",
+    )
+    resolution_tau: float = option(
+        25.0,
+        Number(above=5),
+        "Steepness of the masks over frequencies. At 25 a branch keeps at least 10.3 % of its samples along an axis, "
+        "at 50 5.1 %, at 100 2.6 %.",
+    )
+    depth_over: str = option(
+        "network",
+        OneOf(("network", "stage")),
+        "network: one mask over all removable blocks; stage: one for the blocks on each residual stream.",
+    )
+    order: str | Callable[..., Any] | None = option(
+        None,
+        Either(OneOf(_orders), Called("importance(group)")),
+        "What goes last: a measure of importance (docs/importance.md), or none for the order in which things stand. By "
+        "default magnitude, and in networks that may grow as they stand, as their weights say nothing yet, and what "
+        "one part writes first is what the next reads first.",
+    )
+    penalty: float | None = option(
+        None,
+        Number(above=0),
+        "Fixed weight of (cost / budget - 1)^2, as in the paper (0.1 to 5); by default multipliers that follow the "
+        "budgets.",
+    )
+    penalty_ramp: float = option(
+        0.0,
+        Number(least=0, most=1),
+        "Share of the steps before the decision over which the fixed weight rises from zero.",
+    )
+    grow: int = option(
+        1,
+        Whole(1, 1000),
+        "The network is this many times as wide and as deep as the one to start from: widths and depth start at that "
+        "share of it, and can grow as well as shrink.",
+    )
+    live: bool = option(
+        True, Flag(), "Whether only what the masks keep is computed; the result is the same up to rounding."
+    )
+    compiler: str | Callable[..., Any] | None = option(
+        None,
+        Either(Text(), Called("backend(graph, inputs)")),
+        "Backend of torch.compile, such as inductor, for what is computed live; not with a learned resolution.",
+    )
+    reach: float = option(
+        0.1,
+        Number(above=0, most=1),
+        "Share of the steps after which the cost is asked to be at the budget; less where that is above half of the "
+        "cost to start from, in proportion to how far there is to go.",
+    )
+    settle: float = option(
+        0.6,
+        Number(least=0, below=1),
+        "Share of the steps, the last, that train the network decided on; masks learn in those before.",
+    )
+    every: int = option(
+        2,
+        Whole(1),
+        "Masks learn in one of so many steps; in the others only the weights do, which is cheaper.",
+    )
+    max_steps: int | None = option(None, Whole(1), "Most steps of the search.")
 
     def __post_init__(self) -> None:
-        choices_of = {
-            "depth_over": ("network", "stage"),
-            "order": (None, "magnitude", "taylor", "none"),
-            "optimizer": (None, "sgd", "adamw"),
-        }
-        for name, choices in choices_of.items():
-            if getattr(self, name) not in choices:
-                raise UsageError(
-                    f"{name} must be one of {', '.join(filter(None, choices))}, not {getattr(self, name)!r}."
-                )
-        for name in ("width_tau", "depth_tau", "resolution_tau"):
-            tau = getattr(self, name)
-            if tau is not None and not tau > 5:
-                raise UsageError(f"{name} must be above 5, not {tau!r}; below, no mask can shrink.")
-        if not (isinstance(self.grow, int) and self.grow >= 1):
-            raise UsageError(f"grow must be a whole number of at least 1, not {self.grow!r}.")
-        if not (isinstance(self.every, int) and self.every >= 1):
-            raise UsageError(f"every must be a whole number of at least 1, not {self.every!r}.")
-        if not 0 <= self.settle < 1:
-            raise UsageError(f"settle must be a share of the steps, from 0 to below 1, not {self.settle!r}.")
-        if self.penalty is not None and not self.penalty > 0:
-            raise UsageError(f"penalty must be above zero, not {self.penalty!r}; leave it out for multipliers.")
-        if not 0 <= self.penalty_ramp <= 1 or (self.penalty_ramp and self.penalty is None):
-            raise UsageError(f"penalty_ramp must be a share of the steps, beside a penalty; not {self.penalty_ramp!r}.")
+        if self.learn is not None:
+            _check_learn(self.learn)
+        super().__post_init__()
+        if self.penalty_ramp and self.penalty is None:
+            raise UsageError(f"penalty_ramp must be given beside a penalty, not by itself as {self.penalty_ramp!r}.")
         if self.compiler is not None and not self.live:
             raise UsageError("compiler is for what is computed live; leave it out, or live on.")
         if isinstance(self.compiler, str):
             _check_compiler(self.compiler)
-        for name in self.learn or ():
-            if name not in COMPONENTS:
-                raise UsageError(f"dnarch cannot learn {name!r}; it learns {', '.join(COMPONENTS)}.")
-        if self.learn is not None and not self.learn:
-            raise UsageError(f"learn is empty; name components to learn, of {', '.join(COMPONENTS)}.")
 
     @property
     def taus(self) -> tuple[float, float]:
@@ -105,24 +136,10 @@ class DnarchConfig:
         return self.width_tau or WIDTH_TAU * self.grow, self.depth_tau or DEPTH_TAU * self.grow
 
     @property
-    def importance(self) -> str | None:
+    def importance(self) -> str | Callable[..., Any] | None:
         """The measure that things are ordered by; ``None`` for none."""
         order = self.order or ("magnitude" if self.grow == 1 else "none")
         return None if order == "none" else order
-
-    @classmethod
-    def from_options(cls, options: dict[str, Any]) -> DnarchConfig:
-        """Read options; ``learn`` may be a text such as "width,depth". Raises ``UsageError`` for unusable ones."""
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(options) - known)
-        if unknown:
-            raise UsageError(f"dnarch has no option {', '.join(unknown)}; it has {', '.join(sorted(known))}.")
-        values = dict(options)
-        if isinstance(values.get("learn"), str):
-            values["learn"] = [part.strip() for part in values["learn"].split(",") if part.strip()]
-        if values.get("learn") is not None:
-            values["learn"] = tuple(dict.fromkeys(values["learn"]))
-        return cls(**values)
 
     def components(self, graph: Graph) -> set[str]:
         """What is learned of this model. Raises ``UsageError`` for a component that it does not have."""
@@ -141,12 +158,23 @@ class DnarchConfig:
         return {name for name in self.learn or COMPONENTS if there[name]}
 
 
+def _check_learn(asked: object) -> None:
+    parts = [part.strip() for part in asked.split(",")] if isinstance(asked, str) else asked
+    if not isinstance(parts, (list, tuple, set, frozenset)):
+        raise UsageError(f"learn must name components, of {', '.join(COMPONENTS)}, not {shown(asked)}.")
+    for name in parts:
+        if name and name not in COMPONENTS:
+            raise UsageError(f"dnarch cannot learn {shown(name)}; it learns {', '.join(COMPONENTS)}.")
+    if not any(parts):
+        raise UsageError(f"learn is empty; name components to learn, of {', '.join(COMPONENTS)}.")
+
+
 def _check_compiler(name: str) -> None:
     from torch.compiler import list_backends
 
     if name not in list_backends(exclude_tags=()):
         usual = ", ".join(list_backends())
-        raise UsageError(f"torch.compile has no backend {name!r} here; it has {usual}.")
+        raise UsageError(f"compiler: torch.compile has no backend {shown(name)} here; it has {usual}.")
 
 
 def why_whole(reasons: Mapping[str, str], verb: str) -> str:

@@ -28,7 +28,6 @@ import logging
 import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -36,12 +35,12 @@ import torch
 from torch import Tensor, nn
 
 from compressor.costs import Sizes
-from compressor.errors import UsageError
 from compressor.graph.graph import UnitMask
 from compressor.graph.labels import BoolArray
 from compressor.masks import Masking
 from compressor.search.base import SearchContext, SearchResult
 from compressor.search.fading import EVERY, Fading
+from compressor.search.figs_config import LOGITS, FigsConfig
 from compressor.search.learning import Learner, learn, require_data
 from compressor.search.live import Live, NotLiveError
 from compressor.search.multipliers import Multipliers
@@ -49,48 +48,6 @@ from compressor.search.project import Projector
 from compressor.train.splits import call_model
 
 logger = logging.getLogger(__name__)
-LOGITS = 8.0
-"""Logits stay within plus and minus this."""
-
-
-@dataclass(frozen=True)
-class FigsConfig:
-    """Settings of the search; the training's own are ``TrainConfig``'s."""
-
-    epochs: int = 3
-    batch_size: int = 64
-    lr: float = 0.01
-    """Of the weights (SGD with momentum, cosine schedule)."""
-    logit_lr: float = 0.05
-    """Of the logits (Adam)."""
-    start: float = 2.5
-    """Initial logit: a keep probability of 0.924."""
-    depth: bool = True
-    """Whether whole residual blocks may go."""
-    block_start: float = 4.0
-    """Initial logit of a block: 0.982, as a block that is missing costs more than a channel."""
-    tau: float = 0.001
-    gradient_temperature: float = 0.5
-    reach: float = 0.5
-    """Share of the steps after which the expected cost is asked to be at the budget."""
-    settle: float = 0.65
-    """Share of the steps after which the decision stands and only weights are trained; 1 leaves it to the end."""
-    negligible: float = 0.01
-    """Keep probability below which a unit or block fades."""
-    patience: int = 100
-    """Steps in a row after which what fades is gone; 0 keeps all to the end."""
-    live: bool = True
-    """Whether only what is left is computed; it changes the cost of a step, not its result."""
-    max_steps: int | None = None
-
-    @classmethod
-    def from_options(cls, options: dict[str, Any]) -> FigsConfig:
-        """Read options. Raises ``UsageError`` for one that does not exist."""
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(options) - known)
-        if unknown:
-            raise UsageError(f"figs has no option {', '.join(unknown)}; it has {', '.join(sorted(known))}.")
-        return cls(**options)
 
 
 class _LogisticSigmoid(torch.autograd.Function):

@@ -13,28 +13,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from compressor.errors import UsageError
 from compressor.graph.graph import UnitMask
 from compressor.graph.labels import BoolArray
-from compressor.search import importance
 from compressor.search.base import SearchContext, SearchResult
 from compressor.search.depth import cheapest_block
+from compressor.search.importance.rank import rank
+from compressor.search.oneshot_config import OneShotConfig
 from compressor.search.project import FloatArray, Projector
 
 
 class OneShot:
-    """Options: ``importance`` ("magnitude" or "taylor"; default taylor with data), ``rounds``, ``batches``, ``depth``
-    (whether whole blocks may go; default true).
-    """
+    """The method. Its options are those of ``OneShotConfig``."""
 
     trains = False
+    ranked_by = "importance"
 
     @staticmethod
     def check_options(options: dict[str, Any]) -> None:
-        """Refuse options that do not exist."""
-        known = {"importance", "rounds", "batches", "depth"}
-        if unknown := sorted(set(options) - known):
-            raise UsageError(f"oneshot has no option {', '.join(unknown)}; it has {', '.join(sorted(known))}.")
+        """See ``OneShotConfig``."""
+        OneShotConfig.from_options(options)
 
     @staticmethod
     def traces(options: dict[str, Any]) -> frozenset[str]:
@@ -42,32 +39,15 @@ class OneShot:
         return frozenset()
 
     def run(self, context: SearchContext) -> SearchResult:
-        self.check_options(context.options)
-        depth = bool(context.options.get("depth", True))
-        projector = Projector(context.graph, context.constraints, round_to=context.round_to, depth=depth)
+        config = OneShotConfig.from_options(context.options)
+        projector = Projector(context.graph, context.constraints, round_to=context.round_to, depth=config.depth)
         projector.check_reachable()
-        kind = context.options.get("importance") or ("taylor" if context.data is not None else "magnitude")
-        scores, blocks = self.scores(context, kind)
-        units, gates, history = remove(projector, scores, blocks, rounds=int(context.options.get("rounds", 32)))
+        measure = config.importance or ("taylor" if context.data is not None else "magnitude")
+        scores, blocks = rank(context, measure, batches=config.batches)
+        units, gates, history = remove(projector, scores, blocks, rounds=config.rounds)
         units = projector.fill(units, scores, gates=gates)
         history.append(_entry(projector, units, gates, len(history)))
         return SearchResult(units, torch.from_numpy(scores), history, gates, torch.from_numpy(blocks))
-
-    def scores(self, context: SearchContext, kind: str) -> tuple[FloatArray, FloatArray]:
-        """Importance of every unit, shape (n_units,), and of every block, shape (n_blocks,)."""
-        if kind == "magnitude":
-            return importance.magnitude(context.model, context.graph), importance.block_magnitude(context.graph)
-        scores, blocks = importance.taylor(
-            context.model,
-            context.graph,
-            context.data.train,
-            batches=int(context.options.get("batches", 8)),
-            loss_fn=context.loss_fn,
-            seed=context.seed,
-        )
-        # Without any gradient (a dead or frozen layer) weights decide; the term is far below any real saliency.
-        tiny = 1e-12 * max(float(scores.max()), 1e-12)
-        return scores + tiny * importance.magnitude(context.model, context.graph), blocks
 
 
 def shrink(projector: Projector, decision: SearchResult) -> SearchResult:

@@ -1,0 +1,44 @@
+"""Settings of FiGS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from compressor.options import Flag, Number, Options, Whole, option
+
+LOGITS = 8.0
+"""Logits stay within plus and minus this."""
+
+
+@dataclass(frozen=True)
+class FigsConfig(Options):
+    """Settings of the search; the training's own are ``TrainConfig``'s."""
+
+    owner: ClassVar[str] = "figs"
+
+    epochs: int = option(3, Whole(), "Epochs of the search; --search-epochs.")
+    batch_size: int = option(64, Whole(1), "Samples in a batch; --batch-size.")
+    lr: float = option(0.01, Number(above=0), "Learning rate of the weights (SGD with momentum, cosine schedule).")
+    logit_lr: float = option(0.05, Number(above=0), "Learning rate of the logits (Adam).")
+    start: float = option(2.5, Number(least=-LOGITS, most=LOGITS), "Initial logit: a keep probability of 0.924.")
+    depth: bool = option(True, Flag(), "Whether whole residual blocks may go.")
+    block_start: float = option(
+        4.0,
+        Number(least=-LOGITS, most=LOGITS),
+        "Initial logit of a block: 0.982, as a block that is missing costs more than a channel.",
+    )
+    tau: float = option(0.001, Number(above=0), "Temperature of the masks that are drawn.")
+    gradient_temperature: float = option(0.5, Number(above=0), "Temperature of the slope in the backward pass.")
+    reach: float = option(
+        0.5, Number(above=0, most=1), "Share of the steps after which the expected cost is asked to be at the budget."
+    )
+    settle: float = option(
+        0.65,
+        Number(above=0, most=1),
+        "Share of the steps after which the decision stands and only weights are trained; 1 leaves it to the end.",
+    )
+    negligible: float = option(0.01, Number(least=0, below=1), "Keep probability below which a unit or block fades.")
+    patience: int = option(100, Whole(), "Steps in a row after which what fades is gone; 0 keeps all to the end.")
+    live: bool = option(True, Flag(), "Whether only what is left is computed: the cost of a step, not its result.")
+    max_steps: int | None = option(None, Whole(1), "Most steps of the search.")
