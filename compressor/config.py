@@ -30,6 +30,8 @@ NUM_CLASSES = Whole(1, 10_000_000)
 INT8_FORMAT = "onnx-int8"
 DEFAULT_EPOCHS = 5
 MOST_ELEMENTS = 2**28  # of one input: a gigabyte of floats
+#: Where jobs that name no folder have theirs.
+DEFAULT_FOLDER = "compressed"
 DEFAULT_BENCH_SECONDS = 10.0
 
 _DECIMAL = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
@@ -293,4 +295,4 @@ def default_out(model: str, budgets: tuple[Budget, ...]) -> str:
     """The folder of a job that names none, such as ``compressed/resnet50-flops-2G``."""
     name = model.removesuffix("/").rsplit("/", 1)[-1] if Path(model).exists() else model
     slug = "-".join([name, *(f"{budget.cost}-{budget.text.replace('%', 'pct')}" for budget in budgets)])
-    return str(Path("compressed") / re.sub(r"[^\w.+-]+", "-", slug).strip("-"))
+    return str(Path(DEFAULT_FOLDER) / re.sub(r"[^\w.+-]+", "-", slug).strip("-"))

@@ -6,11 +6,17 @@ message alone and exits with ``exit_code``; a traceback appears only under ``--d
 
 from __future__ import annotations
 
+from compressor.printable import printable
+
 
 class CompressorError(Exception):
     """Base class of all errors raised on purpose."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """The message, in which names from files and from other people's code can do a terminal no harm."""
+        return printable(super().__str__())
 
 
 class UsageError(CompressorError, ValueError):

@@ -1,8 +1,9 @@
 """Atomic writing: a file is there whole or not at all, whenever the process is killed.
 
-Everything is written to a temporary file in the same folder, flushed to the disk and moved over the target with
-``os.replace``. Failures of the file system come out as a one-line ``CompressorError``; the target is then untouched
-and the temporary file gone.
+Everything is written to a temporary folder beside its place, flushed to the disk and moved over the target with
+``os.replace``. A target that is a symbolic link stays one, and what it points to is replaced; mode and owner stay.
+Devices, pipes and the like are never replaced. Failures of the file system come out as a one-line ``CompressorError``;
+the target is then untouched and the temporary folder gone.
 """
 
 from __future__ import annotations
@@ -12,12 +13,19 @@ import json
 import os
 import re
 import secrets
+import shutil
+import stat
+import time
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor.errors import CompressorError, UsageError
+from compressor.lock import alive
+from compressor.printable import printable_json
+from compressor.reading import kind_of, require_file, require_memory_for
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,33 +61,103 @@ def _storage_error(path: Path, action: str, code: int | None, text: str) -> Comp
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; when the block ends well it replaces ``path``, else it is removed.
+    """Yield a temporary path near ``path``; when the block ends well it replaces ``path``, else it is removed.
 
-    The suffix of ``path`` is kept, for writers that choose their format by it. Missing parent folders are made.
+    The name of ``path`` is kept, for writers that choose their format by it. Missing parent folders are made.
 
     Raises:
+        UsageError: ``path`` is there and is no file: a folder, a device, a pipe, a link to nothing.
         CompressorError: the disk is full, the folder cannot be written, or the like.
     """
-    target = Path(path)
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}-{secrets.token_hex(4)}.tmp{target.suffix}")
-    with storage_errors(target):
+    with storage_errors(Path(path)):
+        target, present = destination(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = target.parent / f".{target.stem[:20]}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+        scratch.mkdir(mode=0o700)
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = scratch / target.name
             yield temporary
+            if present is not None:
+                with suppress(OSError):  # only an administrator may give files away
+                    os.chown(temporary, present.st_uid, present.st_gid)
+                temporary.chmod(stat.S_IMODE(present.st_mode))
             _flush_file(temporary)
             os.replace(temporary, target)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
         _flush_folder(target.parent)
+
+
+def destination(path: str | os.PathLike[str]) -> tuple[Path, os.stat_result | None]:
+    """The file to write when ``path`` is named, links followed, and what is there already.
+
+    Raises ``UsageError`` for what is no regular file, ``OSError`` for a path that cannot be looked at.
+    """
+    try:
+        present = os.stat(path)
+    except FileNotFoundError:
+        if os.path.islink(path):
+            raise UsageError(
+                f"Cannot write {os.fspath(path)}: it is a symbolic link to nothing; delete it or name another file."
+            ) from None
+        return Path(path), None
+    if (kind := kind_of(present.st_mode)) is not None:
+        raise UsageError(f"Cannot write {os.fspath(path)}: it is {kind}; name a file to write to.")
+    return Path(os.path.realpath(path)), present
+
+
+_TEMPORARY = re.compile(r"\..*\.(\d+)-\w+\.tmp(\..*)?")
+_OF_SAFETENSORS = re.compile(r"\.tmp\w{6}")  # earlier versions of this program let it write beside the target
+_STARTED = time.time()
 
 
 def remove_stale_temporaries(folder: Path) -> None:
     """Delete what killed writers left under ``folder``. Only for a folder that no other process writes to."""
-    for leftover in folder.rglob(".*.tmp*"):
-        with suppress(OSError):
+    for leftover in list(folder.rglob(".*.tmp*")) + list(folder.rglob(".tmp??????")):
+        _remove(leftover)
+
+
+def remove_dead_temporaries(folder: Path) -> None:
+    """Delete what killed writers left in ``folder`` itself. What a living process is writing stays."""
+    with suppress(OSError):
+        for leftover in list(os.scandir(folder)):
+            with suppress(OSError):
+                if _is_stale(leftover):
+                    _remove(Path(leftover.path))
+
+
+def _remove(leftover: Path) -> None:
+    with suppress(OSError):
+        if leftover.is_dir() and not leftover.is_symlink():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
             leftover.unlink()
+
+
+def _is_stale(entry: os.DirEntry[str]) -> bool:
+    if _OF_SAFETENSORS.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+        return not _is_open(entry)
+    found = _TEMPORARY.fullmatch(entry.name)
+    if found is None:
+        return False
+    if int(found[1]) == os.getpid():  # ours, or that of a dead process whose number we have
+        return entry.stat(follow_symlinks=False).st_mtime < _STARTED
+    return not alive(found[1])
+
+
+def _is_open(entry: os.DirEntry[str]) -> bool:
+    """Whether some process has the file open; where that cannot be told, whether it is younger than an hour."""
+    status = entry.stat(follow_symlinks=False)
+    processes = list(Path("/proc").glob("[0-9]*/fd")) if Path("/proc/self/fd").is_dir() else None
+    if processes is None:
+        return time.time() - status.st_mtime < 3600
+    for files in processes:
+        with suppress(OSError):
+            for descriptor in os.scandir(files):
+                with suppress(OSError):
+                    if os.path.samestat(os.stat(descriptor.path), status):
+                        return True
+    return False
 
 
 def atomic_write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
@@ -90,7 +168,7 @@ def atomic_write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
 
 def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write ``text`` to ``path`` atomically, as UTF-8 with the line ends it has."""
-    atomic_write_bytes(path, text.encode("utf-8"))
+    atomic_write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def atomic_write_json(
@@ -100,7 +178,8 @@ def atomic_write_json(
 
     NaN and infinity are no JSON and refused (``ValueError``), unless ``allow_nan`` says that only Python reads it.
     """
-    atomic_write_text(path, json.dumps(value, indent=indent, allow_nan=allow_nan, ensure_ascii=False) + "\n")
+    text = json.dumps(value, indent=indent, allow_nan=allow_nan, ensure_ascii=False)
+    atomic_write_text(path, printable_json(text) + "\n")
 
 
 def atomic_save_safetensors(
@@ -112,10 +191,11 @@ def atomic_save_safetensors(
     """
     from safetensors.torch import save_file
 
+    packed = _packed(tensors)
     with atomic_path(path) as temporary:
         temporary.touch()
         mode = temporary.stat().st_mode
-        save_file(_packed(tensors), temporary, metadata=dict(metadata or {}))
+        save_file(packed, temporary, metadata={**(metadata or {}), _CHECKSUM: _checksum(packed)})
         temporary.chmod(mode)  # safetensors makes its files private; follow the umask as every other file does
 
 
@@ -123,19 +203,38 @@ def load_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], d
     """Read the tensors (on the CPU, each with memory of its own) and the text metadata of a safetensors file.
 
     Raises:
-        UsageError: the file is missing or is no safetensors file.
+        UsageError: the file is missing, is no safetensors file, or is not as it was written.
     """
     from safetensors import SafetensorError, safe_open
 
-    if not Path(path).is_file():
-        raise UsageError(f"There is no file {path}.")
+    cure = "delete it or name another file"
+    require_memory_for(path, require_file(path, cure), cure)
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            metadata = dict(file.metadata() or {})
             # Cloned: the reader may hand out views of a mapped file, which would change if the file did.
-            return {name: file.get_tensor(name).clone() for name in file.keys()}, metadata  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise UsageError(f"{path} cannot be read as safetensors ({error}); delete it or name another file.") from error
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} cannot be read as safetensors ({error}); {cure}.") from error
+    expected = metadata.pop(_CHECKSUM, None)
+    if expected is not None and expected != _checksum(tensors):
+        raise UsageError(f"{path} is damaged: its tensors are not those that were written; {cure}.")
+    return tensors, metadata
+
+
+_CHECKSUM = "crc32"
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    import torch
+
+    total = 0
+    for name in sorted(tensors):
+        total = zlib.crc32(name.encode(), total)
+        tensor = tensors[name]  # contiguous; only the stride of a single element may be anything
+        flat = tensor.as_strided((tensor.numel(),), (1,), tensor.storage_offset())
+        total = zlib.crc32(flat.view(torch.uint8).numpy().data, total)
+    return f"{total:08x}"
 
 
 def _packed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from compressor.costs import REPORTED_COSTS, build
 from compressor.errors import UsageError
 from compressor.graph import Graph, capture
 from compressor.outline import outline
+from compressor.reading import free_memory
 from compressor.settings import Base
 from compressor.trim import plan
 
@@ -78,11 +78,7 @@ def free_bytes(device: torch.device) -> float | None:
     """Memory that is free on a device; ``None`` where that is not known."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next((1024 * float(line.split()[1]) for line in lines if line.startswith("MemAvailable")), None)
-    except OSError:
-        return None
+    return free_memory()
 
 
 def _product(axes: Any) -> float:

@@ -9,32 +9,39 @@ finds the results there. What the job needs for that lies under ``<out>/.job``:
     stages/<name>.safetensors  the stage's tensors, if it has any
     checkpoints/<name>.*       for training inside a stage, dropped when the stage is stored
 
+A stage's JSON holds checksums of itself and of the tensors. What does not agree with them is not trusted: the stage is
+done again. What a killed process left half written is taken away when the job is opened and when it ends.
+
 A job that fails before it has stored anything leaves nothing behind, so a mistyped option does not claim the folder.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from compressor.config import DEFAULT_FOLDER
 from compressor.errors import UsageError
 from compressor.files import (
     atomic_save_safetensors,
     atomic_write_json,
     load_safetensors,
+    remove_dead_temporaries,
     remove_stale_temporaries,
     storage_errors,
 )
 from compressor.lock import FolderLock
+from compressor.reading import LARGE, read_json, sha256
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,29 +67,44 @@ class StageResult:
 class Job:
     """An open job folder, locked until ``close`` (or the end of a ``with`` block, or of the process)."""
 
-    def __init__(self, out: Path, lock: FolderLock, *, resumed: bool) -> None:
+    def __init__(
+        self, out: Path, lock: FolderLock, *, resumed: bool, made: list[Path], warn: Callable[[str], None] | None
+    ) -> None:
         self.out = out
         self.resumed = resumed
         """Whether the folder held this job already, finished stages or not."""
         self._lock = lock
+        self._made = made
+        self._warn = warn
         self._folder = out / _FOLDER
 
     @classmethod
-    def open(cls, out: str | os.PathLike[str], fingerprint: Mapping[str, Any], *, force: bool = False) -> Job:
+    def open(
+        cls,
+        out: str | os.PathLike[str],
+        fingerprint: Mapping[str, Any],
+        *,
+        force: bool = False,
+        warn: Callable[[str], None] | None = None,
+    ) -> Job:
         """Open ``out`` for the job that ``fingerprint`` (JSON values) describes, making or continuing it.
 
         A folder whose job has stored nothing yet is taken over. With ``force``, a folder of another job loses what
         that job stored under ``.job``; other files stay until they are written again. A folder of the same job is
-        continued with or without ``force``.
+        continued with or without ``force``. ``warn`` is told of what is damaged and done again.
 
         Raises:
             UsageError: ``out`` is a file, holds another job or other files, or another process works in it.
             CompressorError: the folder cannot be written.
         """
         folder = Path(out)
-        if folder.exists() and not folder.is_dir():
-            raise UsageError(f"{folder} is a file; name a folder to write to.")
+        with storage_errors(folder):
+            if folder.exists() and not folder.is_dir():
+                raise UsageError(f"{folder} is a file; name a folder to write to.")
+        with storage_errors(folder):
+            made = [place for place in (folder, *folder.parents) if not place.exists()]
         _refuse_foreign(folder, force)
+        _refuse_links(folder / _FOLDER)
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             lock = FolderLock.acquire(folder / _FOLDER / "lock", folder)
@@ -91,21 +113,21 @@ class Job:
         except BaseException:
             lock.release()
             raise
-        return cls(folder, lock, resumed=resumed)
+        remove_dead_temporaries(folder)
+        return cls(folder, lock, resumed=resumed, made=made, warn=warn)
 
     def stage(self, name: str) -> StageResult | None:
-        """The stored result of a stage, or None if it has not finished.
-
-        Raises:
-            UsageError: the stored result is damaged.
-        """
-        path = self._path("stages", name, ".json")
-        if not path.is_file():
+        """The stored result of a stage, or None if it has not finished or is damaged: then it is to be done again."""
+        path, stored = self._path("stages", name, ".json"), self._path("stages", name, ".safetensors")
+        if not path.exists():
             return None
-        content = _read_json(path)
-        if content is None or "data" not in content:
-            raise UsageError(f"{path} is damaged; delete it, and the stage {name!r} runs again.")
-        return StageResult(content["data"], self._path("stages", name, ".safetensors") if content["tensors"] else None)
+        try:
+            data, tensors = _checked(path, stored)
+        except UsageError as error:
+            if self._warn is not None:
+                self._warn(f"{error} The stage {name!r} is done again.")
+            return None
+        return StageResult(data, stored if tensors else None)
 
     def store(self, name: str, data: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = None) -> StageResult:
         """Record a stage as finished and drop its training checkpoint. Atomic: all of it is there, or none.
@@ -118,14 +140,21 @@ class Job:
             commit.unlink(missing_ok=True)  # a result stored before must never meet the new tensors
         if tensors:
             atomic_save_safetensors(stored, tensors)
+        plain = json.loads(json.dumps(dict(data)))
         # Measured values may be NaN (the loss of an untrained network, say); the file is read by this class alone.
-        atomic_write_json(commit, {"stage": name, "tensors": bool(tensors), "data": dict(data)}, allow_nan=True)
+        content = {
+            "stage": name,
+            "tensors": sha256(stored) if tensors else None,
+            "sha256": _digest(plain),
+            "data": plain,
+        }
+        atomic_write_json(commit, content, allow_nan=True)
         with storage_errors(commit):
             for checkpoint in self.checkpoint(name).parent.glob(f"{name}.*"):  # training in parts has one for each
                 checkpoint.unlink(missing_ok=True)
             if not tensors:
                 stored.unlink(missing_ok=True)
-        return StageResult(json.loads(json.dumps(dict(data))), stored if tensors else None)
+        return StageResult(plain, stored if tensors else None)
 
     def checkpoint(self, name: str) -> Path:
         """Where training inside the stage ``name`` keeps its checkpoint; in parts, ``<name>.<part>.safetensors``."""
@@ -145,6 +174,8 @@ class Job:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        remove_stale_temporaries(self._folder)
+        remove_dead_temporaries(self.out)
         if error is not None and not _stored(self._folder):
             self._forget()
         self.close()
@@ -159,6 +190,11 @@ class Job:
             (self._folder / "lock").unlink()
             self._folder.rmdir()
             self.out.rmdir()
+            # What the job made on the way there, and the folder of all jobs: a killed one cannot have said so.
+            for place in self.out.parents:
+                if place not in self._made and place.name != DEFAULT_FOLDER:
+                    break
+                place.rmdir()
 
     def _path(self, kind: str, name: str, suffix: str) -> Path:
         if not _STAGE_NAME.fullmatch(name):
@@ -174,13 +210,40 @@ class Diary:
     name: str
 
     def read(self) -> dict[str, Any] | None:
-        """What was written last, if anything. Raises ``UsageError`` if it is damaged."""
+        """What was written last, if anything that is not damaged."""
         stored = self.job.stage(self.name)
         return None if stored is None else stored.data
 
     def write(self, data: Mapping[str, Any]) -> None:
         """Keep ``data``, JSON, in the place of what was there. Raises ``CompressorError`` if the disk is full."""
         self.job.store(self.name, data)
+
+
+def _checked(path: Path, stored: Path) -> tuple[dict[str, Any], bool]:
+    """A stage's data, and whether it has tensors. Raises ``UsageError`` if either is not what was written."""
+    cure = "it cannot be used"
+    content = read_json(path, cure, limits=LARGE, allow_nan=True)
+    if not isinstance(content, dict) or not isinstance(content.get("data"), dict):
+        raise UsageError(f"{path} is no stage of a job; {cure}.")
+    if content.get("sha256") != _digest(content["data"]):
+        raise UsageError(f"{path} is damaged; {cure}.")
+    expected = content.get("tensors")
+    if expected is not None and expected != sha256(stored, cure):
+        raise UsageError(f"{stored} is damaged; {cure}.")
+    return content["data"], expected is not None
+
+
+def _digest(data: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+def _refuse_links(folder: Path) -> None:
+    """A job's own folders are never links: what is in them gets deleted and overwritten."""
+    for place in (folder, folder / "stages", folder / "checkpoints"):
+        if place.is_symlink():
+            raise UsageError(f"{place} is a symbolic link, no folder of a job; delete it, and run again.")
+        if place.exists() and not place.is_dir():
+            raise UsageError(f"{place} is a file, no folder of a job; delete it, and run again.")
 
 
 def _refuse_foreign(out: Path, force: bool) -> None:
@@ -243,7 +306,7 @@ def _short(value: Any) -> str:
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        value = read_json(path, "delete it")
+    except UsageError:
         return None  # the callers say what a damaged file means
     return value if isinstance(value, dict) else None

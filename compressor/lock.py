@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import time
 from pathlib import Path
 from typing import IO
@@ -12,6 +14,8 @@ from compressor.errors import UsageError
 
 _GRACE_S = 10.0
 """How long a dead owner's orphans (workers that inherited the open file) get to notice and exit."""
+_LONGEST = 20
+"""Digits of a process id."""
 
 
 class FolderLock:
@@ -29,7 +33,7 @@ class FolderLock:
         deadline = time.monotonic() + _GRACE_S
         while True:
             path.parent.mkdir(exist_ok=True)
-            file = open(path, "a+", encoding="ascii")  # noqa: SIM115  (held open for as long as the lock)
+            file = _open(path)
             cls._wait(file, folder, deadline)
             if _is_at(file, path):
                 break
@@ -45,7 +49,7 @@ class FolderLock:
         while not _try_lock(file):
             file.seek(0)
             owner = file.read().strip()
-            if _alive(owner) or time.monotonic() > deadline:
+            if alive(owner) or time.monotonic() > deadline:
                 file.close()
                 raise UsageError(
                     f"Another process{f' (pid {owner})' if owner else ''} is working in {folder}; "
@@ -70,8 +74,24 @@ def _is_at(file: IO[str], path: Path) -> bool:
         return False
 
 
-def _alive(owner: str) -> bool:
-    """Whether the process id written in the lock is that of a living process; unknown counts as alive."""
+def _open(path: Path) -> IO[str]:
+    """The lock file, made if it is not there. Anything that is no lock is refused, never followed or emptied."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK) or path.is_symlink():
+            raise UsageError(f"{path} is a symbolic link, no lock of a job; delete it, and run again.") from error
+        raise
+    file = os.fdopen(descriptor, "r+", encoding="ascii", errors="replace")
+    text = file.read(_LONGEST + 1) if stat.S_ISREG(os.fstat(descriptor).st_mode) else "no file"
+    if len(text) > _LONGEST or (text and not text.isdigit()):
+        file.close()
+        raise UsageError(f"{path} is no lock of a job; delete it, and run again.")
+    return file
+
+
+def alive(owner: str) -> bool:
+    """Whether the process id written in a lock is that of a living process; unknown counts as alive."""
     if os.name != "posix" or not owner.isdigit():
         return True  # elsewhere, signal 0 is a real signal
     try:

@@ -46,7 +46,7 @@ def run_job(config: JobConfig, *, console: Console) -> Report:
     device = _available(resolve_device(config.device))
     settings = _settings(config)
     settings.require_data_for(config.data)
-    with Job.open(config.out, config.identity(), force=config.force) as job:
+    with Job.open(config.out, config.identity(), force=config.force, warn=console.warn) as job:
         finished = job.stage("report")
         if finished is not None and artifact.is_complete(config.out):
             console.info(f"{config.out} is complete already; delete it or choose another --out to run again.")

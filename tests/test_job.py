@@ -60,12 +60,24 @@ def test_tensors_without_the_commit_do_not_count(tmp_path: Path) -> None:
         assert job.stage("tune") is None
 
 
-def test_damaged_stage_says_what_to_do(tmp_path: Path) -> None:
-    with Job.open(tmp_path, ASKED) as job:
-        job.store("tune", {"a": 1})
-        (tmp_path / ".job" / "stages" / "tune.json").write_text("{")
-        with pytest.raises(UsageError, match="delete it"):
-            job.stage("tune")
+def test_damaged_stage_is_not_trusted_and_done_again(tmp_path: Path) -> None:
+    said: list[str] = []
+    with Job.open(tmp_path, ASKED, warn=said.append) as job:
+        stages = tmp_path / ".job" / "stages"
+        for file in ("tune.json", "tune.safetensors"):
+            job.store("tune", {"a": 1}, {"w": torch.ones(100)})
+            whole = (stages / file).read_bytes()
+            for damaged in (b"", b"{", whole[:-2], whole.replace(b"1", b"2", 1), whole[:-3] + b"\x80" + whole[-2:]):
+                (stages / file).write_bytes(damaged)
+                assert job.stage("tune") is None
+                assert "tune." in said[-1]
+                assert "done again" in said[-1]
+            (stages / file).unlink()
+            assert job.stage("tune") is None
+        job.store("tune", {"a": 2}, {"w": torch.ones(100)})
+        again = job.stage("tune")
+        assert again is not None
+        assert again.data == {"a": 2}
 
 
 def test_other_job_is_refused_unless_forced(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def export(
     with output.working():
         from compressor import int8
         from compressor.bench import export_all
-        from compressor.report.codec import encode
+        from compressor.codec import encode
         from exporters import registry
 
         stem = re.sub(r"[^\w.-]+", "-", Path(model).name if Path(model).is_dir() else model)

@@ -66,9 +66,9 @@ def _change(before: Sequence[int], after: Sequence[int], removed: bool) -> objec
 
 def picture(rows: Sequence[BlockShape]) -> Markup:
     """Blocks from top to bottom: widths as silhouettes, kernels and resolutions as squares in squares."""
-    widest = max((max([*row.width_before, *row.width_after], default=1) for row in rows), default=1)
-    kernels = max((max([*row.kernel_before, *row.kernel_after], default=1) for row in rows), default=1)
-    positions = max((max([*row.resolution_before, *row.resolution_after], default=1) for row in rows), default=1)
+    widest = max(1, *(max([*row.width_before, *row.width_after], default=1) for row in rows))
+    kernels = max(1, *(max([*row.kernel_before, *row.kernel_after], default=1) for row in rows))
+    positions = max(1, *(max([*row.resolution_before, *row.resolution_after], default=1) for row in rows))
     parts = [
         tag("text", "Width", x=(_LEFT + _RIGHT) / 2, y=14, text_anchor="middle"),
         tag("text", "Kernel", x=_KERNEL, y=14, text_anchor="middle"),

@@ -6,10 +6,10 @@ import platform
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from compressor.codec import Keys, Range, decode, encode
 from compressor.errors import UsageError
-from compressor.report.codec import decode, encode
 
 if TYPE_CHECKING:
     from exporters.base import ExportInfo
@@ -17,6 +17,38 @@ if TYPE_CHECKING:
 
 #: Raised whenever a reader of the previous version would misread a report.
 SCHEMA_VERSION = 1
+
+_Count = Annotated[int, Range(0, 2**63)]
+_Milliseconds = Annotated[float, Range(0, 1e12)]
+_Share = Annotated[float, Range(0, 1e9)]
+_Timing = Annotated[
+    dict[str, Any],
+    Keys(
+        {
+            **dict.fromkeys(("version", "device", "precision"), str),
+            **dict.fromkeys(("threads", "batch", "repeats"), _Count),
+            **dict.fromkeys(("median_ms", "p5_ms", "p90_ms", "p95_ms", "p99_ms"), _Milliseconds),
+            **dict.fromkeys(("spread", "throughput_per_s"), Annotated[float, Range(0, 1e15)]),
+        }
+    ),
+]
+_Ratio = Annotated[
+    dict[str, Any],
+    Keys(
+        {
+            **dict.fromkeys(("value", "low", "high"), Annotated[float, Range(1e-9, 1e9)]),
+            **{"confidence": Annotated[float, Range(0, 1)], "rounds": _Count, "verdict": str},
+        }
+    ),
+]
+_Round = Annotated[
+    dict[str, Any],
+    Keys(dict.fromkeys(("predicted_ms", "measured_ms", "original_ms", "limit_ms"), _Milliseconds)),
+]
+_Step = Annotated[
+    dict[str, Any],
+    Keys({}, optional={"step": Annotated[float, Range(-1e15, 1e15)], "costs": dict[str, Any] | None}),
+]
 
 
 @dataclass(frozen=True)
@@ -65,7 +97,7 @@ class Score:
     """What ``metric`` says on ``samples`` of ``split``; ``None`` for what was not evaluated."""
 
     split: str = "test"
-    samples: int | None = None
+    samples: _Count | None = None
     before: float | None = None
     after_search: float | None = None
     after_finetune: float | None = None
@@ -109,9 +141,9 @@ class Latency:
     """
 
     target: str
-    original: dict[str, Any]
-    compressed: dict[str, Any]
-    ratio: dict[str, Any]
+    original: _Timing
+    compressed: _Timing
+    ratio: _Ratio
     noise: str | None = None
 
     @staticmethod
@@ -150,11 +182,11 @@ class LatencyPrediction:
     target: str
     mean_error: float | None
     kendall_tau: float | None
-    networks: int
-    points: int
+    networks: _Count
+    points: _Count
     estimated: list[str] = field(default_factory=list)
     unmeasured: list[str] = field(default_factory=list)
-    rounds: list[dict[str, Any]] = field(default_factory=list)
+    rounds: list[_Round] = field(default_factory=list)
     noise: str | None = None
 
 
@@ -169,10 +201,10 @@ class Quantisation:
     before: float | None
     after: float | None
     split: str
-    samples: int | None
-    bytes_before: int
-    bytes_after: int
-    calibration_samples: int
+    samples: _Count | None
+    bytes_before: _Count
+    bytes_after: _Count
+    calibration_samples: _Count
     latency: Latency | None = None
 
     metric: str = "top-1 accuracy"
@@ -190,8 +222,8 @@ class Size:
     """Bytes of the same thing before and after ("ONNX file", "weights")."""
 
     name: str
-    original_bytes: int
-    compressed_bytes: int
+    original_bytes: _Count
+    compressed_bytes: _Count
 
 
 @dataclass(frozen=True)
@@ -201,7 +233,7 @@ class FileWritten:
 
     path: str
     format: str
-    bytes: int
+    bytes: _Count
     error: float | None = None
     batches: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -227,8 +259,8 @@ class Width:
     """Output channels of one layer before and after; 0 after for one that was removed, before for one that is new."""
 
     layer: str
-    before: int
-    after: int
+    before: _Count
+    after: _Count
     kind: str = ""
 
 
@@ -242,12 +274,12 @@ class BlockShape:
     """
 
     name: str
-    kernel_before: list[int]
-    kernel_after: list[int]
-    resolution_before: list[int]
-    resolution_after: list[int]
-    width_before: list[int]
-    width_after: list[int]
+    kernel_before: list[_Count]
+    kernel_after: list[_Count]
+    resolution_before: list[_Count]
+    resolution_after: list[_Count]
+    width_before: list[_Count]
+    width_after: list[_Count]
     residual: bool
 
     @property
@@ -297,7 +329,7 @@ class Report:
     command: str = ""
     weights: str = ""
     pretrained: bool = True
-    trained_epochs: int = 0
+    trained_epochs: _Count = 0
     input_shape: list[int] = field(default_factory=list)
     budgets: list[BudgetResult] = field(default_factory=list)
     costs: list[CostResult] = field(default_factory=list)
@@ -314,8 +346,8 @@ class Report:
     blocks: list[BlockShape] = field(default_factory=list)
     blocks_removed: list[str] = field(default_factory=list)
     attributes_changed: list[AttributeChange] = field(default_factory=list)
-    history: list[dict[str, Any]] = field(default_factory=list)
-    stage_seconds: dict[str, float] = field(default_factory=dict)
+    history: list[_Step] = field(default_factory=list)
+    stage_seconds: dict[str, Annotated[float, Range(0, 1e12)]] = field(default_factory=dict)
     seed: int | None = None
     versions: dict[str, str] = field(default_factory=dict)
     machine: dict[str, str] = field(default_factory=dict)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from compressor.errors import UsageError
-from compressor.files import atomic_save_safetensors, load_safetensors
+from compressor.files import atomic_save_safetensors, load_safetensors, remove_dead_temporaries
+from compressor.reading import LARGE, parse_json
 from compressor.train.tree import flatten, unflatten
 
 SCHEMA_VERSION = 1
@@ -35,9 +35,7 @@ class Checkpoint:
         self._last = time.monotonic()
         self._cost_s = 0.0
         if path is not None:
-            for leftover in path.parent.glob(f".{path.stem}.*.tmp{path.suffix}"):  # of a writer that was killed
-                with suppress(OSError):
-                    leftover.unlink()
+            remove_dead_temporaries(path.parent)
 
     def note(self) -> str:
         """A clause for error messages that says where the last good state is; empty if there is none."""
@@ -77,16 +75,21 @@ class Checkpoint:
             return None
         tensors, metadata = load_safetensors(self.path)
         try:
-            content = json.loads(metadata["checkpoint"])
+            content = parse_json(metadata["checkpoint"].encode(), limits=LARGE, allow_nan=True)
         except (KeyError, ValueError) as error:
             raise UsageError(f"{self.path} is no training checkpoint; delete it or name another file.") from error
+        if not isinstance(content, dict) or not {"fingerprint", "state"} <= set(content):
+            raise UsageError(f"{self.path} is no training checkpoint; delete it or name another file.")
         wanted = json.loads(json.dumps(fingerprint))
         if content.get("schema_version") != SCHEMA_VERSION or content.get("fingerprint") != wanted:
             raise UsageError(
                 f"{self.path} is the checkpoint of another training run ({_difference(content, wanted)}); "
                 "delete it to start anew, or name another file."
             )
-        state: dict[str, Any] = unflatten(content["state"], tensors)
+        try:
+            state: dict[str, Any] = unflatten(content["state"], tensors)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"{self.path} is a damaged training checkpoint; delete it and run again.") from error
         return state
 
 
@@ -94,5 +97,7 @@ def _difference(content: dict[str, Any], wanted: dict[str, Any]) -> str:
     if content.get("schema_version") != SCHEMA_VERSION:
         return f"schema version {content.get('schema_version')}, this program writes {SCHEMA_VERSION}"
     found = content["fingerprint"]
+    if not isinstance(found, dict):
+        return "it has no settings"
     names = [name for name in {**wanted, **found} if found.get(name) != wanted.get(name)]
     return ", ".join(f"{name} was {found.get(name)}, now {wanted.get(name)}" for name in names[:3])

@@ -90,8 +90,8 @@ def test_numbers_that_are_not_finite_survive_json() -> None:
         ({"schema_version": None}, "no report"),
         ({"budgets": 3}, r"report\.budgets should be a list, not 3"),
         ({"budgets": [{"cost": "flops"}]}, r"report\.budgets\[0\]\.unit is missing"),
-        ({"seed": "seven"}, r"report\.seed should be int, not 'seven'"),
-        ({"pretrained": 1}, r"report\.pretrained should be bool"),
+        ({"seed": "seven"}, r"report\.seed should be a whole number, not 'seven'"),
+        ({"pretrained": 1}, r"report\.pretrained should be true or false"),
     ],
 )
 def test_bad_json_says_where(change: dict[str, object], message: str) -> None:
