@@ -116,6 +116,7 @@ def _capture(
             trained = record_training(seen, model, axes or equal_axes((args, kwargs), 0), (args, kwargs))
     flow = Flow(recorder.modules.by_name)
     described = {name: (values[name], names, is_buffer) for name, (_, names, is_buffer) in tensors.items()}
+    flow.parameters = {name: value for value, names, _ in described.values() for name in names}
     _label_parameters(flow, described, kernels)
     made = len(flow.labels)
     run_rules(flow, recorder.nodes)

@@ -77,6 +77,7 @@ class Flow:
 
     def __init__(self, modules: dict[str, nn.Module]) -> None:
         self.modules = modules
+        self.parameters: dict[str, Value] = {}  # and buffers, by every name
         self.derived: list[Derived] = []
         self.kernels: set[tuple[str, int]] = set()  # (parameter, axis) of kernels that may be cropped
         self.whole_kernels: dict[str, str] = {}  # by module, why a kernel stays whole

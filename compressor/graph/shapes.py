@@ -215,6 +215,10 @@ def _addmm(bias: Tensor, a: Tensor, b: Any) -> Tensor | None:
     return _new(a, shape)
 
 
+def _fake_quantize(x: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    return _same(x), torch.empty(x.shape, dtype=torch.bool, device=META)  # PyTorch has no kernel on meta tensors
+
+
 _HANDLERS: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(_UNARY, _same),
     **dict.fromkeys([f"{name}_" for name in _UNARY], _itself),
@@ -229,4 +233,7 @@ _HANDLERS: dict[str, Callable[..., Any]] = {
     "mean": _mean,
     "_adaptive_avg_pool2d": _adaptive_avg_pool2d,
     "addmm": _addmm,
+    "fake_quantize_per_tensor_affine_cachemask": _fake_quantize,
+    "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams": _fake_quantize,
+    "fake_quantize_per_channel_affine_cachemask": _fake_quantize,
 }

@@ -14,10 +14,18 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from compressor.quantization import rounded_per_channel, rounded_per_tensor
+
 _DOUBLE = {torch.float32: torch.float64, torch.float16: torch.float64, torch.bfloat16: torch.float64,
            torch.complex64: torch.complex128, torch.complex32: torch.complex128}  # fmt: skip
 _CASTS = {Tensor.float: torch.float64, Tensor.half: torch.float64, Tensor.bfloat16: torch.float64,
           **{getattr(Tensor, name): torch.complex128 for name in ("cfloat", "chalf")}}  # fmt: skip
+
+
+_IN_ANY_PRECISION: dict[Any, Callable[..., Any]] = {
+    torch.fake_quantize_per_tensor_affine: rounded_per_tensor,
+    torch.fake_quantize_per_channel_affine: rounded_per_channel,
+}
 
 
 def precise(tensor: Tensor, dtype: torch.dtype) -> Tensor:
@@ -34,9 +42,10 @@ class _InDouble(TorchFunctionMode):
     ) -> Any:
         if func in _CASTS:
             return args[0].to(_CASTS[func])
+        run = _IN_ANY_PRECISION.get(func, func)
         args = tuple(_DOUBLE.get(a, a) if type(a) is torch.dtype else a for a in args)
         changed = {k: _DOUBLE.get(v, v) if type(v) is torch.dtype else v for k, v in (kwargs or {}).items()}
-        return func(*args, **changed)
+        return run(*args, **changed)
 
 
 @contextmanager

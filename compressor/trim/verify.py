@@ -21,6 +21,7 @@ from compressor.graph.labels import BoolArray
 from compressor.graph.modules import evaluating, uncompiled, unwrapped
 from compressor.graph.stand_ins import shadowed, unchanged
 from compressor.masks import Masking
+from compressor.quantization import unobserved
 from compressor.trim.apply import trim
 from compressor.trim.double import in_double, precise
 from compressor.trim.plan import plan
@@ -112,7 +113,13 @@ class Verifier:
         gate = None if gates is None else torch.from_numpy(self.graph.gates(gates)).to(device, dtype)
         double = dtype is torch.float64
         models = self.model, trimmed
-        watched = unchanged(*models), uncompiled(*models), evaluating(self.model), evaluating(trimmed)
+        watched = (
+            unchanged(*models),
+            uncompiled(*models),
+            unobserved(*models),
+            evaluating(self.model),
+            evaluating(trimmed),
+        )
         with ExitStack() as stack, torch.no_grad(), in_double(double):
             for context in watched:
                 stack.enter_context(context)

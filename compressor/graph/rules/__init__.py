@@ -32,6 +32,7 @@ _FAMILIES = (
     "movement",
     "normalization",
     "pooling",
+    "quantization",
     "recurrent",
     "reduction",
     "view",
