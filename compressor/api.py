@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from compressor.architecture import Architecture
-from compressor.config import DEFAULT_EPOCHS, ROUND_TO, default_search, parse_budgets
+from compressor.config import DEFAULT_EPOCHS, ROUND_TO, Choices, LeastWidths, default_search, parse_budgets
 from compressor.console import Console
 from compressor.delivery import deliver_result
 from compressor.errors import UsageError
@@ -103,6 +103,8 @@ def compress(
     round_to: int | None = None,
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
+    keep: Mapping[str, str | int] | Sequence[str] | str = (),
+    choose: Mapping[str, Sequence[int]] | None = None,
     keep_outputs: str | Sequence[str] = (),
     example_kwargs: dict[str, Any] | None = None,
     batch_axis: BatchAxis = "auto",
@@ -135,6 +137,10 @@ def compress(
             to 16 that is at most an eighth of a width, which runtimes compute fastest, as far as budgets can be met so;
             with a latency budget at those that the target likes.
         include, exclude: shell-style patterns over module names; a text by itself is one pattern.
+        keep: least widths by pattern over module names, such as ``{"layer4*": "50%", "conv1": 16}``; of several that
+            match a layer the largest holds. Blocks with such a layer are not taken out.
+        choose: the channels that layers keep, no more and no less, such as ``{"layer1.0.conv1": [0, 3, 5]}``; layers
+            that share their channels keep the same.
         keep_outputs: patterns of modules whose outputs keep all channels.
         loss_fn: ``loss_fn(outputs, targets)``; default that of the data's task: cross entropy for classes, relative L2
             error for fields, squared error for other values.
@@ -170,6 +176,8 @@ def compress(
         round_to=round_to,
         include=include,  # type: ignore[arg-type]  # a text by itself is one pattern
         exclude=exclude,  # type: ignore[arg-type]
+        keep=keep,  # type: ignore[arg-type]  # read from what a user may write
+        choose=choose,  # type: ignore[arg-type]
         keep_outputs=keep_outputs,  # type: ignore[arg-type]
         batch_axis=batch_axis,
         seed=seed,
@@ -203,6 +211,8 @@ def prepare(
     round_to: int | None = None,
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
+    keep: Mapping[str, str | int] | Sequence[str] | str = (),
+    choose: Mapping[str, Sequence[int]] | None = None,
     example_kwargs: dict[str, Any] | None = None,
     batch_axis: BatchAxis = "auto",
     target: str | TargetSettings | None = None,
@@ -214,6 +224,7 @@ def prepare(
         search: ``"figs"`` or ``"dnarch"``; of its ``options`` those of the program's own training are left aside.
         batch_axis: as for ``compress``.
         total_steps: how many times ``session.step()`` will be called; budgets are approached over them.
+        importance, keep, choose: as for ``compress``.
         target, lut: where a latency budget holds and the file of its table, as for ``compress``.
 
     Raises:
@@ -236,6 +247,8 @@ def prepare(
         round_to=read("round_to", ROUND_TO, round_to, optional=True),
         include=read("include", Patterns(), include),
         exclude=read("exclude", Patterns(), exclude),
+        keep=read("keep", LeastWidths(), keep),
+        choose=read("choose", Choices(), choose, optional=True),
         example_kwargs=example_kwargs,
         batch_axis=batch_axis,
         target=measured_on(target, lut),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from compressor.errors import UsageError
-from compressor.options import Flag, Number, Options, Patterns, Place, Text, Whole, option, shown
+from compressor.options import Flag, Number, Options, Patterns, Place, Text, Whole, option, read, shown
 
 # What arguments of Python and options of the command line take alike.
 EPOCHS = Whole(0, 1_000_000)
@@ -161,6 +161,69 @@ _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
 
 
 @dataclass(frozen=True)
+class Least:
+    """A least width of the layers that a pattern matches: a number of channels, or a share of what a layer has."""
+
+    pattern: str
+    value: float
+    relative: bool
+    text: str
+
+    def share(self, width: int) -> float:
+        """Of a layer's ``width`` channels."""
+        return min(1.0, self.value if self.relative else self.value / width)
+
+
+def parse_least(pattern: object, given: object) -> Least:
+    """Read one least width, such as ``"layer4*"`` and ``"50%"`` or ``16``. Raises ``ValueError`` if it is none."""
+    if not isinstance(pattern, str) or not pattern.strip():
+        raise ValueError
+    pattern, text = pattern.strip(), given.strip() if isinstance(given, str) else given
+    if isinstance(text, str) and text.endswith("%"):
+        share = Number(above=0, most=100).read(text[:-1])
+        return Least(pattern, share / 100, True, f"{pattern}={share:g}%")
+    width = Whole(1).read(text)
+    return Least(pattern, width, False, f"{pattern}={width}")
+
+
+@dataclass(frozen=True)
+class LeastWidths:
+    """Least widths by pattern: a mapping, or texts such as ``layer4*=50%``."""
+
+    expected: ClassVar[str] = "patterns with a number of channels or a share, such as layer4*=50% or conv1=16"
+
+    def read(self, value: Any) -> tuple[Least, ...]:
+        """All of them, in order. Raises ``ValueError``."""
+        if isinstance(value, Mapping):
+            return tuple(parse_least(pattern, given) for pattern, given in value.items())
+        found = []
+        for each in (value,) if isinstance(value, str) else value:
+            if isinstance(each, Least):
+                found.append(each)
+            elif isinstance(each, str) and "=" in each:
+                pattern, _, given = each.rpartition("=")
+                found.append(parse_least(pattern, given))
+            else:
+                raise ValueError
+        return tuple(found)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Channels to keep, by layer."""
+
+    expected: ClassVar[str] = "a mapping of layers to the channels to keep, such as {'layer1.0.conv1': [0, 3, 5]}"
+
+    def read(self, value: Any) -> dict[str, tuple[int, ...]]:
+        """By name. Raises ``ValueError``."""
+        if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+            raise ValueError
+        if any(isinstance(each, (str, bytes, Mapping)) for each in value.values()):
+            raise ValueError
+        return {name: tuple(Whole(0).read(i) for i in each) for name, each in value.items()}
+
+
+@dataclass(frozen=True)
 class Shape:
     """Positive sizes of one input, such as ``3,224,224``; text is read, too."""
 
@@ -202,6 +265,7 @@ class JobConfig(Options):
         round_to: widths are kept at multiples of this; None: at even ones (``search.even``), or with a latency budget
             at those that the target likes.
         include, exclude: patterns over module names; what is not included, or is excluded, keeps its width.
+        keep: least widths by pattern, such as ``layer4*=50%`` or ``conv1=16``.
         export: names of the formats to write.
         bench_seconds: how long to time both networks at the end, 0 for not at all.
         num_classes: classes of the model's head; None takes them from the data, or the model's own default.
@@ -235,6 +299,7 @@ class JobConfig(Options):
     round_to: int | None = option(None, ROUND_TO, "What widths are multiples of.")
     include: tuple[str, ...] = option((), Patterns(), "What may be compressed.")
     exclude: tuple[str, ...] = option((), Patterns(), "What is left alone.")
+    keep: tuple[str, ...] = option((), Patterns(), "Least widths, such as layer4*=50%.")
     export: tuple[str, ...] = option(("onnx",), Patterns(), "Formats to write.")
     bench_seconds: float = option(DEFAULT_BENCH_SECONDS, Number(least=0), "How long to time both networks.")
     num_classes: int | None = option(None, NUM_CLASSES, "Classes of the model's head.")
@@ -250,6 +315,7 @@ class JobConfig(Options):
         if not isinstance(self.model, str) or not self.model.strip():
             raise UsageError("The model is empty; name one, for example --model resnet50 (compress models lists them).")
         super().__post_init__()
+        read("keep", LeastWidths(), self.keep)
         if not self.budgets:
             raise UsageError("No budget was given; pass at least one, for example --budget-flops 50%.")
         costs = [budget.cost for budget in self.budgets]

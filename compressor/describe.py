@@ -8,10 +8,12 @@ from typing import Any
 from compressor.costs import Sizes, build
 from compressor.costs.flops import Flops
 from compressor.graph.graph import Graph
+from compressor.search.wanted import Wanted
 
 
-def describe(graph: Graph) -> dict[str, Any]:
-    """Costs, groups, blocks, layers, and what is fixed and why."""
+def describe(graph: Graph, wanted: Wanted | None = None) -> dict[str, Any]:
+    """Costs, groups, blocks, layers, and what is fixed and why; of groups the least units, if some are ``wanted``."""
+    least = wanted.least if wanted is not None else {}
     full = Sizes.full(graph)
     flops = Flops(graph)
     macs_each = flops.by_layer(full).tolist()
@@ -45,11 +47,14 @@ def describe(graph: Graph) -> dict[str, Any]:
                 "name": group.name,
                 "size": len(group) * group.width,
                 "units": len(group),
+                "least": least.get(group.index, 1 if group.kind == "channels" else 0),
                 "layers": [name.rpartition(".")[0] for name, axis in group.members if axis == 0][:64],
             }
             for group in graph.groups
         ],
-        "blocks": [{"name": block.name} for block in graph.blocks],
+        "blocks": [
+            {"name": block.name} for block in graph.blocks if wanted is None or block.index not in wanted.blocks
+        ],
         "layers": layers,
         "fixed": [
             {"place": f.place, "operator": f.operator, "reason": f.reason, "channels": f.channels} for f in graph.fixed

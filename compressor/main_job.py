@@ -28,7 +28,8 @@ _OPTIONS = {
     for name in (
         "weights", "data", "search", "importance", "learn", "penalty", "penalty_ramp", "compiler", "grow",
         "train_epochs", "search_epochs",
-        "finetune_epochs", "batch_size", "lr", "distill", "round_to", "include", "exclude", "export", "bench_seconds",
+        "finetune_epochs", "batch_size", "lr", "distill", "round_to", "include", "exclude", "keep", "export",
+        "bench_seconds",
         "num_classes", "input_shape", "seed", "device",
         "target", "lut", "threads",
     )
@@ -141,6 +142,7 @@ def _settings(config: JobConfig) -> Settings:
         round_to=config.round_to,
         include=config.include,
         exclude=config.exclude,
+        keep=config.keep,  # type: ignore[arg-type]  # read from text
         seed=config.seed,
         target=measured_on(config.target, config.lut, config.threads),
     )
@@ -160,7 +162,7 @@ def command_of(config: JobConfig) -> str:
     for name, option in _OPTIONS.items():
         value = getattr(config, name)
         if value != defaults[name]:
-            for item in value if name in ("include", "exclude") else (value,):
+            for item in value if name in ("include", "exclude", "keep") else (value,):
                 shown = ",".join(map(str, item)) if isinstance(item, tuple) else str(item)
                 parts += [option, shown or "none"]
     return shlex.join([*parts, "--out", config.out])

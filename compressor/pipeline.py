@@ -20,6 +20,7 @@ from compressor.search import METHODS
 from compressor.search.base import Constraint, RoundTo, SearchContext, SearchResult, hard_sizes, readable
 from compressor.search.oneshot import shrink
 from compressor.search.project import Projector
+from compressor.search.wanted import Wanted, wanted
 from compressor.settings import Scores, Settings
 from compressor.tensors import example_of, fill, state, to_device
 from compressor.trim import Check, TrimResult, trim_verified
@@ -49,6 +50,7 @@ class Pipeline:
     architecture: Architecture
     check: Check
     decision: SearchResult
+    wanted: Wanted
 
     def __init__(
         self,
@@ -117,6 +119,7 @@ class Pipeline:
             )
             names = dict.fromkeys([*REPORTED_COSTS, *(b.cost for b in settings.budgets)])
             self.terms = {name: build(name, self.graph) for name in names if name != "latency"}
+        self.wanted = wanted(self.model, self.graph, settings.keep, settings.choose)
         if "latency" in names:
             self._measure_target()
         with self.console.stage("budgets"):
@@ -184,6 +187,7 @@ class Pipeline:
                         progress=self.console.progress("search"),
                         options=dict(self.settings.options),
                         example=self.example,
+                        wanted=self.wanted,
                         warn=self.console.warn,
                     )
                 )
@@ -227,7 +231,7 @@ class Pipeline:
     @property
     def nothing_to_do(self) -> bool:
         """Whether the model is within every budget already."""
-        return all(c.limit >= c.term.original for c in self.constraints)
+        return not self.wanted.chosen and all(c.limit >= c.term.original for c in self.constraints)
 
     @property
     def trained_epochs(self) -> int:
@@ -266,7 +270,7 @@ class Pipeline:
         options = self.settings.options
         depth = bool(options.get("depth", True)) and "depth" in (options.get("learn") or ("depth",))
         grid = self._round_to() if round_to is None else round_to
-        return Projector(self.graph, self.constraints, round_to=grid, whole=whole, depth=depth)
+        return Projector(self.graph, self.constraints, round_to=grid, whole=whole, depth=depth, wanted=self.wanted)
 
     def _round_to(self) -> RoundTo:
         """The user's multiple; with a latency budget and none given, the multiples that the target likes."""
@@ -286,7 +290,7 @@ class Pipeline:
         with self.console.stage("measure the target"):
             device = LatencySession(
                 # What is timed is compared with the network it was made from, which may be trained yet.
-                copy.deepcopy(self.model) if self.settings.train_epochs else self.model,
+                deep_copy(self.model) if self.settings.train_epochs else self.model,
                 self.graph,
                 self.example,
                 self.settings.target,

@@ -77,6 +77,10 @@ def describe_result(pipeline: Pipeline, *, name: str) -> Report:
     after = sum(p.numel() * p.element_size() for p in pipeline.compressed.parameters())
     report.sizes.append(Size("Weights", before, after))
     report.fixed = [Fixed(f.place, f.operator, f"{f.reason} ({f.channels} channels)") for f in graph.fixed]
+    report.fixed += [
+        Fixed(graph.groups[g].name, "", f"{_units(pipeline, g)} units, as asked: {said}")
+        for g, said in pipeline.wanted.said.items()
+    ]
     report.fixed += [Fixed(g, "", "left whole: removing its channels was not exact") for g in pipeline.refused]
     report.widths = _widths(pipeline)
     report.blocks = _blocks(pipeline)
@@ -172,3 +176,9 @@ def _entry(pipeline: Pipeline, entry: dict[str, Any]) -> dict[str, Any]:
     costs = {n: entry[n] * t.original for n, t in pipeline.terms.items() if isinstance(entry.get(n), float)}
     rest = {k: v for k, v in entry.items() if k not in pipeline.terms}
     return {**rest, "costs": costs}
+
+
+def _units(pipeline: Pipeline, group: int) -> str:
+    """``at least 16 of 32``."""
+    total, chosen = len(pipeline.graph.groups[group]), pipeline.wanted.chosen.get(group)
+    return f"{len(chosen)} of {total}" if chosen is not None else f"at least {pipeline.wanted.least[group]} of {total}"

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from compressor.architecture import Architecture
 from compressor.computed import computed
-from compressor.config import Budget
+from compressor.config import Budget, Least
 from compressor.copying import deep_copy
 from compressor.costs import build
 from compressor.errors import UsageError
@@ -37,6 +37,7 @@ from compressor.search.base import Constraint, RoundTo, SearchContext, SearchRes
 from compressor.search.importance import FROM_DATA
 from compressor.search.learning import Learner
 from compressor.search.project import Projector
+from compressor.search.wanted import wanted
 from compressor.settings import method_options
 from compressor.tensors import example_of
 from compressor.train.optim import has_gradients, optimizer_parameters
@@ -70,6 +71,8 @@ class Session:
         batch_axis: BatchAxis = "auto",
         target: TargetSettings | None = None,
         importance: Any = None,
+        keep: tuple[Least, ...] = (),
+        choose: Mapping[str, tuple[int, ...]] | None = None,
     ) -> None:
         method = METHODS.get(read("search", Text(), search))
         if not hasattr(method, "learner"):
@@ -103,6 +106,7 @@ class Session:
             resolution="resolution" in traces,
             batch_axis=batch_axis,
         )
+        self._wanted = wanted(model, self.graph, keep, choose)
         self._device = self._measured(target) if self._latency is not None and target is not None else None
         terms = {b.cost: build(b.cost, self.graph) for b in budgets if b.cost != "latency"}
         if self._device is not None:
@@ -116,6 +120,7 @@ class Session:
             self._constraints,
             round_to=self._round_to,
             options=options,
+            wanted=self._wanted,
             example=example_of(example_inputs, example_kwargs),
         )
         self._learner: Learner = method().learner(context)
@@ -132,7 +137,7 @@ class Session:
     def _projector(self, whole: set[str], round_to: RoundTo = None) -> Projector:
         grid = self._round_to if round_to is None else round_to
         depth = bool(self._learner.projector.removable.any())
-        return Projector(self.graph, self._constraints, round_to=grid, whole=whole, depth=depth)
+        return Projector(self.graph, self._constraints, round_to=grid, whole=whole, depth=depth, wanted=self._wanted)
 
     def _measured(self, target: TargetSettings) -> LatencySession:
         from compressor.latency.session import LatencySession

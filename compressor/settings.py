@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from compressor.config import BATCH_SIZE, DISTILL, EPOCHS, LR, ROUND_TO, SEED, THREADS, Budget
+from compressor.config import (
+    BATCH_SIZE,
+    DISTILL,
+    EPOCHS,
+    LR,
+    ROUND_TO,
+    SEED,
+    THREADS,
+    Budget,
+    Choices,
+    Least,
+    LeastWidths,
+)
 from compressor.errors import UsageError
 from compressor.options import Called, OneOf, Options, Patterns, Place, Text, option, read, shown
 from compressor.search import METHODS
@@ -47,6 +59,8 @@ class Settings(Options):
     round_to: int | None = option(None, ROUND_TO, "What widths are multiples of.")
     include: tuple[str, ...] = option((), Patterns(), "What may be compressed.")
     exclude: tuple[str, ...] = option((), Patterns(), "What is left alone.")
+    keep: tuple[Least, ...] = option((), LeastWidths(), "Least widths of layers.")
+    choose: Mapping[str, tuple[int, ...]] = option(None, Choices(), "Channels that layers keep.")
     keep_outputs: tuple[str, ...] = option((), Patterns(), "Modules whose outputs keep all channels.")
     batch_axis: BatchAxis = "auto"
     seed: int = option(0, SEED, "Of everything that is drawn.")

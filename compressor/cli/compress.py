@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from compressor.cli.options import Names, model_option, stack, structure_options
+from compressor.cli.options import Names, keep_option, model_option, stack, structure_options
 from compressor.cli.output import JobInterrupted, Output
 from compressor.config import (
     BASE_UNITS,
@@ -113,6 +113,7 @@ COMPRESS_OPTIONS = stack(
         "--include", multiple=True, metavar="PATTERN", help="Compress matching modules only; may be repeated."
     ),
     click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave matching modules alone; may be repeated."),
+    keep_option,
     structure_options,
     click.option(
         "--export", type=Names(), default=("onnx",), metavar="F,...", help="Formats to write, or none. [onnx]"

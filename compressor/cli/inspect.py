@@ -6,10 +6,12 @@ from typing import Any
 
 import click
 
-from compressor.cli.options import model_option, structure_options
+from compressor.cli.options import keep_option, model_option, structure_options
 from compressor.cli.output import Output, output_options
 from compressor.cli.structure import load_structure
 from compressor.cli.tables import amount, table
+from compressor.config import LeastWidths
+from compressor.options import read
 
 _ROWS = 40
 
@@ -19,6 +21,7 @@ _ROWS = 40
 @structure_options
 @click.option("--include", multiple=True, metavar="PATTERN", help="Compress matching modules only; may be repeated.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave matching modules alone; may be repeated.")
+@keep_option
 @click.option("--all", "show_all", is_flag=True, help=f"Show every row, not the first {_ROWS} of each table.")
 @output_options
 def inspect(
@@ -27,6 +30,7 @@ def inspect(
     input_shape: tuple[int, ...] | None,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
+    keep: tuple[str, ...],
     show_all: bool,
     output: Output,
 ) -> None:
@@ -34,14 +38,16 @@ def inspect(
 
     A group is a set of channels that live or die together; a block is a residual branch that can be taken out.
     """
+    least = read("--keep", LeastWidths(), keep)
     with output.working():
         from compressor.describe import describe
         from compressor.graph import capture
+        from compressor.search.wanted import wanted
 
         loaded = load_structure(model, num_classes=num_classes, input_shape=input_shape)
         call = loaded.example
         graph = capture(loaded.model, call.args, example_kwargs=dict(call.kwargs), include=include, exclude=exclude)
-        found = describe(graph)
+        found = describe(graph, wanted(loaded.model, graph, least))
         found["input_shape"] = list(loaded.input_shape)
     output.emit(found, lambda: _render(found, None if show_all else _ROWS))
 
@@ -57,8 +63,8 @@ def _render(found: dict[str, Any], limit: int | None) -> str:
         head,
         table(
             f"{len(found['groups'])} groups of channels that live or die together",
-            ("group", "channels", "units", "layers"),
-            [(g["name"], g["size"], g["units"], _few(g["layers"])) for g in found["groups"]],
+            ("group", "channels", "units", "least", "layers"),
+            [(g["name"], g["size"], g["units"], g["least"], _few(g["layers"])) for g in found["groups"]],
             limit=limit,
         ),
         table(

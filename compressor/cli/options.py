@@ -69,6 +69,14 @@ def model_option(required: bool) -> Decorator:
     )
 
 
+keep_option: Decorator = click.option(
+    "--keep",
+    multiple=True,
+    metavar="PATTERN=W",
+    help="Least width of matching modules: channels, such as conv1=16, or a share, layer4*=50%; may be repeated.",
+)
+
+
 def structure_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """``--num-classes`` and ``--input-shape``."""
     for option in (

@@ -16,6 +16,7 @@ from compressor.costs import CostTerm, Sizes
 from compressor.errors import UnreachableBudgetError
 from compressor.graph.graph import Graph, UnitMask
 from compressor.graph.labels import BoolArray
+from compressor.search.wanted import Wanted
 from exporters.example import Example
 
 
@@ -51,6 +52,7 @@ class SearchContext:
         checkpoint: where the method keeps its state, to go on after a kill.
         options: the method's own settings.
         example: inputs that the model was traced with; ``importance`` looks at weights as a forward uses them.
+        wanted: what the user wants kept in any case.
         warn: tells the user.
     """
 
@@ -67,6 +69,7 @@ class SearchContext:
     progress: Any = None
     options: dict[str, Any] = field(default_factory=dict)
     example: Example | None = None
+    wanted: Wanted | None = None
     warn: Callable[[str], None] = warnings.warn
 
 
@@ -139,13 +142,15 @@ def hard_sizes(graph: Graph, units: UnitMask, gates: BoolArray | None = None) ->
     return Sizes(graph, torch.from_numpy(units[: graph.n_units].astype("float64")), weights)
 
 
-def unreachable(term: CostTerm, limit: float, smallest: float) -> UnreachableBudgetError:
-    """The error that names the smallest cost the model can be brought to."""
+def unreachable(term: CostTerm, limit: float, smallest: float, wanted: Wanted | None = None) -> UnreachableBudgetError:
+    """The error that names the smallest cost the model can be brought to, with what is ``wanted`` kept."""
+    kept = f" with {wanted.describe()}" if wanted else ""
+    less = " ask to keep less," if wanted else ""
     share = 100 * smallest / term.original if term.original else 0.0
     return UnreachableBudgetError(
         f"The {term.name} budget of {readable(limit, term.unit)} cannot be reached: the smallest this model can be "
-        f"brought to is {readable(smallest, term.unit)} ({share:.1f} % of the original). Raise the budget, or free "
-        "layers that patterns or operators hold fixed ('compress inspect' lists them)."
+        f"brought to{kept} is {readable(smallest, term.unit)} ({share:.1f} % of the original). Raise the budget,{less} "
+        "or free layers that patterns or operators hold fixed ('compress inspect' lists them)."
     )
 
 

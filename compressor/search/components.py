@@ -36,18 +36,20 @@ def component_masks(
     graph = projector.graph
     components = config.components(graph)
     learned = {kind for name, kind in KINDS.items() if name in components}
-    groups = [g for g in graph.groups if g.kind in learned and projector.smallest[g.index] < len(g)]
+    free_to_go = projector.smallest < projector.most
+    groups = [g for g in graph.groups if g.kind in learned and free_to_go[g.index]]
     free = {kind: [g for g in groups if g.kind == kind] for kind in KINDS.values()}
     (width_tau, depth_tau), share = config.taus, 1 / config.grow
     wide = [_ordered(g.units, scores[0]) for g in free["channels"]]
-    width = Rows(graph.n_units, wide, width_tau, device, share)
+    least = [projector.wanted.least.get(g.index, 0) for g in free["channels"]]
+    width = Rows(graph.n_units, wide, width_tau, device, share, least=least, gone=np.flatnonzero(~projector.start[:-1]))
     blocks = _block_rows(graph, projector.removable, config.depth_over) if "depth" in components else []
     depth = Rows(len(graph.blocks), [_ordered(row, scores[1]) for row in blocks], depth_tau, device, share)
     samples = {int(a.factors[-1, 0]): len(a) for r in graph.resolutions for a in r.axes}
     bands = [g.units for g in free["resolution"]]
     lengths = [samples[int(units[-1])] for units in bands]
-    least = least_cuts(graph, free["resolution"], [c.term for c in projector.constraints])
-    resolution = Frequencies(graph.n_units, bands, lengths, least, config.resolution_tau, device)
+    cuts = least_cuts(graph, free["resolution"], [c.term for c in projector.constraints])
+    resolution = Frequencies(graph.n_units, bands, lengths, cuts, config.resolution_tau, device)
     rings = [_rings(graph, g) for g in free["kernel"]]
     shape = graph.n_units, [row for row, _ in rings], [taps for _, taps in rings], device
     if computed:

@@ -46,7 +46,7 @@ class Decider:
         costs = projector.costs(smallest, self._gates(self.depth.least()))
         for constraint, cost in zip(projector.constraints, costs, strict=True):
             if cost > constraint.limit:
-                raise unreachable(constraint.term, constraint.limit, float(cost))
+                raise unreachable(constraint.term, constraint.limit, float(cost), projector.wanted)
 
     def choose(self, units: FloatArray, blocks: FloatArray) -> tuple[UnitMask, BoolArray]:
         """The choice; logits of masks of units, shape (n_units,), and of blocks, (n_blocks,), say what goes last."""

@@ -101,7 +101,8 @@ class DnarchSession(Learner):
         self._reach = config.reach * min(1.0, 2 * far)
         self.multipliers = Multipliers(asked, start, rate=0.05 * config.every, relative_rate=0.2, use_all=True)
         # Within its budgets, a network that cannot grow has nothing to gain: it is trained as it is.
-        self._is_search = self._computed is not None or not projector.fits(graph.all_units())
+        whole = not projector.chosen and projector.fits(graph.all_units())
+        self._is_search = self._computed is not None or not whole
         self.live = Live(model, graph, config.compiler) if config.live else None
         if config.compiler is not None and (len(self.resolution) or (self.live is not None and self.live.exactly)):
             found = "a learned resolution" if len(self.resolution) else "arithmetic across channels"
@@ -352,7 +353,11 @@ class Dnarch:
         config = DnarchConfig.from_options(context.options)
         components = config.components(context.graph)
         projector = Projector(
-            context.graph, context.constraints, round_to=context.round_to, depth="depth" in components
+            context.graph,
+            context.constraints,
+            round_to=context.round_to,
+            depth="depth" in components,
+            wanted=context.wanted,
         )
         session = DnarchSession(context.model, projector, config, self._scores(context, config))
         if config.grow > 1:

@@ -103,6 +103,9 @@ class FigsSession(Learner):
         self.logits = nn.Parameter(torch.tensor(start_at, device=self.device))  # units, then blocks
         self.depth = bool(projector.removable.any())
         self.fading = Fading(len(start_at), config.negligible, config.patience, self.device)
+        self.fading.gone[: self.graph.n_units] = torch.from_numpy(~projector.start[:-1]).to(self.device)
+        with torch.no_grad():
+            self.logits.masked_fill_(self.fading.gone, -LOGITS)
         self._adam = torch.optim.Adam([self.logits], lr=config.logit_lr)
         with torch.no_grad():
             start = [float(c.term(self.expected())) for c in projector.constraints]
@@ -112,8 +115,9 @@ class FigsSession(Learner):
         """Units that no width on the grid can do without, and blocks that may not go."""
         held = np.concatenate([np.zeros(self.graph.n_units, dtype=np.bool_), ~self.projector.removable])
         for group in self.graph.groups:
-            if self.projector.smallest[group.index] == len(group):
+            if self.projector.smallest[group.index] == self.projector.most[group.index]:
                 held[group.units] = True
+        held[: self.graph.n_units] &= self.projector.start[:-1]
         return held
 
     def probabilities(self) -> Tensor:
@@ -282,7 +286,9 @@ class Figs:
 
     def learner(self, context: SearchContext) -> FigsSession:
         config = FigsConfig.from_options(context.options)
-        projector = Projector(context.graph, context.constraints, round_to=context.round_to, depth=config.depth)
+        projector = Projector(
+            context.graph, context.constraints, round_to=context.round_to, depth=config.depth, wanted=context.wanted
+        )
         projector.check_reachable()
         return FigsSession(context.model, projector, config)
 

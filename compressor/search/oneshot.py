@@ -40,7 +40,9 @@ class OneShot:
 
     def run(self, context: SearchContext) -> SearchResult:
         config = OneShotConfig.from_options(context.options)
-        projector = Projector(context.graph, context.constraints, round_to=context.round_to, depth=config.depth)
+        projector = Projector(
+            context.graph, context.constraints, round_to=context.round_to, depth=config.depth, wanted=context.wanted
+        )
         projector.check_reachable()
         measure = config.importance or ("taylor" if context.data is not None else "magnitude")
         scores, blocks = rank(context, measure, batches=config.batches)
@@ -80,11 +82,11 @@ def remove(
     Args:
         scores: importance of every unit, shape (n_units,).
         blocks: importance of every block, shape (n_blocks,); without it blocks go only when channels do not suffice.
-        start: units to start from; default all.
+        start: units to start from; default all that may be kept.
         gates: blocks to start from; default all.
     """
     graph = projector.graph
-    units = graph.all_units() if start is None else start.copy()
+    units = projector.start if start is None else start.copy()
     gates = graph.gates(gates)
     last_resort = np.ones(len(graph.blocks)) if blocks is None else blocks
     history = [_entry(projector, units, gates, 0)]

@@ -36,20 +36,46 @@ class Rows:
         rows: the things of each row, first to last.
         tau: steepness of all masks.
         share: of each row that is inside its mask at first; at 1 the masks are as wide as they can be.
+        least: how many things of each row stay inside its mask at least, if more than the bounds of all masks say.
+        gone: things in no row that are never kept.
     """
 
     pace = 1.0
 
     def __init__(
-        self, n_things: int, rows: Sequence[IntArray], tau: float, device: torch.device, share: float = 1.0
+        self,
+        n_things: int,
+        rows: Sequence[IntArray],
+        tau: float,
+        device: torch.device,
+        share: float = 1.0,
+        *,
+        least: Sequence[int] = (),
+        gone: IntArray | None = None,
     ) -> None:
-        self._arrange(n_things, rows, [sigmoid.coordinates(len(row)) for row in rows], device)
+        self._arrange(n_things, rows, [sigmoid.coordinates(len(row)) for row in rows], device, gone)
         self.tau = tau
-        start = [sigmoid.highest(tau) if share >= 1 else sigmoid.offset(2 * share - 1, tau)] * len(rows)
+        lowest, highest = sigmoid.lowest(tau), sigmoid.highest(tau)
+        self._at_least = torch.full((len(rows),), lowest, dtype=torch.float64, device=device)
+        for i, (row, n) in enumerate(zip(rows, least or [0] * len(rows), strict=True)):
+            if n > 0:
+                last = float(sigmoid.coordinates(len(row))[n - 1]) + 1e-9
+                self._at_least[i] = min(max(lowest, sigmoid.offset(last, tau)), highest)
+        start = [highest if share >= 1 else sigmoid.offset(2 * share - 1, tau)] * len(rows)
         self.offsets = nn.Parameter(torch.tensor(start, dtype=torch.float64, device=device))
+        if any(least):
+            self.clamp_()
 
-    def _arrange(self, n_things: int, rows: Sequence[IntArray], grids: Sequence[Tensor], device: torch.device) -> None:
+    def _arrange(
+        self,
+        n_things: int,
+        rows: Sequence[IntArray],
+        grids: Sequence[Tensor],
+        device: torch.device,
+        gone: IntArray | None = None,
+    ) -> None:
         self.n_things, self.rows = n_things, list(rows)
+        self._gone = torch.from_numpy(gone).to(device) if gone is not None and len(gone) else None
         self.counts = torch.tensor([len(row) for row in rows], dtype=torch.int64, device=device)
         things = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64)
         self._things = torch.from_numpy(things).to(device)
@@ -64,7 +90,7 @@ class Rows:
     def logits(self) -> Tensor:
         """Logits of the masks without their threshold, shape (n_things,), infinite for what is in no row."""
         each = self._logit(self.offsets[self._owner])
-        return self._placed(each, torch.inf)
+        return self._placed(each, torch.inf, -torch.inf)
 
     def masks(self, threshold: float = THRESHOLD) -> Tensor:
         """How much of each thing there is, shape (n_things,): 0 or at least T."""
@@ -90,9 +116,10 @@ class Rows:
         """Bring all offsets back within their bounds."""
         self.offsets.copy_(self._bounded(self.offsets))
 
-    def _placed(self, each: Tensor, others: float = 1.0) -> Tensor:
+    def _placed(self, each: Tensor, others: float = 1.0, gone: float = 0.0) -> Tensor:
         """Values of the things in rows among all things, shape (n_things,)."""
-        return each.new_full((self.n_things,), others).index_put((self._things,), each)
+        placed = each.new_full((self.n_things,), others).index_put((self._things,), each)
+        return placed if self._gone is None else placed.index_fill(0, self._gone, gone)
 
     def _count(self, each: Tensor) -> Tensor:
         """How many things of each row have a value above zero, shape (n_rows,)."""
@@ -112,7 +139,7 @@ class Rows:
         return sigmoid.mask(self._x, offsets, self.tau, threshold)
 
     def _bounded(self, offsets: Tensor) -> Tensor:
-        return offsets.clamp(sigmoid.lowest(self.tau), sigmoid.highest(self.tau))
+        return torch.maximum(offsets, self._at_least).clamp_max(sigmoid.highest(self.tau))
 
 
 class Frequencies(Rows):

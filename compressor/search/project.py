@@ -11,6 +11,7 @@ from compressor.graph.graph import Graph, UnitMask
 from compressor.graph.labels import BoolArray
 from compressor.search.base import Constraint, RoundTo, hard_sizes, unreachable
 from compressor.search.even import even_widths
+from compressor.search.wanted import Wanted
 
 FloatArray = npt.NDArray[np.float64]
 GAP = 0.02  # of the budgets
@@ -24,7 +25,8 @@ class Projector:
     its frequencies: the centre and the constant are none of them. With None widths are even (``even.even_widths``)
     as far as they can be: groups may be narrower than one such step, and get part of one where more than ``GAP`` of
     the budgets would be left otherwise.
-    Groups in ``whole`` are never reduced, blocks in it and (without ``depth``) all blocks never removed.
+    Groups in ``whole`` are never reduced, blocks in it and (without ``depth``) all blocks never removed. What the user
+    has ``wanted`` holds for the others: groups have a least number of units, or just the units chosen by hand.
     ``gates`` of shape (n_blocks,) says which blocks are kept; default all.
     """
 
@@ -36,26 +38,50 @@ class Projector:
         round_to: RoundTo = 1,
         whole: set[str] | None = None,
         depth: bool = True,
+        wanted: Wanted | None = None,
     ) -> None:
         self.graph, self.constraints = graph, constraints
         self.whole = whole or set()
+        self.wanted = wanted or Wanted()
+        self.chosen = {g: u for g, u in self.wanted.chosen.items() if graph.groups[g].name not in self.whole}
+        """Units of the groups that are chosen by hand."""
         self._flexible = round_to is None
         given = even_widths(graph) if round_to is None else round_to
-        wanted = [given if isinstance(given, int) else given.get(g.name, 1) for g in graph.groups]
+        multiples = [given if isinstance(given, int) else given.get(g.name, 1) for g in graph.groups]
         self.steps = np.array(
-            [1 if g.kind != "channels" else self._step(g.width, n) for g, n in zip(graph.groups, wanted, strict=True)],
+            [
+                1 if g.kind != "channels" else self._step(g.width, n)
+                for g, n in zip(graph.groups, multiples, strict=True)
+            ],
             dtype=np.int64,
         )
         one = np.ones_like(self.steps) if self._flexible else self.steps
         least = [0 if g.kind != "channels" else int(s) for g, s in zip(graph.groups, one, strict=True)]
+        asked = [self._on_grid(self.wanted.least.get(g.index, 0), int(one[g.index])) for g in graph.groups]
+        self.most = np.array([len(self.chosen.get(g.index, g.units)) for g in graph.groups], dtype=np.int64)
         self.smallest = np.array(
-            [len(g) if g.name in self.whole else min(len(g), n) for g, n in zip(graph.groups, least, strict=True)],
+            [
+                most if g.name in self.whole or g.index in self.chosen else min(most, max(n, held))
+                for g, most, n, held in zip(graph.groups, self.most.tolist(), least, asked, strict=True)
+            ],
             dtype=np.int64,
         )
-        self.removable = np.array([depth and b.name not in self.whole for b in graph.blocks], dtype=np.bool_)
+        self.removable = np.array(
+            [depth and b.name not in self.whole and b.index not in self.wanted.blocks for b in graph.blocks],
+            dtype=np.bool_,
+        )
         self.group_of = np.zeros(graph.n_units, dtype=np.int64)
         for group in graph.groups:
             self.group_of[group.units] = group.index
+
+    @staticmethod
+    def _on_grid(count: int, step: int) -> int:
+        return -(-count // step) * step
+
+    @property
+    def start(self) -> UnitMask:
+        """Everything that may be kept."""
+        return self.choose(self.most, np.zeros(self.graph.n_units))
 
     @staticmethod
     def _step(width: int, round_to: int) -> int:
@@ -107,25 +133,26 @@ class Projector:
         costs = self.costs(self.minimal(np.zeros(self.graph.n_units)), ~self.removable)
         for constraint, cost in zip(self.constraints, costs, strict=True):
             if cost > constraint.limit:
-                raise unreachable(constraint.term, constraint.limit, float(cost))
+                raise unreachable(constraint.term, constraint.limit, float(cost), self.wanted)
 
     def choose(self, counts: npt.NDArray[np.int64], priority: FloatArray) -> UnitMask:
-        """Keep, in each group, ``counts`` units of highest priority (ties: the earlier unit)."""
+        """Keep, in each group, those chosen by hand or ``counts`` units of highest priority (ties: the earlier)."""
         units = self.graph.all_units()
         for group in self.graph.groups:
             n = int(counts[group.index])
-            if n < len(group):
+            if group.index in self.chosen:
+                units[group.units] = np.isin(group.units, self.chosen[group.index])
+            elif n < len(group):
                 order = np.argsort(-priority[group.units], kind="stable")
                 units[group.units[order[n:]]] = False
         return units
 
     def allowed(self, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The largest allowed counts that are not above ``counts`` (and not below the smallest)."""
-        sizes = np.array([len(g) for g in self.graph.groups])
         floored = counts // self.steps * self.steps
         if self._flexible:
             floored = np.where(counts < self.steps, counts, floored)
-        return np.where(counts >= sizes, sizes, np.maximum(floored, self.smallest))
+        return np.where(counts >= self.most, self.most, np.maximum(floored, self.smallest))
 
     def reduced(self, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The allowed counts one step below."""
@@ -181,6 +208,7 @@ class Projector:
         units = units.copy()
         kept = self.graph.gates(gates)
         refused = {g for block in self.graph.blocks if not kept[block.index] for g in block.groups} | barred
+        refused |= set(self.chosen)
         for _ in range(rounds):
             gap = 1.0 - self.costs(units, gates) / self.limits
             if gap.min() <= slack:
