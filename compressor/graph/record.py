@@ -9,6 +9,8 @@ program wrote them, so that sizes keep their origin (``dims``) and the masked mo
 from __future__ import annotations
 
 import math
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,10 +58,31 @@ class Value:
         return f"%{self.index}{list(self.shape)}"
 
 
-class Call:
-    """A PyTorch function as the program called it; ``ordinal`` counts its calls inside one module and pass."""
+# Functions whose sizes a program may spell out.
+_TAKE_SIZES = {"view", "reshape", "unflatten", "resize", "expand", "broadcast_to", "repeat", "split", "narrow", "pad",
+               "split_with_sizes", "tensor_split", "__getitem__", "__setitem__", "layer_norm", "rms_norm",
+               "group_norm", "conv1d", "conv2d", "conv3d", "channel_shuffle", "pixel_shuffle"}  # fmt: skip
+_NOT_THE_USERS = tuple(os.path.dirname(path) + os.sep for path in (torch.__file__, os.path.dirname(__file__)))
 
-    __slots__ = ("args", "func", "kwargs", "name", "ordinal", "place", "values")
+
+def _line() -> str:
+    """The innermost line that is neither PyTorch's, einops' nor ours."""
+    frame = sys._getframe(3)
+    while frame.f_back is not None:
+        path = frame.f_code.co_filename
+        if not path.startswith(_NOT_THE_USERS) and "/einops/" not in path:
+            return f"{os.path.basename(path)}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
+
+
+class Call:
+    """A PyTorch function as the program called it; ``ordinal`` counts its calls inside one module and pass.
+
+    ``line`` is where the program did, as "file:line", for functions that take sizes.
+    """
+
+    __slots__ = ("args", "func", "kwargs", "line", "name", "ordinal", "place", "values")
 
     def __init__(
         self,
@@ -79,6 +102,7 @@ class Call:
             ordinal,
         )
         self.values: list[tuple[int | str, Value]] = []
+        self.line = _line() if name in _TAKE_SIZES else ""
 
 
 class Node:
