@@ -14,7 +14,7 @@ from compressor.copying import deep_copy
 from compressor.costs import REPORTED_COSTS, CostTerm, build
 from compressor.errors import UnsupportedModelError, UsageError, VerificationError
 from compressor.graph import Graph, capture
-from compressor.graph.modules import unwrapped
+from compressor.graph.programs import opened
 from compressor.patterns import require_matches
 from compressor.search import METHODS
 from compressor.search.base import Constraint, RoundTo, SearchContext, SearchResult, hard_sizes, readable
@@ -63,9 +63,9 @@ class Pipeline:
         job: Job | None = None,
         console: Console | None = None,
     ) -> None:
-        self.model, self.settings, self.data, self.job = unwrapped(model), settings, data, job
+        self.model, self.settings, self.data, self.job = opened(model), settings, data, job
         self.console = console or Console(quiet=True)
-        self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        self.device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
         self.example_inputs = to_device(example_inputs, self.device)
         self.example_kwargs = to_device(example_kwargs or {}, self.device)
         self.scores = Scores()

@@ -29,7 +29,7 @@ from compressor.copying import deep_copy
 from compressor.costs import build
 from compressor.errors import UsageError
 from compressor.graph import capture
-from compressor.graph.modules import unwrapped
+from compressor.graph.programs import in_place
 from compressor.options import Text, Whole, read, shown
 from compressor.patterns import require_matches
 from compressor.search import METHODS
@@ -86,7 +86,7 @@ class Session:
             raise UsageError(
                 "A latency budget needs a target to measure on; pass target=, for example target='onnxruntime-cpu'."
             )
-        self.model = model = unwrapped(model)
+        self.model = model = in_place(model)
         if computed(model) is not None:
             raise UsageError(
                 f"{type(model).__name__} has weights that another network computes, and a loop of your own would not "

@@ -138,7 +138,7 @@ class AttributeUse:
 
     module: str
     name: str
-    index: int | str | None
+    index: int | None
     axis: Axis
     offset: float = 0.0
     factor: float = 1.0
