@@ -19,6 +19,16 @@ from compressor.tensors import laid_out_like
 SCHEMA_VERSION = 1
 
 
+def set_size_(module: nn.Module, name: str, value: Any) -> None:
+    """Give an attribute that holds one or several sizes another value, of the type it has."""
+    current = getattr(module, name, None)
+    setattr(
+        module, name, dict(value) if isinstance(value, dict) else tuple(value) if isinstance(current, tuple) else value
+    )
+    if name == "axes_lengths" and isinstance(getattr(module, "_axes_lengths", None), tuple):
+        vars(module)["_axes_lengths"] = tuple(value.items())  # einops computes with a second copy
+
+
 @dataclass
 class Architecture:
     """What is kept of a model.
@@ -166,9 +176,7 @@ class Architecture:
             if multihead.WIDTHS[0] in values and multihead.can_narrow(modules[name]):
                 multihead.narrow_(modules[name])
             for attribute, value in values.items():
-                current = getattr(modules[name], attribute, None)
-                fitting = tuple(value) if isinstance(current, tuple) else value
-                setattr(modules[name], attribute, fitting)
+                set_size_(modules[name], attribute, value)
         for each in self.resolutions:
             resampling.attach_(model, each["inputs"], each["output"], each["sizes"])
 

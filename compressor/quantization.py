@@ -71,7 +71,8 @@ def _rounded(module: Any, x: Tensor) -> Tensor:
 def rounded_per_tensor(x: Tensor, scale: Any, zero_point: Any, quant_min: int, quant_max: int) -> Tensor:
     """``torch.fake_quantize_per_tensor_affine`` in any precision: PyTorch's wants scales in single."""
     steps: Tensor = (torch.round(x / scale) + zero_point).clamp(quant_min, quant_max) - zero_point
-    return steps * scale
+    rounded: Tensor = steps * scale
+    return rounded
 
 
 def rounded_per_channel(

@@ -31,11 +31,11 @@ class FromAxis:
 
 @dataclass(frozen=True)
 class FromAttribute:
-    """An integer attribute of a module; ``index`` when the attribute is a tuple or list of integers."""
+    """An integer attribute of a module; ``index`` when the attribute is a tuple, list or dictionary of integers."""
 
     module: str
     name: str
-    index: int | None = None
+    index: int | str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,10 @@ class FromOperation:
     left: Any
     right: Any
 
+
+SIZES_OF_TORCH = ("in_channels", "out_channels", "in_features", "out_features", "num_features", "num_channels",
+                  "num_embeddings", "embedding_dim")  # fmt: skip
+"""Attributes of PyTorch's own modules that are lengths of axes of their weights."""
 
 Origin = FromAxis | FromAttribute | FromOperation
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from compressor.graph.dims import Dim, FromAttribute, FromAxis, FromOperation
+from compressor.graph.dims import SIZES_OF_TORCH, Dim, FromAttribute, FromAxis, FromOperation
 from compressor.graph.labels import FIXED, IntArray, Labels, every
 from compressor.graph.record import Call, Node, Value
 
@@ -70,6 +70,10 @@ class Derived:
     labels: IntArray
     offset: float
     factor: float
+
+
+_WEIGHTS = ("weight", "parametrizations.weight.original", "parametrizations.weight.original1", "weight_v",
+            "weight_orig", "running_mean")  # fmt: skip
 
 
 class Flow:
@@ -163,7 +167,7 @@ class Flow:
             return
         source = self.labels_of(size)
         if source is None:
-            self.fix(axis, f"{what} {int(size)} is a constant of the program")
+            self.fix(axis, self._constant(f"{what} {int(size)}"))
         elif len(source) != len(axis):
             self.fix(axis, f"{what} {int(size)} is computed in a way that is not understood")
             self.fix(source, f"{what} {int(size)} is computed in a way that is not understood")
@@ -204,10 +208,32 @@ class Flow:
         if isinstance(origin, FromAxis):
             return origin.value.axes[origin.axis]
         if isinstance(origin, FromAttribute):
+            if self.of_torch(origin):
+                return self._labels_of_weight(origin)
             if origin not in self.attributes:
                 self.attributes[origin] = self.labels.fresh(int(size))
             return self.attributes[origin]
         return self._labels_of_operation(origin)
+
+    def of_torch(self, attribute: FromAttribute) -> bool:
+        """Whether it is a size of one of PyTorch's own modules, which is that of its weight before and after a trim."""
+        module = self.modules.get(attribute.module)
+        return attribute.name in SIZES_OF_TORCH and type(module).__module__.startswith("torch.nn.")
+
+    def _labels_of_weight(self, attribute: FromAttribute) -> Axis:
+        """``self.conv.out_channels``, read by a forward, is the length of an axis of that layer's weight."""
+        module = self.modules[attribute.module]
+        convolution = isinstance(module, nn.modules.conv._ConvNd)
+        d = int(attribute.name in ("in_channels", "in_features", "embedding_dim"))
+        if isinstance(module, nn.modules.conv._ConvTransposeNd):
+            d = 1 - d
+        start = f"{attribute.module}." if attribute.module else ""
+        for name in _WEIGHTS:
+            value = self.parameters.get(start + name)
+            if value is not None and d < len(value.shape) and not (convolution and d == 1 and module.groups != 1):
+                value.used = True  # so that the labels stay those of the weight
+                return value.axes[d]
+        return None
 
     def _labels_of_operation(self, origin: FromOperation) -> Axis:
         if origin.operator == "//" and (quotient := _cancelled(origin.left, origin.right)) is not None:
@@ -217,8 +243,10 @@ class Flow:
             return None
         n_left, n_right = int(origin.left), int(origin.right)
         if origin.operator == "//" and left is not None and n_right > 0 and n_left % n_right == 0:
-            if right is None and (runs := self._in_runs(left, n_right)) is not None:
+            if self.is_fixed(right) and (runs := self._in_runs(left, n_right)) is not None:
                 return runs
+            if right is not None and (rows := self._rows_over(left, right)) is not None:
+                return rows
             known = (self.labels_of(origin.right) is None, False)
             rows, columns = self.split(left, n_right, n_left // n_right, constant=known)
             if rows is not None:
@@ -232,7 +260,7 @@ class Flow:
         if origin.operator == "-" and left is not None and 0 <= n_right < n_left:
             # What is left of an axis after its first indices: those are tied to what is subtracted.
             if right is None:
-                self.fix(left[:n_right], f"size {n_right} is a constant of the program")
+                self.fix(left[:n_right], self._constant(f"size {n_right}"))
             else:
                 self.labels.unite(left[:n_right], right)
             return left[n_right:]
@@ -245,9 +273,21 @@ class Flow:
         grid = self.labels.simplest(axis).reshape(-1, n)
         return grid[:, 0].copy() if n > 1 and every(grid == grid[:, :1]) else None
 
+    def _rows_over(self, axis: IntArray, columns: IntArray) -> IntArray | None:
+        """The rows of an axis of ``(rows, columns)``: heads of a width that can change."""
+        grid = self.labels.grid(axis)
+        same = grid is not None and np.array_equal(self.labels.find(grid[1]), self.labels.find(columns))
+        return grid[0] if grid is not None and same else None
+
     def constant(self, n: int) -> IntArray:
         """Labels of an axis whose length is a constant of the program."""
-        return self.labels.fixed(n, self.reason(f"size {n} is a constant of the program"))
+        return self.labels.fixed(n, self.reason(self._constant(f"size {n}")))
+
+    def _constant(self, what: str) -> str:
+        """Why a size that the program spells out cannot change, where it does so, and what would follow instead."""
+        line = self.node.call.line if self.node is not None and self.node.call is not None else ""
+        text = f"{what} is a constant of the program"
+        return f"{text} ({line}: write -1, a size of a tensor or an integer attribute instead)" if line else text
 
     # ---- merging and splitting axes
 
@@ -289,7 +329,7 @@ class Flow:
         """Axes of a split of which one has no labels; what the program gives as a literal stays."""
         for part, fixed in zip((rows, columns), constant, strict=True):
             if fixed and part is not None:
-                self.fix(part, f"size {len(part)} is a constant of the program")
+                self.fix(part, self._constant(f"size {len(part)}"))
         return rows, columns
 
     # ---- notes for masks and costs

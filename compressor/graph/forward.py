@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 from compressor.graph.inputs import Arguments, InputAxes, input_tensors
 from compressor.graph.modules import evaluating, named_modules, uncompiled
 from compressor.graph.record import Recorder, Value
-from compressor.graph.stand_ins import shadowed, traceable_attributes, unchanged
+from compressor.graph.stand_ins import shadowed, traceable_attributes, uncached, unchanged
 from compressor.multihead import narrowed
 from compressor.quantization import unobserved
 
@@ -41,7 +41,7 @@ def tracing(model: nn.Module) -> Iterator[None]:
     """Inside, a forward can be watched: in evaluation mode, uncompiled, without gradients; nothing it stores stays."""
     contexts = unchanged(model), evaluating(model), torch.no_grad(), narrowed(model), _python_attention()
     with ExitStack() as stack:
-        for context in (*contexts, uncompiled(model), unobserved(model)):
+        for context in (*contexts, uncompiled(model), unobserved(model), uncached()):
             stack.enter_context(context)
         yield
 

@@ -138,7 +138,7 @@ class AttributeUse:
 
     module: str
     name: str
-    index: int | None
+    index: int | str | None
     axis: Axis
     offset: float = 0.0
     factor: float = 1.0

@@ -9,6 +9,8 @@ program wrote them, so that sizes keep their origin (``dims``) and the masked mo
 from __future__ import annotations
 
 import math
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,10 +58,31 @@ class Value:
         return f"%{self.index}{list(self.shape)}"
 
 
-class Call:
-    """A PyTorch function as the program called it; ``ordinal`` counts its calls inside one module and pass."""
+# Functions whose sizes a program may spell out.
+_TAKE_SIZES = {"view", "reshape", "unflatten", "resize", "expand", "broadcast_to", "repeat", "split", "narrow", "pad",
+               "split_with_sizes", "tensor_split", "__getitem__", "__setitem__", "layer_norm", "rms_norm",
+               "group_norm", "conv1d", "conv2d", "conv3d", "channel_shuffle", "pixel_shuffle"}  # fmt: skip
+_NOT_THE_USERS = tuple(os.path.dirname(path) + os.sep for path in (torch.__file__, os.path.dirname(__file__)))
 
-    __slots__ = ("args", "func", "kwargs", "name", "ordinal", "place", "values")
+
+def _line() -> str:
+    """The innermost line that is neither PyTorch's, einops' nor ours."""
+    frame = sys._getframe(3)
+    while frame.f_back is not None:
+        path = frame.f_code.co_filename
+        if not path.startswith(_NOT_THE_USERS) and "/einops/" not in path:
+            return f"{os.path.basename(path)}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
+
+
+class Call:
+    """A PyTorch function as the program called it; ``ordinal`` counts its calls inside one module and pass.
+
+    ``line`` is where the program did, as "file:line", for functions that take sizes.
+    """
+
+    __slots__ = ("args", "func", "kwargs", "line", "name", "ordinal", "place", "values")
 
     def __init__(
         self,
@@ -79,6 +102,7 @@ class Call:
             ordinal,
         )
         self.values: list[tuple[int | str, Value]] = []
+        self.line = _line() if name in _TAKE_SIZES else ""
 
 
 class Node:
@@ -107,22 +131,35 @@ class Node:
         return f"{self.outputs} = {self.op}({self.inputs}) @ {self.place}"
 
 
+Key = int | str
+
+
 @dataclass(eq=False, slots=True)
 class ModuleCall:
     """One run of a module's forward: nodes ``start`` up to (not including) ``end``.
 
-    ``first`` is the first positional argument and ``arity`` the number of all arguments; ``output`` is the tensor it
-    returns, alone or as the first item of a tuple whose other ``none_items`` items are ``None``.
+    ``inputs`` are the arguments that are tensors, by position or keyword, and ``arity`` is the number of all arguments.
+    ``returned`` is the tensor that it returns, or the items of the tuple: tensors, ``None``, the position or keyword of
+    an argument that is handed on, or ``...`` for anything else.
     """
 
     module: str
     parent: int
     start: int
     end: int
-    first: Value | None
+    inputs: dict[Key, Value]
     arity: int
-    output: Value | None = None
-    none_items: int = 0
+    returned: Value | tuple[Any, ...] | None = None
+
+    @property
+    def first(self) -> Value | None:
+        """The first tensor among the arguments."""
+        return next(iter(self.inputs.values()), None)
+
+    def returns(self) -> list[Value]:
+        """The tensors returned that were not among the arguments."""
+        items = self.returned if isinstance(self.returned, tuple) else (self.returned,)
+        return [item for item in items if isinstance(item, Value)]
 
 
 def function_name(func: Callable[..., Any]) -> str:
@@ -151,10 +188,10 @@ class ModuleStack:
         self.counts[key] = count + 1
         return count
 
-    def entered(self, name: str, args: tuple[Any, ...]) -> None:
+    def entered(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """A module starts to run."""
 
-    def left(self, kwargs: dict[str, Any], output: Any) -> None:
+    def left(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """The module that entered last returns."""
 
     @contextmanager
@@ -183,11 +220,11 @@ class ModuleStack:
         def call(*args: Any, **kwargs: Any) -> Any:
             output = None
             self.stack.append(name)
-            self.entered(name, args)
+            self.entered(name, args, kwargs)
             try:
                 output = run(*args, **kwargs)
             finally:
-                self.left(kwargs, output)
+                self.left(args, kwargs, output)
                 self.stack.pop()
             return output
 
@@ -202,21 +239,29 @@ class _CallStack(ModuleStack):
         self.recorder: Any = recorder
         self.open: list[int] = []
 
-    def entered(self, name: str, args: tuple[Any, ...]) -> None:
-        first = self.recorder.value_outside(args[0]) if args and isinstance(args[0], Tensor) else None
+    def entered(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        inputs: dict[Key, Value] = {}
+        for given in (enumerate(args), kwargs.items()):
+            inputs |= {key: self.recorder.value_outside(a) for key, a in given if isinstance(a, Tensor)}
         parent, start = self.open[-1] if self.open else -1, len(self.recorder.nodes)
         self.open.append(len(self.recorder.calls))
-        self.recorder.calls.append(ModuleCall(name, parent, start, start, first, len(args)))
+        self.recorder.calls.append(ModuleCall(name, parent, start, start, inputs, len(args) + len(kwargs)))
 
-    def left(self, kwargs: dict[str, Any], output: Any) -> None:
+    def left(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         call = self.recorder.calls[self.open.pop()]
         call.end = len(self.recorder.nodes)
-        call.arity += len(kwargs)
-        if type(output) is tuple and output and all(item is None for item in output[1:]):
-            call.none_items = len(output) - 1
-            output = output[0] if len(output) > 1 else None
         if isinstance(output, Tensor):
-            call.output = self.recorder.value_outside(output)
+            call.returned = self.recorder.value_outside(output)
+        elif type(output) is tuple and output:
+            given: dict[int, Key] = {id(argument): key for key, argument in enumerate(args)}
+            given |= {id(argument): key for key, argument in kwargs.items()}
+            call.returned = tuple(self._item(call, item, given.get(id(item))) for item in output)
+
+    def _item(self, call: ModuleCall, item: Any, key: Key | None) -> Any:
+        if not isinstance(item, Tensor):
+            return item if item is None else ... if key is None else key
+        value = self.recorder.value_outside(item)
+        return key if key is not None and call.inputs.get(key) is value else value  # else it was changed in place
 
 
 _SHAPE_GETTER = Tensor.shape.__get__  # type: ignore[attr-defined]

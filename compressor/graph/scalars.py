@@ -76,7 +76,7 @@ def _labels(flow: Flow, number: Any) -> IntArray | None:
             return None
         parts = [_labels(flow, part) for part in (origin.left, origin.right)]
         return flow.labels_of(number) if any(part is not None for part in parts) else None
-    if isinstance(origin, FromAttribute) and origin not in flow.attributes:
+    if isinstance(origin, FromAttribute) and origin not in flow.attributes and not flow.of_torch(origin):
         return None  # sizes nothing, so it will stay as it is
     labels = flow.labels_of(number)
     return None if labels is None or flow.is_fixed(labels) else labels

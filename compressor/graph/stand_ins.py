@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 
-from compressor.graph.dims import Dim, FromAttribute
+from compressor.graph.dims import SIZES_OF_TORCH, Dim, FromAttribute
 from compressor.graph.modules import named_modules
 
 
@@ -73,12 +74,19 @@ def _registered(module: nn.Module) -> tuple[dict[str, Any], ...]:
 
 @contextmanager
 def traceable_attributes(modules: Mapping[str, nn.Module]) -> Iterator[None]:
-    """Replace the integer attributes of the user's own modules by ``Dim`` for the length of one pass."""
+    """Replace the integer attributes of modules by ``Dim`` for the length of one pass.
+
+    Of PyTorch's own modules only those that say how large their weights are: a user's forward may ask for them.
+    """
     saved: list[tuple[dict[str, Any], str, Any]] = []
     for fqn, module in modules.items():
-        if type(module).__module__.startswith("torch.nn."):
-            continue  # their sizes are mended by class
         space = vars(module)
+        if type(module).__module__.startswith("torch.nn."):
+            for name in SIZES_OF_TORCH:
+                if type(attribute := space.get(name)) is int:
+                    saved.append((space, name, attribute))
+                    space[name] = Dim(attribute, FromAttribute(fqn, name))
+            continue  # their other numbers are mended by class
         for name, attribute in list(space.items()):
             if type(attribute) is int:
                 saved.append((space, name, attribute))
@@ -86,8 +94,30 @@ def traceable_attributes(modules: Mapping[str, nn.Module]) -> Iterator[None]:
             elif type(attribute) in (tuple, list) and attribute and all(type(a) is int for a in attribute):
                 saved.append((space, name, attribute))
                 space[name] = type(attribute)([Dim(a, FromAttribute(fqn, name, i)) for i, a in enumerate(attribute)])
+            elif type(attribute) is dict and attribute and all(type(a) is int for a in attribute.values()):
+                saved.append((space, name, attribute))
+                space[name] = {k: Dim(a, FromAttribute(fqn, name, k)) for k, a in attribute.items()}
+                if name == "axes_lengths" and "_axes_lengths" in space:  # an einops layer computes with a second copy
+                    saved.append((space, "_axes_lengths", space["_axes_lengths"]))
+                    space["_axes_lengths"] = tuple(space[name].items())
     try:
         yield
     finally:
         for space, name, attribute in saved:
             space[name] = attribute
+
+
+@contextmanager
+def uncached() -> Iterator[None]:
+    """Inside, einops computes shapes anew: what it keeps, by shape, would be sizes of another trace."""
+    einops = sys.modules.get("einops.einops")
+    cached = getattr(einops, "_reconstruct_from_shape", None)
+    anew = getattr(einops, "_reconstruct_from_shape_uncached", None)
+    if cached is None or anew is None:
+        yield
+        return
+    vars(einops)["_reconstruct_from_shape"] = anew
+    try:
+        yield
+    finally:
+        vars(einops)["_reconstruct_from_shape"] = cached

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor import multihead, resampling
-from compressor.architecture import Architecture
+from compressor.architecture import Architecture, set_size_
 from compressor.errors import CompressorError
 from compressor.graph.graph import Axis, Graph, Group, Parameter
 from compressor.graph.labels import BoolArray, IntArray
@@ -326,12 +326,10 @@ class Live:
         for name, values in self._changed.items():
             mine, original = self._modules[name]
             for attribute in values:
-                setattr(mine, attribute, getattr(original, attribute))
+                set_size_(mine, attribute, getattr(original, attribute))
         for name, values in architecture.attributes.items():
-            mine, original = self._modules[name]
             for attribute, value in values.items():
-                fitting = tuple(value) if isinstance(getattr(original, attribute, None), tuple) else value
-                setattr(mine, attribute, fitting)
+                set_size_(self._modules[name][0], attribute, value)
 
     def _slice(self, parameter: Parameter, architecture: Architecture) -> _Slice:
         tensor = self._full[parameter.name]

@@ -90,7 +90,7 @@ def _mend(model: nn.Module, graph: Graph, architecture: Architecture, lengths: d
             changes.setdefault(use.module, {})[use.name] = value
         else:
             current = changes.get(use.module, {}).get(use.name, getattr(modules[use.module], use.name))
-            items = list(current)
+            items: Any = dict(current) if isinstance(current, dict) else list(current)
             items[use.index] = value
             changes.setdefault(use.module, {})[use.name] = items
     for name, module in modules.items():

@@ -97,7 +97,9 @@ def group_norm(flow: Flow, node: Node) -> None:
     elif isinstance(flow.owner(node), nn.GroupNorm):
         flow.mends("num_groups", rows)
     else:
-        flow.bind(groups, rows, "num_groups")
+        call = node.call
+        given = groups if call is None else call.args[1] if len(call.args) > 1 else call.kwargs["num_groups"]
+        flow.bind(given, rows, "num_groups")
     flow.adjusts("group_norm", axis, groups=groups)
 
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from compressor.graph.dims import Dim, FromAxis
+from compressor.graph.dims import Dim, FromAttribute, FromAxis
 from compressor.graph.flow import Axis, Flow
 from compressor.graph.record import Node, Value
 from compressor.graph.rules import rule
@@ -35,13 +35,18 @@ def view(flow: Flow, node: Node) -> None:
     x, y = node.inputs[0], node.outputs[0]
     sizes = spelt_sizes(node, y)
     reshape(flow, x, y, sizes)
-    for axis, size in zip(y.axes, sizes, strict=True):
+    # Attributes first: sizes that are computed from them are understood from what these turn out to be.
+    for size, axis in sorted(zip(sizes, y.axes, strict=True), key=lambda pair: not _is_attribute(pair[0])):
         flow.bind(size, axis)
     if x.param is not None and 0 not in x.shape:
         y.param = x.param
         kept = {after[0]: x.param_axes[before[0]] for before, after in runs(x.shape, y.shape)
                 if len(before) == len(after) == 1}  # fmt: skip
         y.param_axes = tuple(kept.get(d) for d in range(len(y.shape)))
+
+
+def _is_attribute(size: Any) -> bool:
+    return isinstance(size, Dim) and isinstance(size.origin, FromAttribute)
 
 
 def spelt_sizes(node: Node, y: Value) -> list[Any]:

@@ -1,0 +1,200 @@
+"""Sizes that a forward writes out: those that follow are followed, and of those that cannot it is said where they are."""
+
+# ruff: noqa: E501  # a table: one form a line
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from compressor.architecture import Architecture
+from compressor.graph import capture
+from compressor.graph.graph import Graph
+from compressor.trim import TrimResult, trim_verified
+from tests.graph.tiny import Tiny
+
+
+def _halved(model: nn.Module, x: Tensor) -> tuple[Graph, TrimResult]:
+    graph = capture(model.eval(), x)
+    units = graph.all_units()
+    rng = np.random.default_rng(0)
+    for group in graph.groups:
+        units[group.units] = rng.permutation(len(group)) < max(1, len(group) // 2)
+    result = trim_verified(model, graph, units, x)
+    assert not result.refused
+    assert result.check.error <= 1e-9
+    return graph, result
+
+
+class _Attention(nn.Module):
+    """Attention over tokens; ``split`` and ``merge`` make ``(b, heads, tokens, width)`` and undo it."""
+
+    def __init__(self, split: Any, merge: Any) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(12, 24) for _ in range(3))
+        self.out = nn.Linear(24, 12)
+        self.split, self.merge = split, merge
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (self.split(part(x)) for part in (self.q, self.k, self.v))
+        return self.out(self.merge((q @ k.transpose(-1, -2)).softmax(-1) @ v))  # type: ignore[no-any-return]
+
+
+TOKENS = torch.randn(1, 5, 12, generator=torch.Generator().manual_seed(0))
+
+
+# ---- einops
+
+
+def _einops_layers(**lengths: int) -> nn.Module:
+    layers = pytest.importorskip("einops.layers.torch")
+    return _Attention(
+        layers.Rearrange("b n (h d) -> b h n d", **lengths), layers.Rearrange("b h n d -> b n (h d)", **lengths)
+    )
+
+
+@pytest.mark.parametrize("lengths", [{"h": 4}, {"d": 6}, {"h": 4, "d": 6}])
+def test_lengths_that_an_einops_layer_holds_follow(lengths: dict[str, int]) -> None:
+    model = _einops_layers(**lengths)
+    graph, result = _halved(model, TOKENS)
+    # heads, and what queries and values have of them, which is one number where the layer holds it
+    assert sorted(len(group) for group in graph.groups) == ([4, 6] if "d" in lengths else [4, 6, 6])
+    small: Any = result.model
+    assert small.q.out_features == 2 * 3
+    held = {"h": 2, "d": 3}
+    assert small.split.axes_lengths == {name: held[name] for name in lengths}
+    assert dict(small.split._axes_lengths) == small.split.axes_lengths
+    again = _einops_layers(**lengths)
+    again.load_state_dict(model.state_dict())
+    fresh = Architecture.from_json(result.architecture.to_json()).apply_(again)
+    assert torch.equal(fresh(TOKENS), small(TOKENS))
+
+
+@pytest.mark.parametrize("heads_first", [True, False])
+@pytest.mark.parametrize("twice", [True, False])
+def test_einops_functions_follow_an_attribute(heads_first: bool, twice: bool) -> None:
+    einops = pytest.importorskip("einops")
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.n = nn.Linear(12, 24), nn.Linear(24, 12), 4
+
+        def forward(self, x: Tensor) -> Tensor:
+            name = {"h": self.n} if heads_first else {"d": self.n}
+            y = einops.rearrange(self.a(x), "b n (h d) -> b h n d", **name)
+            return self.b(einops.rearrange(y.cumsum(2), "b h n d -> b n (h d)"))  # type: ignore[no-any-return]
+
+    for _ in range(1 + twice):  # einops remembers the shapes it computed
+        graph, _ = _halved(Net(), TOKENS)
+        assert sorted(len(group) for group in graph.groups) == [4, 6]
+
+
+def test_an_einops_reduction_and_repetition_follow() -> None:
+    einops = pytest.importorskip("einops")
+    model = Tiny(
+        lambda m, x: m.b(
+            einops.repeat(einops.reduce(m.a(x), "b n (g c) -> b n c", "sum", g=2), "b n c -> b n (r c)", r=3)
+        ),
+        a=nn.Linear(12, 16),
+        b=nn.Linear(24, 12),
+    )
+    graph, _ = _halved(model, TOKENS)
+    assert [len(group) for group in graph.groups] == [8]
+
+
+def test_a_mixing_layer_of_einops_follows() -> None:
+    layers = pytest.importorskip("einops.layers.torch")
+    mix = layers.EinMix("b n c -> b n o", weight_shape="c o", bias_shape="o", c=16, o=20)
+    model = Tiny(lambda m, x: m.b(m.mix(m.a(x))), a=nn.Linear(12, 16), mix=mix, b=nn.Linear(20, 12))
+    graph, _ = _halved(model, TOKENS)
+    assert sorted(len(group) for group in graph.groups) == [16, 20]
+
+
+# ---- sizes of PyTorch's own modules, and numbers kept in a dictionary
+
+FORMS: dict[str, tuple[Any, dict[str, nn.Module]]] = {
+    "out_channels": (lambda m, x: m.b(m.a(x).reshape(-1, m.a.out_channels, 6, 6)), {}),
+    "in_channels": (lambda m, x: m.b(m.a(x).reshape(-1, m.b.in_channels, 6, 6)), {}),
+    "num_features": (lambda m, x: m.b(m.n(m.a(x)).view(-1, m.n.num_features, 36).view(1, -1, 6, 6)), {"n": nn.BatchNorm2d(8)}),
+    "features": (lambda m, x: m.b(m.f(m.a(x).mean((2, 3)).view(-1, m.f.in_features)).view(1, m.f.out_features, 1, 1)), {"f": nn.Linear(8, 8)}),
+    "transposed": (lambda m, x: m.b(m.t(m.a(x)).view(1, m.t.out_channels, -1).view(1, m.b.in_channels, 6, 6)), {"t": nn.ConvTranspose2d(8, 8, 1)}),
+    "before it runs": (lambda m, x: m.b(m.a(x) + torch.zeros(1, m.b.in_channels, 1, 1, device=x.device, dtype=x.dtype)), {}),
+    "half": (lambda m, x: m.b(torch.cat(m.a(x).split(m.a.out_channels // 2, 1)[::-1], 1)), {}),
+    "root": (lambda m, x: m.b(m.a(x) * m.b.in_channels**-0.5), {}),
+    "groups": (lambda m, x: m.b(nn.functional.group_norm(m.a(x), m.a.out_channels)), {}),
+    "weight-normed": (lambda m, x: m.b(m.w(m.a(x)).view(1, m.w.out_channels, 6, 6)), {"w": nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 8, 1))}),
+    "shape of a weight": (lambda m, x: m.b(m.a(x).view(-1, m.b.weight.shape[1], 6, 6)), {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_size_of_a_layer_follows_that_layer(name: str) -> None:
+    run, parts = FORMS[name]
+    graph, result = _halved(Tiny(run, a=nn.Conv2d(3, 8, 1), b=nn.Conv2d(8, 4, 1), **parts), torch.randn(1, 3, 6, 6))
+    assert graph.groups
+    assert result.model.a.out_channels == 4  # type: ignore[union-attr]
+
+
+def test_numbers_in_a_dictionary_follow() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.sizes = nn.Linear(12, 24), nn.Linear(24, 12), {"heads": 4, "other": 7}
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.a(x).view(1, 5, self.sizes["heads"], -1).transpose(1, 2).cumsum(2)
+            return self.b(y.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+    graph, result = _halved(Net(), TOKENS)
+    assert sorted(len(group) for group in graph.groups) == [4, 6]
+    assert result.model.sizes == {"heads": 2, "other": 7}
+
+
+@pytest.mark.parametrize("width", [6, 4, 8])
+def test_heads_of_a_width_that_is_an_attribute_follow(width: int) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.d = nn.Linear(12, 24), nn.Linear(24, 12), width
+
+        def forward(self, x: Tensor) -> Tensor:
+            b, n, c = (y := self.a(x)).shape
+            y = y.view(b, n, c // self.d, self.d).transpose(1, 2).cumsum(2)
+            return self.b(y.transpose(1, 2).reshape(b, n, c))  # type: ignore[no-any-return]
+
+    graph, _ = _halved(Net(), TOKENS)
+    assert sorted(len(group) for group in graph.groups) == sorted([width, 24 // width])
+
+
+# ---- literals
+
+
+def test_a_literal_is_named_with_its_line() -> None:
+    def run(m: Any, x: Tensor) -> Tensor:
+        y = m.a(x)
+        y = y.view(-1, 8, 36)
+        return m.b(y.view(-1, 8, 6, 6))  # type: ignore[no-any-return]
+
+    graph = capture(Tiny(run, a=nn.Conv2d(3, 8, 1), b=nn.Conv2d(8, 4, 1)), torch.randn(1, 3, 6, 6))
+    line = inspect.getsourcelines(run)[1] + 2
+    said = [fixed.reason for fixed in graph.fixed]
+    assert any(f"(test_written_sizes.py:{line}: write " in reason and "size 8" in reason for reason in said), said
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda m, x: m.b(torch.cat(m.a(x).split(4, 1)[::-1], 1)),
+        lambda m, x: m.b(torch.cat([(y := m.a(x))[:, :3], y[:, 3:].relu()], 1)),
+        lambda m, x: m.b(nn.functional.layer_norm(m.a(x).mT.mT.permute(0, 2, 3, 1), (8,)).permute(0, 3, 1, 2)),
+        lambda m, x: m.b(m.a(x).unflatten(1, (2, 4)).flatten(1, 2).reshape(1, 8, 6, 6)),
+    ],
+)
+def test_literals_of_other_calls_are_named(run: Any) -> None:
+    graph = capture(Tiny(run, a=nn.Conv2d(3, 8, 1), b=nn.Conv2d(8, 4, 1)), torch.randn(1, 3, 6, 6))
+    assert any("(test_written_sizes.py:" in fixed.reason for fixed in graph.fixed), graph.fixed
