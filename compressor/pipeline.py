@@ -126,10 +126,13 @@ class Pipeline:
             self.constraints = [
                 Constraint(self.terms[b.cost], b.limit(self.terms[b.cost].original)) for b in settings.budgets
             ]
-            if not self.nothing_to_do and not self.graph.groups:
+            if not self.nothing_to_do and not self.graph.groups and not self._projector().removable.any():
+                blocks = (
+                    "whole blocks may not go as depth is off" if self.graph.blocks else "no block can go as a whole"
+                )
                 raise UnsupportedModelError(
-                    f"Nothing in {self.graph.model_class} can be removed: every channel is held fixed "
-                    "('compress inspect' says by what). Free modules with --include/--exclude, or change the model."
+                    f"Nothing in {self.graph.model_class} can be removed: every channel is held fixed ('compress "
+                    f"inspect' says by what), and {blocks}. Free modules with --include/--exclude, or change the model."
                 )
             self._projector().check_reachable()
         if self.nothing_to_do:

@@ -225,7 +225,7 @@ class Removals:
     def _zeroed(
         self, value: Value, branch: Branch, inside: list[int], loose: set[int]
     ) -> tuple[set[int], set[int]] | None:
-        """The module calls to become zero, so that ``value`` is, and the loose nodes behind; ``None`` if there are none."""
+        """The module calls to become zero, so that ``value`` is, and the loose nodes behind; ``None`` if none can."""
         returns = {main.index: i for i in inside if (main := self._calls.main(i)) is not None}  # of several the last
         if value.index in returns:
             return {returns[value.index]}, set()
