@@ -14,7 +14,6 @@ from compressor.config import DEFAULT_EPOCHS, ROUND_TO, Choices, LeastWidths, de
 from compressor.console import Console
 from compressor.delivery import deliver_result
 from compressor.errors import UsageError
-from compressor.graph.programs import require_module
 from compressor.options import Flag, Patterns, read, shown
 from compressor.pipeline import Pipeline
 from compressor.report import Report
@@ -155,7 +154,8 @@ def compress(
         model can be brought to.
         UnsupportedModelError: the model cannot be traced. VerificationError: no exact trim was found.
     """
-    require_module(model)
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"model must be a torch.nn.Module, not {shown(model)}.")
     require_example(example_inputs, example_kwargs)
     default = DEFAULT_EPOCHS if data is not None else 0
     method = search if search is not None else default_search("data" if data is not None else None)
@@ -217,6 +217,7 @@ def prepare(
     batch_axis: BatchAxis = "auto",
     target: str | TargetSettings | None = None,
     lut: str | Path | None = None,
+    process_group: Any = None,
 ) -> Session:
     """Put masks into a model for a training loop of one's own. See ``compressor.session.Session``.
 
@@ -226,14 +227,18 @@ def prepare(
         total_steps: how many times ``session.step()`` will be called; budgets are approached over them.
         importance, keep, choose: as for ``compress``.
         target, lut: where a latency budget holds and the file of its table, as for ``compress``.
+        process_group: the processes that train this model together; default those of the ``DistributedDataParallel``
+            passed in, or all. For work that each process does by itself, a group of one.
 
     Raises:
-        UsageError: a method that does not train, or an option that a loop of one's own cannot have.
+        UsageError: a method that does not train, an option that a loop of one's own cannot have, a model that has an
+            open session or sharded weights.
         UnreachableBudgetError, UnsupportedModelError: as ``compress``.
     """
     from compressor.session import Session
 
-    require_module(model)
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"model must be a torch.nn.Module, not {shown(model)}.")
     require_example(example_inputs, example_kwargs)
     return Session(
         model,
@@ -251,6 +256,7 @@ def prepare(
         example_kwargs=example_kwargs,
         batch_axis=batch_axis,
         target=measured_on(target, lut),
+        process_group=process_group,
     )
 
 

@@ -6,47 +6,55 @@
         optimizer.zero_grad(); loss.backward(); optimizer.step(); session.step()
     small = session.finish()
 
-While the session is open, ``model(x)`` in training mode runs with the masks of the step. ``state_dict``, the optimizer
-and the parameters are those of the plain model throughout: everything is computed in full and multiplied by masks, as
-the optimizer holds the full weights. ``compressor.compress`` computes only what is left. In evaluation mode the model
-is the full one, but inside ``with session.masked():``, which is what to validate.
+While the session is open, ``model(x)`` in training mode runs with the masks of the step, the same in every forward of
+it and in what its backward computes again. ``state_dict``, the optimizer and the parameters are those of the plain
+model throughout, as are its copies: everything is computed in full and multiplied by masks, as the optimizer holds the
+full weights. ``compressor.compress`` computes only what is left. In evaluation mode the model is the full one, but
+inside ``with session.masked():``, which is what to validate. docs/own_loop.md says what holds in loops that are less
+plain.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from compressor.architecture import Architecture
+from compressor.carried import carry_
 from compressor.computed import computed
 from compressor.config import Budget, Least
-from compressor.copying import deep_copy
 from compressor.costs import build
-from compressor.errors import UsageError
+from compressor.entry import Entry, require_free
+from compressor.errors import TrainingError, UsageError
 from compressor.graph import capture
-from compressor.graph.programs import in_place
-from compressor.options import Text, Whole, read, shown
+from compressor.graph.modules import require_whole_tensors, unwrapped
+from compressor.mask_gradients import MaskGradients
+from compressor.masks import Pass
+from compressor.masks.recompute import in_checkpoint
+from compressor.options import Text, Whole, read
 from compressor.patterns import require_matches
+from compressor.ranks import Ranks
 from compressor.search import METHODS
-from compressor.search.base import Constraint, RoundTo, SearchContext, SearchResult
+from compressor.search.base import Constraint, RoundTo, SearchContext
 from compressor.search.importance import FROM_DATA
 from compressor.search.learning import Learner
-from compressor.search.project import Projector
 from compressor.search.wanted import wanted
+from compressor.session_end import End, measured
+from compressor.session_options import in_full
 from compressor.settings import method_options
-from compressor.tensors import example_of
+from compressor.tensors import example_of, not_finite
 from compressor.train.optim import has_gradients, optimizer_parameters
-from compressor.trim import Check, trim_verified
+from compressor.trim import Check
 
 if TYPE_CHECKING:
     from compressor.graph.inputs import BatchAxis
     from compressor.latency.hold import Held
-    from compressor.latency.session import LatencySession, TargetSettings
+    from compressor.latency.session import TargetSettings
 
 
 class Session:
@@ -73,27 +81,31 @@ class Session:
         importance: Any = None,
         keep: tuple[Least, ...] = (),
         choose: Mapping[str, tuple[int, ...]] | None = None,
+        process_group: Any = None,
     ) -> None:
         method = METHODS.get(read("search", Text(), search))
         if not hasattr(method, "learner"):
             raise UsageError(f"{search} does not train, so it has no session; call compressor.compress instead.")
-        options = method_options(search, _in_full(options), importance=importance)
+        options = method_options(search, in_full(options), importance=importance)
         if options.get(getattr(method, "ranked_by", "")) in FROM_DATA:
             raise UsageError("Taylor looks at data, and a loop of your own shows none beforehand; rank by magnitude.")
-        read("total_steps", Whole(1), total_steps)
+        self.total_steps = read("total_steps", Whole(1), total_steps)
         self._latency = next((b for b in budgets if b.cost == "latency"), None)
         if self._latency is not None and target is None:
             raise UsageError(
                 "A latency budget needs a target to measure on; pass target=, for example target='onnxruntime-cpu'."
             )
-        self.model = model = in_place(model)
+        self._ranks = Ranks(model, process_group)
+        self._require_one_device()
+        self.model = model = unwrapped(model)
+        require_free(model)
+        require_whole_tensors(model)
         if computed(model) is not None:
             raise UsageError(
                 f"{type(model).__name__} has weights that another network computes, and a loop of your own would not "
                 "train that; call compressor.compress instead."
             )
-        self.total_steps = total_steps
-        self._inputs, self._kwargs = example_inputs, example_kwargs
+        self._inputs = example_inputs
         require_matches(model, include=include, exclude=exclude)
         traces = method.traces(options)
         self.graph = capture(
@@ -106,51 +118,79 @@ class Session:
             resolution="resolution" in traces,
             batch_axis=batch_axis,
         )
-        self._wanted = wanted(model, self.graph, keep, choose)
-        self._device = self._measured(target) if self._latency is not None and target is not None else None
+        want = wanted(model, self.graph, keep, choose)
+        device = None
+        if self._latency is not None and target is not None:
+            device = measured(model, self.graph, example_inputs, example_kwargs, target)
         terms = {b.cost: build(b.cost, self.graph) for b in budgets if b.cost != "latency"}
-        if self._device is not None:
-            terms["latency"] = self._device.term
+        if device is not None:
+            terms["latency"] = device.term
         self._constraints = [Constraint(terms[b.cost], b.limit(terms[b.cost].original)) for b in budgets]
-        liked = self._device.multiples() if self._device is not None and round_to is None else None
-        self._round_to: RoundTo = round_to if liked is None else liked
+        liked = device.multiples() if device is not None and round_to is None else None
+        grid: RoundTo = round_to if liked is None else liked
         context = SearchContext(
             model,
             self.graph,
             self._constraints,
-            round_to=self._round_to,
+            round_to=grid,
             options=options,
-            wanted=self._wanted,
+            wanted=want,
             example=example_of(example_inputs, example_kwargs),
         )
         self._learner: Learner = method().learner(context)
-        self._steps = 0
-        self._learner.before_step(0, total_steps)
-        self._whole: set[str] = set()
+        self._learner.seed = torch.initial_seed()
+        self._steps = self._forwards = self._skipped = 0
+        self._learner.before_step(0, self.total_steps)
+        depth, kwargs = bool(self._learner.projector.removable.any()), example_kwargs
+        self._end = End(
+            model, self.graph, self._constraints, example_inputs, kwargs, grid, depth, want, device, self._latency
+        )
+        self._lost = set(not_finite(model))
         self.held: Held | None = None
-        self._open, self._masked = ExitStack(), False
-        self._handles = [
-            model.register_forward_pre_hook(self._enter),
-            model.register_forward_hook(self._leave, always_call=True),
-        ]
+        self._said: set[str] = set()
+        self._under: Pass | None = None
+        self._small: nn.Module | None = None
+        self._gradients = MaskGradients(self.parameters(), [p for p in model.parameters() if p.requires_grad])
+        self._agreed = False
+        self._agree()
+        self._entry = Entry(model, self._run, self._aside)
 
-    def _projector(self, whole: set[str], round_to: RoundTo = None) -> Projector:
-        grid = self._round_to if round_to is None else round_to
-        depth = bool(self._learner.projector.removable.any())
-        return Projector(self.graph, self._constraints, round_to=grid, whole=whole, depth=depth, wanted=self._wanted)
+    def _require_one_device(self) -> None:
+        if self._latency is not None and self._ranks.size > 1:
+            raise UsageError(
+                f"A latency budget is measured by one process, and {self._ranks.size} train together; limit flops, "
+                "params or memory here, or prepare with process_group=, a group of one."
+            )
 
-    def _measured(self, target: TargetSettings) -> LatencySession:
-        from compressor.latency.session import LatencySession
+    def _agree(self) -> None:
+        """Let all processes that train together begin alike: with the masks of equal weights, and draws of one seed."""
+        if self._agreed or self._ranks.size == 1:
+            return
+        self._require_one_device()
+        mine = {
+            "the model": (self.graph.model_class, self.graph.n_units),
+            "total_steps": self.total_steps,
+            "a budget": [(c.name, c.limit) for c in self._constraints],
+            "the order of channels by their weights": self._learner.order(),
+            "seed": self._learner.seed,
+        }
+        self._learner.seed = self._ranks.agree(mine, [name for name in mine if name != "seed"])["seed"]
+        self._agreed = True
 
-        # A copy, because the loop trains the model, and the files that are timed are compared with it.
-        return LatencySession(deep_copy(self.model), self.graph, example_of(self._inputs, self._kwargs), target)
-
-    def _enter(self, module: nn.Module, args: Any) -> None:
-        learns = module.training and torch.is_grad_enabled()
-        if learns or self._masked:
-            self._require_one_size(args)
-        if learns and not self._masked:
-            self._open.enter_context(self._learner.applied())
+    def _run(self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A forward of the model, with or without masks."""
+        learns = self.model.training and (torch.is_grad_enabled() or in_checkpoint())
+        if not learns and self._under is None:
+            return forward(*args, **kwargs)
+        self._require_one_size(args)
+        self._learner.masking.require_unchanged()
+        self._forwards += learns
+        self._gradients.forward_begins()
+        if self._under is not None:
+            return self._under.over(forward(*args, **kwargs), self._gradients)
+        with self._learner.applied() as made:
+            outputs = forward(*args, **kwargs)
+            return outputs if made is None else made.over(outputs, self._gradients)
 
     def _require_one_size(self, args: Any) -> None:
         found, traced = args[0] if args else None, self._inputs
@@ -164,42 +204,101 @@ class Session:
                 "options={'learn': 'width,depth,kernel'}."
             )
 
-    def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
-        self._open.close()
-
     @contextmanager
     def masked(self) -> Iterator[None]:
         """Inside, the model runs with the masks of this step in any mode: once it is decided what is kept, it computes
         what ``finish`` returns."""
-        before, self._masked = self._masked, True
-        try:
-            with self._learner.applied():
+        self._require_open()
+        before = self._under
+        with self._learner.applied() as self._under:
+            try:
                 yield
-        finally:
-            self._masked = before
+            finally:
+                self._under = before
+
+    @contextmanager
+    def _aside(self) -> Iterator[bool]:
+        """Inside, the model has no masks, even within ``masked``; says whether it had."""
+        self._learner.masking.passes.clear()
+        if self._under is None:
+            yield False
+        else:
+            with self._under.aside():
+                yield True
 
     def parameters(self) -> list[nn.Parameter]:
-        """What the masks are made of; the session has its own optimizers for it."""
+        """What the masks are made of; the session has its own optimizers for it, which undo a loss scale by themselves:
+        leave these out of yours, and of ``GradScaler.unscale_``."""
         return [p for optimizer in self._learner.optimizers().values() for p in optimizer_parameters(optimizer)]
 
     def cost_loss(self) -> Tensor:
         """What to add to the loss: the budgets' violations, weighted by their multipliers."""
         penalty = self._learner.penalty()
-        return penalty if penalty is not None else torch.zeros((), device=next(self.model.parameters()).device)
+        if penalty is None:
+            return torch.zeros((), device=next(self.model.parameters()).device)
+        return self._gradients.watched(penalty) if penalty.requires_grad else penalty
 
     def costs(self) -> dict[str, float]:
         """What the masks leave of each cost that has a budget, as a fraction of the original's."""
         return self._learner.log()
 
+    def zero_grad(self) -> None:
+        """Forget the gradients of masks, where a loop throws away those of the weights without a step."""
+        self._gradients.drop()
+
     def step(self) -> None:
-        """Call after ``optimizer.step()``: moves the masks and the multipliers; decides when it is time."""
+        """Call after ``optimizer.step()``, once for all forwards and backwards of it: moves the masks and the
+        multipliers; decides when it is time. Processes that train together come here together.
+
+        A step in which gradients are not finite, or that a ``GradScaler`` left out, counts but moves nothing.
+
+        Raises:
+            UsageError: the session is closed, or the model had no forward in training mode since the last step.
+        """
+        self._require_open()
+        if not self._forwards:
+            raise UsageError(
+                "session.step() found no forward of the model in training mode since the last step. Call it once after "
+                "each optimizer.step(), and run the prepared model itself, model(x), not its parts or a copy."
+            )
+        self._agree()
+        learner, over = self._learner, self._steps >= self.total_steps
+        if over:
+            self._say_once(f"All {self.total_steps} steps of total_steps are done: masks do not move any more.")
+        elif learner.learns:
+            self._move()
+        else:
+            learner.after_step(self._steps, self.total_steps)
+        self._gradients.end_step()
+        self._steps, self._forwards = self._steps + 1, 0
+        learner.before_step(self._steps, self.total_steps)
+
+    def _move(self) -> None:
+        """Masks and multipliers, if their gradients are sound."""
+        reason = self._gradients.settle(self._ranks)
+        if reason is not None:
+            self._skipped += 1
+            self._say_once(
+                f"Masks did not move in step {self._steps + 1}, as {reason}; such steps are skipped from here on. If "
+                "there are many, lower the learning rate or clip gradients, and look for NaN in the data."
+            )
+            return
         for optimizer in self._learner.optimizers().values():
             if has_gradients(optimizer):
                 optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
         self._learner.after_step(self._steps, self.total_steps)
-        self._steps += 1
-        self._learner.before_step(self._steps, self.total_steps)
+
+    def _say_once(self, message: str) -> None:
+        kind = message[:20]
+        if kind not in self._said:
+            self._said.add(kind)
+            warnings.warn(message, stacklevel=4)
+
+    def _require_open(self) -> None:
+        if not self._entry.is_open:
+            raise UsageError(
+                "The session is closed, its masks are out of the model; call compressor.prepare for another."
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """Masks, their optimizers, what else the method keeps, and the step count, for a checkpoint of one's own beside
@@ -209,6 +308,7 @@ class Session:
             "optimizers": {name: each.state_dict() for name, each in self._learner.optimizers().items()},
             "method": {name: each.state_dict() for name, each in self._learner.stateful.items()},
             "steps": self._steps,
+            "seed": self._learner.seed,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -224,6 +324,8 @@ class Session:
                 f"The state has masks of shapes {shapes[1]}, this session has {shapes[0]}; prepare the same model with "
                 "the arguments that the state was made with."
             )
+        if not all(bool(torch.isfinite(value).all()) for value in given):
+            raise UsageError("The state has masks that are NaN or infinite; go on from an earlier one.")
         with torch.no_grad():
             for parameter, value in zip(mine, given, strict=True):
                 parameter.copy_(value)
@@ -232,13 +334,14 @@ class Session:
         for name, each in self._learner.stateful.items():
             each.load_state_dict(state["method"][name])
         self._steps = int(state["steps"])
+        self._learner.seed = state.get("seed", self._learner.seed)
         self._learner.before_step(self._steps, self.total_steps)
 
     def close(self) -> None:
-        """Take the masks out of the model."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
+        """Take the masks out of the model. Harmless when called again."""
+        if self._entry.is_open:
+            self._learner.masking.passes.clear()
+            self._entry.close()
 
     def finish(self) -> nn.Module:
         """Decide, trim and verify: the small model, with the trained weights. The masks leave the original; what those
@@ -246,57 +349,47 @@ class Session:
 
         Groups and blocks that turn out not to be trimmed exactly stay whole, and the decision is made again. A latency
         budget is checked on the device, and the decision made again until it holds there; ``held`` says how that went.
+
+        Raises:
+            TrainingError: weights or masks are NaN or infinite, or never had a gradient that was not.
+            UsageError: the session is finished already, or inside ``masked``.
         """
+        if self._small is not None:
+            raise UsageError("The session is finished; its network is what the first call of finish() returned.")
+        if self._under is not None:
+            raise UsageError("finish() was called inside session.masked(); call it after that block.")
+        self._require_sound()
         self.close()
         found = self._learner.decide()
         self._learner.fold_(found)
-        decision, model = self._trimmed(found)
-        if self._device is not None and self._latency is not None:
-            network = self._enforced(self._device, self._latency, decision)
-            if network is not decision:
-                _, model = self._trimmed(network)
-            self._device.close()
-        return model
+        result, self.held = self._end.run(found)
+        self.architecture, self.check, self._small = result.architecture, result.check, result.model
+        return result.model
 
-    def _enforced(self, device: LatencySession, budget: Budget, decision: SearchResult) -> SearchResult:
-        from compressor.latency.enforce import Enforcer, finer
+    def carry_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        """After ``finish``: let the loop's optimizer go on with the small network, in place.
 
-        def projector(grid: RoundTo) -> Projector:
-            return self._projector(self._whole, grid)
+        What it remembers of each weight (momentum, moments, counts) is sliced as the weight is; its groups keep their
+        settings and places, so schedulers and scalers go on with it. What is no parameter of the model stays.
 
-        enforcer = Enforcer(device, budget, self._constraints, projector, self._trimmed, finer(self._round_to))
-        self.held, network = enforcer.run(decision, warnings.warn)
-        return network
+        Raises:
+            UsageError: the session is not finished, the optimizer has none of the model's parameters, or remembers what
+                cannot be sliced (LBFGS does). Nothing is changed then.
+        """
+        if self._small is None:
+            raise UsageError("carry_optimizer() is for the network that finish() returns; call that first.")
+        carry_(optimizer, self.model, self._small, self.architecture)
 
-    def _trimmed(self, decision: SearchResult) -> tuple[SearchResult, nn.Module]:
-        """Trim exactly; returns the decision this had to come to, and the model."""
-        from compressor.search.oneshot import shrink
-
-        while True:
-            result = trim_verified(
-                self.model, self.graph, decision.units, self._inputs, self._kwargs, gates=decision.gates
+    def _require_sound(self) -> None:
+        self._learner.require_finite()
+        lost = [name for name in not_finite(self.model) if name not in self._lost]
+        if lost:
+            raise TrainingError(
+                f"{lost[0]} has become NaN or infinite in the loop, so what is left of it would be, too. Load the "
+                "weights of an earlier checkpoint and call finish() again, or train again with a lower learning rate."
             )
-            result.require_exact()
-            if not result.refused:
-                break
-            self._whole |= set(result.refused)
-            projector = self._projector(self._whole)
-            projector.check_reachable()
-            decision = shrink(projector, decision)
-        self.architecture, self.check = result.architecture, result.check
-        return decision, result.model
-
-
-def _in_full(options: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The method's options for a loop that computes the whole network. Raises ``UsageError`` for what it cannot do."""
-    if options is not None and not isinstance(options, Mapping):
-        raise UsageError(f"options must be a mapping of names to values, not {shown(options)}.")
-    options = options or {}
-    for name, why in (
-        ("grow", "budgets would be shares of the larger network"),
-        ("compiler", "compile your own model instead"),
-        ("live", "the optimizer of your loop holds the full weights"),
-    ):
-        if name in options:
-            raise UsageError(f"{name} is for compressor.compress, not for a loop of your own: {why}.")
-    return {**options, "live": False}
+        if self._steps and self._skipped == self._steps:
+            raise TrainingError(
+                f"None of {self._steps} steps had finite gradients, so the masks have learned nothing. Lower the "
+                "learning rate or the loss scale, and look for NaN in the data."
+            )

@@ -68,3 +68,14 @@ def resolve_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(name)
+
+
+def not_finite(model: nn.Module) -> list[str]:
+    """Names of parameters with NaN or infinite values, and of buffers with NaN (masks of attention are infinite)."""
+    tensors = [(name, p.detach(), True) for name, p in model.named_parameters() if p.is_floating_point()]
+    tensors += [(name, b, False) for name, b in model.named_buffers() if b.is_floating_point()]
+    lost = [(~torch.isfinite(t) if bounded else torch.isnan(t)).any() for _, t, bounded in tensors if t.numel()]
+    names = [name for name, t, _ in tensors if t.numel()]
+    where = lost[0].device if lost else None
+    found = torch.stack([each.to(where) for each in lost]).tolist() if lost else []
+    return [name for name, is_lost in zip(names, found, strict=True) if is_lost]

@@ -134,8 +134,7 @@ def _capture(
     analysis.fix_unowned(made)
     parameters = analysis.parameters(reached)
     main = recorder.nodes[:n_eval]
-    every = recorder.modules.by_every_name
-    blocks = find_blocks(flow, main, outputs, calls, described, every, include=tuple(include), exclude=tuple(exclude))
+    blocks = find_blocks(flow, main, outputs, calls, described, include=tuple(include), exclude=tuple(exclude))
     if resolution:
         names = [block.name for block in blocks.blocks]
         analysis.resolutions = find_resolutions(blocks.branches, names, main, calls)

@@ -4,14 +4,18 @@ what is wrapped around a model or built by its first forward.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils import _pytree as pytree
+
+from compressor.errors import UsageError
 
 
 def named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -48,6 +52,17 @@ def unwrapped(model: nn.Module) -> nn.Module:
             return model
 
 
+def require_whole_tensors(model: nn.Module) -> None:
+    """Raise ``UsageError`` if parameters are spread over processes: of a part, nothing can be decided or removed."""
+    for name, parameter in model.named_parameters():
+        if type(parameter).__name__ in ("DTensor", "FlatParameter") or hasattr(parameter, "_local_tensor"):
+            raise UsageError(
+                f"{name} is sharded ({type(parameter).__name__}: FSDP or tensor parallelism), and what is removed is "
+                "decided on whole weights. Prepare the model before it is sharded and train it under "
+                "DistributedDataParallel, or compress first and shard the result."
+            )
+
+
 def _is_compiled_wrapper(module: nn.Module) -> bool:
     return type(module).__name__ == "OptimizedModule" and "_orig_mod" in module._modules  # without importing dynamo
 
@@ -57,10 +72,48 @@ def uncompiled(*models: nn.Module) -> Iterator[None]:
     """Inside, modules that are compiled run as they are written, so that they can be watched and masked."""
     modules = (module for model in models for module in model.modules())
     if any(_is_compiled_wrapper(m) or m._compiled_call_impl is not None for m in modules):
-        with torch.compiler.set_stance("force_eager"):
+        with as_written():
             yield
     else:
         yield
+
+
+_written = threading.Lock()
+_depth, _stance = 0, ExitStack()
+_apart: Callable[..., Any] | None = None
+
+
+@contextmanager
+def as_written() -> Iterator[None]:
+    """Inside, nothing is compiled: a compiled function does not look again at what its modules have.
+
+    PyTorch keeps one stance for all threads, so it goes back with the last one that wanted another.
+    """
+    global _depth
+    if "torch._dynamo" not in sys.modules:  # then nothing is compiled
+        yield
+        return
+    with _written:
+        if not _depth:
+            _stance.enter_context(torch.compiler.set_stance("force_eager"))
+        _depth += 1
+    try:
+        yield
+    finally:
+        with _written:
+            _depth -= 1
+            if not _depth:
+                _stance.close()
+
+
+def apart(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call ``function`` apart from whatever is being compiled around it, so that ``as_written`` may be used inside."""
+    global _apart
+    if _apart is None:
+        if "torch._dynamo" not in sys.modules:
+            return function(*args, **kwargs)
+        _apart = torch.compiler.disable(lambda call, args, kwargs: call(*args, **kwargs))  # type: ignore[no-untyped-call]
+    return _apart(function, args, kwargs)
 
 
 def build_lazy(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

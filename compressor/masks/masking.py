@@ -9,22 +9,36 @@ multiplies the last parameters of its branch, or its output where there are none
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from compressor import resampling
-from compressor.errors import UnsupportedModelError
+from compressor.errors import UsageError
 from compressor.graph.graph import Axis, Graph, Site
-from compressor.graph.record import ModuleStack, function_name
-from compressor.graph.stand_ins import flat_weights
 from compressor.masks.bands import Bands
-from compressor.masks.sites import HANDLERS
-from compressor.multihead import narrowed
+from compressor.masks.layout import Layout, PartStack, Place
+from compressor.masks.recompute import Pass, Passes
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a model is masked with.
+
+    Attributes:
+        units: weight of every unit, shape (n_units,), of the weights' type; gradients flow to it.
+        weights: use these tensors instead of registered parameters and buffers (all of them, by any name).
+        gates: weight of every block, shape (n_blocks,), likewise; default all 1.
+        at_calls: units and gates as the handlers at function calls get them, if not the same. Weights can take up
+            soft masks (``fold_``), arithmetic across channels cannot.
+    """
+
+    units: Tensor
+    weights: Mapping[str, Tensor] | None = None
+    gates: Tensor | None = None
+    at_calls: tuple[Tensor, Tensor | None] | None = None
 
 
 @dataclass
@@ -32,7 +46,7 @@ class _Masked:
     """A parameter, the name spaces its modules see it in, its masked axes (dimension, axis index) and its gates."""
 
     name: str
-    spaces: list[tuple[dict[str, Any], str]]
+    spaces: list[Place]
     rank: int
     axes: list[tuple[int, int]] = field(default_factory=list)
     gates: list[int] = field(default_factory=list)
@@ -78,12 +92,14 @@ class Masking:
             or [torch.zeros(0, 1, dtype=torch.int64)]
         )
         self._bands = Bands(graph) if graph.resolutions else None
-        self._modules = modules
-        self._stack = ModuleStack(model) if graph.sites else None
-        self._recurrent = [module for module in model.modules() if isinstance(module, nn.RNNBase)]
+        self.modules = modules
+        self.stack = PartStack(model, {site.place for site in graph.sites}) if graph.sites else None
+        self.recurrent = [module for module in model.modules() if isinstance(module, nn.RNNBase)]
         self._sites = {(s.place, s.function, s.ordinal): [] for s in graph.sites}  # type: ignore[var-annotated]
         for site in graph.sites:
             self._sites[site.place, site.function, site.ordinal].append(site)
+        self.n_axes = len(self._axes)
+        self.passes = Passes()
         self.parameters: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
         self.parameters.update(model.named_buffers(remove_duplicate=False))
 
@@ -97,7 +113,6 @@ class Masking:
             values = values * extended[self._factors[:, column]]
         return list(torch.split(values, self._lengths))
 
-    @contextmanager
     def applied(
         self,
         units: Tensor,
@@ -105,71 +120,75 @@ class Masking:
         gates: Tensor | None = None,
         *,
         at_calls: tuple[Tensor, Tensor | None] | None = None,
-    ) -> Iterator[None]:
-        """Inside, the model's forward is that of the masked model.
+    ) -> AbstractContextManager[Pass]:
+        """Inside, the model's forward is that of the masked model. For the arguments see ``Given``."""
+        return self.applied_by(lambda: Given(units, weights, gates, at_calls))
 
-        Args:
-            units: weight of every unit, shape (n_units,), of the weights' type; gradients flow to it.
-            weights: use these tensors instead of registered parameters and buffers (all of them, by any name).
-            gates: weight of every block, shape (n_blocks,), likewise; default all 1.
-            at_calls: units and gates as the handlers at function calls get them, if not the same. Weights can take up
-                soft masks (``fold_``), arithmetic across channels cannot.
+    def applied_by(self, given: Callable[[], Given]) -> AbstractContextManager[Pass]:
+        """``applied`` with what ``given`` returns; called again it returns the same values with a history of their own,
+        for a backward that computes parts of the forward anew. Yields the pass, for its outputs."""
+        layout, tensors = self._stand_ins(given())
+        return Pass(self.passes, layout, tensors, lambda: self._stand_ins(given())[1]).forward()
+
+    def _stand_ins(self, given: Given) -> tuple[Layout, list[Tensor]]:
+        """What modules and calls see, and where."""
+        masks = self.axis_masks(given.units)
+        each_gate = [] if given.gates is None else list(given.gates.unbind())
+        places: list[Place] = []
+        tensors: list[Tensor] = []
+        for place in self._places:
+            if not place.axes and not each_gate:
+                continue
+            tensor = self.parameters[place.name] if given.weights is None else given.weights[place.name]
+            for d, index in place.axes:
+                mask = masks[self._position[index]].to(tensor.dtype)
+                tensor = tensor * mask.reshape(-1, *[1] * (place.rank - 1 - d))
+            for index in place.gates if each_gate else ():
+                tensor = tensor * each_gate[index].to(tensor.dtype)
+            places += place.spaces
+            tensors += [tensor] * len(place.spaces)
+        if given.weights is not None:
+            masked = {(id(space), attribute) for space, attribute in places}
+            for name, tensor in given.weights.items():
+                owner, _, attribute = name.rpartition(".")
+                space = self.modules[owner].__dict__
+                if (id(space), attribute) not in masked:
+                    places.append((space, attribute))
+                    tensors.append(tensor)
+        for name, attribute, matrix in self._bands.matrices(given.units) if self._bands is not None else ():
+            places.append((self.modules[name].__dict__, attribute))
+            tensors.append(matrix)
+        if self.stack is None:
+            return Layout(self, places), tensors
+        if given.at_calls is not None:
+            masks = self.axis_masks(given.at_calls[0])
+            each_gate = [] if given.at_calls[1] is None else list(given.at_calls[1].unbind())
+        return Layout(self, places), [*tensors, *masks, *each_gate]
+
+    def require_unchanged(self) -> None:
+        """Raise ``UsageError`` if another tensor has taken the place of a parameter, as masks act on those there were.
+
+        Sharding (``fully_shard``), parametrizations and assignments do that.
         """
-        masks = self.axis_masks(units)
-        each_gate = [] if gates is None else list(gates.unbind())
-        call_masks, call_gates = masks, each_gate
-        if at_calls is not None:
-            call_masks = self.axis_masks(at_calls[0])
-            call_gates = [] if at_calls[1] is None else list(at_calls[1].unbind())
-        placed: list[tuple[dict[str, Any], str]] = []
-        with ExitStack() as stack:
-            stack.callback(_remove, placed)
-            for place in self._places:
-                if not place.axes and not each_gate:
-                    continue
-                tensor = self.parameters[place.name] if weights is None else weights[place.name]
-                for d, index in place.axes:
-                    mask = masks[self._position[index]].to(tensor.dtype)
-                    tensor = tensor * mask.reshape(-1, *[1] * (place.rank - 1 - d))
-                for index in place.gates if each_gate else ():
-                    tensor = tensor * each_gate[index].to(tensor.dtype)
-                for space, attribute in place.spaces:
-                    space[attribute] = tensor
-                    placed.append((space, attribute))
-            if weights is not None:
-                self._place_others(weights, placed)
-            if self._bands is not None:
-                stack.enter_context(self._resampled(units, placed))
-            stack.enter_context(flat_weights(self._recurrent))
-            stack.enter_context(narrowed(self.model))
-            if self._stack is not None:
-                self._stack.counts.clear()
-                stack.enter_context(self._stack.watch())
-                stack.enter_context(_Sites(self, call_masks, call_gates))
-            yield
-
-    def _place_others(self, weights: Mapping[str, Tensor], placed: list[tuple[dict[str, Any], str]]) -> None:
-        """Put the weights that are not masked where modules see them."""
-        masked = {(id(space), attribute) for space, attribute in placed}
-        modules = dict(self.model.named_modules(remove_duplicate=False))
-        for name in weights:
-            owner, _, attribute = name.rpartition(".")
-            space = modules[owner].__dict__
-            if (id(space), attribute) not in masked:
-                space[attribute] = weights[name]
-                placed.append((space, attribute))
+        for place in self._places:
+            tensor = self.parameters[place.name]
+            for space, attribute in place.spaces:
+                found = space["_parameters"].get(attribute)
+                if found is not tensor and space["_buffers"].get(attribute) is not tensor:
+                    kind = "something else" if found is None else f"another {type(found).__name__}"
+                    raise UsageError(
+                        f"{place.name} is {kind} since the masks were prepared. Shard, parametrize or replace "
+                        "parameters before compressor.prepare; sharded ones (FSDP) are not supported, "
+                        "DistributedDataParallel is."
+                    )
 
     @contextmanager
-    def _resampled(self, units: Tensor, placed: list[tuple[dict[str, Any], str]]) -> Iterator[None]:
-        """Inside, branches compute at the resolutions of their masks."""
+    def resampled(self) -> Iterator[None]:
+        """Inside, branches compute at the resolutions of the matrices that stand in their modules."""
         handles = []
         for found in self.graph.resolutions:
-            handles += resampling.hook_(self._modules, found.inputs, found.output, len(found.axes))
+            handles += resampling.hook_(self.modules, found.inputs, found.output, len(found.axes))
         try:
-            for name, attribute, matrix in self._bands.matrices(units) if self._bands is not None else ():
-                space = self._modules[name].__dict__
-                space[attribute] = matrix
-                placed.append((space, attribute))
             yield
         finally:
             for handle in handles:
@@ -189,7 +208,7 @@ class Masking:
 
     def site(self, name: str) -> list[Site]:
         """The sites of the call of ``name`` that the program is making now."""
-        stack = self._stack
+        stack = self.stack
         if stack is None:
             return []
         return self._sites.get((stack.place, name, stack.ordinal(name)), [])
@@ -204,42 +223,3 @@ class Masking:
     def functions(self) -> set[str]:
         """Names of the functions that have sites."""
         return {function for _, function, _ in self._sites}
-
-
-class _Sites(TorchFunctionMode):
-    def __init__(self, masking: Masking, masks: list[Tensor], gates: list[Tensor]) -> None:
-        super().__init__()
-        self.masking, self.masks, self.gates, self.names = masking, masks, gates, masking.functions
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        name = function_name(func)
-        if name not in self.names:
-            return func(*args, **kwargs)
-        call: Callable[..., Any] = func
-        for site in self.masking.site(name):
-            call = self._handled(call, site)
-        return call(*args, **kwargs)
-
-    def _handled(self, func: Callable[..., Any], site: Site) -> Callable[..., Any]:
-        mask = self.masking.mask_of(site, self.masks, self.gates)
-        if mask is None:
-            return func
-
-        def handled(*args: Any, **kwargs: Any) -> Any:
-            try:
-                return HANDLERS[site.kind](func, args, kwargs, mask, site.options)
-            except (RuntimeError, IndexError, KeyError) as error:
-                raise UnsupportedModelError(
-                    f"The masked model calls {site.function} in {site.place or 'the model'} otherwise than when it was "
-                    f"traced ({str(error).splitlines()[0]}); exclude that module or keep its control flow constant."
-                ) from error
-
-        return handled
-
-
-def _remove(placed: list[tuple[dict[str, Any], str]]) -> None:
-    for space, attribute in placed:
-        space.pop(attribute, None)

@@ -25,8 +25,8 @@ Beyond the paper:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -38,7 +38,7 @@ from compressor.computed import computed, settle_
 from compressor.costs import Sizes
 from compressor.errors import UsageError
 from compressor.graph.labels import BoolArray
-from compressor.masks import Masking
+from compressor.masks import Given, Masking, Pass
 from compressor.masks.sigmoid import THRESHOLD
 from compressor.masks.straight_through import hard
 from compressor.search.base import SearchContext, SearchResult
@@ -161,14 +161,14 @@ class DnarchSession(Learner):
         if self.live is not None and self.live.works:
             kept = None if self.settled.decision is None else self._kept(self.settled.decision)
             try:
-                return self.live.forward(inputs, units, gates, self._near, kept, self._weights)
+                return self.live.forward(inputs, units, gates, self._near, kept, self._weights, self._now)
             except NotLiveError as error:
                 logger.warning("%s", error)
-        with self.masked(units, gates):
-            return call_model(model, inputs)
+        with self._masked_by(self._now) as made:
+            return made.over(call_model(model, inputs))
 
-    def applied(self) -> AbstractContextManager[None]:
-        return self.masked(*self._now()) if self._is_search else nullcontext()
+    def applied(self) -> AbstractContextManager[Pass | None]:
+        return self._masked_by(self._now) if self._is_search else nullcontext()
 
     def _now(self) -> tuple[Tensor, Tensor]:
         """Masks of units and blocks in this step."""
@@ -203,13 +203,18 @@ class DnarchSession(Learner):
         """Units that live, and those of the widths that are next in line."""
         return self.width.masks(NEAR * THRESHOLD) * self.kernel.masks() * self.resolution.masks()
 
-    @contextmanager
-    def masked(self, units: Tensor, gates: Tensor) -> Iterator[None]:
+    def masked(self, units: Tensor, gates: Tensor) -> AbstractContextManager[Pass]:
         """Inside, the model runs with these masks; function calls see them as 0 or 1."""
-        weights = self._weights()
-        every = {**self.masking.parameters, **weights} if weights else None
-        with self.masking.applied(units, every, gates, at_calls=(hard(units), hard(gates))):
-            yield
+        return self._masked_by(lambda: (units, gates))
+
+    def _masked_by(self, masks: Callable[[], tuple[Tensor, Tensor]]) -> AbstractContextManager[Pass]:
+        def given() -> Given:
+            units, gates = masks()
+            weights = self._weights()
+            every = {**self.masking.parameters, **weights} if weights else None
+            return Given(units, every, gates, (hard(units), hard(gates)))
+
+        return self.masking.applied_by(given)
 
     def penalty(self) -> Tensor | None:
         if self._at_rest is not None:
@@ -247,6 +252,13 @@ class DnarchSession(Learner):
         """Kernels that are computed are trained by what computes them, to the end."""
         by_itself = self._is_search and self.live is not None and self._computed is None
         return self._searching(total_steps) if by_itself else None
+
+    def order(self) -> list[int]:
+        return [int(thing) for rows in self.rows for row in rows.rows for thing in row]
+
+    @property
+    def learns(self) -> bool:
+        return self._at_rest is None and self._is_search
 
     def settle(self) -> None:
         if self.settled.decision is not None:
@@ -297,6 +309,7 @@ class DnarchSession(Learner):
         """The hard choice; once it is made it stays."""
         if self.settled.decision is not None:
             return replace(self.settled.decision, history=history or [])
+        self.require_finite()
         units = _finite(torch.stack([r.logits() for r in self._rows_of.values()]).amin(0).detach().cpu())
         blocks = _finite(self.depth.logits().detach().cpu())
         kept, gates = self._decider.choose(units.numpy(), blocks.numpy())

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from compressor.costs import Sizes
 from compressor.graph.graph import UnitMask
 from compressor.graph.labels import BoolArray
-from compressor.masks import Masking
+from compressor.masks import Given, Masking, Pass
 from compressor.search.base import SearchContext, SearchResult
 from compressor.search.fading import EVERY, Fading
 from compressor.search.figs_config import LOGITS, FigsConfig
@@ -45,6 +45,7 @@ from compressor.search.learning import Learner, learn, require_data
 from compressor.search.live import Live, NotLiveError
 from compressor.search.multipliers import Multipliers
 from compressor.search.project import Projector
+from compressor.train.rng import derive_seed
 from compressor.train.splits import call_model
 
 logger = logging.getLogger(__name__)
@@ -68,9 +69,9 @@ class _LogisticSigmoid(torch.autograd.Function):
         return gradients[0] * soft * (1 - soft) / ctx.temperature, None, None
 
 
-def sample(logits: Tensor, tau: float, temperature: float) -> Tensor:
-    """One relaxed mask per unit: P(m > 0.5) = sigmoid(logit)."""
-    u = torch.rand_like(logits).clamp(1e-6, 1 - 1e-6)
+def sample(logits: Tensor, tau: float, temperature: float, uniform: Tensor | None = None) -> Tensor:
+    """One relaxed mask per unit: P(m > 0.5) = sigmoid(logit). ``uniform`` is what it is drawn from, in [0, 1)."""
+    u = (torch.rand_like(logits) if uniform is None else uniform).clamp(1e-6, 1 - 1e-6)
     mask: Tensor = _LogisticSigmoid.apply(logits + u.log() - torch.log1p(-u), tau, temperature)
     return mask
 
@@ -102,6 +103,8 @@ class FigsSession(Learner):
         start_at = [config.start] * self.graph.n_units + [config.block_start] * len(self.graph.blocks)
         self.logits = nn.Parameter(torch.tensor(start_at, device=self.device))  # units, then blocks
         self.depth = bool(projector.removable.any())
+        self._step = 0
+        self._uniform: Tensor | None = None  # what the masks of this step are drawn from
         self.fading = Fading(len(start_at), config.negligible, config.patience, self.device)
         self.fading.gone[: self.graph.n_units] = torch.from_numpy(~projector.start[:-1]).to(self.device)
         with torch.no_grad():
@@ -140,23 +143,36 @@ class FigsSession(Learner):
         states = {"multipliers": self.multipliers, "decision": self.decision, "fading": self.fading}
         return states if self.live is None else {**states, "live": self.live}
 
-    def masks(self) -> tuple[Tensor, Tensor]:
-        """A fresh sample of the masks, or the decided ones: units (n_units,) and blocks (n_blocks,)."""
+    def masks(self, uniform: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The masks drawn from ``uniform``, by default a fresh sample, or the decided ones: units (n_units,) and blocks
+        (n_blocks,)."""
         masks = self.decision.masks
         if masks is not None:
             masks = masks.to(self.device)
             return masks[: self.graph.n_units], masks[self.graph.n_units :]
-        drawn = sample(self.logits, self.config.tau, self.config.gradient_temperature)
+        drawn = sample(self.logits, self.config.tau, self.config.gradient_temperature, uniform)
         drawn = torch.where(self._held, torch.ones_like(drawn), drawn)
         drawn = torch.where(self.fading.gone, torch.zeros_like(drawn), drawn)
         return self._never_empty(drawn[: self.graph.n_units]), drawn[self.graph.n_units :]
 
-    def applied(self) -> AbstractContextManager[None]:
-        """Inside, the model runs with ``masks``."""
-        return self._by(*self.masks())
+    def before_step(self, step: int, total_steps: int) -> None:
+        self._step, self._uniform = step, None
 
-    def _by(self, units: Tensor, gates: Tensor) -> AbstractContextManager[None]:
-        return self.masking.applied(units, gates=gates if self.depth else None)
+    def applied(self) -> AbstractContextManager[Pass]:
+        if self._uniform is None and self.decision.masks is None:
+            if self.seed is None:
+                self._uniform = torch.rand_like(self.logits)
+            else:
+                generator = torch.Generator().manual_seed(derive_seed(self.seed, "masks", self._step))
+                self._uniform = torch.rand(self.logits.shape, generator=generator).to(self.logits)
+        return self._by(self._uniform)
+
+    def _by(self, uniform: Tensor | None) -> AbstractContextManager[Pass]:
+        def given() -> Given:
+            units, gates = self.masks(uniform)
+            return Given(units, gates=gates if self.depth else None)
+
+        return self.masking.applied_by(given)
 
     def _never_empty(self, units: Tensor) -> Tensor:
         """Give a group that drew all zeros its most probable unit: the trimmed network will have one too."""
@@ -171,15 +187,16 @@ class FigsSession(Learner):
         return units
 
     def forward(self, model: nn.Module, inputs: Any) -> Any:
-        units, gates = self.masks()
+        uniform = torch.rand_like(self.logits) if self.decision.masks is None else None
         kept = self._left()
         if self.live is not None and self.live.works and kept is not None:
+            units, gates = self.masks(uniform)
             try:
-                return self.live.forward(inputs, units, gates, kept=kept)
+                return self.live.forward(inputs, units, gates, kept=kept, anew=lambda: self.masks(uniform))
             except NotLiveError as error:
                 logger.warning("%s", error)
-        with self._by(units, gates):
-            return call_model(model, inputs)
+        with self._by(uniform) as made:
+            return made.over(call_model(model, inputs))
 
     def _left(self) -> tuple[BoolArray, BoolArray] | None:
         """Units and blocks that are not gone; ``None`` if the whole network has to be computed."""
@@ -238,8 +255,13 @@ class FigsSession(Learner):
             for k, c in enumerate(self.projector.constraints)
         }
 
+    @property
+    def learns(self) -> bool:
+        return self.decision.masks is None
+
     def decide(self, history: list[dict[str, Any]] | None = None) -> SearchResult:
         """The hard choice: ``floor(sum pi)`` per group with logits shifted so that all budgets hold, then filled up."""
+        self.require_finite()
         logits = self.logits.detach().double().cpu()
         units, blocks = logits[: self.graph.n_units], logits[self.graph.n_units :]
         kept, gates = decide(self.projector, units, blocks)

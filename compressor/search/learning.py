@@ -11,14 +11,17 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import nn
 
 from compressor.data import Data
-from compressor.errors import UsageError
+from compressor.errors import TrainingError, UsageError
+from compressor.masks import Masking, Pass
 from compressor.search.base import SearchContext, SearchResult
 from compressor.search.project import Projector
 from compressor.search.trimmed import Trimmed
 from compressor.train import Hooks, Progress, Span, TrainConfig, Trainer
+from compressor.train.optim import optimizer_parameters
 from compressor.train.splits import call_model, steps_per_epoch
 
 
@@ -47,10 +50,31 @@ class Learner(Hooks, ABC):
     """A method as the training loop sees it, the program's own or one of the user's."""
 
     projector: Projector
+    masking: Masking
+    seed: int | None = None
+    """What masks are drawn from in a loop of the user's own, with the step; None draws from PyTorch's generator."""
 
     @abstractmethod
-    def applied(self) -> AbstractContextManager[None]:
-        """Inside, the model runs with the masks of this step."""
+    def applied(self) -> AbstractContextManager[Pass | None]:
+        """Inside, the model runs with the masks of this step, the same in every forward; None if there are none."""
+
+    @property
+    @abstractmethod
+    def learns(self) -> bool:
+        """Whether masks move at the end of this step."""
+
+    def order(self) -> list[int]:
+        """What the masks were laid out by, if the weights had a say in it."""
+        return []
+
+    def require_finite(self) -> None:
+        """Raise ``TrainingError`` if a mask is NaN or infinite: nothing can be decided on it."""
+        parameters = [p for optimizer in self.optimizers().values() for p in optimizer_parameters(optimizer)]
+        if not all(bool(torch.isfinite(p).all()) for p in parameters):
+            raise TrainingError(
+                "What is kept cannot be decided, as masks have become NaN or infinite. Go on from an earlier "
+                "checkpoint with a lower learning rate or clipped gradients, and look for NaN in the data."
+            )
 
     def decides_after(self, total_steps: int) -> int | None:
         """Steps of ``total_steps`` after which ``settle`` may be called, and what it decides on be trained by itself;

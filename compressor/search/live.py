@@ -30,8 +30,9 @@ from compressor.errors import CompressorError
 from compressor.graph.graph import Axis, Graph, Group, Parameter
 from compressor.graph.labels import BoolArray, IntArray
 from compressor.graph.modules import named_modules
-from compressor.graph.stand_ins import shadowed
 from compressor.masks.bands import Bands
+from compressor.masks.recompute import Pass, Passes
+from compressor.search.shadows import Shadows
 from compressor.search.trimmed import FAILURES
 from compressor.stream import tighten
 from compressor.tensors import Region, part
@@ -97,6 +98,7 @@ class Live:
         )
         # Arithmetic across channels would take in what is dead in the copy.
         self.exactly = any(site.axis is not None for site in graph.sites)
+        self._passes = Passes()
         self._copy: nn.Module = model
         self._copied: dict[str, nn.Module] = {}  # its modules by every name
         self._slices: list[_Slice] = []
@@ -147,6 +149,7 @@ class Live:
         near: Callable[[], Tensor] | None = None,
         kept: tuple[BoolArray, BoolArray] | None = None,
         weights: WeightSource | None = None,
+        anew: Callable[[], tuple[Tensor, Tensor]] | None = None,
     ) -> Any:
         """The model's output with masks ``units`` (n_units,) and ``gates`` (n_blocks,); zeros are not computed.
 
@@ -155,12 +158,13 @@ class Live:
             kept: compute exactly these units (n_units,) and blocks (n_blocks,) rather than what the masks say; all
                 others have mask 0. Only without sites: zeros among them count in arithmetic across channels.
             weights: gives what stands in place of parameters, by name: of those it is asked for the regions.
+            anew: gives the same masks with a history of their own, for what a backward computes again.
 
         Raises:
             NotLiveError: this choice cannot be built or run; ``works`` is false from now on.
         """
         try:
-            return self._forward(inputs, units, gates, near, kept, weights)
+            return self._forward(inputs, units, gates, near, kept, weights, anew)
         except torch.OutOfMemoryError:
             raise
         except FAILURES as error:
@@ -182,7 +186,9 @@ class Live:
         near: Callable[[], Tensor] | None,
         kept: tuple[BoolArray, BoolArray] | None,
         weights: WeightSource | None,
+        anew: Callable[[], tuple[Tensor, Tensor]] | None,
     ) -> Any:
+        self._passes.clear()
         if kept is not None:
             if self._final is None or not all(map(np.array_equal, kept, self._final)):
                 wanted = self._evened(kept[0]), kept[1]
@@ -197,8 +203,16 @@ class Live:
                 self._build(*self._roomy(live, there))
         for mine, theirs in self._modules.values():
             mine.training = theirs.training
-        with shadowed(self._copy, self._tensors(units, gates, weights), self._copied):
-            return self.call(self._copy, inputs)
+        tensors = self._tensors(units, gates, weights)
+
+        def again() -> list[Tensor]:
+            masks = (units, gates) if anew is None else anew()
+            return list(self._tensors(*masks, weights).values())
+
+        stage = Shadows(self._copy, list(tensors), self._copied, written=not self._compiled)
+        made = Pass(self._passes, stage, list(tensors.values()), again)
+        with made.forward():
+            return made.over(self.call(self._copy, inputs))
 
     def _fits(self, live: BoolArray, gates: BoolArray) -> bool:
         """Whether the copy at hand has all that is live, and little besides."""
