@@ -6,10 +6,9 @@ the scale, in evaluation mode, too. Traces and verifications must neither see th
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -20,11 +19,14 @@ from torch import Tensor, nn
 def unobserved(*models: nn.Module) -> Iterator[None]:
     """Inside, observers do not look; what was never observed is not rounded, as there is no scale for it yet."""
     placed: list[dict[str, Any]] = []
+    pending = list(models)
     try:
-        for module in (module for model in models for module in model.modules()):
-            run = _unobserved(module)
-            if run is not None and "forward" not in vars(module):
-                vars(module)["forward"] = run
+        while pending:
+            module = pending.pop()
+            pending += [child for child in module._modules.values() if child is not None]
+            kind: Any = type(module)
+            if _looks(kind) and "forward" not in vars(module):
+                vars(module)["forward"] = _unobserved(module)
                 placed.append(vars(module))
         yield
     finally:
@@ -32,21 +34,20 @@ def unobserved(*models: nn.Module) -> Iterator[None]:
             space.pop("forward", None)
 
 
-def _unobserved(module: nn.Module) -> Callable[[Tensor], Tensor] | None:
-    """The forward of an observer or of a fake quantisation without observing; ``None`` for any other module."""
-    fake = sys.modules.get("torch.ao.quantization.fake_quantize")
-    if fake is None:  # then no module can be one
-        return None
-    from torch.ao.quantization.observer import ObserverBase
+@cache
+def _looks(kind: Any) -> bool:
+    """Whether it is an observer, or a fake quantisation that runs as PyTorch's own."""
+    from torch.ao.quantization import FakeQuantize, FusedMovingAvgObsFakeQuantize, ObserverBase
 
-    if isinstance(module, ObserverBase):
-        return _as_it_is
-    if isinstance(module, fake.FakeQuantize):
-        if type(module).forward not in (fake.FakeQuantize.forward, fake.FusedMovingAvgObsFakeQuantize.forward):
-            return None
-        active = bool(module.fake_quant_enabled[0] == 1) and _has_observed(module.activation_post_process)
-        return partial(_rounded, module) if active else _as_it_is
-    return None
+    known = FakeQuantize.forward, FusedMovingAvgObsFakeQuantize.forward
+    return issubclass(kind, ObserverBase) or (issubclass(kind, FakeQuantize) and kind.forward in known)
+
+
+def _unobserved(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The module's forward without observing."""
+    rounds = bool(getattr(module, "fake_quant_enabled", torch.zeros(1))[0] == 1)
+    active = rounds and _has_observed(module.activation_post_process)  # type: ignore[arg-type]
+    return partial(_rounded, module) if active else _as_it_is
 
 
 def _has_observed(observer: nn.Module) -> bool:

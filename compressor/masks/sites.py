@@ -64,6 +64,16 @@ def pairwise_distance(
     return torch.linalg.vector_norm((a - b + eps) * mask, p, -1, keepdim)
 
 
+def side_by_side(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Tensor:
+    """What slides along channels meets those that are kept alone, next to each other as they will be."""
+    kept = torch.nonzero(mask.detach() > 0).flatten()
+    x = _argument(args, kwargs, 0, "input")
+    found = _with_input(func, args, kwargs, lambda x: x.index_select(options["axis"], kept))
+    shape = list(found.shape)
+    shape[options["axis"]] = x.shape[options["axis"]]
+    return found.new_zeros(shape).index_copy(options["axis"], kept, found)  # type: ignore[no-any-return]
+
+
 def gate(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Any:
     """One operand of an addition, a branch's output, times the gate (a scalar)."""
     where = options["argument"]
@@ -227,6 +237,7 @@ HANDLERS: dict[str, Handler] = {
     "operands": operands,
     "pairwise_distance": pairwise_distance,
     "gate": gate,
+    "side_by_side": side_by_side,
     "layer_norm": layer_norm,
     "rms_norm": rms_norm,
     "group_norm": group_norm,

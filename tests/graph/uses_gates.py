@@ -18,9 +18,18 @@ case("squeeze excite linear", lambda m, x: m.b((y := m.a(x)) * m.e(F.relu(m.s(y.
 case("squeeze excite by view", lambda m, x: m.b((y := m.a(x)) * m.e(F.relu(m.s(F.adaptive_avg_pool2d(y, 1).view(y.size(0), y.size(1)))))
      .sigmoid().view(y.size(0), y.size(1), 1, 1).expand_as(y)), IMAGE, **A, s=lin(8, 3), e=lin(3, 8), free=f"{AB} s.weight:0 e.weight:0")  # fmt: skip
 case("channel attention by conv1d", lambda m, x: m.b((y := m.a(x)) * m.s(y.mean((2, 3)).unsqueeze(1)).sigmoid().view(1, -1, 1, 1)), IMAGE, **A,
-     s=lambda: nn.Conv1d(1, 1, 3, padding=1))  # fmt: skip
+     s=lambda: nn.Conv1d(1, 1, 3, padding=1), free=AB)  # fmt: skip
 case("channel attention expanded", lambda m, x: m.b((y := m.a(x)) * m.s(y.mean((2, 3)).view(1, 1, -1)).sigmoid().view(1, -1, 1, 1).expand_as(y)), IMAGE,
-     **A, s=lambda: nn.Conv1d(1, 1, 3, padding=1))  # fmt: skip
+     **A, s=lambda: nn.Conv1d(1, 1, 3, padding=1), free=AB)  # fmt: skip
+case("channel attention transposed", lambda m, x: m.b((y := m.a(x)) * m.s(F.adaptive_avg_pool2d(y, 1).squeeze(-1).mT).mT.unsqueeze(-1).sigmoid().expand_as(y)), IMAGE,
+     **A, s=lambda: nn.Conv1d(1, 1, 5, padding="same", bias=False), free=AB)  # fmt: skip
+case("channel attention twice, dilated", lambda m, x: m.b((y := m.a(x)) * m.t(m.s(y.amax((2, 3)).unsqueeze(1)).relu()).sigmoid().view(1, -1, 1, 1)), IMAGE, **A,
+     s=lambda: nn.Conv1d(1, 1, 3, padding=2, dilation=2), t=lambda: nn.Conv1d(1, 1, 3, padding=1), free=AB)  # fmt: skip
+case("channel attention by a function", lambda m, x: m.b((y := m.a(x)) * F.conv1d(y.mean((2, 3))[:, None], m.w, padding=1).sigmoid().mT[..., None]), IMAGE, **A, w=par(1, 1, 3),
+     free=AB)  # fmt: skip
+case("channel attention by conv2d", lambda m, x: m.b((y := m.a(x)) * m.s(y.mean((2, 3))[:, None, :, None]).sigmoid().transpose(1, 2)), IMAGE, **A,
+     s=lambda: nn.Conv2d(1, 1, (3, 1), padding=(1, 0)), free=AB)  # fmt: skip
+case("channel attention that shortens", lambda m, x: m.b((y := m.a(x)) + m.s(y.mean((2, 3)).unsqueeze(1)).mean()), IMAGE, **A, s=lambda: nn.Conv1d(1, 1, 3), fixed=AB)  # fmt: skip
 case(
     "conv across tokens",
     lambda m, x: m.b(m.s(m.a(x)).squeeze(1)),

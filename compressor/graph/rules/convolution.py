@@ -52,12 +52,26 @@ def convolution(flow: Flow, node: Node) -> None:
     for i, d in enumerate(range(channel + 1, len(x.shape))):
         if w.shape[2 + i] == 1 and x.shape[d] == y.shape[d]:
             y.axes[d] = x.axes[d]  # position by position
+        elif _slides_over_channels(flow, node, i, d):
+            y.axes[d] = x.axes[d]
+            flow.adjusts("side_by_side", x.axes[d], axis=d - len(x.shape))
         else:
             flow.fix(x.axes[d], "a convolution runs along it")
     outer = [(y.axes[0], y.shape[0])] if channel else []
     places = x if transposed else y
     spatial = [(places.axes[d], places.shape[d]) for d in range(channel + 1, len(x.shape))]
     flow.costs("conv", 1.0, *outer, *spatial, *zip(w.axes, w.shape, strict=True))
+
+
+def _slides_over_channels(flow: Flow, node: Node, i: int, d: int) -> bool:
+    """Whether one filter runs along a labelled axis and keeps its length, whatever that is: channel attention."""
+    x, w, axis = node.inputs[0], node.inputs[1], node.inputs[0].axes[d]
+    if flow.is_fixed(axis) or w.shape[:2] != (1, 1) or flow.call("conv1d", "conv2d", "conv3d") is None:
+        return False
+    others = [x.axes[e] for e in range(len(x.shape)) if e != d]
+    stride, padding, dilation = (int(node.args[position][i]) for position in (3, 4, 5))
+    keeps_length = stride == 1 and 2 * padding == dilation * (w.shape[2 + i] - 1)
+    return keeps_length and not node.args[6] and all(flow.is_fixed(other) for other in others)
 
 
 def groups_of(flow: Flow, into: Axis, groups: int, channels: int) -> tuple[Axis, Axis]:
