@@ -14,6 +14,7 @@ from compressor.config import DEFAULT_EPOCHS, ROUND_TO, Choices, LeastWidths, de
 from compressor.console import Console
 from compressor.delivery import deliver_result
 from compressor.errors import UsageError
+from compressor.graph.programs import require_module
 from compressor.options import Flag, Patterns, read, shown
 from compressor.pipeline import Pipeline
 from compressor.report import Report
@@ -154,8 +155,7 @@ def compress(
         model can be brought to.
         UnsupportedModelError: the model cannot be traced. VerificationError: no exact trim was found.
     """
-    if not isinstance(model, nn.Module):
-        raise UsageError(f"model must be a torch.nn.Module, not {shown(model)}.")
+    require_module(model)
     require_example(example_inputs, example_kwargs)
     default = DEFAULT_EPOCHS if data is not None else 0
     method = search if search is not None else default_search("data" if data is not None else None)
@@ -237,8 +237,7 @@ def prepare(
     """
     from compressor.session import Session
 
-    if not isinstance(model, nn.Module):
-        raise UsageError(f"model must be a torch.nn.Module, not {shown(model)}.")
+    require_module(model)
     require_example(example_inputs, example_kwargs)
     return Session(
         model,

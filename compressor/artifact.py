@@ -154,7 +154,11 @@ def load(folder: str | Path, model: nn.Module | None = None) -> nn.Module:
     tensors = _read_weights(folder, manifest)
     if model is None:
         model = _rebuild(folder, manifest)
-    elif not f".{manifest.model_class}".endswith(f".{type(model).__qualname__}"):  # a script's module is __main__
+    else:
+        from compressor.graph.programs import opened
+
+        model = opened(model)
+    if not f".{manifest.model_class}".endswith(f".{type(model).__qualname__}"):  # a script's module is __main__
         raise UsageError(
             f"{folder} holds a {manifest.model_class}, the model passed is a {class_name(model)}; "
             "pass a fresh original, built with the arguments it had when it was compressed."

@@ -14,7 +14,8 @@ from compressor.copying import deep_copy
 from compressor.costs import REPORTED_COSTS, CostTerm, build
 from compressor.errors import UnsupportedModelError, UsageError, VerificationError
 from compressor.graph import Graph, capture
-from compressor.graph.modules import require_whole_tensors, unwrapped
+from compressor.graph.modules import require_whole_tensors
+from compressor.graph.programs import opened
 from compressor.patterns import require_matches
 from compressor.search import METHODS
 from compressor.search.base import Constraint, RoundTo, SearchContext, SearchResult, hard_sizes, readable
@@ -63,10 +64,10 @@ class Pipeline:
         job: Job | None = None,
         console: Console | None = None,
     ) -> None:
-        self.model, self.settings, self.data, self.job = unwrapped(model), settings, data, job
+        self.model, self.settings, self.data, self.job = opened(model), settings, data, job
         require_whole_tensors(self.model)
         self.console = console or Console(quiet=True)
-        self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        self.device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
         self.example_inputs = to_device(example_inputs, self.device)
         self.example_kwargs = to_device(example_kwargs or {}, self.device)
         self.scores = Scores()
@@ -127,10 +128,13 @@ class Pipeline:
             self.constraints = [
                 Constraint(self.terms[b.cost], b.limit(self.terms[b.cost].original)) for b in settings.budgets
             ]
-            if not self.nothing_to_do and not self.graph.groups:
+            if not self.nothing_to_do and not self.graph.groups and not self._projector().removable.any():
+                blocks = (
+                    "whole blocks may not go as depth is off" if self.graph.blocks else "no block can go as a whole"
+                )
                 raise UnsupportedModelError(
-                    f"Nothing in {self.graph.model_class} can be removed: every channel is held fixed "
-                    "('compress inspect' says by what). Free modules with --include/--exclude, or change the model."
+                    f"Nothing in {self.graph.model_class} can be removed: every channel is held fixed ('compress "
+                    f"inspect' says by what), and {blocks}. Free modules with --include/--exclude, or change the model."
                 )
             self._projector().check_reachable()
         if self.nothing_to_do:

@@ -32,7 +32,8 @@ from compressor.costs import build
 from compressor.entry import Entry, require_free
 from compressor.errors import TrainingError, UsageError
 from compressor.graph import capture
-from compressor.graph.modules import require_whole_tensors, unwrapped
+from compressor.graph.modules import require_whole_tensors
+from compressor.graph.programs import in_place
 from compressor.mask_gradients import MaskGradients
 from compressor.masks import Pass
 from compressor.masks.recompute import in_checkpoint
@@ -97,7 +98,7 @@ class Session:
             )
         self._ranks = Ranks(model, process_group)
         self._require_one_device()
-        self.model = model = unwrapped(model)
+        self.model = model = in_place(model)
         require_free(model)
         require_whole_tensors(model)
         if computed(model) is not None:

@@ -1,31 +1,36 @@
-"""Residual blocks: ``y = x + branch(x)`` where the branch can be taken out without changing a shape.
+"""Residual blocks: ``y = f(x) + branch(x)`` where the branch can be taken out without changing a shape.
 
-At an addition ``u + v`` with ``v`` of the sum's shape, the branch is what exists for ``u`` alone
+``f`` is nothing in most networks, and may be anything that costs next to nothing: an activation, a factor, a norm or a
+pool (``streams``). At an addition of two operands, the branch is what exists for one of them alone
 (``Dataflow.served``). It is a block if
 
-- it reads ``v``, or another value of the same *stream*: what ``v`` was before additions of other blocks or a change of
-  layout (so attention and MLP in parallel are two blocks);
-- nothing else it reads is computed after ``v``, so that it depends on ``v`` in no other way;
+- the other operand has the sum's shape, and the branch reads what that comes from: the *stream*, before or after the
+  additions of other blocks (so attention and MLP in parallel are two blocks);
 - there is a way to take it out of the module tree (``removal``);
 - there is a way to multiply its output by a gate (``gates``).
 
-Branches are sub-trees of the post-dominator tree, so two of them are either disjoint or nested.
+Whatever else a branch reads (tables, another network's result) may be computed anywhere. Branches that run the same
+modules, because a block is used several times, are one block with one gate. Branches are sub-trees of the
+post-dominator tree, so two of them are either disjoint or nested.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from torch import nn
+
 from compressor.graph.dataflow import Dataflow
 from compressor.graph.flow import Flow
 from compressor.graph.gates import Gate, find_gate
 from compressor.graph.graph import Block, Collapse, Group, Site
+from compressor.graph.module_calls import Branch
 from compressor.graph.record import ModuleCall, Node, Value
-from compressor.graph.removal import Branch, Removals
+from compressor.graph.removal import Removals
+from compressor.graph.streams import LAYOUT, Streams
 from compressor.patterns import matches
 
-_LAYOUT = {"view", "_unsafe_view", "reshape", "_reshape_alias", "permute", "transpose", "t", "unsqueeze", "squeeze",
-           "contiguous", "clone", "alias", "detach", "_to_copy"}  # fmt: skip
+_SUMS = {"add", "add_", "sub", "sub_"}
 
 
 @dataclass
@@ -33,7 +38,7 @@ class Blocks:
     """What ``find_blocks`` found.
 
     ``gates_of`` gives, per node, the blocks it goes with, outermost first. ``sums`` gives, per storage, the block and
-    the stream's storage of every block addition whose result lies in it.
+    the stream's storage of every block addition whose result lies in it. ``branches`` are those of every block.
     """
 
     blocks: list[Block] = field(default_factory=list)
@@ -41,7 +46,7 @@ class Blocks:
     sites: list[Site] = field(default_factory=list)
     gates_of: dict[int, tuple[int, ...]] = field(default_factory=dict)
     sums: dict[int, list[tuple[int, int, int]]] = field(default_factory=dict)
-    branches: list[Branch] = field(default_factory=list)
+    branches: list[list[Branch]] = field(default_factory=list)
 
     def assign(self, groups: list[Group]) -> None:
         """Note which groups lie wholly in which block."""
@@ -56,82 +61,85 @@ def find_blocks(
     outputs: list[Value],
     calls: list[ModuleCall],
     parameters: dict[str, tuple[Value, tuple[str, ...], bool]],
+    modules: dict[str, nn.Module],
     *,
     include: tuple[str, ...] = (),
     exclude: tuple[str, ...] = (),
 ) -> Blocks:
-    """Find all blocks of one recording. ``parameters`` maps first names to (value, all names, whether a buffer)."""
+    """Find all blocks of one recording.
+
+    Args:
+        parameters: first names to (value, all names, whether a buffer).
+        modules: the model's modules by every name.
+    """
     found = Blocks()
     dataflow = Dataflow(nodes, outputs)
-    branches = _branches(dataflow)
+    branches = _branches(dataflow, {product.node.index for product in flow.products})
     if not branches:
         return found
-    removals = Removals(flow, dataflow, calls, parameters, branches)
+    removals = Removals(flow, dataflow, calls, parameters, modules, branches)
     values = {name: value for name, (value, _, _) in parameters.items()}
-    offered: list[tuple[Branch, dict[str, str], Gate]] = []
-    for branch in branches:
-        removal = removals.of(branch)
+    offered: list[tuple[list[Branch], dict[str, str], Gate]] = []
+    for alike, removal in removals.all():
         if removal is None or not _chosen(removals.weights(removal), include, exclude):
             continue
-        gate = find_gate(dataflow, branch, values)
+        gate = find_gate(dataflow, alike, values)
         if gate is not None:
-            offered.append((branch, removal, gate))
-    _number(found, offered, removals, dataflow)
-    found.collapses = [
-        Collapse(module, kind, tuple(sorted(index for index in numbers if index is not None)))
-        for module, kind, members in removals.joint()
-        if None not in (numbers := [_index_of(found, branch.add) for branch in members])
-    ]
+            offered.append((alike, removal, gate))
+    numbers = _number(found, offered, removals)
+    for module, kind, members in removals.joint():
+        indices = {numbers.get(branch.add.index) for branch in members}
+        held = {name for i in indices if i is not None for name in found.blocks[i].parameters}
+        if None not in indices and held.issuperset(removals.parameters({module: kind})):
+            blocks = tuple(sorted(index for index in indices if index is not None))
+            found.collapses += [Collapse(name, kind, blocks) for name in removals.names(module)]
     return found
 
 
-def _branches(dataflow: Dataflow) -> list[Branch]:
-    """All additions whose branch depends on the other operand through nothing else, in order."""
-    stream: dict[int, Value] = {}
+def _branches(dataflow: Dataflow, costly: set[int]) -> list[Branch]:
+    """All additions of which one operand is a branch beside the other, in order."""
+    streams = Streams(dataflow.nodes, costly)
     found = []
     for node in dataflow.nodes:
         if not dataflow.live[node.index]:
             continue
-        if node.op in _LAYOUT and len(node.inputs) == 1:
-            source = node.inputs[0]
-            for output in node.outputs:
-                stream[output.index] = stream.get(source.index, source)
-        elif node.op in ("add", "add_") and len(node.args) > 1 and all(isinstance(a, Value) for a in node.args[:2]):
-            branch = _branch(dataflow, node, stream)
+        if node.op in LAYOUT and len(node.inputs) == 1:
+            streams.laid_out(node)
+        elif node.op in _SUMS and len(node.args) > 1 and all(isinstance(a, Value) for a in node.args[:2]):
+            later = 0 if _born(node.args[0]) > _born(node.args[1]) else 1
+            branch = next((b for p in (later, 1 - later) if (b := _branch(dataflow, node, p, streams, costly))), None)
             if branch is not None:
                 found.append(branch)
-                for output in node.outputs:
-                    stream[output.index] = stream.get(branch.stream.index, branch.stream)
+                streams.passes(node, branch.stream, plain=branch.plain)
     return found
 
 
-def _branch(dataflow: Dataflow, node: Node, stream: dict[int, Value]) -> Branch | None:
-    first, second = node.args[:2]
-    position = 0 if _born(first) > _born(second) else 1
-    u, v = (first, second) if position == 0 else (second, first)
+def _branch(dataflow: Dataflow, node: Node, position: int, streams: Streams, costly: set[int]) -> Branch | None:
+    u, v = node.args[position], node.args[1 - position]
     if u.producer is None or dataflow.post_dominator(u.producer.index) != node.index:
         return None
     if v.shape != node.outputs[0].shape or v.param is not None:
         return None
-    if position == 0 and node.kwargs.get("alpha", 1) != 1:  # x * alpha would be left
-        return None
-    root = stream.get(v.index, v)
     members = dataflow.served(u.producer.index)
     inside = set(members)
-    reads_stream = False
-    for n in members:
-        for value in dataflow.nodes[n].inputs:
-            if value.producer is not None and value.producer.index in inside:
-                continue
-            if stream.get(value.index, value) is root:
-                reads_stream = True
-            elif _born(value) > _born(v):
-                return None
-        if any(writer not in inside and writer > _born(v) for writer in dataflow.memory[n]):
+    outside = [
+        value
+        for n in members
+        for value in dataflow.nodes[n].inputs
+        if value.producer is None or value.producer.index not in inside
+    ]
+    plain = position == 1 or (node.op.startswith("add") and node.kwargs.get("alpha", 1) == 1)
+    root = streams.plain(v)
+    direct = plain and any(streams.plain(value) is root for value in outside)
+    if not direct:
+        if inside.isdisjoint(costly) or (_born(u) < _born(v) and not dataflow.only_reader(u, node, inside)):
             return None
-    if not reads_stream:
+        sources = streams.sources(v) | streams.sources(root)
+        if not any(value.param is None and sources & streams.sources(value) for value in outside):
+            return None
+    elif _born(u) < _born(v) and not dataflow.only_reader(u, node, inside):
         return None
-    return Branch(node, position, u, v, u.producer.index, members)
+    return Branch(node, position, u, v, u.producer.index, members, plain)
 
 
 def _born(value: Value) -> int:
@@ -146,25 +154,24 @@ def _chosen(places: set[str], include: tuple[str, ...], exclude: tuple[str, ...]
 
 
 def _number(
-    found: Blocks,
-    offered: list[tuple[Branch, dict[str, str], Gate]],
-    removals: Removals,
-    dataflow: Dataflow,
-) -> None:
+    found: Blocks, offered: list[tuple[list[Branch], dict[str, str], Gate]], removals: Removals
+) -> dict[int, int]:
+    """Write the blocks down; returns, per node of an addition, the index of its block."""
     names: dict[str, int] = {}
     around: dict[int, list[int]] = {}
-    for index, (branch, removal, gate) in enumerate(offered):
-        found.branches.append(branch)
+    numbers: dict[int, int] = {}
+    for index, (branches, removal, gate) in enumerate(offered):
+        found.branches.append(branches)
         name = removals.name(removal)
         names[name] = names.get(name, 0) + 1
-        nodes = removals.nodes(branch, removal)
+        nodes = removals.nodes(branches, removal)
         for n in nodes:
             around.setdefault(n, []).append(index)
         found.blocks.append(
             Block(
                 index,
                 name if names[name] == 1 else f"{name}#{names[name]}",
-                branch.add.index,
+                branches[0].add.index,
                 tuple(nodes),
                 tuple(name for name in removal if name in removals.modules),
                 tuple(removals.parameters(removal)),
@@ -172,18 +179,18 @@ def _number(
                 gate.parameters,
             )
         )
-        if gate.site is not None:
-            gate.site.options["block"] = index
-            found.sites.append(gate.site)
-        y = branch.add.outputs[0]
-        if y.storage != branch.stream.storage:
-            found.sums.setdefault(y.storage, []).append((branch.add.index, index, branch.stream.storage))
+        for site in gate.sites:
+            site.options["block"] = index
+            found.sites.append(site)
+        for branch in branches:
+            numbers[branch.add.index] = index
+            y = branch.add.outputs[0]
+            if y.storage != branch.stream.storage:
+                found.sums.setdefault(y.storage, []).append((branch.add.index, index, branch.stream.storage))
     sizes = [len(block.nodes) for block in found.blocks]
     for n, indices in around.items():
         found.gates_of[n] = tuple(sorted(indices, key=lambda i: -sizes[i]))
-    for block in found.blocks:
-        block.inside = tuple(i for i in found.gates_of.get(block.add, ()) if i != block.index)
-
-
-def _index_of(found: Blocks, add: Node) -> int | None:
-    return next((block.index for block in found.blocks if block.add == add.index), None)
+    for block, branches in zip(found.blocks, found.branches, strict=True):
+        shared = set.intersection(*(set(found.gates_of.get(branch.add.index, ())) for branch in branches))
+        block.inside = tuple(i for i in found.gates_of.get(block.add, ()) if i in shared and i != block.index)
+    return numbers

@@ -134,7 +134,8 @@ def _capture(
     analysis.fix_unowned(made)
     parameters = analysis.parameters(reached)
     main = recorder.nodes[:n_eval]
-    blocks = find_blocks(flow, main, outputs, calls, described, include=tuple(include), exclude=tuple(exclude))
+    every = recorder.modules.by_every_name
+    blocks = find_blocks(flow, main, outputs, calls, described, every, include=tuple(include), exclude=tuple(exclude))
     if resolution:
         names = [block.name for block in blocks.blocks]
         analysis.resolutions = find_resolutions(blocks.branches, names, main, calls)

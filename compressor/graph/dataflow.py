@@ -18,10 +18,12 @@ class Dataflow:
     Attributes:
         live: per node, whether an output of the network depends on it.
         readers: per value index, the live nodes that take it as an input.
+        outputs: indices of the values that the network returns.
     """
 
     def __init__(self, nodes: list[Node], outputs: list[Value]) -> None:
         self.nodes = nodes
+        self.outputs = {value.index for value in outputs}
         self.exit = len(nodes)
         self.memory: list[tuple[int, ...]] = []
         ends = self._trace_memory(outputs)
@@ -53,6 +55,13 @@ class Dataflow:
     def serves(self, n: int, root: int) -> bool:
         """Whether ``n`` is ``root`` or exists for it alone."""
         return self.live[n] and self._enter[root] <= self._enter[n] < self._leave[root]
+
+    def only_reader(self, value: Value, reader: Node, members: set[int]) -> bool:
+        """Whether of the nodes between ``value`` and ``reader`` none but ``members`` read it or memory they wrote."""
+        if any(n != reader.index for n in self.readers.get(value.index, ()) if n not in members):
+            return False
+        first = min(members)
+        return not any(n not in members and not members.isdisjoint(self.memory[n]) for n in range(first, reader.index))
 
     # ---- construction
 

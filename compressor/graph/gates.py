@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from compressor.graph.dataflow import Dataflow
 from compressor.graph.graph import Site
+from compressor.graph.module_calls import Branch
 from compressor.graph.record import Node, Value
-from compressor.graph.removal import Branch
 
 # Positions of the parameters in which the result is linear; those of the last line scale a norm's output.
 _LINEAR_IN = {
@@ -30,35 +30,50 @@ KEEPS_ZERO = {"view", "_unsafe_view", "reshape", "_reshape_alias", "permute", "t
 _EMPTY = {"new_zeros", "zeros", "zeros_like"}
 
 
+# Functions that take a branch's output as one operand of a sum.
+_SUMS = {"add", "add_", "__add__", "__radd__", "__iadd__", "sub", "sub_", "subtract", "subtract_", "rsub", "__sub__",
+         "__rsub__", "__isub__"}  # fmt: skip
+
+
 @dataclass
 class Gate:
-    """The parameters to multiply, or the site."""
+    """The parameters to multiply, or the sites."""
 
     parameters: tuple[str, ...] = ()
-    site: Site | None = None
+    sites: tuple[Site, ...] = ()
 
 
-def find_gate(dataflow: Dataflow, branch: Branch, values: dict[str, Value]) -> Gate | None:
-    """Where a branch's gate acts; ``None`` if nothing can be multiplied.
+def find_gate(dataflow: Dataflow, branches: list[Branch], values: dict[str, Value]) -> Gate | None:
+    """Where a block's gate acts, which may have several branches that run the same modules; ``None`` if nothing can be
+    multiplied.
 
     ``values`` are those of the parameters by name.
     """
-    names = _Scaling(dataflow, branch, values).of(branch.value, 4)
-    if names:
-        return Gate(tuple(sorted(names)))
+    names = [_Scaling(dataflow, branches, values, branch).of(branch.value, 4) for branch in branches]
+    if names[0] and all(each == names[0] for each in names):
+        return Gate(tuple(sorted(names[0])))
+    sites = [_site(branch) for branch in branches]
+    found = tuple(site for site in sites if site is not None)
+    return Gate(sites=found) if len(found) == len(branches) else None
+
+
+def _site(branch: Branch) -> Site | None:
+    """The call of the addition, at which the branch's value is multiplied."""
     call = branch.add.call
-    if call is None or call.name not in ("add", "add_"):
+    if call is None or call.name not in _SUMS:
         return None
     position = next((p for p, value in call.values if value is branch.value), None)
     if position is None:
         return None
-    options = {"argument": position, "in_place": call.name == "add_" and position == 0}
-    return Gate(site=Site("gate", call.place, call.name, call.ordinal, None, options))
+    in_place = position == 0 and (call.name.startswith("__i") or (call.name.endswith("_") and call.name[-2] != "_"))
+    options = {"argument": position, "in_place": in_place}
+    return Site("gate", call.place, call.name, call.ordinal, None, options)
 
 
 class _Scaling:
-    def __init__(self, dataflow: Dataflow, branch: Branch, values: dict[str, Value]) -> None:
+    def __init__(self, dataflow: Dataflow, branches: list[Branch], values: dict[str, Value], branch: Branch) -> None:
         self.dataflow, self.branch, self.values = dataflow, branch, values
+        self._roots = [each.root for each in branches]
 
     def of(self, value: Value, depth: int) -> set[str] | None:
         """Parameters that, multiplied together by g, multiply ``value`` by g."""
@@ -95,6 +110,6 @@ class _Scaling:
         return names if names and all(self._own(name) for name in names) else None
 
     def _own(self, name: str) -> bool:
-        """Whether nothing outside the branch reads the parameter."""
+        """Whether nothing outside the block's branches reads the parameter."""
         readers = self.dataflow.readers.get(self.values[name].index, [])
-        return all(self.dataflow.serves(n, self.branch.root) for n in readers)
+        return all(any(self.dataflow.serves(n, root) for root in self._roots) for n in readers)

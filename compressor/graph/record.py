@@ -131,27 +131,41 @@ class Node:
         return f"{self.outputs} = {self.op}({self.inputs}) @ {self.place}"
 
 
+Key = int | str
+
+
 @dataclass(eq=False, slots=True)
 class ModuleCall:
     """One run of a module's forward: nodes ``start`` up to (not including) ``end``.
 
-    ``first`` is the first positional argument and ``arity`` the number of all arguments; ``output`` is the tensor it
-    returns, alone or as the first item of a tuple whose other ``none_items`` items are ``None``.
+    ``inputs`` are the arguments that are tensors, by position or keyword, and ``arity`` is the number of all arguments.
+    ``returned`` is the tensor that it returns, or the items of the tuple: tensors, ``None``, the position or keyword of
+    an argument that is handed on, or ``...`` for anything else.
     """
 
     module: str
     parent: int
     start: int
     end: int
-    first: Value | None
+    inputs: dict[Key, Value]
     arity: int
-    output: Value | None = None
-    none_items: int = 0
+    returned: Value | tuple[Any, ...] | None = None
+
+    @property
+    def first(self) -> Value | None:
+        """The first tensor among the arguments."""
+        return next(iter(self.inputs.values()), None)
+
+    def returns(self) -> list[Value]:
+        """The tensors returned that were not among the arguments."""
+        items = self.returned if isinstance(self.returned, tuple) else (self.returned,)
+        return [item for item in items if isinstance(item, Value)]
 
 
 def function_name(func: Callable[..., Any]) -> str:
     """A short name for a PyTorch function: ``conv2d``, ``layer_norm``, ``view``, ``__getitem__``."""
-    return getattr(func, "__name__", None) or str(func)
+    name: str = getattr(func, "__name__", None) or str(func)
+    return name.partition(".")[0]  # an exported program calls operators by overload, ``view.default``
 
 
 class ModuleStack:
@@ -174,10 +188,10 @@ class ModuleStack:
         self.counts[key] = count + 1
         return count
 
-    def entered(self, name: str, args: tuple[Any, ...]) -> None:
+    def entered(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """A module starts to run."""
 
-    def left(self, kwargs: dict[str, Any], output: Any) -> None:
+    def left(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """The module that entered last returns."""
 
     @contextmanager
@@ -206,11 +220,11 @@ class ModuleStack:
         def call(*args: Any, **kwargs: Any) -> Any:
             output = None
             self.stack.append(name)
-            self.entered(name, args)
+            self.entered(name, args, kwargs)
             try:
                 output = run(*args, **kwargs)
             finally:
-                self.left(kwargs, output)
+                self.left(args, kwargs, output)
                 self.stack.pop()
             return output
 
@@ -225,21 +239,29 @@ class _CallStack(ModuleStack):
         self.recorder: Any = recorder
         self.open: list[int] = []
 
-    def entered(self, name: str, args: tuple[Any, ...]) -> None:
-        first = self.recorder.value_outside(args[0]) if args and isinstance(args[0], Tensor) else None
+    def entered(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        inputs: dict[Key, Value] = {}
+        for given in (enumerate(args), kwargs.items()):
+            inputs |= {key: self.recorder.value_outside(a) for key, a in given if isinstance(a, Tensor)}
         parent, start = self.open[-1] if self.open else -1, len(self.recorder.nodes)
         self.open.append(len(self.recorder.calls))
-        self.recorder.calls.append(ModuleCall(name, parent, start, start, first, len(args)))
+        self.recorder.calls.append(ModuleCall(name, parent, start, start, inputs, len(args) + len(kwargs)))
 
-    def left(self, kwargs: dict[str, Any], output: Any) -> None:
+    def left(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         call = self.recorder.calls[self.open.pop()]
         call.end = len(self.recorder.nodes)
-        call.arity += len(kwargs)
-        if type(output) is tuple and output and all(item is None for item in output[1:]):
-            call.none_items = len(output) - 1
-            output = output[0] if len(output) > 1 else None
         if isinstance(output, Tensor):
-            call.output = self.recorder.value_outside(output)
+            call.returned = self.recorder.value_outside(output)
+        elif type(output) is tuple and output:
+            given: dict[int, Key] = {id(argument): key for key, argument in enumerate(args)}
+            given |= {id(argument): key for key, argument in kwargs.items()}
+            call.returned = tuple(self._item(call, item, given.get(id(item))) for item in output)
+
+    def _item(self, call: ModuleCall, item: Any, key: Key | None) -> Any:
+        if not isinstance(item, Tensor):
+            return item if item is None else ... if key is None else key
+        value = self.recorder.value_outside(item)
+        return key if key is not None and call.inputs.get(key) is value else value  # else it was changed in place
 
 
 _SHAPE_GETTER = Tensor.shape.__get__  # type: ignore[attr-defined]

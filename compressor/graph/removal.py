@@ -8,40 +8,35 @@ The forward of a user's module cannot be rewritten, but what it calls can be rep
   Operators of the branch that lie in the forward of a module that stays (a reshape between two modules, a layer scale)
   go on running, on values nobody needs: so they must be cheap, and the identities must keep shapes for them.
 
-A branch with neither is no block. ``joint`` finds modules that do nothing only when several blocks are gone.
+A branch with neither is no block. Branches that run the same modules go together, as the modules do.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+
+from torch import nn
 
 from compressor.graph.dataflow import Dataflow
 from compressor.graph.flow import Flow
-from compressor.graph.ranges import idempotent, ranges
+from compressor.graph.module_calls import Branch, ModuleCalls
 from compressor.graph.record import ModuleCall, Node, Value
+from compressor.graph.reduction import Reductions
+from compressor.stubs import kind_of
 
-_NO_OPS = {"clone", "alias", "detach", "contiguous", "dropout"}
 _SCALAR_OK = {"mul", "add", "sub"}
 _ZERO_IN_ZERO_OUT = {"view", "_unsafe_view", "reshape", "_reshape_alias", "permute", "transpose", "unsqueeze",
                      "squeeze", "contiguous", "clone", "alias", "detach", "_to_copy", "slice", "roll", "flip", "expand",
-                     "dropout", "native_dropout", "mul", "relu", "gelu", "silu", "tanh", "hardswish"}  # fmt: skip
+                     "dropout", "native_dropout", "mul", "div", "neg", "relu", "gelu", "silu", "tanh", "hardswish",
+                     "leaky_relu", "hardtanh", "relu6", "add", "sub", "cat"}  # fmt: skip
+_LINEAR_IN_ALL = {"add", "sub", "cat"}  # zero where all operands are
+# Where one zero stands for all of a tensor, these give one that does.
+_BROADCASTS = {"mul", "div", "neg", "add", "sub", "relu", "gelu", "silu", "tanh", "hardswish", "leaky_relu", "hardtanh",
+               "relu6", "dropout", "clone", "alias", "detach", "contiguous", "_to_copy"}  # fmt: skip
 _SAFE_ON_ANY_SHAPE = {"relu", "gelu", "silu", "tanh", "sigmoid", "hardswish", "hardtanh", "relu6", "dropout", "clone",
                       "detach", "alias", "contiguous"}  # fmt: skip
-
-
-@dataclass(eq=False)
-class Branch:
-    """``add`` sums ``value``, its operand number ``position`` that ``members`` compute, and ``stream``."""
-
-    add: Node
-    position: int
-    value: Value
-    stream: Value
-    root: int
-    members: list[int]
 
 
 Parameters = dict[str, tuple[Value, tuple[str, ...], bool]]
@@ -51,64 +46,99 @@ class Removals:
     """Ways to take out the branches of one recording."""
 
     def __init__(
-        self, flow: Flow, dataflow: Dataflow, calls: list[ModuleCall], parameters: Parameters, branches: list[Branch]
+        self,
+        flow: Flow,
+        dataflow: Dataflow,
+        calls: list[ModuleCall],
+        parameters: Parameters,
+        modules: dict[str, nn.Module],
+        branches: list[Branch],
     ) -> None:
-        self.flow, self.dataflow, self.calls, self.tensors = flow, dataflow, calls, parameters
-        self.modules = set(flow.modules)
-        self.by_add = {branch.add.index: branch for branch in branches}
-        self._children: list[list[int]] = [[] for _ in calls]
-        self._times: dict[str, list[int]] = {}
-        for i, call in enumerate(calls):
-            if call.parent >= 0:
-                self._children[call.parent].append(i)
-            self._times.setdefault(call.module, []).append(i)
-        self._alive = [0]
-        for live in dataflow.live[:-1]:
-            self._alive.append(self._alive[-1] + live)
+        self.dataflow, self.tensors = dataflow, parameters
+        self.modules = set(modules)
+        self._aliases: dict[int, list[str]] = {}
+        for name, module in modules.items():
+            self._aliases.setdefault(id(module), []).append(name)
+        self._by_name = modules
+        self._branches = branches
+        self._calls = ModuleCalls(flow, dataflow, calls)
+        self._reductions = Reductions(dataflow, self._calls, branches)
         self._costly = {product.node.index for product in flow.products}
-        self._ranges = ranges(dataflow.nodes)
         self._names = sorted((each, name) for name, (_, names, _) in parameters.items() for each in names)
-        self._reduced: dict[int, tuple[list[Branch], str] | None] = {}
+
+    def names(self, place: str) -> list[str]:
+        """All names of a module, by its first one."""
+        return self._aliases[id(self._by_name[place])]
 
     # ---- the two mechanisms
 
-    def of(self, branch: Branch) -> dict[str, str] | None:
-        """What to replace by what; ``None`` if there is no way."""
-        around = self._around(branch)
-        if around is None:
-            return None
-        removal: dict[str, str] | None = None
-        reduced = self._reduce(around)
-        if reduced is not None and reduced[0] == [branch]:
-            removal = {self.calls[around].module: reduced[1]}
-        else:
-            removal = self._replace_inside(branch, around)
+    def all(self) -> Iterator[tuple[list[Branch], dict[str, str] | None]]:
+        """Branches that go together or alone, with the way to take them out."""
+        for alike in self._alike():
+            removal = self.of(alike)
+            if removal is not None or len(alike) == 1:
+                yield alike, removal
+            else:  # some run inside others, say
+                yield from (([branch], self.of([branch])) for branch in alike)
+
+    def _alike(self) -> list[list[Branch]]:
+        """The branches, those together that run the same modules with parameters."""
+        found: dict[object, list[Branch]] = {}
+        for branch in self._branches:
+            own = {name for i in self._calls.own(branch) for name in self._calls.running(i)}
+            key = frozenset(name for name in own if self._trainable(name))
+            found.setdefault(key or branch, []).append(branch)
+        return list(found.values())
+
+    def of(self, branches: list[Branch]) -> dict[str, str] | None:
+        """What to replace by what, so that all these branches go; ``None`` if there is no way."""
+        arounds = [self._calls.around(branch) for branch in branches]
+        removal: dict[str, str] | None = self._whole(branches, arounds)
+        if removal is None:
+            inside = [self._calls.own(branch) for branch in branches]
+            everywhere = [i for calls in inside for i in calls]
+            ways = [
+                self._replace_inside(branch, [i for i in calls if self._calls.only_in(i, everywhere)])
+                for branch, calls in zip(branches, inside, strict=True)
+            ]
+            removal = ways[0]
+            if any(way != removal for way in ways):
+                return None
         if removal is None or not any(not self.tensors[name][2] for name in self.parameters(removal)):
             return None
         # What goes must not be read by anything that stays.
-        gone = set(self.nodes(branch, removal)) | {branch.add.index} | self._tail(branch, around, removal)
+        gone = set(self.nodes(branches, removal))
+        for branch, around in zip(branches, arounds, strict=True):
+            gone |= {branch.add.index} | self._tail(around, removal)
         for name in self.parameters(removal):
             if not gone.issuperset(self.dataflow.readers.get(self.tensors[name][0].index, [])):
                 return None
-        return removal
+        return {alias: kind for name, kind in removal.items() for alias in self._every_name(name)}
 
     def joint(self) -> list[tuple[str, str, list[Branch]]]:
-        """Modules that do nothing without two or more branches: (module, kind, branches)."""
-        found = []
-        for branch in self.by_add.values():
-            around = self._around(branch)
-            if around is None:
-                continue
-            reduced = self._reduce(around)
-            if reduced is not None and len(reduced[0]) > 1 and reduced[0][0] is branch:
-                found.append((self.calls[around].module, reduced[1], reduced[0]))
-        return found
+        """Modules that do nothing without two or more branches, wherever they run: (module, kind, branches)."""
+        return self._reductions.joint()
+
+    def _every_name(self, place: str) -> list[str]:
+        return self.names(place) if place in self.modules else [place]
+
+    def _whole(self, branches: list[Branch], arounds: list[int | None]) -> dict[str, str] | None:
+        """The module around each branch, if it does nothing without it wherever it runs."""
+        removal: dict[str, str] = {}
+        for branch, around in zip(branches, arounds, strict=True):
+            reduced = None if around is None else self._reductions.of(around)
+            if around is None or reduced is None or reduced[0] != [branch]:
+                return None
+            if removal.setdefault(self._calls.calls[around].module, reduced[1]) != reduced[1]:
+                return None
+        return removal if sum(len(self._calls.times[name]) for name in removal) == len(branches) else None
 
     # ---- what a removal takes along
 
     def parameters(self, removal: dict[str, str]) -> list[str]:
         """Parameters and buffers, by first name, all of whose names go."""
         found: dict[str, None] = {}
+        removal = {alias: kind for place, kind in removal.items() for alias in self._every_name(place)}
         for place in removal:
             if place in self.tensors:
                 found[place] = None
@@ -120,15 +150,18 @@ class Removals:
 
     def _below(self, place: str) -> list[str]:
         """First names of the parameters and buffers of a module and of those inside it."""
-        start, end = (bisect_left(self._names, (f"{place}{after}",)) for after in "./")  # "/" comes right after "."
-        return [name for _, name in self._names[start:end]]
+        return [name for _, name in self._names[slice(*self._range(place))]]
 
-    def nodes(self, branch: Branch, removal: dict[str, str]) -> list[int]:
-        """Nodes that go with a branch: its members, and what replaced modules compute for nobody."""
-        found = set(branch.members)
+    def _range(self, place: str) -> tuple[int, int]:
+        start, end = (bisect_left(self._names, (f"{place}{after}",)) for after in "./")  # "/" comes right after "."
+        return start, end
+
+    def nodes(self, branches: list[Branch], removal: dict[str, str]) -> list[int]:
+        """Nodes that go with branches: their members, and what replaced modules compute for nobody."""
+        found = {n for branch in branches for n in branch.members}
         for place in removal:
-            for i in self._times.get(place, ()):
-                call = self.calls[i]
+            for i in self._calls.times.get(place, ()):
+                call = self._calls.calls[i]
                 found.update(n for n in range(call.start, call.end) if not self.dataflow.live[n])
         return sorted(found)
 
@@ -145,176 +178,111 @@ class Removals:
         }
         return max(sizes, key=lambda place: sizes[place])
 
-    # ---- whole modules
-
-    def _around(self, branch: Branch) -> int | None:
-        """The innermost module call with the whole branch and its addition."""
-        i = branch.add.scope
-        while i >= 0:
-            call = self.calls[i]
-            if call.start <= branch.members[0] and branch.add.index < call.end:
-                return i
-            i = call.parent
-        return None
-
-    def _reduce(self, i: int) -> tuple[list[Branch], str] | None:
-        """The branches, in order, without which module call ``i`` returns its argument, and the kind of stub."""
-        if i not in self._reduced:
-            self._reduced[i] = self._reduction(self.calls[i])
-        return self._reduced[i]
-
-    def _reduction(self, call: ModuleCall) -> tuple[list[Branch], str] | None:
-        if not call.module or len(self._times[call.module]) != 1 or call.first is None or call.output is None:
-            return None
-        branches: list[Branch] = []
-        tail = 0
-        value = call.output
-        while value is not call.first:
-            node = value.producer
-            if node is None or node.index < call.start:
-                return None
-            branch = self.by_add.get(node.index)
-            if branch is not None:
-                branches.append(branch)
-                value = branch.stream
-                continue
-            if not (node.op in _NO_OPS or idempotent(node, self._ranges.get(call.first.index))):
-                return None
-            value = node.inputs[0]
-            tail += 1
-        members = {n for branch in branches for n in branch.members}
-        if any(not call.start <= n < call.end for n in members):
-            return None
-        if self._alive[call.end] - self._alive[call.start] != len(members) + len(branches) + tail:
-            return None
-        kind = "identity" if call.arity == 1 and not call.none_items else "first"
-        return branches[::-1], f"{kind}+{call.none_items}" if call.none_items else kind
-
-    def _tail(self, branch: Branch, around: int, removal: dict[str, str]) -> set[int]:
+    def _tail(self, around: int | None, removal: dict[str, str]) -> set[int]:
         """Everything in a module that goes as a whole."""
-        call = self.calls[around]
+        if around is None:
+            return set()
+        call = self._calls.calls[around]
         return set(range(call.start, call.end)) if call.module in removal else set()
 
     # ---- modules of the branch
 
-    def _replace_inside(self, branch: Branch, around: int) -> dict[str, str] | None:
-        inside = self._own_calls(branch, around)
-        inside = [i for i in inside if self._only_here(i, inside)]
-        covered = {n for i in inside for n in range(self.calls[i].start, self.calls[i].end)}
+    def _replace_inside(self, branch: Branch, inside: list[int]) -> dict[str, str] | None:
+        covered = {n for i in inside for n in range(self._calls.calls[i].start, self._calls.calls[i].end)}
         loose = [self.dataflow.nodes[n] for n in branch.members if n not in covered]
         if any(node.index in self._costly for node in loose):
             return None
-        zero, shaped = self._zero_call(branch, inside, {node.index for node in loose})
-        if zero is None:
+        path = self._zeroed(branch.value, branch, inside, {node.index for node in loose})
+        if path is None:
             return None
-        keeps = [self._keeps_shape(self.calls[i]) for i in inside if i != zero and self.calls[i].first is not None]
-        rigid = any(len(n.inputs) > 1 or n.op.rstrip("_") not in _SAFE_ON_ANY_SHAPE for n in loose)
-        if rigid and not all(keeps):
+        zeros, through = path
+        keeps = [self._calls.keeps_shape(i) for i in inside if i not in zeros]
+        if self._rigid(loose, covered, zeros, through) and not all(keeps):
             return None
-        if (shaped or rigid) and not self._keeps_shape(self.calls[zero]):
+        shaped = branch.position == 0 and branch.add.op.endswith("_")
+        shaped = shaped or any(self.dataflow.nodes[n].op.rstrip("_") not in _BROADCASTS for n in through)
+        if shaped and not all(self._calls.keeps_shape(i) for i in zeros):
             return None
-        if not rigid and self._reaching(zero, inside) != branch.stream.shape:
-            return None
-        if any(self.calls[i].first is None or self.calls[i].output is None for i in inside):
-            return None
+        alike = all(self._reaching(i, zeros, inside) == branch.value.shape for i in zeros)
+        base = "zeros" if shaped else "zero" if alike else f"zero{len(branch.value.shape)}"
         removal = {}
         for i in sorted(inside):
-            call = self.calls[i]
-            kind = ("zeros" if shaped else "zero") if i == zero else "identity" if call.arity == 1 else "first"
-            if kind == "identity" and call.none_items:
-                kind = "first"
-            removal[call.module] = f"{kind}+{call.none_items}" if call.none_items else kind
-        scalars = self._loose_parameters(loose)
-        return None if scalars is None else removal | dict.fromkeys(scalars, "scalar")
+            call, main, given = self._calls.calls[i], self._calls.main(i), self._calls.input(i)
+            items = None if main is None else self._calls.items(i, main)
+            if items is ... or given is None:
+                return None
+            identity = "identity" if call.arity == 1 else "first"
+            removal[call.module] = kind_of(base if i in zeros else identity, given[0], items)
+        return removal | dict.fromkeys(self._loose_parameters(loose), "scalar")
 
-    def _own_calls(self, branch: Branch, around: int) -> list[int]:
-        """The outermost module calls that do nothing but for the branch."""
-        found: list[int] = []
-        made = {value.index for n in branch.members for value in self.dataflow.nodes[n].outputs}
-        pending = list(reversed(self._children[around]))
-        while pending:
-            i = pending.pop()
-            call = self.calls[i]
-            alive = self._alive[call.end] - self._alive[call.start]
-            own = bisect_left(branch.members, call.end) - bisect_left(branch.members, call.start)
-            if alive == own if alive else call.first is not None and call.first.index in made:
-                found.append(i)
-            elif own:
-                pending += reversed(self._children[i])
-        return found
-
-    def _only_here(self, i: int, inside: list[int]) -> bool:
-        """Whether a module runs nowhere but in the branch."""
-        name = self.calls[i].module
-        if not name:
-            return False
-        return all(
-            j in inside or any(self.calls[k].start <= self.calls[j].start < self.calls[k].end for k in inside)
-            for j in self._times[name]
+    def _trainable(self, place: str) -> bool:
+        """Whether a module has parameters of its own."""
+        return any(
+            name.rpartition(".")[0] == place and not self.tensors[first][2]
+            for name, first in self._names[slice(*self._range(place))]
         )
 
-    def _zero_call(self, branch: Branch, inside: list[int], loose: set[int]) -> tuple[int | None, bool]:
-        """The module call to become zero, and whether its zeros need a shape."""
-        returns = {}
-        for i in inside:  # of several that hand on the same value the last
-            output = self.calls[i].output
-            if output is not None:
-                returns[output.index] = i
-        shaped = branch.position == 0 and branch.add.op == "add_"
-        value = branch.value
-        while value.index not in returns:
-            node = value.producer
-            if node is None or node.index not in loose or node.op.rstrip("_") not in _ZERO_IN_ZERO_OUT:
-                return None, False
-            own = [
-                v for v in node.inputs if v.producer is not None and self.dataflow.serves(v.producer.index, branch.root)
-            ]
-            if not own:
-                return None, False
-            value, shaped = own[0], True
-        return returns[value.index], shaped
+    def _zeroed(
+        self, value: Value, branch: Branch, inside: list[int], loose: set[int]
+    ) -> tuple[set[int], set[int]] | None:
+        """The module calls to become zero, so that ``value`` is, and the loose nodes behind; ``None`` if none can."""
+        returns = {main.index: i for i in inside if (main := self._calls.main(i)) is not None}  # of several the last
+        if value.index in returns:
+            return {returns[value.index]}, set()
+        node = value.producer
+        if node is None or node.index not in loose:
+            return None
+        op = node.op.rstrip("_")
+        operands = node.inputs if op in _LINEAR_IN_ALL or op == "mul" else node.inputs[:1]
+        if op not in _ZERO_IN_ZERO_OUT or (op in _LINEAR_IN_ALL and len(node.inputs) < len(node.args[:2])):
+            return None
+        ways = [self._zeroed(operand, branch, inside, loose) for operand in operands]
+        found = [way for way in ways if way is not None]
+        if not found or (op in _LINEAR_IN_ALL and len(found) < len(ways)):
+            return None
+        taken = found if op in _LINEAR_IN_ALL else found[:1]
+        return {i for calls, _ in taken for i in calls}, {node.index}.union(*(through for _, through in taken))
 
-    def _reaching(self, zero: int, inside: list[int]) -> tuple[int, ...] | None:
+    def _rigid(self, loose: list[Node], covered: set[int], zeros: set[int], through: set[int]) -> bool:
+        """Whether a loose node needs what identities hand it to have the shape that it had.
+
+        What comes from a zero broadcasts, and what does not come from a module of the branch is what it was.
+        """
+        zero = through | {n for i in zeros for n in range(self._calls.calls[i].start, self._calls.calls[i].end)}
+        changed = set(covered)
+        for node in loose:
+            given = [value.producer.index for value in node.inputs if value.producer is not None]
+            own = [n for n in given if n in changed and n not in zero]
+            changed |= {node.index} if any(n in changed for n in given) else set()
+            if own and (len(node.inputs) > 1 or node.op.rstrip("_") not in _SAFE_ON_ANY_SHAPE):
+                return True
+        return False
+
+    def _reaching(self, zero: int, zeros: set[int], inside: list[int]) -> tuple[int, ...] | None:
         """The shape of what reaches the zero through identities."""
-        returned = {call.output.index: call for i in inside if i != zero and (call := self.calls[i]).output is not None}
-        value = self.calls[zero].first
-        while value is not None:
+        returned = {main.index: i for i in inside if i not in zeros and (main := self._calls.main(i)) is not None}
+        given = self._calls.input(zero)
+        while given is not None:
+            value = given[1]
             node = value.producer
             if value.index in returned:
-                value = returned.pop(value.index).first
+                given = self._calls.input(returned.pop(value.index))
             elif node is not None and len(node.inputs) == 1 and node.op.rstrip("_") in _SAFE_ON_ANY_SHAPE:
-                value = node.inputs[0]
+                given = 0, node.inputs[0]
             else:
                 return value.shape
         return None
 
-    def _keeps_shape(self, call: ModuleCall) -> bool:
-        """Whether the output has the argument's shape, now and after any trim."""
-        a, b = call.first, call.output
-        if a is None or b is None or a.shape != b.shape:
-            return False
-        find = self.flow.labels.find
-        for x, y in zip(a.axes, b.axes, strict=True):
-            if self.flow.is_fixed(x) and self.flow.is_fixed(y):
-                continue
-            if x is None or y is None or not (find(x) == find(y)).all():
-                return False
-        return True
-
-    def _loose_parameters(self, loose: list[Node]) -> list[str] | None:
-        """Parameters that modules which stay use in the branch themselves; ``None`` if one cannot be a scalar."""
+    def _loose_parameters(self, loose: list[Node]) -> list[str]:
+        """Parameters that modules which stay use in the branch alone, and themselves; those that can be a scalar."""
         found: dict[str, None] = {}
         inside = {node.index for node in loose}
         for node in loose:
             for value in node.inputs:
-                if value.param is None:
-                    continue
-                readers = self.dataflow.readers.get(value.index, [])
-                if value.param not in self.tensors or len(self.tensors[value.param][1]) > 1:
-                    return None
-                if not inside.issuperset(readers) or node.op.rstrip("_") not in _SCALAR_OK:
-                    return None
-                found[value.param] = None
+                if value.param in self.tensors and len(self.tensors[value.param][1]) == 1:
+                    users = [self.dataflow.nodes[n] for n in self.dataflow.readers.get(value.index, [])]
+                    if all(user.index in inside and user.op.rstrip("_") in _SCALAR_OK for user in users):
+                        found[value.param] = None
         return list(found)
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from compressor.graph.graph import Axis, Block, Group, Resolution
+from compressor.graph.module_calls import Branch
 from compressor.graph.record import ModuleCall, Node, Value
-from compressor.graph.removal import Branch
 
 SHORTEST, LONGEST = 4, 1024  # samples along an axis; matrices of longer ones cost more than they save
 
@@ -92,17 +92,19 @@ class _NotPossibleError(Exception):
 
 
 def find_resolutions(
-    branches: list[Branch], names: list[str], nodes: list[Node], calls: list[ModuleCall]
+    branches: list[list[Branch]], names: list[str], nodes: list[Node], calls: list[ModuleCall]
 ) -> Resolutions:
-    """Which blocks may lower their resolution, by their branches and names."""
+    """Which blocks may lower their resolution, by the branches and names of each."""
     result = Resolutions()
     times: dict[str, int] = {}
     for call in calls:
         times[call.module] = times.get(call.module, 0) + 1
     taken: set[int] = set()
-    for index, branch in enumerate(branches):
+    for index, alike in enumerate(branches):
         try:
-            spatial = _spatial(index, branch, nodes, [c for c in calls if times[c.module] == 1])
+            if len(alike) > 1:
+                raise _NotPossibleError("it is used several times")
+            spatial = _spatial(index, alike[0], nodes, [c for c in calls if times[c.module] == 1])
             if taken & spatial.nodes:
                 raise _NotPossibleError("it lies around or inside another")
         except _NotPossibleError as reason:
@@ -174,7 +176,7 @@ def _entry(reader: int, stream: Value, members: frozenset[int], calls: list[Modu
 def _exit(branch: Branch, members: frozenset[int], calls: list[ModuleCall]) -> str:
     """The outermost module of the branch that returns its value."""
     for call in calls:
-        if call.output is branch.value and not call.none_items and members.issuperset(range(call.start, call.end)):
+        if call.returned is branch.value and members.issuperset(range(call.start, call.end)):
             return call.module
     raise _NotPossibleError("its last operator is no module's")
 

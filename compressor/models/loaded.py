@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from compressor.errors import UsageError
 from compressor.importing import is_attribute_spec
 from compressor.models.base import Plan, Request, Source, WeightsUnavailableError
+from compressor.models.checkpoints import archive_kind
 from compressor.models.sources import SOURCES
 from compressor.models.weights import WeightsInfo, fit_state_dict, read_state_dict
 from compressor.registry import unknown_name
@@ -171,6 +172,8 @@ def resolve(spec: str) -> tuple[str, str]:
         return "folder", spec
     if is_attribute_spec(spec):
         return "factory", spec
+    if spec and Path(spec).is_file():
+        raise UsageError(_file_refusal(spec))
     if "/" in spec:
         raise UsageError(f"No model folder '{spec}'; expected a folder that an earlier job wrote, or a model's name.")
     raise unknown_name(
@@ -179,6 +182,27 @@ def resolve(spec: str) -> tuple[str, str]:
         _plain_names(),
         listing="compress models lists all; timm:NAME, pkg.module:factory and saved folders work too.",
     )
+
+
+_WITHOUT_MODULES = {
+    ".onnx": "an ONNX file",
+    ".pt2": "an exported program (from Python: compressor.compress(torch.export.load(FILE).module(), ...))",
+    ".xml": "an OpenVINO file",
+    ".engine": "a TensorRT engine",
+    ".rtx": "a TensorRT-RTX engine",
+    ".safetensors": "a weights file",
+}
+
+
+def _file_refusal(spec: str) -> str:
+    """Why a file is no model, by what it holds."""
+    what = _WITHOUT_MODULES.get(Path(spec).suffix) or archive_kind(Path(spec)) or "a file"
+    weights = what in ("a weights file", "a checkpoint")
+    cure = "pass it as --weights, and as --model the network it belongs to" if weights else "pass a network"
+    return f"'{spec}' is {what}, which holds no layers of PyTorch to compress; {cure}, {_HOW}."
+
+
+_HOW = "by a torchvision name, timm:NAME, package.module:factory, or a folder that compress wrote"
 
 
 def _source(name: str) -> Source:
@@ -199,7 +223,7 @@ def _other_weights(
 ) -> WeightsInfo:
     """Weights from a file, the source's own, or random ones."""
     if weights not in {"default", "none"}:
-        _, ignored = fit_state_dict(model, read_state_dict(weights), origin=f"'{weights}'")
+        _, ignored = fit_state_dict(model, read_state_dict(weights, model), origin=f"'{weights}'")
         return WeightsInfo(weights, f"file {Path(weights).name}", True, ignored=ignored)
     if source.own_weights is not None:
         if weights == "none" and source_name == "folder":

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from compressor.errors import WeightsError
+from compressor.models.checkpoints import best_fit, read_content, state_dicts
 
 _TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
 _NESTED_UNDER = ("state_dict", "model", "model_state_dict")
@@ -47,11 +46,12 @@ class WeightsInfo:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
 
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """Read a weights file: ``.safetensors``, or a state dict that ``torch.save`` wrote.
+def read_state_dict(path: str | Path, model: nn.Module | None = None) -> dict[str, Tensor]:
+    """Read a weights file: ``.safetensors``, or a state dict or checkpoint that ``torch.save`` wrote.
 
-    A state dict may be nested under ``state_dict`` or ``model``; prefixes of wrappers (``module.``) are taken off.
-    Nothing in the file is run.
+    Nothing in the file is run. A checkpoint of a trainer (Lightning, timm, torchvision's references) holds more than
+    weights; with ``model`` the dictionary, and the prefix of its keys, are those that fit the model. Without, a state
+    dict may lie under ``state_dict`` or ``model``, and prefixes of wrappers (``module.``) are taken off.
 
     Raises:
         WeightsError: the file is missing, unreadable, holds pickled code, or holds no tensors.
@@ -62,49 +62,22 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     if file.suffix == ".safetensors":
         content: object = _read_safetensors(file)
     elif file.suffix in _TORCH_SUFFIXES:
-        content = _read_torch(file)
+        content = read_content(file)
     else:
         raise WeightsError(
             f"Weights file '{path}' has the unknown suffix '{file.suffix}'; expected .safetensors or a state dict "
             f"in {', '.join(_TORCH_SUFFIXES)}."
         )
-    return _strip_wrappers(_find_tensors(content, file))
-
-
-def _read_safetensors(file: Path) -> dict[str, Tensor]:
-    try:
-        return dict(load_file(file))
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"Weights file '{file}' is no readable safetensors file ({_first_line(error)}).") from error
-
-
-def _read_torch(file: Path) -> object:
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"Weights file '{file}' was refused: it is no plain state dict but holds pickled objects, which can run "
-            "code when loaded. Save model.state_dict() with safetensors.torch.save_file or torch.save and pass that."
-        ) from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        raise WeightsError(f"Weights file '{file}' cannot be read as a state dict ({_first_line(error)}).") from error
-
-
-def _find_tensors(content: object, file: Path) -> dict[str, Tensor]:
-    for key in _NESTED_UNDER:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    tensors = (
-        {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
-        if isinstance(content, Mapping)
-        else {}
-    )
-    if not tensors:
+    found = list(state_dicts(content))
+    if not found:
         raise WeightsError(
             f"Weights file '{file}' holds no tensors by name; expected a state dict, or one under "
             f"{' or '.join(repr(key) for key in _NESTED_UNDER)}."
         )
-    return tensors
+    if model is not None:
+        return best_fit(found, model.state_dict(), f"'{file}'")[0]
+    named = dict(found)
+    return _strip_wrappers(next((named[key] for key in _NESTED_UNDER if key in named), found[0][1]))
 
 
 def _strip_wrappers(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -112,6 +85,13 @@ def _strip_wrappers(state: dict[str, Tensor]) -> dict[str, Tensor]:
         if all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): value for key, value in state.items()}
     return state
+
+
+def _read_safetensors(file: Path) -> dict[str, Tensor]:
+    try:
+        return dict(load_file(file))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"Weights file '{file}' is no readable safetensors file ({_first_line(error)}).") from error
 
 
 def fit_state_dict(

@@ -190,7 +190,7 @@ class Projector:
         """
         steps = self.steps
         units = self._filled(units, priority, steps, slack, rounds, gates, barred or set())
-        while self._flexible and steps.max() > 1 and (1.0 - self.costs(units, gates) / self.limits).min() > GAP:
+        while self._flexible and (steps > 1).any() and (1.0 - self.costs(units, gates) / self.limits).min() > GAP:
             steps = np.maximum(1, steps // 2)
             units = self._filled(units, priority, steps, GAP, rounds, gates, barred or set())
         return units

@@ -94,7 +94,7 @@ def test_every_spelling_of_a_residual_addition_is_found(how: str) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("how", ["alpha on x", "other reader", "broadcast", "no branch", "times"])
+@pytest.mark.parametrize("how", ["other reader", "broadcast", "no branch", "times"])
 def test_what_is_no_residual_branch_is_left_alone(how: str) -> None:
     assert graph_of(Branch(how)).blocks == []
 

@@ -229,9 +229,9 @@ def test_awkward_branches_go_too() -> None:
     graph = capture(model, x)
     assert [block.removal for block in graph.blocks] == [
         {"f": "zero"},
-        {"g": "zeros", "scale": "scalar"},
+        {"g": "zero", "scale": "scalar"},
         {"pair": "zero+1"},
-        {"h": "zeros"},
+        {"h": "zero"},
     ]
     assert [bool(block.gated) for block in graph.blocks] == [False, True, False, False]
     verifier = Verifier(model, graph, x)
