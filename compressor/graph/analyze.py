@@ -25,6 +25,7 @@ from compressor.patterns import matches
 _MASKABLE_CALLS = {"matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "einsum", "baddbmm", "addmm", "linear",
                    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "mv",
                    "dot", "vdot", "addmv", "addbmm", "inner", "outer", "vecdot", "linalg_vecdot",
+                   "grouped_mm", "_grouped_mm", "grouped_mm_fallback",
                    "tensordot", "bilinear"}  # fmt: skip
 
 

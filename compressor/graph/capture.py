@@ -135,6 +135,7 @@ def _capture(
     parameters = analysis.parameters(reached)
     main = recorder.nodes[:n_eval]
     every = recorder.modules.by_every_name
+    outputs = [*outputs, *seen.cached]  # which keep running what fills them, but no channel
     blocks = find_blocks(flow, main, outputs, calls, described, every, include=tuple(include), exclude=tuple(exclude))
     if resolution:
         names = [block.name for block in blocks.blocks]

@@ -34,6 +34,8 @@ class Recording:
     on_meta: bool
     trained: list[Value] = field(default_factory=list)
     """Outputs of passes appended in training mode."""
+    cached: list[Value] = field(default_factory=list)
+    """What is in a key-value cache that is returned."""
 
 
 @contextmanager
@@ -116,7 +118,8 @@ def record(
         if count_parameters(model) != n_parameters:
             raise GrewError
     outputs = [recorder.value(t) for t in [*tensors_in(output), *kept.tensors]]
-    return Recording(recorder, values, inputs, outputs, meta)
+    cached = [recorder.value(t) for t in tensors_in(output, caches=True)]
+    return Recording(recorder, values, inputs, outputs, meta, cached=cached)
 
 
 def copied(inputs: Arguments) -> Arguments:
@@ -158,15 +161,33 @@ def record_training(seen: Recording, model: nn.Module, axes: InputAxes, inputs: 
             vars(module)["training"] = mode
 
 
-def tensors_in(output: Any) -> list[Tensor]:
-    """All tensors in a model's output: tuples, dicts, named tuples and dataclasses included."""
+def tensors_in(output: Any, *, caches: bool = False) -> list[Tensor]:
+    """All tensors in a model's output: tuples, dicts, named tuples and dataclasses included.
+
+    The key-value cache of a language model is no result but a memory for its next call, where it meets keys and values
+    of the same heads: its tensors are left out, or with ``caches`` are those that are returned.
+    """
     found: list[Tensor] = []
-    for leaf in pytree.tree_leaves(output):
+    for leaf in pytree.tree_leaves(output, is_leaf=_is_cache):
         if isinstance(leaf, Tensor):
-            found.append(leaf)
+            found += [] if caches else [leaf]
+        elif _is_cache(leaf):
+            found += _held(leaf) if caches else []
         elif hasattr(leaf, "__dict__"):
-            found += [t for item in vars(leaf).values() for t in tensors_in(item)]
+            found += [t for item in vars(leaf).values() for t in tensors_in(item, caches=caches)]
     return found
+
+
+def _held(cache: Any) -> list[Tensor]:
+    """All tensors in a cache, or in a layer or cache inside it."""
+    if isinstance(cache, Tensor):
+        return [cache]
+    return [t for leaf in pytree.tree_leaves(getattr(cache, "__dict__", ())) for t in _held(leaf)]
+
+
+def _is_cache(leaf: Any) -> bool:
+    """Whether an object is a cache of the transformers package, which need not be installed."""
+    return any(base.__name__ == "Cache" and base.__module__.startswith("transformers.") for base in type(leaf).__mro__)
 
 
 class _KeptOutputs:

@@ -12,9 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from compressor.quantization import rounded_per_channel, rounded_per_tensor
+from compressor.trim.grouped import grouped_mm
 
 _DOUBLE = {torch.float32: torch.float64, torch.float16: torch.float64, torch.bfloat16: torch.float64,
            torch.complex64: torch.complex128, torch.complex32: torch.complex128}  # fmt: skip
@@ -25,6 +27,7 @@ _CASTS = {Tensor.float: torch.float64, Tensor.half: torch.float64, Tensor.bfloat
 _IN_ANY_PRECISION: dict[Any, Callable[..., Any]] = {
     torch.fake_quantize_per_tensor_affine: rounded_per_tensor,
     torch.fake_quantize_per_channel_affine: rounded_per_channel,
+    **{f: grouped_mm for f in (getattr(functional, "grouped_mm", None), getattr(torch, "_grouped_mm", None)) if f},
 }
 
 

@@ -28,6 +28,7 @@ _FAMILIES = (
     "distance",
     "elementwise",
     "factory",
+    "grouped",
     "indexing",
     "movement",
     "normalization",
