@@ -14,15 +14,26 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from compressor.errors import UnsupportedModelError
+
 
 def deep_copy(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     """A copy of ``model``; what stands in ``memo`` under the identity of a part is taken for its copy.
 
     Raises:
-        Whatever ``copy.deepcopy`` raises for a part that cannot be copied.
+        UnsupportedModelError: there is a part that cannot be copied.
     """
     memo = {} if memo is None else memo
-    copied = copy.deepcopy(model, memo)
+    for tensor in _attributes(model):
+        if not tensor.is_leaf:  # computed by a hook, and by the next forward again
+            memo.setdefault(id(tensor), tensor.detach())
+    try:
+        copied = copy.deepcopy(model, memo)
+    except (TypeError, RuntimeError, NotImplementedError) as error:
+        raise UnsupportedModelError(
+            f"{type(model).__name__} cannot be copied ({str(error).splitlines()[0]}); remove attributes that "
+            "copy.deepcopy refuses, such as open files, locks or tensors with a history."
+        ) from error
     rebinding = _Rebinding(model, memo)
     for module in model.modules():
         twin = memo.get(id(module))
@@ -36,8 +47,15 @@ def deep_copy(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module
 
 def same_tensors(model: nn.Module) -> nn.Module:
     """Modules of one's own over the very tensors of ``model``: what is put on them for a while, nobody else sees."""
-    memo: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    memo: dict[int, Any] = {
+        id(tensor): tensor for tensor in (*model.parameters(), *model.buffers(), *_attributes(model))
+    }
     return deep_copy(model, memo)
+
+
+def _attributes(model: nn.Module) -> list[Tensor]:
+    """Tensors that are neither parameters nor buffers."""
+    return [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
 
 
 _Container = (dict, list, tuple)

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from compressor.architecture import Architecture
 from compressor.console import Console
-from compressor.copying import deep_copy
+from compressor.copying import deep_copy, same_tensors
 from compressor.costs import REPORTED_COSTS, CostTerm, build
 from compressor.errors import UnsupportedModelError, UsageError, VerificationError
 from compressor.graph import Graph, capture
-from compressor.graph.modules import require_whole_tensors
+from compressor.graph.inputs import arguments
+from compressor.graph.modules import build_lazy, require_whole_tensors
 from compressor.graph.programs import opened
 from compressor.patterns import require_matches
 from compressor.search import METHODS
@@ -64,8 +65,12 @@ class Pipeline:
         job: Job | None = None,
         console: Console | None = None,
     ) -> None:
-        self.model, self.settings, self.data, self.job = opened(model), settings, data, job
-        require_whole_tensors(self.model)
+        model = opened(model)
+        require_whole_tensors(model)
+        build_lazy(model, *arguments(example_inputs, example_kwargs))
+        # Its tensors are the user's, its modules are not: what other threads do with the model they were given is not
+        # disturbed by what a trace or a search puts on modules for a while.
+        self.model, self.settings, self.data, self.job = same_tensors(model), settings, data, job
         self.console = console or Console(quiet=True)
         self.device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
         self.example_inputs = to_device(example_inputs, self.device)
@@ -161,7 +166,9 @@ class Pipeline:
 
     def search(self) -> None:
         """Decide what is kept."""
-        with self.console.stage("search"):
+        from compressor.train.modes import deterministic
+
+        with self.console.stage("search"), deterministic(self.device):
             stored = self.job.stage("search") if self.job is not None else None
             trains = METHODS.get(self.settings.search).trains and not self.nothing_to_do
             # The original must stay what it was: it is the teacher, and what the result is compared with.

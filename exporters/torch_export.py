@@ -29,7 +29,7 @@ from exporters.example import Example, as_example
 from exporters.files import total_bytes
 from exporters.inputs import eval_mode, flatten_outputs, model_device, model_precision, random_inputs
 from exporters.onnx import constant_notes, open_details
-from exporters.quiet import first_line, quiet
+from exporters.quiet import EXPORTING, first_line, quiet
 from exporters.traced import Comparison, Written, write_traced
 
 if TYPE_CHECKING:
@@ -160,15 +160,16 @@ def _refuse_pickles(path: Path) -> None:
 @contextmanager
 def _weights_only() -> Iterator[None]:
     """The reader loads the stored sample inputs with ``torch.load``; this keeps it from falling back to pickle."""
-    before = os.environ.get(_FORCE_WEIGHTS_ONLY)
-    os.environ[_FORCE_WEIGHTS_ONLY] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_FORCE_WEIGHTS_ONLY]
-        else:
-            os.environ[_FORCE_WEIGHTS_ONLY] = before
+    with EXPORTING:  # the environment is the process's
+        before = os.environ.get(_FORCE_WEIGHTS_ONLY)
+        os.environ[_FORCE_WEIGHTS_ONLY] = "1"
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[_FORCE_WEIGHTS_ONLY]
+            else:
+                os.environ[_FORCE_WEIGHTS_ONLY] = before
 
 
 def _torch_run(path: Path, model: nn.Module, example: Example) -> Run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,9 @@ class TorchCpu:
         return _TorchRunner(info, module, call)
 
 
+_TIMING = threading.RLock()
+
+
 class _TorchRunner(WallClockRunner):
     """Sets torch's thread count for as long as it runs: the setting is global, and others share the process."""
 
@@ -88,12 +92,13 @@ class _TorchRunner(WallClockRunner):
     def measure(self, runs: int) -> Samples:
         import torch
 
-        before = torch.get_num_threads()
-        torch.set_num_threads(self.info.threads)
-        try:
-            return super().measure(runs)
-        finally:
-            torch.set_num_threads(before)
+        with _TIMING:
+            before = torch.get_num_threads()
+            torch.set_num_threads(self.info.threads)
+            try:
+                return super().measure(runs)
+            finally:
+                torch.set_num_threads(before)
 
 
 def torch_module(

@@ -8,7 +8,6 @@ the seed alone as far as it uses torch's, numpy's or Python's global generators.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any
 
@@ -22,6 +21,7 @@ from compressor.data.holdout import HOLDOUT_FRACTION, stratified_holdout
 from compressor.data.memory import index_batches
 from compressor.data.task import find_task
 from compressor.errors import DataError
+from compressor.generators import isolated_rng, rng_state, seeded_state
 
 Loader = Iterable[Any]
 _LOOKED_AT = 8  # samples that the task is told by
@@ -199,37 +199,16 @@ def _pair(batch: object) -> tuple[Tensor, Tensor]:
 
 def _seeded(loader: Loader, seed: int) -> Iterator[Any]:
     """Go through a loader with global generators of its own, seeded, so that its user's are neither read nor moved."""
-    inside = _seeded_states(seed)
-    outside = _get_states()
-    _set_states(inside)
-    try:
+    with isolated_rng(seeded_state(seed)):
         iterator = iter(loader)
-    finally:
-        inside = _get_states()
-        _set_states(outside)
+        inside = rng_state()
     while True:
-        outside = _get_states()
-        _set_states(inside)
-        try:
-            batch = next(iterator)
-        except StopIteration:
+        with isolated_rng(inside):
+            batch = next(iterator, _END)
+            inside = rng_state()
+        if batch is _END:
             return
-        finally:
-            inside = _get_states()
-            _set_states(outside)
         yield batch
 
 
-def _get_states() -> tuple[Tensor, Any, Any]:
-    return torch.random.get_rng_state(), np.random.get_state(), random.getstate()
-
-
-def _set_states(states: tuple[Tensor, Any, Any]) -> None:
-    torch.random.set_rng_state(states[0])
-    np.random.set_state(states[1])
-    random.setstate(states[2])
-
-
-def _seeded_states(seed: int) -> tuple[Tensor, Any, Any]:
-    torch_state = torch.Generator().manual_seed(seed).get_state()
-    return torch_state, np.random.RandomState(seed % 2**32).get_state(), random.Random(seed).getstate()
+_END = object()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -29,21 +28,19 @@ from compressor.graph.reach import fix_unseen
 from compressor.graph.record import Value
 from compressor.graph.resolution import find_resolutions
 from compressor.graph.scalars import follow_scalars
+from compressor.process import Switch
 
 
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """No garbage collection inside: a trace makes many objects and no garbage, and would be visited again and again."""
+def _stop_collecting() -> Callable[[], None]:
+    """No garbage collection: a trace makes many objects and no garbage, and would be visited again and again."""
     enabled = gc.isenabled()
     gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+    return gc.enable if enabled else gc.disable
 
 
-@_uncollected()
+_UNCOLLECTED = Switch(_stop_collecting)
+
+
 def capture(
     model: nn.Module,
     example_inputs: Any,
@@ -81,11 +78,12 @@ def capture(
     attempt = partial(
         _capture, model, args, example_kwargs or {}, include, exclude, keep_outputs, kernels, resolution, batch_axis
     )
-    try:
-        return attempt()
-    except GrewError:
-        run_once(model, args, example_kwargs or {})
-        return attempt()
+    with _UNCOLLECTED.on():
+        try:
+            return attempt()
+        except GrewError:
+            run_once(model, args, example_kwargs or {})
+            return attempt()
 
 
 def _capture(

@@ -5,17 +5,20 @@ removed depends on its origin: a shape follows by itself, a module attribute can
 During capture, shapes and the integer attributes of modules are handed out as ``Dim``, an ``int`` that carries its
 origin through arithmetic, so each rule can tell. Where arithmetic leaves the integers (``head_dim ** -0.5``) it gives a
 ``Scalar``, a ``float`` of the same kind, so that the masked model can use the number the trimmed model will compute.
-A number that escapes (``float(n)``, ``int(0.5 * n)``) is noted in ``escaped``; what it was made from must not change.
+A number that escapes (``float(n)``, ``int(0.5 * n)``) is noted; what it was made from must not change.
 """
 
 from __future__ import annotations
 
 import math
 import operator
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from compressor.process import Switch
 
 if TYPE_CHECKING:
     from compressor.graph.record import Value
@@ -62,8 +65,16 @@ OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "//": operator.floordiv,
     "**": operator.pow,
 }
-escaped: list[Dim | Scalar] = []
-"""Numbers turned into plain ones since ``tracing`` was entered."""
+
+
+class _Escaped(threading.local):
+    """Numbers turned into plain ones since ``tracing`` was entered; of this thread."""
+
+    def __init__(self) -> None:
+        self.numbers: list[Dim | Scalar] = []
+
+
+_ESCAPED = _Escaped()
 
 
 def _plain(number: Any) -> Any:
@@ -145,7 +156,7 @@ class Dim(_Arithmetic, int):  # type: ignore[misc]  # the operators accept more 
         return int.__int__(self)
 
     def __float__(self) -> float:
-        escaped.append(self)
+        _ESCAPED.numbers.append(self)
         return int.__float__(self)
 
 
@@ -166,15 +177,15 @@ class Scalar(_Arithmetic, float):  # type: ignore[misc]
         return float.__float__(self)
 
     def __float__(self) -> float:
-        escaped.append(self)
+        _ESCAPED.numbers.append(self)
         return float.__float__(self)
 
     def __int__(self) -> int:
-        escaped.append(self)
+        _ESCAPED.numbers.append(self)
         return float.__int__(self)
 
     def __round__(self, digits: Any = None) -> Any:
-        escaped.append(self)
+        _ESCAPED.numbers.append(self)
         return round(float.__float__(self), digits)
 
     __trunc__ = __int__
@@ -187,19 +198,31 @@ class Scalar(_Arithmetic, float):  # type: ignore[misc]
 
 
 @contextmanager
-def tracing() -> Iterator[None]:
-    """Inside, ``math.sqrt`` keeps track too, and ``escaped`` collects."""
-    plain_sqrt = math.sqrt
+def tracing() -> Iterator[list[Dim | Scalar]]:
+    """Inside, ``math.sqrt`` keeps track too; yields the list of what escapes."""
+    outer, _ESCAPED.numbers = _ESCAPED.numbers, []
+    try:
+        with _TRACKED_SQRT.on():
+            yield _ESCAPED.numbers
+    finally:
+        _ESCAPED.numbers = outer
+
+
+def _track_sqrt() -> Callable[[], None]:
+    """The one function of ``math`` that keeps track; it is as before for all other numbers."""
+    plain = math.sqrt
 
     def sqrt(x: Any, /) -> Any:
-        return x**0.5 if isinstance(x, (Dim, Scalar)) else plain_sqrt(x)
+        return x**0.5 if isinstance(x, (Dim, Scalar)) else plain(x)
 
-    escaped.clear()
+    def put_back() -> None:
+        math.sqrt = plain
+
     math.sqrt = sqrt
-    try:
-        yield
-    finally:
-        math.sqrt = plain_sqrt
+    return put_back
+
+
+_TRACKED_SQRT = Switch(_track_sqrt)
 
 
 def origin_of(size: int) -> Origin | None:

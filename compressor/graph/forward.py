@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from compressor.generators import isolated_rng
 from compressor.graph.inputs import Arguments, InputAxes, input_tensors
 from compressor.graph.modules import evaluating, named_modules, uncompiled
 from compressor.graph.record import Recorder, Value
@@ -40,23 +41,15 @@ class Recording:
 
 @contextmanager
 def tracing(model: nn.Module) -> Iterator[None]:
-    """Inside, a forward can be watched: in evaluation mode, uncompiled, without gradients; nothing it stores stays."""
-    contexts = unchanged(model), evaluating(model), torch.no_grad(), narrowed(model), _python_attention()
+    """Inside, a forward can be watched: in evaluation mode, uncompiled, without gradients; nothing it stores stays.
+
+    While functions are watched, PyTorch's attention does not take its fused path, which would hide what it does.
+    """
+    contexts = unchanged(model), evaluating(model), torch.no_grad(), narrowed(model), isolated_rng()
     with ExitStack() as stack:
         for context in (*contexts, uncompiled(model), unobserved(model), uncached()):
             stack.enter_context(context)
         yield
-
-
-@contextmanager
-def _python_attention() -> Iterator[None]:
-    """Keep ``nn.MultiheadAttention`` from its fused path, which hides everything it does."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def tensors_of(model: nn.Module) -> Tensors:

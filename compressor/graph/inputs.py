@@ -63,6 +63,12 @@ class Variant:
     kwargs: dict[str, Any]
 
 
+def arguments(example_inputs: Any, example_kwargs: dict[str, Any] | None = None) -> Arguments:
+    """What a user passes, as positional and keyword arguments: a tuple or list is several positional ones."""
+    args = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
+    return args, example_kwargs or {}
+
+
 def input_tensors(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
     """All tensors among the inputs: positional ones first, whatever lists and dictionaries they lie in."""
     return [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]

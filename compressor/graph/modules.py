@@ -70,12 +70,20 @@ def _is_compiled_wrapper(module: nn.Module) -> bool:
 @contextmanager
 def uncompiled(*models: nn.Module) -> Iterator[None]:
     """Inside, modules that are compiled run as they are written, so that they can be watched and masked."""
-    modules = (module for model in models for module in model.modules())
-    if any(_is_compiled_wrapper(m) or m._compiled_call_impl is not None for m in modules):
-        with as_written():
-            yield
-    else:
+    placed: list[tuple[dict[str, Any], str, Any]] = []
+    try:
+        # On each module, as a stance of the compiler would hold for all threads.
+        for module in (module for model in models for module in model.modules()):
+            if _is_compiled_wrapper(module):
+                placed.append((vars(module), "forward", vars(module).get("forward")))
+                vars(module)["forward"] = module._modules["_orig_mod"]
+            if module._compiled_call_impl is not None:
+                placed.append((vars(module), "_compiled_call_impl", module._compiled_call_impl))
+                vars(module)["_compiled_call_impl"] = None
         yield
+    finally:
+        for space, name, before in placed:
+            space[name] = before
 
 
 _written = threading.Lock()

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from compressor.graph.dims import Dim, FromAxis, Scalar, escaped, tracing
+from compressor.graph.dims import Dim, FromAxis, Scalar, tracing
 from compressor.graph.direct import direct
 from compressor.graph.labels import IntArray
 from compressor.graph.modules import first_names, named_modules
@@ -361,7 +361,7 @@ class Recorder:
     @contextmanager
     def recording(self) -> Iterator[None]:
         self.modules.counts.clear()
-        with self.modules.watch(), tracing(), _Operators(self), _Functions(self):
+        with self.modules.watch(), tracing() as escaped, _Operators(self), _Functions(self):
             yield
             self.escaped += escaped
 

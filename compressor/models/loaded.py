@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.errors import UsageError
+from compressor.generators import isolated_rng
 from compressor.importing import is_attribute_spec
 from compressor.models.base import Plan, Request, Source, WeightsUnavailableError
 from compressor.models.checkpoints import archive_kind
@@ -112,8 +113,7 @@ def load_model(
         except WeightsUnavailableError as error:
             reason = str(error)
     plan = source.plan(name, request, pretrained=fetched is not None)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with isolated_rng(seed=seed):
         model = source.build(name, plan.kwargs).eval()
     if source_name == "shipped":
         _check_axes(spec, model, request)
@@ -141,7 +141,7 @@ def rebuild(description: Mapping[str, Any]) -> nn.Module:
     except KeyError as error:
         raise UsageError(f"The model description lacks {error}; expected spec, source and kwargs.") from error
     source: Source = SOURCES.get(source_name)()
-    with torch.random.fork_rng(devices=[]):
+    with isolated_rng():
         return source.build(_name_in_source(spec, source_name), kwargs).eval()
 
 

@@ -15,7 +15,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from compressor.data.base import Split
 from compressor.errors import DataError
 from compressor.train.layout import to_device
-from compressor.train.modes import mode, model_device
+from compressor.train.modes import deterministic, mode, model_device
+from compressor.train.rng import isolated_rng
 from compressor.train.splits import Forward, call_model
 
 
@@ -56,7 +57,7 @@ def recalibrate_batchnorm(
     # Without small remainders, whose statistics would count as much as those of a full batch.
     source = split.batches(batch_size, shuffle_seed=seed, augment=augment, drop_last=len(split) >= batch_size)
     try:
-        with mode(model, training=False), torch.no_grad():
+        with isolated_rng(), deterministic(where), mode(model, training=False), torch.no_grad():
             for layer in layers:
                 layer.reset_running_stats()
                 layer.momentum = None  # cumulative average

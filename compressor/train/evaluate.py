@@ -13,9 +13,10 @@ from compressor.data.task import Task
 from compressor.errors import DataError
 from compressor.train.layout import accepts_channels_last, channels_last, to_device
 from compressor.train.losses import LossFn
-from compressor.train.modes import mode, model_device
+from compressor.train.modes import deterministic, mode, model_device
 from compressor.train.objective import LOSS, TOP_1, Metric, objective
 from compressor.train.outputs import primary_output
+from compressor.train.rng import isolated_rng
 from compressor.train.splits import Forward, batch_count, call_model
 
 
@@ -66,8 +67,9 @@ def evaluate(
     correct: list[Tensor] = []
     counts: list[int] = []
     decided = 0
-    with mode(model, training=False), torch.no_grad():
+    with isolated_rng() as give_way, deterministic(where), mode(model, training=False), torch.no_grad():
         for inputs, targets in split.batches(size):
+            give_way()
             moved, given = to_device(targets, where), to_device(inputs, where)
             if images_last is None:
                 images_last = accepts_channels_last(model, given, forward)

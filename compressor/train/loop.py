@@ -147,7 +147,7 @@ class Trainer:
     def run(self) -> TrainResult:
         """Train to the end, from the checkpoint if there is one. A finished run returns at once."""
         with ExitStack() as stack:
-            stack.enter_context(isolated_rng())
+            self._give_way = stack.enter_context(isolated_rng())
             stack.enter_context(deterministic(self.device))
             stack.enter_context(mode(self.model, training=True))
             if self._teacher is not None:
@@ -191,6 +191,7 @@ class Trainer:
                 self._save(meter, clock)  # so that a loss that is lost at once has a last good state, too
                 continues = False
             for inputs, targets in batches:
+                self._give_way()
                 meter.add(self._step(counters.step, inputs, targets))
                 counters.step += 1
                 ended = counters.step % self._epoch_steps == 0

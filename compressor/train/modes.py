@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from itertools import chain
 from typing import Any
 
 import torch
 from torch import nn
+
+from compressor.process import Switch
 
 
 @contextmanager
@@ -26,27 +28,43 @@ def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
 
 @contextmanager
 def deterministic(device: torch.device) -> Iterator[None]:
-    """Ask for algorithms that give the same bits every time, where there are any; settings are put back."""
+    """Ask for algorithms that give the same bits every time, where there are any; settings are put back when no thread
+    asks for them any more."""
+    with _DETERMINISTIC.on(), _WORKSPACE.on() if device.type == "cuda" else nullcontext():
+        yield
+
+
+def _make_deterministic() -> Callable[[], None]:
     backend = torch.backends.cudnn
     memory: Any = torch.utils.deterministic
-    before = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-        memory.fill_uninitialized_memory,
-        backend.deterministic,
-        backend.benchmark,
-    )
-    if device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic with a fixed workspace
-    torch.use_deterministic_algorithms(True, warn_only=not before[0] or before[1])
+    enabled = torch.are_deterministic_algorithms_enabled()
+    only_warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    before = memory.fill_uninitialized_memory, backend.deterministic, backend.benchmark
+
+    def put_back() -> None:
+        torch.use_deterministic_algorithms(enabled, warn_only=only_warns)
+        memory.fill_uninitialized_memory, backend.deterministic, backend.benchmark = before
+
+    torch.use_deterministic_algorithms(True, warn_only=not enabled or only_warns)
     memory.fill_uninitialized_memory = False  # no memory is read before it is written
     backend.deterministic, backend.benchmark = True, False
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        memory.fill_uninitialized_memory = before[2]
-        backend.deterministic, backend.benchmark = before[3], before[4]
+    return put_back
+
+
+def _fix_workspace() -> Callable[[], None]:
+    """cuBLAS is deterministic with a fixed workspace."""
+    if _CUBLAS in os.environ:
+        return lambda: None
+    os.environ[_CUBLAS] = ":4096:8"
+
+    def put_back() -> None:
+        os.environ.pop(_CUBLAS, None)
+
+    return put_back
+
+
+_CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
+_DETERMINISTIC, _WORKSPACE = Switch(_make_deterministic), Switch(_fix_workspace)
 
 
 def model_device(model: nn.Module) -> torch.device:

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from compressor.architecture import Architecture
 from compressor.computed import computed
 from compressor.copying import deep_copy
-from compressor.errors import UnsupportedModelError
 
 
 def trim(model: nn.Module, architecture: Architecture) -> nn.Module:
@@ -30,16 +29,6 @@ def trim(model: nn.Module, architecture: Architecture) -> nn.Module:
         if architecture.removed and architecture.is_removed(name):
             continue
         memo[id(tensor)] = architecture.resized(name, tensor)
-    for module in model.modules():
-        for tensor in vars(module).values():
-            if isinstance(tensor, Tensor) and not tensor.is_leaf:  # computed by a hook, and by the next forward again
-                memo[id(tensor)] = tensor.detach()
-    try:
-        trimmed = deep_copy(model, memo)
-    except (TypeError, RuntimeError, NotImplementedError) as error:
-        raise UnsupportedModelError(
-            f"{type(model).__name__} cannot be copied ({str(error).splitlines()[0]}); remove attributes that "
-            "copy.deepcopy refuses, such as open files, locks or tensors with a history."
-        ) from error
+    trimmed = deep_copy(model, memo)
     architecture.finish_(trimmed)
     return trimmed

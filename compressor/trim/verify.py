@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from compressor.architecture import Architecture
 from compressor.errors import VerificationError
+from compressor.generators import isolated_rng
 from compressor.graph.forward import copied, tensors_in
 from compressor.graph.graph import Graph, UnitMask
 from compressor.graph.inputs import input_tensors
@@ -23,7 +24,7 @@ from compressor.graph.stand_ins import shadowed, unchanged
 from compressor.masks import Masking
 from compressor.quantization import unobserved
 from compressor.trim.apply import trim
-from compressor.trim.double import in_double, precise
+from compressor.trim.double import InPrecision, precise
 from compressor.trim.plan import plan
 
 TOLERANCE = 1e-9
@@ -111,7 +112,6 @@ class Verifier:
         device = next(self.model.parameters()).device
         mask = torch.from_numpy(np.asarray(units[: self.graph.n_units])).to(device, dtype)
         gate = None if gates is None else torch.from_numpy(self.graph.gates(gates)).to(device, dtype)
-        double = dtype is torch.float64
         models = self.model, trimmed
         watched = (
             unchanged(*models),
@@ -120,7 +120,7 @@ class Verifier:
             evaluating(self.model),
             evaluating(trimmed),
         )
-        with ExitStack() as stack, torch.no_grad(), in_double(double):
+        with ExitStack() as stack, torch.no_grad(), InPrecision(dtype):
             for context in watched:
                 stack.enter_context(context)
             try:
@@ -186,7 +186,8 @@ class _Weights(Mapping[str, Tensor]):
 def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """On copies, as a forward may change what it is given in place."""
     args, kwargs = copied((args, kwargs))
-    return model(*args, **kwargs)
+    with isolated_rng(seed=0):  # both models draw the same
+        return model(*args, **kwargs)
 
 
 class _NoDoubleError(Exception):

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compressor.graph.dims import OPERATORS, Dim, FromAttribute, FromOperation, Scalar, escaped, origin_of, tracing
+from compressor.graph.dims import OPERATORS, Dim, FromAttribute, FromOperation, Scalar, origin_of, tracing
 
 SOURCE = FromAttribute("encoder", "width")
 
@@ -77,15 +77,15 @@ def test_the_square_root_is_put_back_after_an_error() -> None:
 
 @pytest.mark.parametrize("turn", [float, lambda d: int(d * 0.5), lambda d: round(d * 0.5), lambda d: math.floor(d / 3)])
 def test_a_number_that_escapes_is_noted(turn: Any) -> None:
-    with tracing():
+    with tracing() as escaped:
         turn(dim(8))
         assert [evaluated(number, 8) for number in escaped]
-    with tracing():
+    with tracing() as escaped:
         assert not escaped
 
 
 def test_use_as_an_integer_is_no_escape() -> None:
-    with tracing():
+    with tracing() as escaped:
         assert list(range(dim(3))) == [0, 1, 2]
         assert torch.empty(dim(3), 2).shape == (3, 2)
         assert [10, 20, 30][dim(2)] == 30
