@@ -136,7 +136,10 @@ class Architecture:
                 owner, _, attribute = alias.rpartition(".")
                 space = modules[owner]._parameters if isinstance(new, nn.Parameter) else modules[owner]._buffers
                 space[attribute] = new
+        from compressor.history import remember
+
         self.finish_(model)
+        remember(model, self)
         return model
 
     def resized(self, name: str, tensor: Tensor) -> Tensor:

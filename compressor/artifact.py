@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from compressor.architecture import Architecture
 from compressor.errors import CompressorError, UnsupportedModelError, UsageError, WeightsError
 from compressor.files import atomic_save_safetensors, atomic_write_json, atomic_write_text, load_safetensors
+from compressor.history import left_to_apply, rounds
 from compressor.inputs import describe_inputs, make_inputs
 from compressor.tensors import example_of
 
 if TYPE_CHECKING:
-    from compressor.architecture import Architecture
     from compressor.report import Report
     from exporters.base import Inputs
     from exporters.example import Example
@@ -81,6 +82,7 @@ def save(
     Raises:
         CompressorError: the folder cannot be written.
         UnsupportedModelError: the model keeps something in its ``state_dict`` that is no tensor.
+        UsageError: the model was compressed before, and it is not known how.
     """
     from compressor.report import FileWritten
 
@@ -105,11 +107,11 @@ def save_model(
     """Write the weights, then the architecture that names their checksum; returns both paths. See :func:`save`."""
     folder = Path(folder)
     tensors, tied = unshared(model)
-    chain = [architecture.to_json()]
+    chain = rounds(model, architecture)
     kept = dict(description) if description is not None else None
     if kept is not None and kept.get("source") == "folder":
         before = read_manifest(kept["spec"])
-        kept, chain = before.description, [*before.architectures, *chain]
+        kept, chain = before.description, [*before.architectures, chain[-1]]
     inputs = None
     if example_inputs is not None:
         inputs = describe_inputs(example_of(example_inputs))
@@ -140,15 +142,14 @@ def load(folder: str | Path, model: nn.Module | None = None) -> nn.Module:
     """The compressed model in ``folder``: an ordinary module on the CPU, in eval mode.
 
     Args:
-        model: a fresh original, built as it was when it was compressed; it is changed in place. Without it the
-            original is built from the description in the folder, if there is one.
+        model: a fresh original, built as it was when it was compressed, or where it was compressed several times what
+            an earlier round made of one; it is changed in place. Without it the original is built from the description
+            in the folder, if there is one.
 
     Raises:
         UsageError: a file is missing or of a newer version, or ``model`` is not the original.
         WeightsError: the weights are damaged, or do not fit.
     """
-    from compressor.architecture import Architecture
-
     folder = Path(folder)
     manifest = read_manifest(folder)
     tensors = _read_weights(folder, manifest)
@@ -163,7 +164,7 @@ def load(folder: str | Path, model: nn.Module | None = None) -> nn.Module:
             f"{folder} holds a {manifest.model_class}, the model passed is a {class_name(model)}; "
             "pass a fresh original, built with the arguments it had when it was compressed."
         )
-    for document in manifest.architectures:
+    for document in left_to_apply(model, manifest.architectures):
         model = Architecture.from_json(document).apply_(model)
     _fill(model, tensors, folder)
     return model.eval()
@@ -183,8 +184,6 @@ def load_report(folder: str | Path) -> Report:
 
 def load_architecture(folder: str | Path) -> Architecture:
     """The last decision made about the model in ``folder``."""
-    from compressor.architecture import Architecture
-
     return Architecture.from_json(read_manifest(folder).architectures[-1])
 
 

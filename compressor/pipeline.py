@@ -17,6 +17,7 @@ from compressor.graph import Graph, capture
 from compressor.graph.inputs import arguments
 from compressor.graph.modules import build_lazy, require_whole_tensors
 from compressor.graph.programs import opened
+from compressor.history import remember
 from compressor.patterns import require_matches
 from compressor.search import METHODS
 from compressor.search.base import Constraint, RoundTo, SearchContext, SearchResult, hard_sizes, readable
@@ -292,6 +293,7 @@ class Pipeline:
 
     def _use(self, result: TrimResult) -> None:
         self.compressed, self.architecture, self.check = result.model, result.architecture, result.check
+        remember(self.compressed, self.architecture, self.model)
 
     def _measure_target(self) -> None:
         """Profile and calibrate; the latency term comes from it."""

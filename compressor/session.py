@@ -34,6 +34,7 @@ from compressor.errors import TrainingError, UsageError
 from compressor.graph import capture
 from compressor.graph.modules import require_whole_tensors
 from compressor.graph.programs import in_place
+from compressor.history import remember
 from compressor.mask_gradients import MaskGradients
 from compressor.masks import Pass
 from compressor.masks.recompute import in_checkpoint
@@ -365,6 +366,7 @@ class Session:
         self._learner.fold_(found)
         result, self.held = self._end.run(found)
         self.architecture, self.check, self._small = result.architecture, result.check, result.model
+        remember(result.model, result.architecture, self.model)
         return result.model
 
     def carry_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
