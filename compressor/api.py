@@ -187,7 +187,7 @@ def compress(
     settings.require_data_for(data)
     for name, flag in (("benchmark", benchmark), ("verbose", verbose)):
         read(name, Flag(), flag)
-    splits = as_data(data)
+    splits = as_data(data, own_loss=loss_fn is not None)
     console = Console(quiet=not verbose)
     pipeline = Pipeline(model, example_inputs, settings, example_kwargs=example_kwargs, data=splits, console=console)
     pipeline.run()
@@ -270,8 +270,11 @@ def require_example(inputs: Any, kwargs: Any) -> None:
         )
 
 
-def as_data(data: Any) -> Data | None:
-    """``Data`` from what a user may pass. Raises ``UsageError`` for anything else."""
+def as_data(data: Any, *, own_loss: bool = False) -> Data | None:
+    """``Data`` from what a user may pass; ``own_loss`` as for ``from_loaders``.
+
+    Raises ``UsageError`` for anything else.
+    """
     from compressor.data import Data, from_loaders
 
     if data is None or isinstance(data, Data):
@@ -283,11 +286,11 @@ def as_data(data: Any) -> Data | None:
             raise UsageError(
                 f"data has {found}; it needs 'train' and may have 'val', 'test', 'num_classes', 'vocabulary'."
             )
-        return from_loaders(**data)
+        return from_loaders(**data, own_loss=own_loss)
     if isinstance(data, (tuple, list)) and 1 <= len(data) <= 3:
-        return from_loaders(*data)
+        return from_loaders(*data, own_loss=own_loss)
     if hasattr(data, "__iter__"):
-        return from_loaders(data)
+        return from_loaders(data, own_loss=own_loss)
     raise UsageError(
         f"data must be a Data, loaders (train, val[, test]) or a mapping of them, not {type(data).__name__}."
     )

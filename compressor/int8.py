@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from compressor.report import Quantisation
     from compressor.train import Metrics
     from exporters.base import ExportInfo
+    from exporters.example import Example
 #: Samples that ranges are taken from; more change little.
 CALIBRATION_SAMPLES = 256
 _BATCH = 32
@@ -26,16 +27,20 @@ class OnnxNetwork(nn.Module):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
+        import onnx
+
         from exporters.onnx import onnxruntime_run
 
         self._run = onnxruntime_run(path)
+        self._names = [value.name for value in onnx.load(str(path), load_external_data=False).graph.input]
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """The file's first output."""
-        return torch.from_numpy(self._run(tuple(value.contiguous().cpu() for value in inputs))[0])
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
+        """The file's first output, for its inputs in order, or by their names."""
+        given = (*inputs, *(named[name] for name in self._names if name in named))
+        return torch.from_numpy(self._run(tuple(value.contiguous().cpu() for value in given))[0])
 
 
-def calibration_inputs(data: Data | None, samples: int = CALIBRATION_SAMPLES) -> list[Tensor]:
+def calibration_inputs(data: Data | None, samples: int = CALIBRATION_SAMPLES) -> list[Example]:
     """Inputs to quantise with, from the training data. Raises ``UsageError`` without data."""
     from exporters.onnx_int8 import inputs_of
 

@@ -110,6 +110,10 @@ class Pipeline:
         require_matches(
             self.model, include=settings.include, exclude=settings.exclude, keep_outputs=settings.keep_outputs
         )
+        if self.data is not None:
+            from compressor.data.batches import require_call
+
+            require_call(self.model, self.data.example_inputs)
         traces = METHODS.get(settings.search).traces(settings.options)
         if "resolution" in traces:
             self._require_one_size()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ from exporters.axes import Asked
 from exporters.base import TOLERANCES, Availability, Check, ExportInfo, Inputs, package_version, require
 from exporters.check import compare_on
 from exporters.errors import ExportCheckError, ExporterUsageError, UnsupportedExportError
-from exporters.example import as_example
+from exporters.example import Example, as_example
 from exporters.files import staged, total_bytes
-from exporters.inputs import model_device
+from exporters.inputs import batch_axes, model_device
 from exporters.onnx import OnnxExporter, onnxruntime_run
 from exporters.onnx_source import onnx_source
 from exporters.quiet import first_line, quiet
@@ -74,7 +74,7 @@ class OnnxInt8Exporter:
         require(self.is_available(), "Int8 for ONNX")
         if method not in METHODS:
             raise ExporterUsageError(f"Ranges are found by {', '.join(METHODS)}, not by {method!r}.")
-        batches = [as_example(batch).tensors for batch in calibration or ()]
+        batches = [_in_order(model, as_example(example_inputs), as_example(batch)) for batch in calibration or ()]
         if not batches or any(not len(batch[0]) for batch in batches):
             raise ExporterUsageError(
                 "Int8 needs calibration inputs, and none were given; pass data (--data on the command line)."
@@ -158,14 +158,32 @@ def _quantise(source: Path, path: Path, batches: Sequence[tuple[Tensor, ...]], m
     return len(readers)
 
 
-def inputs_of(split: Iterable[tuple[Tensor, Any]], samples: int) -> list[Tensor]:
-    """Inputs of the first ``samples`` samples of batches of (inputs, targets), for ``calibration``."""
-    found: list[Tensor] = []
+def _in_order(model: nn.Module, example: Example, batch: Example) -> tuple[Tensor, ...]:
+    """The tensors of a batch in the order of the example's: keywords may come in another."""
+    if not batch.kwargs:
+        return batch.tensors
+    named = dict(zip(batch.names(model), batch.tensors, strict=True))
+    try:
+        return tuple(named[name] for name in example.names(model))
+    except KeyError as error:
+        raise ExporterUsageError(
+            f"The calibration inputs lack {error}, which the network was exported with."
+        ) from error
+
+
+def inputs_of(split: Iterable[tuple[Any, Any]], samples: int) -> list[Example]:
+    """Inputs of the first ``samples`` samples of batches of (inputs, targets), for ``calibration``.
+
+    Inputs are a tensor, a tuple of arguments, or a dict of keyword arguments.
+    """
+    found: list[Example] = []
     for inputs, _ in split:
-        missing = samples - sum(len(batch) for batch in found)
+        missing = samples - sum(len(batch.tensors[0]) for batch in found)
         if missing <= 0:
             break
-        found.append(inputs[:missing])
+        call = Example((), inputs) if isinstance(inputs, Mapping) else as_example(inputs)
+        batched = zip(call.tensors, batch_axes(call.tensors), strict=True)
+        found.append(call.with_tensors([value[:missing] if first else value for value, first in batched]))
     return found
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+from compressor.data.batches import call_of
 from compressor.data.task import Task
-from exporters.example import Example, as_example
+from exporters.example import Example
 
 
 @runtime_checkable
@@ -64,8 +65,7 @@ class Data:
     @property
     def example(self) -> Example:
         """The call of a network that ``example_inputs`` stands for."""
-        given = self.example_inputs
-        return Example((), given) if isinstance(given, Mapping) else as_example(given)
+        return call_of(self.example_inputs)
 
     @property
     def input_shape(self) -> tuple[int, ...]:

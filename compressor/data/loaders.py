@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler, Subset
 
 from compressor.data.base import Data, Split
+from compressor.data.batches import first_of, read_batch
 from compressor.data.holdout import HOLDOUT_FRACTION, stratified_holdout
 from compressor.data.memory import index_batches
 from compressor.data.task import find_task
@@ -34,8 +36,9 @@ def from_loaders(
     *,
     num_classes: int | None = None,
     vocabulary: int | None = None,
+    own_loss: bool = False,
 ) -> Data:
-    """A data set from loaders that yield ``(inputs, targets)`` batches.
+    """A data set from loaders that yield batches of inputs and targets, see ``compressor.data.batches``.
 
     Args:
         train, val, test: ``DataLoader``s, or any iterables that can be gone through again, or ``Split``s. Without
@@ -43,6 +46,7 @@ def from_loaders(
             which takes a loader that keeps its order.
         num_classes: None takes it from the data set's ``classes`` or labels, where it has them.
         vocabulary: how many tokens there are, if inputs are tokens.
+        own_loss: whether the user's own loss judges, which takes targets of any kind, or whole batches.
 
     The first validation batch says what the task is: see ``data.task.find_task``.
 
@@ -52,22 +56,22 @@ def from_loaders(
     train_split: Split
     val_split: Split
     if val is None:
-        train_split, val_split = _hold_out(train)
+        train_split, val_split = _hold_out(train, own_loss)
     else:
-        train_split, val_split = _split(train, "train"), _split(val, "val")
+        train_split, val_split = _split(train, "train", own_loss), _split(val, "val", own_loss)
     inputs, targets = _first_batch(val_split, "val")
     _first_batch(train_split, "train")
     task = find_task(inputs, targets, num_classes)
     classes = num_classes if num_classes is not None or task.is_regression else _num_classes(train)
-    test_split = _split(test, "test") if test is not None else None
-    return Data("loaders", train_split, val_split, test_split, classes, inputs[:1], task, vocabulary)
+    test_split = _split(test, "test", own_loss) if test is not None else None
+    return Data("loaders", train_split, val_split, test_split, classes, first_of(inputs), task, vocabulary)
 
 
 class DatasetSplit:
     """Samples of a map-style data set, collated as its ``DataLoader`` would; implements ``Split``."""
 
-    def __init__(self, loader: DataLoader[Any], indices: Tensor | None = None) -> None:
-        self._loader = loader
+    def __init__(self, loader: DataLoader[Any], indices: Tensor | None = None, *, own_loss: bool = False) -> None:
+        self._loader, self._own_loss = loader, own_loss
         self._indices = torch.arange(len(loader.dataset)) if indices is None else indices  # type: ignore[arg-type]
 
     def __len__(self) -> int:
@@ -75,7 +79,7 @@ class DatasetSplit:
 
     def batches(
         self, batch_size: int, *, shuffle_seed: int | None = None, augment: bool = False, drop_last: bool = False
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    ) -> Iterator[tuple[Any, Any]]:
         """See ``Split.batches``. Augmentation is whatever the data set itself does."""
         seed = shuffle_seed or 0
         order = [
@@ -91,58 +95,66 @@ class DatasetSplit:
             multiprocessing_context=self._loader.multiprocessing_context if workers else None,
             generator=torch.Generator().manual_seed(seed),
         )
-        yield from (_pair(batch) for batch in _seeded(loader, seed))
+        yield from (read_batch(batch, own_loss=self._own_loss) for batch in _seeded(loader, seed))
 
 
 class IterableSplit:
     """Batches of a loader as it yields them, all or every n-th; implements ``Split`` but for the batch size."""
 
-    def __init__(self, loader: Loader, *, every: int = 0, held_out: bool = False) -> None:
+    def __init__(self, loader: Loader, *, every: int = 0, held_out: bool = False, own_loss: bool = False) -> None:
         if isinstance(loader, Iterator):  # asking iter(loader) would move a DataLoader's generator
             raise DataError(
                 f"A {type(loader).__name__} can be gone through only once; pass a list of batches or a DataLoader."
             )
-        self._loader = loader
+        self._loader, self._own_loss = loader, own_loss
         self._every = every
         self._held_out = held_out
         self._count: int | None = None
 
     def __len__(self) -> int:
         if self._count is None:
-            self._count = sum(len(targets) for _, targets in self.batches(1))
+            self._count = sum(_length(inputs, targets) for inputs, targets in self.batches(1))
         return self._count
 
     def batches(
         self, batch_size: int, *, shuffle_seed: int | None = None, augment: bool = False, drop_last: bool = False
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    ) -> Iterator[tuple[Any, Any]]:
         """See ``Split.batches``; batch size, order and augmentation are the loader's own."""
         for number, batch in enumerate(_seeded(self._loader, shuffle_seed or 0)):
             held_out = self._every > 0 and number % self._every == self._every - 1
             if held_out == self._held_out:
-                yield _pair(batch)
+                yield read_batch(batch, own_loss=self._own_loss)
 
 
-def _split(loader: Loader, part: str) -> Split:
+def _length(inputs: Any, targets: Any) -> int:
+    """Samples in a batch: as many as there are targets, or inputs where targets are no tensors."""
+    leaves = [leaf for leaf in pytree.tree_leaves((targets, inputs)) if isinstance(leaf, Tensor) and leaf.ndim]
+    return len(leaves[0]) if leaves else 1
+
+
+def _split(loader: Loader, part: str, own_loss: bool) -> Split:
     if isinstance(loader, Split):
         return loader
     if _can_be_rebuilt(loader):
-        return DatasetSplit(loader)  # type: ignore[arg-type]
+        return DatasetSplit(loader, own_loss=own_loss)  # type: ignore[arg-type]
     if not isinstance(loader, Iterable):
         raise DataError(f"The {part} data is a {type(loader).__name__}; expected a DataLoader or a list of batches.")
-    return IterableSplit(loader)
+    return IterableSplit(loader, own_loss=own_loss)
 
 
-def _hold_out(train: Loader) -> tuple[Split, Split]:
+def _hold_out(train: Loader, own_loss: bool) -> tuple[Split, Split]:
     if _can_be_rebuilt(train):
         kept, held = stratified_holdout(_labels(train.dataset))  # type: ignore[attr-defined]
-        return DatasetSplit(train, kept), DatasetSplit(train, held)  # type: ignore[arg-type]
+        one, other = (DatasetSplit(train, part, own_loss=own_loss) for part in (kept, held))  # type: ignore[arg-type]
+        return one, other
     if isinstance(train, Split) or not isinstance(train, Iterable):
         raise DataError("No validation split was given and none can be taken off this training set; pass val.")
     every = round(1 / HOLDOUT_FRACTION)
     batches = len(train) if isinstance(train, Sized) else None
     if batches is not None and 2 <= batches < every:
         every = batches
-    return IterableSplit(train, every=every), IterableSplit(train, every=every, held_out=True)
+    one, other = (IterableSplit(train, every=every, held_out=held, own_loss=own_loss) for held in (False, True))
+    return one, other
 
 
 def _can_be_rebuilt(loader: object) -> bool:
@@ -162,8 +174,8 @@ def _labels(dataset: Any) -> Tensor:
         return _labels(dataset.dataset)[torch.as_tensor(list(dataset.indices))]
     labels = getattr(dataset, "targets", getattr(dataset, "labels", None))
     tensors = getattr(dataset, "tensors", None)
-    if labels is None and tensors is not None and len(tensors) == 2:
-        labels = tensors[1]
+    if labels is None and tensors is not None and len(tensors) > 1:
+        labels = tensors[-1]
     if isinstance(labels, (list, tuple, np.ndarray, Tensor)) and len(labels) == len(dataset):
         values = torch.as_tensor(np.asarray(labels))
         if values.dim() == 1 and not values.is_floating_point():
@@ -183,18 +195,11 @@ def _num_classes(train: Loader) -> int | None:
     return None
 
 
-def _first_batch(split: Split, part: str) -> tuple[Tensor, Tensor]:
+def _first_batch(split: Split, part: str) -> tuple[Any, Any]:
     batch = next(iter(split.batches(_LOOKED_AT)), None)
     if batch is None:
         raise DataError(f"The {part} data has no batches; give it at least one.")
     return batch
-
-
-def _pair(batch: object) -> tuple[Tensor, Tensor]:
-    if not isinstance(batch, (tuple, list)) or len(batch) != 2 or not all(isinstance(part, Tensor) for part in batch):
-        raise DataError(f"A loader yielded a {type(batch).__name__}; expected pairs of tensors (inputs, targets).")
-    inputs, targets = batch
-    return inputs, targets
 
 
 def _seeded(loader: Loader, seed: int) -> Iterator[Any]:

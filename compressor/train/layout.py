@@ -56,7 +56,7 @@ def to_device(value: Any, device: torch.device) -> Any:
 
 
 def _head(value: Any) -> Any:
-    return _map(value, lambda tensor: tensor[:2].clone())
+    return _map(value, lambda tensor: (tensor[:2] if tensor.ndim else tensor).clone())
 
 
 def _has_images(value: Any) -> bool:

@@ -107,8 +107,8 @@ def test_splits_pass_through() -> None:
     [
         (iter([(torch.zeros(1), torch.zeros(1))]), "only once"),
         ([], "no batches"),
-        ([torch.zeros(3)], "pairs"),
-        ([(torch.zeros(3), [1, 2, 3])], "pairs"),
+        ([torch.zeros(3)], "without targets"),
+        ([(torch.zeros(3), ["a", "b", "c"])], "loss_fn"),
         (3, "DataLoader"),
     ],
 )

@@ -17,7 +17,9 @@ from compressor.graph.modules import evaluating
 from compressor.search.importance.base import Ranking, Scores, add_per_unit
 from compressor.search.importance.effective import Reads
 from compressor.search.importance.norms import l2
+from compressor.train.layout import to_device
 from compressor.train.outputs import primary_output
+from compressor.train.splits import call_model
 
 _BATCH = 64
 _TINY = 1e-12
@@ -37,7 +39,7 @@ def taylor(ranking: Ranking) -> Scores:
             if i == ranking.batches:
                 break
             with reads.watching():
-                loss = _loss(ranking, model(inputs.to(device)), targets.to(device))
+                loss = _loss(ranking, call_model(model, to_device(inputs, device)), to_device(targets, device))
             weights = [weight for weight in reads.weights() if weight.tensor.requires_grad]
             gradients = torch.autograd.grad(loss, [weight.tensor for weight in weights], allow_unused=True)
             change, closing = np.zeros(graph.n_units), np.zeros(len(graph.blocks))

@@ -1,0 +1,139 @@
+"""What a loader's batches mean: which part goes into the network, and which is what it should say.
+
+| batch | the network is called as | targets |
+| --- | --- | --- |
+| ``(x, y)`` | ``model(x)`` | ``y`` |
+| ``((a, b), y)``, ``(a, b, y)`` | ``model(a, b)`` | ``y`` |
+| ``({"a": a, "b": b}, y)`` | ``model(a=a, b=b)`` | ``y`` |
+| ``{"a": a, "b": b, "labels": y}`` | ``model(a=a, b=b)`` | ``y`` |
+| ``x``, ``(x,)``, a dict without labels | as above | all of it; only with a loss of the user's own |
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from compressor.errors import DataError
+from exporters.example import Example
+
+LABELS = ("labels", "label", "targets", "target", "y")
+_FORMS = (
+    "(inputs, targets), ((a, b), targets), (a, b, targets), (dict of inputs, targets), or a dict of inputs with "
+    f"{', '.join(map(repr, LABELS[:4]))} or {LABELS[4]!r} among them"
+)
+
+
+def read_batch(batch: Any, *, own_loss: bool = False) -> tuple[Any, Any]:
+    """Inputs, as ``train.splits.call_model`` takes them (a tensor, a tuple of arguments or a dict of keyword
+    arguments), and targets.
+
+    Args:
+        own_loss: whether the user's own loss judges, which may take targets of any kind.
+
+    Raises:
+        DataError: the batch has no such form.
+    """
+    if isinstance(batch, Mapping):
+        return _labelled(dict(batch), own_loss)
+    parts = (batch,) if isinstance(batch, (Tensor, np.ndarray)) else batch
+    if not isinstance(parts, (tuple, list)) or not parts:
+        raise DataError(f"A loader yielded a {type(batch).__name__}; expected {_FORMS}.")
+    if len(parts) == 1:
+        if isinstance(parts[0], Mapping):
+            return _labelled(dict(parts[0]), own_loss)
+        if not own_loss:
+            raise DataError(f"A loader yielded batches without targets; expected {_FORMS}, or pass a loss_fn.")
+        return (inputs := _inputs(parts[0])), inputs
+    first = _inputs(parts[0]) if len(parts) == 2 else tuple(_tensor(part) for part in parts[:-1])
+    return first, _targets(parts[-1], own_loss)
+
+
+def _labelled(batch: dict[Any, Any], own_loss: bool) -> tuple[Any, Any]:
+    found = [key for key in LABELS if key in batch]
+    if not found and own_loss:
+        return (inputs := _inputs(batch)), inputs
+    if not found or len(batch) == 1:
+        raise DataError(
+            f"A loader yielded a dict with {', '.join(map(repr, batch)) or 'nothing'}; it needs the inputs of the network "
+            f"by name and the targets as one of {', '.join(map(repr, LABELS))}."
+        )
+    targets = batch.pop(found[0])
+    return _inputs(batch), _targets(targets, own_loss)
+
+
+def _inputs(value: Any) -> Any:
+    """A tensor, a tuple of arguments, or a dict of keyword arguments."""
+    if isinstance(value, Mapping):
+        strange = [key for key, item in value.items() if _is_text(item)]
+        if strange:
+            raise DataError(
+                f"A loader yielded inputs {', '.join(map(repr, strange))} of text, which no network takes; remove "
+                "these columns from the data set."
+            )
+        return {str(key): _tensors(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return tuple(_tensor(item) for item in value)
+    return _tensor(value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, (tuple, list)) and any(isinstance(v, str) for v in value))
+
+
+def _tensors(value: Any) -> Any:
+    return pytree.tree_map(lambda leaf: torch.as_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf, value)
+
+
+def _tensor(value: Any) -> Any:
+    """A tensor, or a structure of tensors as one argument."""
+    found = _tensors(value)
+    if not any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(found)) and found is not None:
+        raise DataError(f"A loader yielded a {type(value).__name__} among the inputs; expected {_FORMS}.")
+    return found
+
+
+def _targets(value: Any, own_loss: bool) -> Any:
+    found = _tensors(value)
+    if isinstance(found, (list, tuple)) and found and all(isinstance(item, (bool, int, float)) for item in found):
+        found = torch.as_tensor(found)
+    if not isinstance(found, Tensor) and not own_loss:
+        raise DataError(
+            f"A loader yielded targets that are a {type(value).__name__}; expected one tensor, or pass a "
+            "loss_fn(outputs, targets) that takes them."
+        )
+    return found
+
+
+def first_of(inputs: Any) -> Any:
+    """The first sample of a batch of inputs, as a batch."""
+    return pytree.tree_map(lambda leaf: leaf[:1] if isinstance(leaf, Tensor) and leaf.ndim else leaf, inputs)
+
+
+def call_of(inputs: Any) -> Example:
+    """How a network is called with a batch's inputs."""
+    if isinstance(inputs, Mapping):
+        return Example((), inputs)
+    return Example(tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,))
+
+
+def require_call(model: nn.Module, inputs: Any) -> None:
+    """Raise ``DataError`` if the forward of ``model`` cannot be called with a batch's inputs, before any work."""
+    call = call_of(inputs)
+    try:
+        signature = inspect.signature(model.forward)
+        signature.bind(*call.args, **call.kwargs)
+    except ValueError:
+        return
+    except TypeError as error:
+        given = ", ".join(map(repr, call.kwargs)) or f"{len(call.args)} inputs"
+        raise DataError(
+            f"The batches of the data have {given}, but the forward of {type(model).__name__} takes {signature}: "
+            f"{error}. Batches are {_FORMS}; leave out what the network does not take."
+        ) from error
