@@ -61,8 +61,8 @@ def _labelled(batch: dict[Any, Any], own_loss: bool) -> tuple[Any, Any]:
         return (inputs := _inputs(batch)), inputs
     if not found or len(batch) == 1:
         raise DataError(
-            f"A loader yielded a dict with {', '.join(map(repr, batch)) or 'nothing'}; it needs the inputs of the network "
-            f"by name and the targets as one of {', '.join(map(repr, LABELS))}."
+            f"A loader yielded a dict with {', '.join(map(repr, batch)) or 'nothing'}; it needs the inputs of the "
+            f"network by name and the targets as one of {', '.join(map(repr, LABELS))}."
         )
     targets = batch.pop(found[0])
     return _inputs(batch), _targets(targets, own_loss)

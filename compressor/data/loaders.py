@@ -153,8 +153,10 @@ def _hold_out(train: Loader, own_loss: bool) -> tuple[Split, Split]:
     batches = len(train) if isinstance(train, Sized) else None
     if batches is not None and 2 <= batches < every:
         every = batches
-    one, other = (IterableSplit(train, every=every, held_out=held, own_loss=own_loss) for held in (False, True))
-    return one, other
+    return (
+        IterableSplit(train, every=every, own_loss=own_loss),
+        IterableSplit(train, every=every, held_out=True, own_loss=own_loss),
+    )
 
 
 def _can_be_rebuilt(loader: object) -> bool:
