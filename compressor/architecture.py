@@ -6,12 +6,13 @@ It needs no graph to be applied: a fresh original model becomes the trimmed one 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
 from compressor import multihead, resampling
+from compressor.codec import Keys, decode
 from compressor.errors import UsageError
 from compressor.stubs import stub
 from compressor.tensors import laid_out_like
@@ -115,20 +116,14 @@ class Architecture:
         """Turn a fresh original model into the trimmed one, in place, without tracing.
 
         Raises:
-            UsageError: the model's parameters have other names or shapes than the original's. Nothing is changed then.
+            UsageError: the model's parameters have other names or shapes than the original's, or the architecture names
+                what the model has not, or more than it has. Nothing is changed then.
         """
+        from compressor.fitting import require_fit
+
+        require_fit(self, model)
         tensors: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
         tensors.update(model.named_buffers(remove_duplicate=False))
-        for name, shape in self.shapes.items():
-            if name not in tensors:
-                raise UsageError(
-                    f"The model has no parameter {name!r}, which the architecture ({self.model_class}) has."
-                )
-            if list(tensors[name].shape) != shape:
-                raise UsageError(
-                    f"{name!r} has shape {list(tensors[name].shape)}; the architecture was made for {shape}. "
-                    "Build the model with the arguments of the original."
-                )
         modules = dict(model.named_modules(remove_duplicate=False))
         for name in self.indices:
             new = self.resized(name, tensors[name])
@@ -210,27 +205,50 @@ class Architecture:
         Raises:
             UsageError: another schema version, or no architecture at all.
         """
-        version = document.get("schema_version")
+        version = document.get("schema_version") if isinstance(document, dict) else None
         if version != SCHEMA_VERSION:
             raise UsageError(f"The architecture has schema version {version!r}; this program reads {SCHEMA_VERSION}.")
-        try:
-            parameters = document["parameters"]
-            return cls(
-                model_class=document["model_class"],
-                shapes={name: list(entry["shape"]) for name, entry in parameters.items()},
-                indices={
-                    name: {int(axis): list(indices) for axis, indices in entry["kept"].items()}
-                    for name, entry in parameters.items()
-                    if "kept" in entry
-                },
-                attributes=document.get("attributes", {}),
-                removed=document.get("removed", {}),
-                blocks=document.get("blocks", []),
-                groups=document.get("groups", {}),
-                aliases=document.get("aliases", {}),
-                resolutions=document.get("resolutions", []),
-            )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise UsageError(
-                f"This is no architecture written by this program: {error!r} is missing or wrong."
-            ) from error
+        found = decode(_Document, document, "architecture")
+        return cls(
+            model_class=found.model_class,
+            shapes={name: entry.shape for name, entry in found.parameters.items()},
+            indices={
+                name: {_axis(axis, name): indices for axis, indices in entry.kept.items()}
+                for name, entry in found.parameters.items()
+                if entry.kept is not None
+            },
+            attributes=found.attributes,
+            removed=found.removed,
+            blocks=found.blocks,
+            groups=found.groups,
+            aliases=found.aliases,
+            resolutions=found.resolutions,
+        )
+
+
+@dataclass(frozen=True)
+class _Parameter:
+    shape: list[int]
+    kept: dict[str, list[int]] | None = None
+
+
+@dataclass(frozen=True)
+class _Document:
+    """An architecture as JSON."""
+
+    model_class: str
+    parameters: dict[str, _Parameter]
+    attributes: dict[str, dict[str, int | list[int]]] = field(default_factory=dict)
+    removed: dict[str, str] = field(default_factory=dict)
+    blocks: list[str] = field(default_factory=list)
+    groups: dict[str, Annotated[dict[str, Any], Keys({"size": int, "kept": list[int]})]] = field(default_factory=dict)
+    aliases: dict[str, list[str]] = field(default_factory=dict)
+    resolutions: list[
+        Annotated[dict[str, Any], Keys({"inputs": list[str], "output": str, "sizes": list[list[int]]})]
+    ] = field(default_factory=list)
+
+
+def _axis(text: str, name: str) -> int:
+    if not text.isdecimal() or len(text) > 2:
+        raise UsageError(f"architecture.parameters.{name[:60]}.kept has the key {text[:20]!r}; expected an axis.")
+    return int(text)

@@ -1,27 +1,29 @@
 """The folder a compression leaves behind, and the way back to a model.
 
 ``model.safetensors`` holds every tensor once, ``architecture.json`` how a fresh original becomes the compressed
-network, ``report.json`` and ``report.html`` what was measured. Nothing is pickled, so nothing in a folder can run code;
-building the original again calls its own constructor or factory.
+network, ``report.json`` and ``report.html`` what was measured. A folder is data, never code: nothing is pickled, and
+the original is built again only through a registry (torchvision, timm, shipped backbones, installed plug-ins). A
+factory of the user's own is imported where the user names or trusts it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
 from compressor.architecture import Architecture
+from compressor.codec import Keys, decode
 from compressor.errors import CompressorError, UnsupportedModelError, UsageError, WeightsError
 from compressor.files import atomic_save_safetensors, atomic_write_json, atomic_write_text, load_safetensors
 from compressor.history import left_to_apply, rounds
 from compressor.inputs import describe_inputs, make_inputs
+from compressor.reading import LARGE, SMALL, Limits, read_json, require_memory_for, sha256
 from compressor.tensors import example_of
 
 if TYPE_CHECKING:
@@ -48,11 +50,11 @@ class Manifest:
         inputs: how to make example inputs again, see ``compressor.inputs``; ``None`` if they were not given.
     """
 
-    description: dict[str, Any] | None
+    description: Annotated[dict[str, Any], Keys({"spec": str, "source": str, "kwargs": dict[str, Any]})] | None
     model_class: str
     architectures: list[dict[str, Any]]
     tied: dict[str, str]
-    weights: dict[str, Any]
+    weights: Annotated[dict[str, Any], Keys({"bytes": int, "sha256": str})]
     inputs: Any
 
     def to_json(self) -> dict[str, Any]:
@@ -121,7 +123,7 @@ def save_model(
         model_class=class_name(model),
         architectures=chain,
         tied=tied,
-        weights={"bytes": (folder / WEIGHTS).stat().st_size, "sha256": _sha256(folder / WEIGHTS)},
+        weights={"bytes": (folder / WEIGHTS).stat().st_size, "sha256": sha256(folder / WEIGHTS)},
         inputs=inputs,
     )
     atomic_write_json(folder / ARCHITECTURE, manifest.to_json(), indent=None)
@@ -138,13 +140,15 @@ def save_report(folder: str | Path, report: Report) -> list[Path]:
     return [folder / REPORT, folder / PAGE]
 
 
-def load(folder: str | Path, model: nn.Module | None = None) -> nn.Module:
+def load(folder: str | Path, model: nn.Module | None = None, *, trust_factories: Sequence[str] = ()) -> nn.Module:
     """The compressed model in ``folder``: an ordinary module on the CPU, in eval mode.
 
     Args:
         model: a fresh original, built as it was when it was compressed, or where it was compressed several times what
             an earlier round made of one; it is changed in place. Without it the original is built from the description
             in the folder, if there is one.
+        trust_factories: factories that the folder may name, ``package.module:factory``, or packages and modules whose
+            factories it may name. Their code is imported and run; without them only registered names are built.
 
     Raises:
         UsageError: a file is missing or of a newer version, or ``model`` is not the original.
@@ -154,7 +158,7 @@ def load(folder: str | Path, model: nn.Module | None = None) -> nn.Module:
     manifest = read_manifest(folder)
     tensors = _read_weights(folder, manifest)
     if model is None:
-        model = _rebuild(folder, manifest)
+        model = _rebuild(folder, manifest, trust_factories)
     else:
         from compressor.graph.programs import opened
 
@@ -165,7 +169,11 @@ def load(folder: str | Path, model: nn.Module | None = None) -> nn.Module:
             "pass a fresh original, built with the arguments it had when it was compressed."
         )
     for document in left_to_apply(model, manifest.architectures):
-        model = Architecture.from_json(document).apply_(model)
+        try:
+            decided = Architecture.from_json(document)
+        except UsageError as error:
+            raise UsageError(f"{folder / ARCHITECTURE}: {error} Compress the model again.") from error
+        model = decided.apply_(model)
     _fill(model, tensors, folder)
     return model.eval()
 
@@ -175,11 +183,21 @@ def is_complete(folder: str | Path) -> bool:
     return all((Path(folder) / name).is_file() for name in (ARCHITECTURE, WEIGHTS, REPORT, PAGE))
 
 
+def load_whole_report(folder: str | Path) -> Report:
+    """The report of a folder that is as it was written. Raises ``UsageError`` for one of its files that is not."""
+    _read_weights(Path(folder), read_manifest(folder))
+    return load_report(folder)
+
+
 def load_report(folder: str | Path) -> Report:
     """The report in ``folder``. Raises ``UsageError`` if there is none or it is of a newer version."""
     from compressor.report import Report
 
-    return Report.from_json(_read_json(Path(folder), REPORT))
+    try:
+        return Report.from_json(_read_json(Path(folder), REPORT))
+    except UsageError as error:
+        place = Path(folder) / REPORT
+        raise UsageError(str(error) if str(place) in str(error) else f"{place}: {error}") from error
 
 
 def load_architecture(folder: str | Path) -> Architecture:
@@ -201,19 +219,19 @@ def example_inputs(folder: str | Path, batch: int | None = None) -> Example | No
 
 def read_manifest(folder: str | Path) -> Manifest:
     """``architecture.json`` of ``folder``, checked. Raises ``UsageError``."""
-    value = _read_json(Path(folder), ARCHITECTURE)
+    value = _read_json(Path(folder), ARCHITECTURE, LARGE)
     place = Path(folder) / ARCHITECTURE
     found = value.get("schema_version")
-    if not isinstance(found, int) or not isinstance(value.get("architectures"), list) or not value["architectures"]:
+    if type(found) is not int or not isinstance(value.get("architectures"), list) or not value["architectures"]:
         raise UsageError(f"{place} was not written by compress; pass a folder that compress wrote.")
     if found > SCHEMA_VERSION:
         raise UsageError(
             f"{place} has schema_version {found}, this program reads up to {SCHEMA_VERSION}; update compressor."
         )
     try:
-        return Manifest(**{key: value[key] for key in Manifest.__dataclass_fields__})
-    except KeyError as error:
-        raise UsageError(f"{place} lacks {error}; the file is damaged, compress the model again.") from error
+        return decode(Manifest, value, "architecture")
+    except UsageError as error:
+        raise UsageError(f"{place}: {error} Compress the model again.") from error
 
 
 def unshared(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -243,32 +261,51 @@ def class_name(model: nn.Module) -> str:
     return f"{type(model).__module__}.{type(model).__qualname__}"
 
 
-def _rebuild(folder: Path, manifest: Manifest) -> nn.Module:
+def _rebuild(folder: Path, manifest: Manifest, trust_factories: Sequence[str]) -> nn.Module:
     from compressor.models import rebuild
 
-    if manifest.description is None:
+    if manifest.description is None or manifest.description["source"] == "folder":  # which would not be this one
         raise UsageError(
             f"{folder} does not say how to build {manifest.model_class}; pass a fresh original: "
             f"compressor.load({str(folder)!r}, model=...)."
         )
+    shapes = _shapes(manifest.architectures[0].get("parameters"))
+    cure = "pass a fresh original: compressor.load(..., model=...)"
+    require_memory_for(folder, 4.0 * sum(math.prod(shape) for shape in shapes), cure)
     try:
-        return rebuild(manifest.description)
+        longest = max((size for shape in shapes for size in shape), default=0)
+        return rebuild(manifest.description, trust_factories=trust_factories, longest=longest)
     except CompressorError as error:
-        raise type(error)(
-            f"{error} {folder} needs it; or pass a fresh original: compressor.load(..., model=...)."
-        ) from error
+        raise type(error)(f"{error} {folder} needs it; or {cure}.") from error
+
+
+def _shapes(parameters: Any) -> list[list[int]]:
+    """The shapes of the original's parameters, as far as they are some."""
+    entries = parameters.values() if isinstance(parameters, dict) else ()
+    shapes = [entry.get("shape") for entry in entries if isinstance(entry, dict)]
+    return [
+        s for s in shapes if isinstance(s, list) and all(type(size) is int and 0 <= size < 2**40 for size in s[:16])
+    ]
 
 
 def _read_weights(folder: Path, manifest: Manifest) -> dict[str, Tensor]:
     path = folder / WEIGHTS
     if not path.is_file():
         raise UsageError(f"{folder} has no {WEIGHTS}; pass a folder that compress wrote and finished.")
-    if _sha256(path) != manifest.weights.get("sha256"):
+    expected, size = manifest.weights["bytes"], path.stat().st_size
+    if size == expected:
+        require_memory_for(path, size, "compress the model again", kind=WeightsError)
+    if size != expected or sha256(path) != manifest.weights["sha256"]:
         raise WeightsError(
-            f"{path} is not the file that {ARCHITECTURE} was written with ({path.stat().st_size} bytes, expected "
-            f"{manifest.weights.get('bytes')}): it is damaged, or saving was interrupted. Compress the model again."
+            f"{path} is not the file that {ARCHITECTURE} was written with ({size} bytes, expected {expected}): it is "
+            "damaged, or saving was interrupted. Compress the model again."
         )
     tensors, _ = load_safetensors(path)
+    if lost := [stored for stored in manifest.tied.values() if stored not in tensors]:
+        raise UsageError(
+            f"{folder / ARCHITECTURE}: architecture.tied names {lost[0][:60]!r}, which {WEIGHTS} has not. "
+            "Compress the model again."
+        )
     tensors.update({name: tensors[stored] for name, stored in manifest.tied.items()})
     return tensors
 
@@ -291,23 +328,15 @@ def _fill(model: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> None
     model.load_state_dict(dict(tensors), strict=True)
 
 
-def _read_json(folder: Path, name: str) -> dict[str, Any]:
+def _read_json(folder: Path, name: str, limits: Limits = SMALL) -> dict[str, Any]:
     path = folder / name
     if not path.is_file():
         what = "is no folder" if not folder.is_dir() else f"has no {name}"
         raise UsageError(f"{folder} {what}; pass a folder that compress wrote.")
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} is damaged: {error}. Compress the model again.") from error
+    value = read_json(path, "compress the model again", limits=limits)
     if not isinstance(value, dict):
         raise UsageError(f"{path} was not written by compress; pass a folder that compress wrote.")
     return value
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _some(what: str, names: Iterable[str]) -> str:

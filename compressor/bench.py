@@ -45,6 +45,7 @@ def bench(
     threads: int | None = None,
     seconds: float = 10.0,
     progress: Callable[[float], None] | None = None,
+    trust_factories: Sequence[str] = (),
 ) -> Comparison:
     """Time models in turn on one target; the first is the baseline.
 
@@ -56,6 +57,7 @@ def bench(
         batch: batch size; ``None`` leaves the example's.
         threads: CPU threads; ``None`` takes every core this process may use.
         seconds: time for measuring, loading not included.
+        trust_factories: factories, modules and packages that folders may name, see ``compressor.load``.
 
     Raises:
         UsageError: nothing to time, or a name that means nothing.
@@ -72,7 +74,7 @@ def bench(
     with ExitStack() as stack:
         runners = {}
         for label, model in models.items():
-            found, inputs = resolve(model, example_inputs, target)
+            found, inputs = resolve(model, example_inputs, target, trust_factories)
             runners[label] = runtime.load(found, inputs, threads=threads, batch=batch)
             stack.callback(runners[label].close)
         return interleave(runners, seconds=seconds, progress=progress)
@@ -94,7 +96,9 @@ def compare(
     )
 
 
-def resolve(model: Model, example_inputs: Inputs | None, target: str) -> tuple[nn.Module | Path, Inputs | None]:
+def resolve(
+    model: Model, example_inputs: Inputs | None, target: str, trust_factories: Sequence[str] = ()
+) -> tuple[nn.Module | Path, Inputs | None]:
     """What a runtime can load for ``model``, with inputs: a file as it is, a folder's file for this target or its
     model, a name as a model with random weights (speed does not depend on their values)."""
     if not isinstance(model, (str, Path)):
@@ -110,7 +114,7 @@ def resolve(model: Model, example_inputs: Inputs | None, target: str) -> tuple[n
             files = sorted(path.glob(f"*{suffix}"))
             if len(files) == 1:
                 return files[0], inputs
-        return artifact.load(path), inputs
+        return artifact.load(path, trust_factories=trust_factories), inputs
     from compressor.models import load_model
 
     loaded = load_model(str(model), weights="none")

@@ -25,7 +25,7 @@ class Range:
     most: float = math.inf
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # types are hashed, and mappings cannot be
 class Keys:
     """What an object must have by name, and what it may have; other keys are let through as they are:
     ``Annotated[dict[str, Any], Keys({"median_ms": float})]``."""

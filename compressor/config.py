@@ -275,6 +275,7 @@ class JobConfig(Options):
         force: whether to overwrite a folder that holds another job.
         target: where a latency budget holds; needed for one.
         lut: file of the latency table; None is the default place.
+        trust_factories: factories, modules and packages that a saved folder may name to be imported.
         threads: CPU threads on the target; None takes every core.
     """
 
@@ -310,6 +311,7 @@ class JobConfig(Options):
     target: str | None = option(None, Text(), "Where a latency budget holds.")
     lut: str | None = option(None, Place(), "File of the latency table.")
     threads: int | None = option(None, THREADS, "CPU threads on the target.")
+    trust_factories: tuple[str, ...] = option((), Patterns(), "Factories that a saved folder may name.")
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, str) or not self.model.strip():
@@ -354,7 +356,9 @@ class JobConfig(Options):
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide the result: two runs with equal identities may share one folder and go on."""
-        return {key: value for key, value in self.to_json().items() if key not in {"out", "force", "lut"}}
+        return {
+            key: value for key, value in self.to_json().items() if key not in {"out", "force", "lut", "trust_factories"}
+        }
 
 
 def default_out(model: str, budgets: tuple[Budget, ...]) -> str:

@@ -21,6 +21,7 @@ from exporters.inputs import batch_axes, is_mask
 _FEW = 64  # values of a row that are kept as they are
 _RUNS = 4096  # stretches of equal values in a mask that are
 _LEVELS = 8
+_MOST_ELEMENTS = 2**26
 _NAMED: dict[type, str] = {torch.dtype: "dtype", torch.device: "device"}
 
 
@@ -53,7 +54,7 @@ def make_inputs(found: Any, batch: int | None = None) -> Example:
         else:
             args = tuple(_made(node, generator) for node in found["args"])
             example = Example(args, {key: _made(node, generator) for key, node in found["kwargs"]})
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RuntimeError) as error:
         raise UsageError(
             f"The example inputs cannot be read ({type(error).__name__}: {error}); compress the model again."
         ) from error
@@ -148,7 +149,11 @@ def _dtype(name: Any) -> torch.dtype:
 
 def _made_tensor(entry: Mapping[str, Any], generator: torch.Generator) -> Tensor:
     shape, dtype = [int(size) for size in entry["shape"]], _dtype(entry["dtype"])
+    if any(size < 0 for size in shape) or math.prod(shape) > _MOST_ELEMENTS:
+        raise ValueError(f"{shape[:8]} is no shape of an example of at most {_MOST_ELEMENTS:,} elements")
     if "levels" in entry:
+        if sum(pair[1] for pair in entry["runs"]) != math.prod(shape):
+            raise ValueError("the runs of a mask do not fill its shape")
         levels = torch.tensor([float(level) for level in entry["levels"]], dtype=torch.float64)
         which = torch.tensor([pair[0] for pair in entry["runs"]], dtype=torch.int64)
         counts = torch.tensor([pair[1] for pair in entry["runs"]], dtype=torch.int64)

@@ -31,7 +31,7 @@ _OPTIONS = {
         "finetune_epochs", "batch_size", "lr", "distill", "round_to", "include", "exclude", "keep", "export",
         "bench_seconds",
         "num_classes", "input_shape", "seed", "device",
-        "target", "lut", "threads",
+        "target", "lut", "threads", "trust_factories",
     )
 }  # fmt: skip
 
@@ -50,8 +50,13 @@ def run_job(config: JobConfig, *, console: Console) -> Report:
     with Job.open(config.out, config.identity(), force=config.force, warn=console.warn) as job:
         finished = job.stage("report")
         if finished is not None and artifact.is_complete(config.out):
-            console.info(f"{config.out} is complete already; delete it or choose another --out to run again.")
-            return artifact.load_report(config.out)
+            try:
+                report = artifact.load_whole_report(config.out)
+            except UsageError as error:
+                console.warn(f"{error} What is damaged is made again.")
+            else:
+                console.info(f"{config.out} is complete already; delete it or choose another --out to run again.")
+                return report
         with console.stage("load"):
             data = _load_data(load_data, config)
             asked: dict[str, Any] = {
@@ -61,6 +66,7 @@ def run_job(config: JobConfig, *, console: Console) -> Report:
                 "dense": data is not None and data.task.dense,
                 "vocabulary": data.vocabulary if data is not None else None,
                 "seed": config.seed,
+                "trust_factories": config.trust_factories,
             }
             if config.grow > 1:
                 from compressor.growth import require_room

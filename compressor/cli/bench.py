@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from compressor.cli.options import Shape
+from compressor.cli.options import Shape, trust_option
 from compressor.cli.output import Output, output_options
 from compressor.cli.structure import load_structure
 from compressor.errors import UsageError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @click.option(
     "--seconds", type=click.FloatRange(min=0, min_open=True), default=10.0, metavar="S", help="Time to take. [10]"
 )
+@trust_option
 @output_options
 def bench(
     named: tuple[str, ...],
@@ -35,6 +36,7 @@ def bench(
     batch: int,
     threads: int | None,
     seconds: float,
+    trust_factories: tuple[str, ...],
     output: Output,
 ) -> None:
     """Time models against each other, in turn so that drift of the machine hits all alike.
@@ -59,5 +61,13 @@ def bench(
                 if not Path(name).exists():
                     models[name] = load_structure(name, input_shape=input_shape).model
         with output.console().stage(f"Time on {target}"):
-            found = benching.bench(models, inputs, target=target, batch=batch, threads=threads, seconds=seconds)
+            found = benching.bench(
+                models,
+                inputs,
+                target=target,
+                batch=batch,
+                threads=threads,
+                seconds=seconds,
+                trust_factories=trust_factories,
+            )
     output.emit({"target": target, **found.to_json()}, lambda: benching.table(found))

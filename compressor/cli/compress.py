@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from compressor.cli.options import Names, keep_option, model_option, stack, structure_options
+from compressor.cli.options import Names, keep_option, model_option, stack, structure_options, trust_option
 from compressor.cli.output import JobInterrupted, Output
 from compressor.config import (
     BASE_UNITS,
@@ -25,6 +25,7 @@ _COUNT = click.IntRange(min=0)
 
 COMPRESS_OPTIONS = stack(
     model_option(required=False),
+    trust_option,
     click.option("--budget-flops", metavar="B", help="Most multiply-adds: 2G, 500M or 50% of the model's own."),
     click.option("--budget-params", metavar="B", help="Most parameters: 5M or 50%."),
     click.option("--budget-memory", metavar="B", help="Most activation memory at batch 1: 12MB, 12MiB or 50%."),

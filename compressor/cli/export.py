@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from compressor.cli.options import Names, OpenAxes, model_option, structure_options
+from compressor.cli.options import Names, OpenAxes, folder_argument, model_option, structure_options, trust_option
 from compressor.cli.output import Output, output_options
 from compressor.cli.structure import load_structure
 from compressor.cli.tables import amount
@@ -19,6 +19,8 @@ from compressor.errors import UsageError
 
 @click.command()
 @model_option(required=True)
+@folder_argument
+@trust_option
 @click.option(
     "--weights", default="default", metavar="W", help="default, none or a file, as for the main job. [default]"
 )
@@ -45,6 +47,8 @@ from compressor.errors import UsageError
 @output_options
 def export(
     model: str,
+    folder: str | None,
+    trust_factories: tuple[str, ...],
     weights: str,
     num_classes: int | None,
     input_shape: tuple[int, ...] | None,
@@ -57,7 +61,10 @@ def export(
     force: bool,
     output: Output,
 ) -> None:
-    """Write a model, or a saved folder's model, for the runtime it is to run in."""
+    """Write a model, or a saved folder's model, for the runtime it is to run in.
+
+    With FOLDER, --model says how the folder's original is built.
+    """
     if not formats:
         raise UsageError("No format was given; pass at least one, for example --to onnx.")
     formats = with_precision(formats, precision)
@@ -69,12 +76,20 @@ def export(
         from compressor.codec import encode
         from exporters import registry
 
-        stem = re.sub(r"[^\w.-]+", "-", Path(model).name if Path(model).is_dir() else model)
+        named = model if folder is None else folder
+        stem = re.sub(r"[^\w.-]+", "-", Path(named).name if Path(named).is_dir() else named)
         for path in [out / f"{stem}{registry.get(name).suffix}" for name in formats]:
             if path.exists() and not force:
                 raise UsageError(f"'{path}' exists; pass --force to overwrite it, or another --out.")
         console = output.console()
-        loaded = load_structure(model, weights=weights, num_classes=num_classes, input_shape=input_shape)
+        loaded = load_structure(
+            model,
+            weights=weights,
+            num_classes=num_classes,
+            input_shape=input_shape,
+            trust_factories=trust_factories,
+            folder=folder,
+        )
         if loaded.weights.warning:
             console.warn(loaded.weights.warning)
         out.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from compressor.cli.options import keep_option, model_option, structure_options
+from compressor.cli.options import folder_argument, keep_option, model_option, structure_options, trust_option
 from compressor.cli.output import Output, output_options
 from compressor.cli.structure import load_structure
 from compressor.cli.tables import amount, table
@@ -18,6 +18,8 @@ _ROWS = 40
 
 @click.command()
 @model_option(required=True)
+@folder_argument
+@trust_option
 @structure_options
 @click.option("--include", multiple=True, metavar="PATTERN", help="Compress matching modules only; may be repeated.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave matching modules alone; may be repeated.")
@@ -26,6 +28,8 @@ _ROWS = 40
 @output_options
 def inspect(
     model: str,
+    folder: str | None,
+    trust_factories: tuple[str, ...],
     num_classes: int | None,
     input_shape: tuple[int, ...] | None,
     include: tuple[str, ...],
@@ -44,7 +48,9 @@ def inspect(
         from compressor.graph import capture
         from compressor.search.wanted import wanted
 
-        loaded = load_structure(model, num_classes=num_classes, input_shape=input_shape)
+        loaded = load_structure(
+            model, num_classes=num_classes, input_shape=input_shape, trust_factories=trust_factories, folder=folder
+        )
         call = loaded.example
         graph = capture(loaded.model, call.args, example_kwargs=dict(call.kwargs), include=include, exclude=exclude)
         found = describe(graph, wanted(loaded.model, graph, least))

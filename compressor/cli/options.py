@@ -77,6 +77,22 @@ keep_option: Decorator = click.option(
 )
 
 
+def trust_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--trust-factories``."""
+    return click.option(
+        "--trust-factories",
+        type=Names(),
+        default=(),
+        metavar="F,...",
+        help="Factories (pkg.module:name), modules or packages that a saved folder may name to be imported. [none]",
+    )(function)
+
+
+def folder_argument(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A saved folder beside ``--model``, which then says how the folder's original is built."""
+    return click.argument("folder", required=False)(function)
+
+
 def structure_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """``--num-classes`` and ``--input-shape``."""
     for option in (

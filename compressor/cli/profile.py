@@ -8,12 +8,14 @@ from typing import Any
 import click
 
 from compressor.cli.lut import lut_option
-from compressor.cli.options import model_option, structure_options
+from compressor.cli.options import folder_argument, model_option, structure_options, trust_option
 from compressor.cli.output import JobInterrupted, Output, output_options
 
 
 @click.command()
 @model_option(required=True)
+@folder_argument
+@trust_option
 @structure_options
 @click.option("--target", required=True, metavar="T", help="Where to measure; 'compress targets' lists them.")
 @lut_option
@@ -34,6 +36,8 @@ from compressor.cli.output import JobInterrupted, Output, output_options
 @output_options
 def profile(
     model: str,
+    folder: str | None,
+    trust_factories: tuple[str, ...],
     num_classes: int | None,
     input_shape: tuple[int, ...] | None,
     target: str,
@@ -58,7 +62,9 @@ def profile(
         from lut import LatencyTable
 
         runtime = TargetSettings(target).runtime()
-        loaded = load_structure(model, num_classes=num_classes, input_shape=input_shape)
+        loaded = load_structure(
+            model, num_classes=num_classes, input_shape=input_shape, trust_factories=trust_factories, folder=folder
+        )
         graph = capture(loaded.model, loaded.example.args, example_kwargs=dict(loaded.example.kwargs))
         shown = 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from compressor.generators import isolated_rng
 from compressor.importing import is_attribute_spec
 from compressor.models.base import Plan, Request, Source, WeightsUnavailableError
 from compressor.models.checkpoints import archive_kind
+from compressor.models.described import require_known_source, require_registered, require_trusted
 from compressor.models.sources import SOURCES
+from compressor.models.sources.folder import FolderSource
 from compressor.models.weights import WeightsInfo, fit_state_dict, read_state_dict
 from compressor.registry import unknown_name
 from exporters.example import Example, as_example
@@ -72,6 +74,8 @@ def load_model(
     vocabulary: int | None = None,
     grow: int | None = None,
     seed: int = 0,
+    trust_factories: Sequence[str] = (),
+    folder: str | None = None,
 ) -> LoadedModel:
     """Build a model by name and give it weights.
 
@@ -87,6 +91,8 @@ def load_model(
         vocabulary: inputs are tokens below this number, of shape (length,); likewise.
         grow: so many times as wide and as deep; likewise.
         seed: seed of the random initialisation and of the example input; the global generators are left alone.
+        trust_factories: factories, modules and packages that a saved folder may name; see ``compressor.load``.
+        folder: a saved folder whose original ``spec`` builds; ``spec`` is then the user's word, and the folder data.
 
     Raises:
         UsageError: an unknown name (with the closest), or settings that the model does not take.
@@ -94,8 +100,12 @@ def load_model(
         MissingDependencyError: an optional library is needed.
         UnsupportedModelError: the user's factory raised.
     """
+    if folder is not None:
+        return _into_folder(folder, spec, weights=weights, example_shape=example_shape, seed=seed)
     source_name, name = resolve(spec)
     source: Source = SOURCES.get(source_name)()
+    if isinstance(source, FolderSource):
+        source = FolderSource(trust_factories)
     if source_name in {"torchvision", "timm"} and example_shape is not None and len(example_shape) not in {3, 4}:
         raise UsageError(
             f"{spec} takes images or clips, not inputs of shape {'x'.join(map(str, example_shape))}; for signals and "
@@ -131,18 +141,61 @@ def load_model(
     return LoadedModel(model, spec, info, _example(model, plan, request, seed), source_name, plan.kwargs)
 
 
-def rebuild(description: Mapping[str, Any]) -> nn.Module:
+def _into_folder(
+    folder: str, spec: str, *, weights: str, example_shape: tuple[int, ...] | None, seed: int
+) -> LoadedModel:
+    """The network in a saved folder, its original built by ``spec``."""
+    from compressor.artifact import read_manifest
+
+    described = read_manifest(folder).description
+    source_name, name = resolve(spec)
+    if source_name == "folder":
+        raise UsageError(f"--model says how the original of '{folder}' is built; '{spec}' is a saved folder itself.")
+    source: Source = SOURCES.get(source_name)()
+    same = described is not None and (described["source"], described["spec"]) == (source_name, spec)
+    kwargs = dict(described["kwargs"]) if same and described is not None else {}
+    if same and source_name != "factory":
+        require_registered(source_name, source, name, kwargs, 2**20)
+    with isolated_rng():
+        torch.manual_seed(seed)
+        original = source.build(name, kwargs).eval()
+    saved = FolderSource(original=original)
+    request = Request(input_shape=example_shape)
+    plan = saved.plan(folder, request, pretrained=False)
+    model = saved.build(folder, plan.kwargs).eval()
+    info = _other_weights(model, folder, weights, saved, "folder", None)
+    return LoadedModel(model, folder, info, _example(model, plan, request, seed), "folder", plan.kwargs)
+
+
+def rebuild(
+    description: Mapping[str, Any], *, trust_factories: Sequence[str] | None = None, longest: int = 2**20
+) -> nn.Module:
     """A fresh model as ``LoadedModel.describe`` described it, in evaluation mode; its weights are to be loaded next.
 
-    Raises ``UsageError`` if the description is incomplete or the model can no longer be built here.
+    Args:
+        trust_factories: factories, modules and packages whose code may be imported because the description says so;
+            None for a description of the caller's own, which is trusted.
+        longest: the longest axis of the model's parameters, as far as known.
+
+    Raises:
+        UsageError: the description is incomplete, names what is not registered or trusted, or cannot be built here.
     """
     try:
         spec, source_name, kwargs = description["spec"], description["source"], description["kwargs"]
     except KeyError as error:
         raise UsageError(f"The model description lacks {error}; expected spec, source and kwargs.") from error
+    require_known_source(source_name)
+    if source_name == "folder":
+        return FolderSource(trust_factories or ()).build(spec, kwargs).eval()
+    name = _name_in_source(spec, source_name)
     source: Source = SOURCES.get(source_name)()
+    if source_name == "factory":
+        if trust_factories is not None:
+            require_trusted(name, trust_factories)
+    else:
+        require_registered(source_name, source, name, kwargs, longest)
     with isolated_rng():
-        return source.build(_name_in_source(spec, source_name), kwargs).eval()
+        return source.build(name, kwargs).eval()
 
 
 def list_models(pattern: str | None = None) -> list[str]:

@@ -86,7 +86,7 @@ def test_the_folder_of_the_contract(folder: Path) -> None:
 
 
 def test_comes_back_bit_for_bit_without_the_original(folder: Path, trained: nn.Module) -> None:
-    loaded = artifact.load(folder)
+    loaded = artifact.load(folder, trust_factories=("artifact_models",))
     assert type(loaded) is type(trained)
     assert not loaded.training
     assert same(loaded, trained)
@@ -99,7 +99,7 @@ def test_comes_back_into_a_model_of_the_user(folder: Path, trained: nn.Module) -
     assert artifact.load(folder, model=original) is original
     assert same(original, trained)
     with pytest.raises(UsageError, match=r"does not say how to build artifact_models.Net; pass a fresh original"):
-        artifact.load(folder)
+        artifact.load(folder, trust_factories=("artifact_models",))
 
 
 def test_tied_weights_are_stored_once_and_stay_tied(folder: Path) -> None:
@@ -108,7 +108,7 @@ def test_tied_weights_are_stored_once_and_stay_tied(folder: Path) -> None:
     with safe_open(folder / "model.safetensors", framework="pt") as file:
         names = set(file.keys())
     assert ("one.weight" in names) != ("two.weight" in names)
-    loaded = artifact.load(folder)
+    loaded = artifact.load(folder, trust_factories=("artifact_models",))
     assert loaded.one.weight is loaded.two.weight
 
 
@@ -128,28 +128,30 @@ def test_overlapping_views_and_empty_tensors_are_kept_apart() -> None:
 def test_precision_is_kept(tmp_path: Path, trained: nn.Module) -> None:
     trained.half()
     artifact.save(tmp_path, trained, narrow_architecture(), Report("net"), description=DESCRIPTION)
-    loaded = artifact.load(tmp_path)
+    loaded = artifact.load(tmp_path, trust_factories=("artifact_models",))
     assert loaded.one.weight.dtype == torch.float16
     assert loaded.one.weight is loaded.two.weight
     assert loaded.norm.num_batches_tracked.dtype == torch.int64
 
 
 def test_compressing_a_saved_folder_again_does_not_depend_on_it(folder: Path, tmp_path: Path) -> None:
-    model = artifact.load(folder)
+    model = artifact.load(folder, trust_factories=("artifact_models",))
     again = Architecture(
         model_class="artifact_models.Net",
         shapes={"head.weight": [4, 5], "head.bias": [4]},
         indices={"head.weight": {0: [1, 3]}, "head.bias": {0: [1, 3]}},
         attributes={"head": {"out_features": 2}},
     )
-    smaller = again.apply_(artifact.load(folder))
+    smaller = again.apply_(artifact.load(folder, trust_factories=("artifact_models",)))
     second = tmp_path / "second"
     description = {"spec": str(folder), "source": "folder", "kwargs": {}, "input_shape": [3, 8, 8]}
     artifact.save(second, smaller, again, Report("net"), description=description)
     for path in folder.iterdir():
         path.unlink()
     with torch.no_grad():
-        torch.testing.assert_close(artifact.load(second)(IMAGE), model(IMAGE)[:, [1, 3]])
+        torch.testing.assert_close(
+            artifact.load(second, trust_factories=("artifact_models",))(IMAGE), model(IMAGE)[:, [1, 3]]
+        )
     assert artifact.load_architecture(second).kept("head.weight", 0) == [1, 3]
 
 
@@ -157,7 +159,7 @@ def test_saving_again_replaces(folder: Path) -> None:
     torch.manual_seed(2)
     other = narrow_architecture().apply_(Net()).eval()
     artifact.save(folder, other, narrow_architecture(), Report("net"), description=DESCRIPTION)
-    assert same(artifact.load(folder), other)
+    assert same(artifact.load(folder, trust_factories=("artifact_models",)), other)
     assert len(list(folder.iterdir())) == 4
 
 
@@ -184,7 +186,7 @@ class TestErrors:
     def test_missing_file(self, name: str, folder: Path) -> None:
         (folder / name).unlink()
         with pytest.raises(UsageError, match=f"has no {name}"):
-            artifact.load(folder)
+            artifact.load(folder, trust_factories=("artifact_models",))
 
     def test_no_folder(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="is no folder"):
@@ -196,7 +198,7 @@ class TestErrors:
         data[-5] ^= 1
         path.write_bytes(data)
         with pytest.raises(WeightsError, match="damaged"):
-            artifact.load(folder)
+            artifact.load(folder, trust_factories=("artifact_models",))
 
     def test_cut_off_files(self, folder: Path) -> None:
         for name in ("model.safetensors", "architecture.json"):
@@ -204,18 +206,18 @@ class TestErrors:
             data = path.read_bytes()
             path.write_bytes(data[: len(data) // 2])
             with pytest.raises(UsageError, match="damaged") as caught:
-                artifact.load(folder)
+                artifact.load(folder, trust_factories=("artifact_models",))
             assert "\n" not in str(caught.value)
             path.write_bytes(data)
 
     def test_newer_and_foreign_files(self, folder: Path) -> None:
         edit(folder, schema_version=artifact.SCHEMA_VERSION + 1)
         with pytest.raises(UsageError, match="update compressor"):
-            artifact.load(folder)
+            artifact.load(folder, trust_factories=("artifact_models",))
         for text in ("[]", "{}", '{"schema_version": 1}'):
             (folder / "architecture.json").write_text(text)
             with pytest.raises(UsageError, match="not written by compress"):
-                artifact.load(folder)
+                artifact.load(folder, trust_factories=("artifact_models",))
 
     def test_weights_of_another_architecture(self, folder: Path, tmp_path: Path) -> None:
         model = nn.Sequential(nn.Linear(2, 2))
@@ -224,12 +226,12 @@ class TestErrors:
         (folder / "model.safetensors").write_bytes((tmp_path / "b" / "model.safetensors").read_bytes())
         edit(folder, weights=wide["weights"], tied={})
         with pytest.raises(WeightsError, match=r"missing \(stem\.weight.*unexpected \(0\.bias"):
-            artifact.load(folder)
+            artifact.load(folder, trust_factories=("artifact_models",))
 
     def test_original_that_can_no_longer_be_built(self, folder: Path) -> None:
         edit(folder, description={**DESCRIPTION, "spec": "artifact_models:gone"})
         with pytest.raises(CompressorError, match="pass a fresh original"):
-            artifact.load(folder)
+            artifact.load(folder, trust_factories=("artifact_models",))
 
     def test_a_pickle_is_never_opened(self, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
         class Bomb:
@@ -242,7 +244,7 @@ class TestErrors:
 
         edit(folder, weights={"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()})
         with pytest.raises(UsageError, match="safetensors"):
-            artifact.load(folder)
+            artifact.load(folder, trust_factories=("artifact_models",))
         assert "must never run" not in capfd.readouterr().out
 
     def test_state_that_is_no_tensor(self, tmp_path: Path) -> None:

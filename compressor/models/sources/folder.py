@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,16 @@ from compressor.models.base import Fetched, Plan, Request, WeightsUnavailableErr
 
 
 class FolderSource:
-    """Compressed models as saved: architecture and weights."""
+    """Compressed models as saved: architecture and weights.
+
+    Args:
+        trust_factories: what a folder may name to be imported, see ``compressor.load``.
+        original: a fresh original, for one folder alone.
+    """
+
+    def __init__(self, trust_factories: Sequence[str] = (), *, original: nn.Module | None = None) -> None:
+        self._trust_factories = tuple(trust_factories)
+        self._original = original
 
     own_weights: str | None = "the saved folder"
 
@@ -52,7 +61,7 @@ class FolderSource:
         """The saved model with its saved weights."""
         from compressor.artifact import load
 
-        model: nn.Module = load(name)
+        model: nn.Module = load(name, self._original, trust_factories=self._trust_factories)
         return model
 
     def fetch(self, name: str) -> Fetched:
