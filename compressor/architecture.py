@@ -46,6 +46,7 @@ class Architecture:
         aliases: other names of tied parameters, by their first name.
         resolutions: branches that compute on fewer samples: the modules whose input is resampled, the module whose
             output is resampled back, and per spatial axis the samples outside and inside.
+        renumbered: buffers whose entries are positions along some axis, with the positions kept there, ascending.
     """
 
     model_class: str
@@ -57,6 +58,7 @@ class Architecture:
     groups: dict[str, dict[str, Any]] = field(default_factory=dict)
     aliases: dict[str, list[str]] = field(default_factory=dict)
     resolutions: list[dict[str, Any]] = field(default_factory=list)
+    renumbered: dict[str, list[int]] = field(default_factory=dict)
 
     def kept(self, fqn: str, axis: int) -> list[int]:
         """The indices kept of a parameter or buffer along an axis; none if its module was taken out.
@@ -101,12 +103,17 @@ class Architecture:
         sliced = tensor.detach()
         for axis, indices in self.indices.get(fqn, {}).items():
             sliced = sliced.index_select(axis, torch.tensor(indices, device=tensor.device))
+        if fqn in self.renumbered:
+            positions = torch.tensor(self.renumbered[fqn], device=tensor.device)
+            return torch.searchsorted(positions, sliced.to(positions.dtype)).to(tensor.dtype)
         return sliced.clone() if sliced.data_ptr() == tensor.data_ptr() else sliced
 
     def put_back_(self, fqn: str, tensor: Tensor, kept: Tensor) -> None:
         """Write ``kept``, laid out as ``slice`` gives it, to where it came from; the rest of ``tensor`` stays."""
         if self.is_removed(fqn):
             return
+        if fqn in self.renumbered:
+            kept = torch.tensor(self.renumbered[fqn], device=kept.device)[kept.long()].to(kept.dtype)
         indices, axes = self.indices.get(fqn, {}), range(tensor.ndim)
         places = [torch.as_tensor(indices.get(d, range(tensor.shape[d])), device=tensor.device) for d in axes]
         where = tuple(place.reshape([-1 if d == e else 1 for e in axes]) for d, place in enumerate(places))
@@ -189,6 +196,7 @@ class Architecture:
             "blocks": self.blocks,
             "aliases": self.aliases,
             "resolutions": self.resolutions,
+            "renumbered": self.renumbered,
             "parameters": {
                 name: {
                     "shape": shape,
@@ -223,6 +231,7 @@ class Architecture:
             groups=found.groups,
             aliases=found.aliases,
             resolutions=found.resolutions,
+            renumbered=found.renumbered,
         )
 
 
@@ -238,7 +247,7 @@ class _Document:
 
     model_class: str
     parameters: dict[str, _Parameter]
-    attributes: dict[str, dict[str, int | list[int]]] = field(default_factory=dict)
+    attributes: dict[str, dict[str, int | list[int] | dict[str, int]]] = field(default_factory=dict)
     removed: dict[str, str] = field(default_factory=dict)
     blocks: list[str] = field(default_factory=list)
     groups: dict[str, Annotated[dict[str, Any], Keys({"size": int, "kept": list[int]})]] = field(default_factory=dict)
@@ -246,6 +255,7 @@ class _Document:
     resolutions: list[
         Annotated[dict[str, Any], Keys({"inputs": list[str], "output": str, "sizes": list[list[int]]})]
     ] = field(default_factory=list)
+    renumbered: dict[str, list[int]] = field(default_factory=dict)
 
 
 def _axis(text: str, name: str) -> int:

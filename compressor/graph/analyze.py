@@ -13,6 +13,7 @@ from compressor.graph.graph import (
     Axis,
     Fixed,
     Group,
+    Order,
     Parameter,
     ParameterMask,
     Site,
@@ -242,6 +243,15 @@ class Analysis:
             if axis is not None:
                 uses.append(AttributeUse(each.module, each.name, each.index, axis, each.offset, each.factor))
         return uses
+
+    def orders(self) -> list[Order]:
+        found = []
+        for source, (entries, target) in self.flow.orders.items():
+            axes = self.axis(entries), self.axis(target)
+            if axes[0] is not None and axes[1] is not None:
+                name, attribute = (source, "") if isinstance(source, str) else (source.module, source.name)
+                found.append(Order(name, attribute, *axes))  # type: ignore[arg-type]
+        return found
 
     def groups(self, n_units: int, parameters: dict[str, Parameter]) -> list[Group]:
         """Units that take part in the same axes form a group, named after the first weight that writes them."""

@@ -144,7 +144,7 @@ def _capture(
     storages = accounts.storages(main, outputs, constants, blocks.gates_of, blocks.sums)
     operators = collect_operators(analysis, main, outputs, constants, blocks.gates_of)
     masks, sites = analysis.masks()
-    attributes = analysis.attributes()
+    attributes, orders = analysis.attributes(), analysis.orders()
     del products[sum(1 for p in flow.products if p.node.index < n_eval) :]
     resampling = accounts.resampling(blocks.gates_of)
     n_labelled = analysis.number_units(analysis.resolutions.units)
@@ -166,6 +166,7 @@ def _capture(
         masks=masks,
         sites=[*sites, *blocks.sites],
         attributes=attributes,
+        orders=orders,
         fixed=analysis.fixed(),
         input_shapes=[tuple(t.shape) for t in input_tensors(args, kwargs)],
         on_meta=seen.on_meta,

@@ -91,6 +91,8 @@ class Flow:
         self.adjustments: list[Adjustment] = []
         self.products: list[Product] = []
         self.attributes: dict[FromAttribute, IntArray] = {}
+        self.orders: dict[str | FromAttribute, tuple[IntArray, IntArray]] = {}
+        """Buffers and attributes that say an order: labels of their entries, and of the axis that these point at."""
         self.node: Node | None = None
         self._reason_index: dict[Reason, int] = {}
 

@@ -145,6 +145,16 @@ class AttributeUse:
 
 
 @dataclass(eq=False)
+class Order:
+    """A buffer (``attribute`` is empty) or an attribute of a module whose entries are positions along ``target``."""
+
+    name: str
+    attribute: str
+    entries: Axis
+    target: Axis
+
+
+@dataclass(eq=False)
 class Block:
     """A residual branch that can be taken out: ``x + branch(x)`` with the same shape before and after.
 
@@ -231,6 +241,7 @@ class Graph:
     operators: list[Operator] = field(default_factory=list)
     whole_kernels: dict[str, str] = field(default_factory=dict)
     """Convolutions whose kernels cannot be cropped, with the reason; empty unless ``capture`` was asked to look."""
+    orders: list[Order] = field(default_factory=list)
     resolutions: list[Resolution] = field(default_factory=list)
     whole_resolutions: dict[str, str] = field(default_factory=dict)
     """Blocks whose resolution cannot be lowered, with the reason; likewise."""

@@ -57,6 +57,16 @@ def plan(model: nn.Module, graph: Graph, units: UnitMask, gates: BoolArray | Non
             entry = {"block": block, "inputs": list(found.inputs), "output": found.output, "sizes": sizes}
             architecture.resolutions.append(entry)
     _mend(model, graph, architecture, {index: len(k) for index, k in kept.items()})
+    for order in graph.orders:
+        entries, target = kept[order.entries.index], kept[order.target.index]
+        if len(target) == len(order.target):
+            continue
+        if not order.attribute:
+            architecture.renumbered[order.name] = target.tolist()
+        elif not _gone(order.name, architecture):
+            values = np.asarray(getattr(model.get_submodule(order.name), order.attribute))[entries]
+            changed = architecture.attributes.setdefault(order.name, {})
+            changed[order.attribute] = np.searchsorted(target, values).tolist()
     return architecture
 
 
@@ -78,12 +88,16 @@ def _above(name: str) -> list[str]:
     return [".".join(parts[:n]) for n in range(1, len(parts))]
 
 
+def _gone(module: str, architecture: Architecture) -> bool:
+    return module in architecture.removed or any(above in architecture.removed for above in _above(module))
+
+
 def _mend(model: nn.Module, graph: Graph, architecture: Architecture, lengths: dict[int, int]) -> None:
     """Attributes that hold sizes: those the trace saw in use, and those PyTorch's own modules keep."""
     modules = dict(model.named_modules())
     changes: dict[str, dict[str, Any]] = {}
     for use in graph.attributes:
-        if use.module in architecture.removed or any(above in architecture.removed for above in _above(use.module)):
+        if _gone(use.module, architecture):
             continue
         value = round(use.offset + use.factor * lengths[use.axis.index])
         if use.index is None:
@@ -94,7 +108,7 @@ def _mend(model: nn.Module, graph: Graph, architecture: Architecture, lengths: d
             items[use.index] = value
             changes.setdefault(use.module, {})[use.name] = items
     for name, module in modules.items():
-        if name in architecture.removed or any(above in architecture.removed for above in _above(name)):
+        if _gone(name, architecture):
             continue
         for attribute, value in _own_sizes(name, module, architecture, changes.get(name, {})).items():
             changes.setdefault(name, {})[attribute] = value

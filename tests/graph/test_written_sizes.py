@@ -198,3 +198,57 @@ def test_a_literal_is_named_with_its_line() -> None:
 def test_literals_of_other_calls_are_named(run: Any) -> None:
     graph = capture(Tiny(run, a=nn.Conv2d(3, 8, 1), b=nn.Conv2d(8, 4, 1)), torch.randn(1, 3, 6, 6))
     assert any("(test_written_sizes.py:" in fixed.reason for fixed in graph.fixed), graph.fixed
+
+
+# ---- a constant order of channels
+
+ORDER = [3, 0, 7, 5, 1, 2, 6, 4]
+INVERSE = np.argsort(ORDER).tolist()
+
+
+def _buffer(order: list[int], dtype: torch.dtype = torch.int64) -> nn.Buffer:
+    return nn.Buffer(torch.tensor(order, dtype=dtype))
+
+
+ORDERS: dict[str, tuple[Any, Any]] = {
+    "buffer": (lambda m, x: m.b(m.a(x)[:, m.order]), lambda: {"order": _buffer(ORDER)}),
+    "int32 buffer": (lambda m, x: m.b(m.a(x).index_select(1, m.order)), lambda: {"order": _buffer(ORDER, torch.int32)}),
+    "list": (lambda m, x: m.b(m.a(x)[:, m.order]), lambda: {"order": list(ORDER)}),
+    "tuple": (lambda m, x: m.b(m.a(x)[:, m.order].relu()), lambda: {"order": tuple(ORDER)}),
+    "ellipsis": (lambda m, x: m.b(m.a(x).permute(0, 2, 3, 1)[..., m.order].permute(0, 3, 1, 2)), lambda: {"order": _buffer(ORDER)}),
+    "twice": (lambda m, x: m.b(m.c(m.a(x)[:, m.order])[:, m.order]), lambda: {"order": _buffer(ORDER), "c": nn.Conv2d(8, 8, 3, padding=1)}),
+    "there and back": (lambda m, x: m.b(m.c(m.a(x)[:, m.order])[:, m.inverse] + m.a(x)), lambda: {"order": _buffer(ORDER), "inverse": _buffer(INVERSE), "c": nn.Conv2d(8, 8, 3, padding=1, groups=8)}),
+    "weights in order": (lambda m, x: nn.functional.conv2d(m.a(x), m.w[:, m.order]), lambda: {"order": _buffer(ORDER), "w": nn.Parameter(torch.randn(4, 8, 1, 1))}),
+    "as it is": (lambda m, x: m.b(m.a(x)[:, m.order]), lambda: {"order": _buffer(list(range(8)))}),
+}  # fmt: skip
+
+
+def _ordered(name: str) -> nn.Module:
+    run, parts = ORDERS[name]
+    torch.manual_seed(0)
+    return Tiny(run, a=nn.Conv2d(3, 8, 1), b=nn.Conv2d(8, 4, 1), **parts())
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_a_constant_order_of_channels_is_counted_anew(name: str) -> None:
+    x = torch.randn(1, 3, 6, 6)
+    result = _halved(_ordered(name), x)[1]
+    small: Any = result.model
+    assert small.a.out_channels < 8
+    assert sorted(int(i) for i in small.order) == list(range(len(small.order)))
+    assert len(small.order) == small.a.out_channels
+    fresh = Architecture.from_json(result.architecture.to_json()).apply_(_ordered(name))
+    assert torch.equal(fresh(x), small(x))
+    if isinstance(small.order, torch.Tensor):
+        full = torch.full((8,), -1, dtype=small.order.dtype)
+        result.architecture.put_back_("order", full, small.order)
+        assert full[full >= 0].tolist() == [
+            i for i, kept in zip(_ordered(name).order.tolist(), full >= 0, strict=True) if kept
+        ]  # type: ignore[union-attr, operator]
+
+
+@pytest.mark.parametrize("order", [[0, 2, 4, 6, 1, 3, 5, 5], [0, 1, 2, 3, 4, 5, 6, 6]])
+def test_what_is_no_order_of_all_channels_stays(order: list[int]) -> None:
+    model = Tiny(lambda m, x: m.b(m.a(x)[:, m.order]), a=nn.Conv2d(3, 8, 1), b=nn.Conv2d(8, 4, 1), order=_buffer(order))
+    graph, _ = _halved(model, torch.randn(1, 3, 6, 6))
+    assert graph.parameters["a.weight"].axes[0] is None

@@ -14,6 +14,7 @@ from compressor.graph.record import Call, Node, Value
 from compressor.graph.rules import rule
 from compressor.graph.rules.along import act_along, along
 from compressor.graph.rules.movement import moved
+from compressor.graph.rules.permutation import permuted
 
 _BOUNDS_SPELT_OUT = {"__getitem__", "__setitem__", "narrow", "slice"}
 
@@ -179,8 +180,12 @@ def select(flow: Flow, node: Node) -> None:
 @rule("index", "_unsafe_index")
 def index(flow: Flow, node: Node) -> None:
     """``x[i, :, j]`` with index tensors: indexed axes must stay, the others pass."""
-    y = node.outputs[0]
-    y.axes, _ = _taken(flow, node.inputs[0], node.args[1])
+    x, y = node.inputs[0], node.outputs[0]
+    indexed = [(d, i) for d, i in enumerate(node.args[1]) if i is not None]
+    if len(indexed) == 1 and (order := permuted(flow, node, indexed[0][1], x.axes[indexed[0][0]])) is not None:
+        y.axes = [order if d == indexed[0][0] else axis for d, axis in enumerate(x.axes)]
+        return
+    y.axes, _ = _taken(flow, x, node.args[1])
 
 
 def _taken(flow: Flow, x: Value, indices: list[Value | None]) -> tuple[list[Axis], list[int | None]]:
@@ -200,7 +205,7 @@ def _taken(flow: Flow, x: Value, indices: list[Value | None]) -> tuple[list[Axis
             continue
         width = len(i.shape) if i.is_mask else 1
         for axis in x.axes[d : d + width]:
-            flow.fix(axis, "indexed by a tensor")
+            flow.fix(axis, "indexed by a tensor (an order of all follows where a buffer or list of a module says it)")
         flow.keep_positions(i, "used as an index")
         used.append(i)
         firsts.append(len(axes))
@@ -219,8 +224,11 @@ def index_select(flow: Flow, node: Node) -> None:
         along(flow, node)
         return
     dim = int(node.args[1]) % len(x.shape)
-    flow.fix(x.axes[dim], "indexed by a tensor")
-    y.axes = [i.axes[0] if d == dim else axis for d, axis in enumerate(x.axes)]
+    order = permuted(flow, node, i, x.axes[dim])
+    if order is None:
+        flow.fix(x.axes[dim], "indexed by a tensor")
+        order = i.axes[0]
+    y.axes = [order if d == dim else axis for d, axis in enumerate(x.axes)]
 
 
 @rule("index_add")
