@@ -16,6 +16,7 @@ post-dominator tree, so two of them are either disjoint or nested.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from torch import nn
@@ -25,6 +26,7 @@ from compressor.graph.flow import Flow
 from compressor.graph.gates import Gate, find_gate
 from compressor.graph.graph import Block, Collapse, Group, Site
 from compressor.graph.module_calls import Branch
+from compressor.graph.reach import scope_of
 from compressor.graph.record import ModuleCall, Node, Value
 from compressor.graph.removal import Removals
 from compressor.graph.streams import LAYOUT, Streams
@@ -65,12 +67,14 @@ def find_blocks(
     *,
     include: tuple[str, ...] = (),
     exclude: tuple[str, ...] = (),
+    unsure: Collection[str] = (),
 ) -> Blocks:
     """Find all blocks of one recording.
 
     Args:
         parameters: first names to (value, all names, whether a buffer).
         modules: the model's modules by every name.
+        unsure: modules right inside which nothing is taken out: for other inputs, something else may read it.
     """
     found = Blocks()
     dataflow = Dataflow(nodes, outputs)
@@ -79,11 +83,17 @@ def find_blocks(
         return found
     removals = Removals(flow, dataflow, calls, parameters, modules, branches)
     values = {name: value for name, (value, _, _) in parameters.items()}
+    reached = {value.index for node in nodes for value in node.inputs}
     offered: list[tuple[list[Branch], dict[str, str], Gate]] = []
     for alike, removal in removals.all():
         if removal is None or not _chosen(removals.weights(removal), include, exclude):
             continue
-        gate = find_gate(dataflow, alike, values)
+        if unsure and any(scope_of(calls, place.rpartition(".")[0]) in unsure for place in removal):
+            continue
+        elsewhere = any(
+            values[name].index not in reached for name in removals.parameters(removal) if not parameters[name][2]
+        )
+        gate = find_gate(dataflow, alike, values, at_call=elsewhere)
         if gate is not None:
             offered.append((alike, removal, gate))
     numbers = _number(found, offered, removals)

@@ -19,12 +19,13 @@ from compressor.graph.blocks import find_blocks
 from compressor.graph.collect import collect_operators
 from compressor.graph.effective import find_computed
 from compressor.graph.flow import Flow
-from compressor.graph.forward import GrewError, record_training, tensors_of, tracing
+from compressor.graph.forward import GrewError, tensors_of
+from compressor.graph.further import reach
 from compressor.graph.graph import Graph
 from compressor.graph.inputs import BatchAxis, equal_axes, input_tensors
 from compressor.graph.kernels import label_kernels
 from compressor.graph.modules import build_lazy, run_once, unwrapped
-from compressor.graph.reach import fix_unseen
+from compressor.graph.reach import fix_unseen, scopes, tie_unreached
 from compressor.graph.record import Value
 from compressor.graph.resolution import find_resolutions
 from compressor.graph.scalars import follow_scalars
@@ -103,15 +104,11 @@ def _capture(
         raise UnsupportedModelError(
             f"{type(model).__name__} has no parameters, so there is nothing to compress; pass the network itself."
         )
-    seen, axes, (args, kwargs) = record_one(model, tensors, (args, kwargs), batch_axis, keep_outputs)
+    whole = args, kwargs
+    seen, axes, (args, kwargs) = record_one(model, tensors, whole, batch_axis, keep_outputs)
     recorder, values, outputs = seen.recorder, seen.parameters, seen.outputs
-    # Auxiliary heads run in training only; record them too, so that they are trimmed with the rest.
-    trained: list[Any] = []
-    reached = {value.index for node in recorder.nodes for value in node.inputs}
     n_eval, calls = len(recorder.nodes), list(recorder.calls)
-    if any(values[name].index not in reached for name, (_, _, is_buffer) in tensors.items() if not is_buffer):
-        with tracing(model):
-            trained = record_training(seen, model, axes or equal_axes((args, kwargs), 0), (args, kwargs))
+    further = reach(seen, model, axes or equal_axes(whole, 0), (args, kwargs), whole)
     flow = Flow(recorder.modules.by_name)
     described = {name: (values[name], names, is_buffer) for name, (_, names, is_buffer) in tensors.items()}
     flow.parameters = {name: value for value, names, _ in described.values() for name in names}
@@ -120,10 +117,11 @@ def _capture(
     run_rules(flow, recorder.nodes)
     follow_scalars(flow, recorder.nodes, recorder.escaped)
     reached = {value.index for node in recorder.nodes for value in node.inputs}
-    for value, _, _ in described.values():
-        if value.index not in reached:
+    tied = tie_unreached(flow, further, recorder.nodes[:n_eval], calls)
+    for name, (value, _, _) in described.items():
+        if value.index not in reached and name not in tied:
             flow.fix_value(value, "never used by the forward")
-    for value in (*outputs, *trained):
+    for value in (*outputs, *further.outputs):
         flow.fix_value(value, "output of the network")
     fix_unseen(flow, recorder.nodes, described)
     analysis = Analysis(flow, described)
@@ -134,7 +132,10 @@ def _capture(
     main = recorder.nodes[:n_eval]
     every = recorder.modules.by_every_name
     outputs = [*outputs, *seen.cached]  # which keep running what fills them, but no channel
-    blocks = find_blocks(flow, main, outputs, calls, described, every, include=tuple(include), exclude=tuple(exclude))
+    unsure = scopes(further, tied, calls)
+    blocks = find_blocks(
+        flow, main, outputs, calls, described, every, include=tuple(include), exclude=tuple(exclude), unsure=unsure
+    )
     if resolution:
         names = [block.name for block in blocks.blocks]
         analysis.resolutions = find_resolutions(blocks.branches, names, main, calls)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from compressor.generators import isolated_rng
-from compressor.graph.inputs import Arguments, InputAxes, input_tensors
+from compressor.graph.inputs import Arguments, input_tensors
 from compressor.graph.modules import evaluating, named_modules, uncompiled
 from compressor.graph.record import Recorder, Value
 from compressor.graph.stand_ins import shadowed, traceable_attributes, uncached, unchanged
@@ -33,8 +33,9 @@ class Recording:
     inputs: list[Value]
     outputs: list[Value]
     on_meta: bool
-    trained: list[Value] = field(default_factory=list)
-    """Outputs of passes appended in training mode."""
+    model: nn.Module
+    weights: set[str]
+    """Which of the parameters are no buffers."""
     cached: list[Value] = field(default_factory=list)
     """What is in a key-value cache that is returned."""
 
@@ -112,7 +113,8 @@ def record(
             raise GrewError
     outputs = [recorder.value(t) for t in [*tensors_in(output), *kept.tensors]]
     cached = [recorder.value(t) for t in tensors_in(output, caches=True)]
-    return Recording(recorder, values, inputs, outputs, meta, cached=cached)
+    weights = {name for name, (_, _, is_buffer) in tensors.items() if not is_buffer}
+    return Recording(recorder, values, inputs, outputs, meta, model, weights, cached)
 
 
 def copied(inputs: Arguments) -> Arguments:
@@ -125,33 +127,6 @@ def on_meta(inputs: Arguments) -> Arguments:
     """The same inputs without numbers."""
     args, kwargs = pytree.tree_map(lambda t: t.to("meta") if isinstance(t, Tensor) else t, inputs)
     return args, kwargs
-
-
-def record_training(seen: Recording, model: nn.Module, axes: InputAxes, inputs: Arguments) -> list[Value]:
-    """Append a pass in training mode, on meta tensors only; returns its outputs.
-
-    A model that cannot run so simply has no such pass. It runs on two examples, as batch statistics need them.
-    """
-    recorder = seen.recorder
-    if not seen.on_meta:
-        return []
-    n = len(recorder.nodes)
-    modes = [(module, module.training) for _, module in named_modules(model)]
-    args, kwargs = on_meta(axes.resized(inputs, 2))
-    buffers = [(module._buffers, dict(module._buffers)) for module in model.modules() if module._buffers]
-    try:
-        model.train()
-        with shadowed(model, recorder.shadows), traceable_attributes(recorder.modules.by_name), recorder.recording():
-            output = model(*args, **kwargs)
-        return [recorder.value(t) for t in tensors_in(output)]
-    except Exception:  # evaluation went through, which is what counts; the unused parameters stay as they are
-        del recorder.nodes[n:]
-        return []
-    finally:
-        for registered, before in buffers:
-            registered.update(before)
-        for module, mode in modes:
-            vars(module)["training"] = mode
 
 
 def tensors_in(output: Any, *, caches: bool = False) -> list[Tensor]:

@@ -43,14 +43,18 @@ class Gate:
     sites: tuple[Site, ...] = ()
 
 
-def find_gate(dataflow: Dataflow, branches: list[Branch], values: dict[str, Value]) -> Gate | None:
+def find_gate(
+    dataflow: Dataflow, branches: list[Branch], values: dict[str, Value], *, at_call: bool = False
+) -> Gate | None:
     """Where a block's gate acts, which may have several branches that run the same modules; ``None`` if nothing can be
     multiplied.
 
-    ``values`` are those of the parameters by name.
+    Args:
+        values: those of the parameters by name.
+        at_call: only at the call of the addition, as the branch ends in other parameters for other inputs.
     """
     names = [_Scaling(dataflow, branches, values, branch).of(branch.value, 4) for branch in branches]
-    if names[0] and all(each == names[0] for each in names):
+    if not at_call and names[0] and all(each == names[0] for each in names):
         return Gate(tuple(sorted(names[0])))
     sites = [_site(branch) for branch in branches]
     found = tuple(site for site in sites if site is not None)

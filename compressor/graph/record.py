@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -140,7 +140,8 @@ class ModuleCall:
 
     ``inputs`` are the arguments that are tensors, by position or keyword, and ``arity`` is the number of all arguments.
     ``returned`` is the tensor that it returns, or the items of the tuple: tensors, ``None``, the position or keyword of
-    an argument that is handed on, or ``...`` for anything else.
+    an argument that is handed on, or ``...`` for anything else. ``args``, ``kwargs`` and ``result`` are what it was
+    given and returned itself, until the recording is released.
     """
 
     module: str
@@ -150,6 +151,9 @@ class ModuleCall:
     inputs: dict[Key, Value]
     arity: int
     returned: Value | tuple[Any, ...] | None = None
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    result: Any = None
 
     @property
     def first(self) -> Value | None:
@@ -250,6 +254,7 @@ class _CallStack(ModuleStack):
     def left(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         call = self.recorder.calls[self.open.pop()]
         call.end = len(self.recorder.nodes)
+        call.args, call.kwargs, call.result = args, kwargs, output
         if isinstance(output, Tensor):
             call.returned = self.recorder.value_outside(output)
         elif type(output) is tuple and output:
@@ -396,6 +401,8 @@ class Recorder:
         """Undo references in circles, so that all goes when the trace ends rather than in some garbage collection."""
         for value in self.values:
             value.producer = None
+        for call in self.calls:
+            call.args, call.kwargs, call.result = (), {}, None
         self.modules.recorder = None
 
     def count(self, tensor: Tensor) -> int:
