@@ -8,7 +8,7 @@ numbers, or rows of them, that the module itself holds. Nothing else of a module
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -37,6 +37,8 @@ def require_fit(architecture: Architecture, model: nn.Module) -> None:
             _refuse(f"attributes.{name}", "the model has no such module")
         for attribute, value in values.items():
             _attribute(modules[name], attribute, value, f"attributes.{name}.{attribute}")
+    for name, positions in architecture.renumbered.items():
+        _renumbered(name, positions, architecture, tensors)
     for number, each in enumerate(architecture.resolutions):
         _resolution(each, modules, f"resolutions[{number}]")
 
@@ -90,12 +92,32 @@ def _attribute(module: nn.Module, name: str, value: Any, place: str) -> None:
         pairs = [(current, value)]
     elif isinstance(current, (tuple, list)) and isinstance(value, list) and len(current) == len(value):
         pairs = list(zip(current, value, strict=True))
+    elif isinstance(current, dict) and isinstance(value, dict) and current.keys() == value.keys():
+        pairs = [(current[key], value[key]) for key in current]
+    elif isinstance(current, (tuple, list)) and isinstance(value, list) and _is_order(current) and _is_order(value):
+        pairs = [(len(current), len(value))]  # of what is kept
     else:
         pairs = []
     if not pairs or not all(type(a) is int and type(b) is int for a, b in pairs):
         _refuse(place, f"it is no size that a {type(module).__name__} holds, or not one of this form")
     if not all(0 <= b <= max(a, 0) for a, b in pairs):
         _refuse(place, f"{value!r} does not lie within 0 and {current}, what the original has")
+
+
+def _is_order(numbers: Sequence[Any]) -> bool:
+    return all(type(n) is int for n in numbers) and sorted(numbers) == list(range(len(numbers)))
+
+
+def _renumbered(name: str, positions: list[int], architecture: Architecture, tensors: Mapping[str, Tensor]) -> None:
+    place = f"renumbered.{name}"
+    tensor = tensors.get(name)
+    if tensor is None or tensor.dim() != 1 or tensor.is_floating_point() or tensor.is_complex():
+        _refuse(place, "the model has no such row of positions")
+    entries = tensor.tolist() if name not in architecture.indices else [
+        int(tensor[i]) for i in architecture.indices[name].get(0, range(len(tensor)))
+    ]  # fmt: skip
+    if sorted(entries) != positions:
+        _refuse(place, "the positions kept are not those that the buffer's kept entries point at")
 
 
 def _resolution(entry: Mapping[str, Any], modules: Mapping[str, nn.Module], place: str) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.architecture import Architecture
+from compressor.errors import UsageError
 from compressor.graph import capture
 from compressor.graph.graph import Graph
 from compressor.trim import TrimResult, trim_verified
@@ -252,3 +253,14 @@ def test_what_is_no_order_of_all_channels_stays(order: list[int]) -> None:
     model = Tiny(lambda m, x: m.b(m.a(x)[:, m.order]), a=nn.Conv2d(3, 8, 1), b=nn.Conv2d(8, 4, 1), order=_buffer(order))
     graph, _ = _halved(model, torch.randn(1, 3, 6, 6))
     assert graph.parameters["a.weight"].axes[0] is None
+
+
+def test_a_forged_order_is_refused_before_anything_changes() -> None:
+    x = torch.randn(1, 3, 6, 6)
+    for name, forge in {"buffer": lambda a: a.renumbered.update(order=[0, 1, 2, 99]), "list": lambda a: a.attributes[""].update(order=[0, 0, 1, 2])}.items():  # fmt: skip
+        architecture = _halved(_ordered(name), x)[1].architecture
+        forge(architecture)
+        fresh = _ordered(name)
+        with pytest.raises(UsageError, match="cannot be applied"):
+            architecture.apply_(fresh)
+        assert fresh.a.out_channels == 8  # type: ignore[union-attr]
