@@ -168,12 +168,12 @@ def load(folder: str | Path, model: nn.Module | None = None, *, trust_factories:
             f"{folder} holds a {manifest.model_class}, the model passed is a {class_name(model)}; "
             "pass a fresh original, built with the arguments it had when it was compressed."
         )
-    for document in left_to_apply(model, manifest.architectures):
-        try:
-            decided = Architecture.from_json(document)
-        except UsageError as error:
-            raise UsageError(f"{folder / ARCHITECTURE}: {error} Compress the model again.") from error
-        model = decided.apply_(model)
+    try:
+        decided = [Architecture.from_json(document) for document in manifest.architectures]
+    except UsageError as error:
+        raise UsageError(f"{folder / ARCHITECTURE}: {error} Compress the model again.") from error
+    for architecture in decided[len(decided) - len(left_to_apply(model, manifest.architectures)) :]:
+        model = architecture.apply_(model)
     _fill(model, tensors, folder)
     return model.eval()
 

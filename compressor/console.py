@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING
+
+from compressor.printable import printable
 
 if TYPE_CHECKING:
     from compressor.train.progress import Progress
@@ -33,7 +35,7 @@ class Console:
     def info(self, text: str) -> None:
         """Say something worth knowing."""
         if not self.quiet:
-            self._line(text)
+            self._line(printable(text))
 
     def warn(self, text: str) -> None:
         """Say something that must not be missed, once; quiet or not."""
@@ -42,7 +44,7 @@ class Console:
         self.warnings.append(text)
         target = self._target()
         label = "\033[1;33mWarning:\033[0m" if target.isatty() else "Warning:"
-        self._line(f"{label} {text}")
+        self._line(f"{label} {printable(text)}")
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -67,4 +69,5 @@ class Console:
         return self._stream if self._stream is not None else sys.stderr
 
     def _line(self, text: str) -> None:
-        print(text, file=self._target(), flush=True)
+        with suppress(OSError, ValueError):  # stderr may be full or closed, and a message must not end a job
+            print(text, file=self._target(), flush=True)

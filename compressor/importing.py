@@ -43,7 +43,9 @@ def import_attribute(spec: str, kind: str) -> object:
         raise UsageError(
             f"The module {module_name!r} of the {kind} {spec} needs {error.name!r}, not installed."
         ) from error
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # one that ends the process, too, is a failure of the module
         raise UsageError(
             f"Importing {module_name!r} for the {kind} {spec} raised {type(error).__name__}: {error}"
         ) from error

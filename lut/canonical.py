@@ -13,6 +13,7 @@ from typing import Any
 from lut.errors import InvalidKeyError
 
 VERSION = 1
+_LONGEST = 4_000_000
 
 
 def to_plain(value: Any) -> Any:
@@ -37,18 +38,32 @@ def dump(kind: str, value: Any) -> str:
 
 def load(kind: str, text: str) -> dict[str, Any]:
     """The fields in a canonical text. Raises ``InvalidKeyError`` for another kind, a newer version or broken JSON."""
+    if not isinstance(text, str):
+        raise InvalidKeyError(f"Expected the key of a {kind}, found a {type(text).__name__}.")
     head, _, body = text.partition(" ")
     name, _, version = head.partition("/")
-    if name != kind or not version.isdigit():
+    if name != kind or not version.isdecimal() or len(version) > 9:
         raise InvalidKeyError(f"Expected a key that starts with '{kind}/{VERSION} ', found {text[:60]!r}.")
     if int(version) > VERSION:
         raise InvalidKeyError(
             f"The {kind} key has version {version}, this program reads up to {VERSION}: update it to use this table."
         )
     try:
-        fields = json.loads(body)
-    except json.JSONDecodeError as error:
+        return parse(body)
+    except ValueError as error:
         raise InvalidKeyError(f"The {kind} key {text[:60]!r} is not valid: {error}.") from error
+
+
+def parse(text: str) -> dict[str, Any]:
+    """A JSON object of moderate size. Raises ``InvalidKeyError``."""
+    if not isinstance(text, str) or len(text) > _LONGEST:
+        raise InvalidKeyError(f"Expected a JSON text of at most {_LONGEST:,} characters.")
+    try:
+        fields = json.loads(text)
+    except RecursionError:
+        raise InvalidKeyError("The JSON text is nested too deeply.") from None
+    except ValueError as error:
+        raise InvalidKeyError(f"The JSON text is damaged: {error}.") from error
     if not isinstance(fields, dict):
-        raise InvalidKeyError(f"The {kind} key {text[:60]!r} should hold a JSON object.")
+        raise InvalidKeyError(f"Expected a JSON object, found {text[:40]!r}.")
     return fields

@@ -227,6 +227,9 @@ class Database:
             ) from error
         if self.path.is_dir():
             raise NotATableError(f"{self.path} is a folder; expected a file for the latency table: name one in it.")
+        for place in (self.path, Path(f"{self.path}.lock")):
+            if place.exists() and not place.is_file():
+                raise NotATableError(f"{place} is no file; name another one for the latency table.")
 
     def _gate_uri(self) -> str:
         return f"{Path(f'{self.path}.lock').absolute().as_uri()}?mode=rwc"

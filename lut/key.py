@@ -223,6 +223,10 @@ class Measurement:
         return Measurement(median_ms=None, repeats=0, status="refused", error=" ".join(error.split())[:500])
 
 
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
 @dataclasses.dataclass(frozen=True)
 class Calibration:
     """How sums of table entries become whole-network latencies for one model on one target.
@@ -238,3 +242,14 @@ class Calibration:
     held_out: dict[str, float]
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
     measured_at: str = dataclasses.field(default_factory=now)
+
+    @staticmethod
+    def from_json(text: str) -> Calibration:
+        """What was stored. Raises ``InvalidKeyError`` for anything else."""
+        fields = canonical.parse(text)
+        numbers = [fields.get(name) for name in ("coefficients", "held_out")]
+        if not all(isinstance(n, dict) and all(_is_number(v) for v in n.values()) for n in numbers):
+            raise InvalidKeyError("A calibration needs numbers by name as coefficients and held_out.")
+        if not isinstance(fields.get("details", {}), dict) or not isinstance(fields.get("measured_at", ""), str):
+            raise InvalidKeyError("A calibration needs an object as details and a text as measured_at.")
+        return _build("calibration", Calibration, fields)  # type: ignore[no-any-return]

@@ -12,6 +12,7 @@ import dataclasses
 import io
 import os
 import sqlite3
+import stat
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -155,8 +156,25 @@ def write_csv(table: LatencyTable, path: Path, target: Target | None = None) -> 
     return len(rows)
 
 
+_MOST_BYTES = 1 << 30
+
+
+def _require_file(path: Path) -> None:
+    """A pipe or a device has no end, and a table is never that large."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise TableAccessError(f"{path} cannot be read ({reason}): check the name.") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise TableAccessError(f"{path} is no file: name one that 'lut export' wrote.")
+    if status.st_size > _MOST_BYTES:
+        raise TableAccessError(f"{path} has {status.st_size:,} bytes, and {_MOST_BYTES:,} are the most: split it.")
+
+
 def read_csv(path: Path) -> list[Row]:
     """The points in a CSV file. Raises ``InvalidKeyError`` with the line for anything that is not as written."""
+    _require_file(path)
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
@@ -185,6 +203,7 @@ def write_parquet(table: LatencyTable, path: Path, target: Target | None = None)
 def read_parquet(path: Path) -> list[Row]:
     """As ``read_csv``, from Parquet. Raises ``MissingPackageError`` without pyarrow."""
     arrow, parquet = _pyarrow()
+    _require_file(path)
     try:
         records = parquet.read_table(str(path), columns=list(COLUMNS)).to_pylist()
     except OSError as error:
@@ -207,7 +226,7 @@ def _parse(record: dict[str, Any], where: str) -> Row:
         median = None if values[4] in ("", None) else float(values[4])
         numbers = (median, float(values[5]), int(values[6]))
         return parse_rows([(*values[:2], int(values[2]), int(values[3]), *numbers, *values[7:])])[0]
-    except (LutError, KeyError, ValueError, TypeError) as error:
+    except (LutError, KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise InvalidKeyError(f"{where} is no point of a latency table: {error}. Nothing was imported.") from error
 
 
@@ -223,11 +242,17 @@ def _pyarrow() -> tuple[Any, Any]:
 
 
 def _atomic(path: Path, write: Callable[[Path], object]) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        present = path.stat() if path.exists() else None
+        if (path.is_symlink() and present is None) or (present is not None and not stat.S_ISREG(present.st_mode)):
+            raise TableAccessError(f"{path} cannot be written (something is there that is no file): name another file.")
+        target = path.resolve()
+        part = target.with_name(f".{target.name[:100]}.{os.getpid()}.part")
         try:
             write(part)
-            os.replace(part, path)
+            if present is not None:
+                part.chmod(stat.S_IMODE(present.st_mode))
+            os.replace(part, target)
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:

@@ -7,17 +7,20 @@ returned, and asking for a target the table does not know names the ones it does
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from lut.database import Database
-from lut.errors import InvalidKeyError, UnknownTargetError
+from lut.errors import InvalidKeyError, LutError, UnknownTargetError
 from lut.key import Calibration, Measurement, Point, Signature, Target
 
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
 _COLUMNS = "median_ms, spread, repeats, status, error, measured_at"
 _UPSERT = f"""
 INSERT INTO points (target, signature, channels_in, channels_out, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -64,6 +67,7 @@ class LatencyTable:
     """
 
     def __init__(self, path: Path | str | None = None, *, read_only: bool = False, timeout_s: float = 60.0) -> None:
+        self._told_of_bad_rows = False
         self._database = Database(
             Path(path).expanduser() if path is not None else default_path(), read_only=read_only, timeout_s=timeout_s
         )
@@ -204,13 +208,14 @@ class LatencyTable:
 
     def targets(self) -> list[Target]:
         """Every target the table knows, sorted by key."""
-        return [Target.from_key(key) for (key,) in self._database.read("SELECT key FROM targets ORDER BY key")]
+        keys = self._database.read("SELECT key FROM targets ORDER BY key")
+        return [target for target in (self._good(Target.from_key, key) for (key,) in keys) if target]
 
     def signatures(self, target: Target) -> list[Signature]:
         """The signatures with at least one point on this target. Raises ``UnknownTargetError``."""
         sql = "SELECT key FROM signatures WHERE id IN (SELECT DISTINCT signature FROM points WHERE target = ?)"
         rows = self._database.read(f"{sql} ORDER BY key", (self._target_id(target),))
-        return [Signature.from_key(key) for (key,) in rows]
+        return [found for found in (self._good(Signature.from_key, key) for (key,) in rows) if found]
 
     def points(self, target: Target, signature: Signature) -> dict[Point, Measurement]:
         """All points of one signature on exactly this target, refused and noisy ones included.
@@ -223,22 +228,22 @@ class LatencyTable:
             f"{sql} (SELECT id FROM signatures WHERE key = ?) ORDER BY channels_in, channels_out",
             (self._target_id(target), signature.key),
         )
-        return {(row[0], row[1]): Measurement(*row[2:]) for row in rows}
+        found = {(row[0], row[1]): self._good(Measurement, *row[2:]) for row in rows}
+        return {point: measurement for point, measurement in found.items() if measurement is not None}
 
     def get(self, target: Target, signature: Signature, point: Point) -> Measurement | None:
         """One point, None if it was never measured. Raises ``UnknownTargetError``."""
         sql = f"SELECT {_COLUMNS} FROM points WHERE target = ? AND channels_in = ? AND channels_out = ? AND signature ="
         values = (self._target_id(target), *point, signature.key)
         rows = self._database.read(f"{sql} (SELECT id FROM signatures WHERE key = ?)", values)
-        return Measurement(*rows[0]) if rows else None
+        return self._good(Measurement, *rows[0]) if rows else None
 
     def calibrations(self, target: Target) -> dict[str, Calibration]:
         """Calibrations of this target by model key. Raises ``UnknownTargetError``."""
         sql = "SELECT model, body FROM calibrations WHERE target = ? ORDER BY model"
-        return {
-            model: Calibration(**json.loads(body))
-            for model, body in self._database.read(sql, (self._target_id(target),))
-        }
+        rows = self._database.read(sql, (self._target_id(target),))
+        found = {model: self._good(Calibration.from_json, body) for model, body in rows}
+        return {model: calibration for model, calibration in found.items() if calibration is not None}
 
     def rows(self, target: Target | None = None) -> list[Row]:
         """Every point, of one target or of all, sorted by key. Raises ``UnknownTargetError``."""
@@ -248,7 +253,24 @@ class LatencyTable:
             "JOIN targets ON targets.id = target JOIN signatures ON signatures.id = signature "
             f"{where} ORDER BY targets.key, signatures.key, channels_in, channels_out"
         )
-        return parse_rows(self._database.read(sql, values))
+        keys: dict[str, Any] = {}
+        found = [self._good(parse_rows, [raw], keys) for raw in self._database.read(sql, values)]
+        return [row for rows in found if rows is not None for row in rows]
+
+    def _good(self, read: Callable[..., _T], *values: Any) -> _T | None:
+        """What ``read`` makes of a row, or None for one that cannot be used: it costs itself, not the table."""
+        try:
+            return read(*values)
+        except (LutError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            if not self._told_of_bad_rows:
+                self._told_of_bad_rows = True
+                _log.warning(
+                    "The latency table %s has rows that cannot be used (the first: %s). They are left out; measuring "
+                    "again replaces them.",
+                    self.path,
+                    " ".join(str(error).split())[:300],
+                )
+            return None
 
     def _target_id(self, target: Target) -> int:
         rows = self._database.read("SELECT id FROM targets WHERE key = ?", (target.key,))
@@ -263,18 +285,20 @@ class LatencyTable:
         )
 
 
-def parse_rows(raw: Iterable[tuple[Any, ...]]) -> list[Row]:
-    """Rows from (target key, signature key, channels in, channels out, measurement columns)."""
-    targets: dict[str, Target] = {}
-    signatures: dict[str, Signature] = {}
+def parse_rows(raw: Iterable[tuple[Any, ...]], keys: dict[str, Any] | None = None) -> list[Row]:
+    """Rows from (target key, signature key, channels in, channels out, measurement columns).
+
+    ``keys`` remembers targets and signatures by their keys from call to call.
+    """
+    known: dict[str, Any] = {} if keys is None else keys
     rows = []
     for target, signature, channels_in, channels_out, *measured in raw:
-        if target not in targets:
-            targets[target] = Target.from_key(target)
-        if signature not in signatures:
-            signatures[signature] = Signature.from_key(signature)
-        point = signatures[signature].point(channels_in, channels_out)
-        rows.append(Row(targets[target], signatures[signature], *point, Measurement(*measured)))
+        if target not in known:
+            known[target] = Target.from_key(target)
+        if signature not in known:
+            known[signature] = Signature.from_key(signature)
+        point: Point = known[signature].point(channels_in, channels_out)
+        rows.append(Row(known[target], known[signature], *point, Measurement(*measured)))
     return rows
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import click
 
+from compressor.cli import streams
 from compressor.cli.compress import COMPRESS_OPTIONS, compress
 from compressor.cli.output import JobInterrupted, Output, error_document, output_options, write_json
+from compressor.cli.streams import StdoutError
+from compressor.printable import printable
 from compressor.registry import Registry, closest
 
 COMMANDS = Registry(
@@ -100,12 +103,14 @@ def group(ctx: click.Context, /, output: Output, **options: Any) -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; errors become one line on stderr (and a JSON document where JSON was asked for)."""
     args = list(sys.argv[1:] if arguments is None else arguments)
+    streams.prepare()
     try:
         code = group.main(args, prog_name="compress", standalone_mode=False)
-        sys.stdout.flush()
-    except Exception as error:
-        if isinstance(error, BrokenPipeError) or getattr(error, "errno", None) == errno.EPIPE:
-            return _reader_gone()
+        streams.flush()
+    except BaseException as error:  # also what the user's code raises to end the process: it is a failure here
+        if _is_gone(error):
+            streams.drop(sys.stdout)  # compress models | head: say nothing more
+            return 1
         if "--debug" in args and not isinstance(error, click.ClickException):
             import traceback
 
@@ -114,20 +119,31 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _fail(error: Exception, *, as_json: bool) -> int:
+def _is_gone(error: BaseException) -> bool:
+    """Whether whoever read our output has closed it. click turns the error into an exit, and wraps the stream."""
+    wrapped = isinstance(error, SystemExit) and "PacifyFlush" in type(sys.stdout).__name__
+    return wrapped or (isinstance(error, OSError) and error.errno == errno.EPIPE)
+
+
+def _fail(error: BaseException, *, as_json: bool) -> int:
     code, text = _explain(error)
-    print(f"Error: {text}" if code != 130 else text, file=sys.stderr, flush=True)
-    if as_json:
+    text = printable(text)
+    streams.say(f"Error: {text}" if code != 130 else text)
+    if as_json and not isinstance(error, StdoutError):
         kind = "Interrupted" if code == 130 else type(error).__name__
-        write_json(error_document(kind, text, code))
+        with suppress(StdoutError):  # the line above has said what happened
+            write_json(error_document(kind, text, code))
+            streams.flush()
     return code
 
 
-def _explain(error: Exception) -> tuple[int, str]:
+def _explain(error: BaseException) -> tuple[int, str]:
     """Exit code and one line for any error. Errors raised on purpose carry both."""
-    if isinstance(error, click.Abort):
-        cause = error.__cause__
-        return 130, str(cause) if isinstance(cause, JobInterrupted) else "Interrupted."
+    if isinstance(error, click.Abort) and isinstance(error.__cause__, EOFError):
+        error = error.__cause__  # nothing here reads from a terminal: it is the model's or the data's
+    if isinstance(error, (click.Abort, KeyboardInterrupt)):
+        said = next((e for e in (error, error.__cause__) if isinstance(e, JobInterrupted)), None)
+        return 130, str(said) if said is not None else "Interrupted."
     if isinstance(error, click.UsageError):
         command = error.ctx.command_path if error.ctx else "compress"
         return 2, f"{_one_line(error.format_message())} Try '{command} --help'."
@@ -140,6 +156,13 @@ def _explain(error: Exception) -> tuple[int, str]:
         return 1, "Out of memory; use a smaller model, input or --batch-size."
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return 1, f"No space left on the disk ({error.filename or 'while writing'}); free some, then run this again."
+    if isinstance(error, OSError) and error.filename is not None:
+        name = str(error.filename)
+        shown = name if len(name) <= 80 else f"{name[:60]}... ({len(name)} characters)"
+        return 2, f"{shown!r} cannot be used: {error.strerror}; name another file or folder."
+    if not isinstance(error, Exception):
+        text = f"{type(error).__name__}({_one_line(str(error))})"
+        return 1, f"The code of the model or of the data ended the program with {text}; it must return instead."
     return 1, f"Unexpected {type(error).__name__}: {_one_line(str(error))} (run again with --debug for the traceback)"
 
 
@@ -151,9 +174,3 @@ def _wants_json(args: list[str]) -> bool:
     """Whether JSON was asked for; parsing may not have come that far."""
     pairs = zip(args, [*args[1:], ""], strict=True)
     return any(arg == "--format=json" or (arg == "--format" and value == "json") for arg, value in pairs)
-
-
-def _reader_gone() -> int:
-    """Whoever read our output has closed it (``compress models | head``): say nothing more."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 1

@@ -13,7 +13,9 @@ from typing import Any
 
 import click
 
+from compressor.cli import streams
 from compressor.console import Console
+from compressor.printable import printable, printable_json
 
 SCHEMA_VERSION = 1
 
@@ -47,7 +49,7 @@ class Output:
         if self.as_json:
             write_json({"schema_version": document.get("schema_version", SCHEMA_VERSION), **document})
         else:
-            click.echo(text())
+            streams.result(printable(text()))
 
 
 def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -82,4 +84,4 @@ def error_document(kind: str, message: str, exit_code: int) -> dict[str, Any]:
 
 def write_json(document: dict[str, Any]) -> None:
     """Write one JSON document to stdout. Values that are not finite are a mistake and raise."""
-    click.echo(json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False))
+    streams.result(printable_json(json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False)))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from compressor.cli.output import Output, output_options
 from compressor.errors import UsageError
+from compressor.reading import read_json
 
 
 @click.command()
@@ -18,19 +18,15 @@ from compressor.errors import UsageError
 def report(folder: Path, html: Path | None, output: Output) -> None:
     """Show the report in FOLDER, which an earlier job wrote."""
     file = folder / "report.json" if folder.is_dir() else folder
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"No report in '{folder}' ({type(error).__name__}); give a folder that compress wrote."
-        ) from error
-    except json.JSONDecodeError as error:
-        raise UsageError(f"'{file}' is damaged: {error}.") from error
+    content = read_json(file, "give a folder that compress wrote")
     with output.working():
         from compressor.files import atomic_write_text
         from compressor.report import Report, render_html, summary_text
 
-        loaded = Report.from_json(content)
+        try:
+            loaded = Report.from_json(content)
+        except UsageError as error:
+            raise UsageError(f"{file}: {error}") from error
         if html is not None:
             atomic_write_text(html, render_html(loaded))
             output.console().info(f"Wrote {html}.")

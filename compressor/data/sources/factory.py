@@ -26,7 +26,9 @@ def load(argument: str) -> Data:
         raise DataError(f"The data factory {argument} is a {type(factory).__name__}; expected a function.")
     try:
         made = factory()
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # one that ends the process, too, is a failure of the factory
         raise DataError(f"The data factory {argument} raised {type(error).__name__}: {error}") from error
     if isinstance(made, Data):
         return made

@@ -41,7 +41,9 @@ class FactorySource:
             raise UsageError(f"The model factory {name} is a {type(factory).__name__}; expected a function or class.")
         try:
             model = factory(**kwargs)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # one that ends the process, too, is a failure of the factory
             raise UnsupportedModelError(f"The model factory {name} raised {type(error).__name__}: {error}") from error
         if not isinstance(model, nn.Module):
             raise UsageError(f"The model factory {name} returned a {type(model).__name__}; expected a torch.nn.Module.")
