@@ -59,7 +59,7 @@ class NarrowAttention(nn.MultiheadAttention):
             if not batched and key_padding_mask is not None:
                 key_padding_mask = key_padding_mask.unsqueeze(0)
         q, k, v = (torch.unflatten(x, -1, (self.num_heads, -1)).transpose(1, 2) for x in (q, k, v))
-        mask = self._mask(q, attn_mask, key_padding_mask)
+        mask = self._mask(q, k.shape[2], attn_mask, key_padding_mask)
         dropout = self.dropout if self.training else 0.0
         weights: Tensor | None = None
         if need_weights:
@@ -88,15 +88,19 @@ class NarrowAttention(nn.MultiheadAttention):
         q, k, v = (F.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True))
         return q, k, v
 
-    def _mask(self, q: Tensor, attn_mask: Tensor | None, key_padding_mask: Tensor | None) -> Tensor | None:
-        """Both masks as one to be added to scores (B, H, L, S)."""
+    def _mask(self, q: Tensor, keys: int, attn_mask: Tensor | None, key_padding_mask: Tensor | None) -> Tensor | None:
+        """Both masks as one to be added to scores (B, H, L, S).
+
+        Sizes are spelt out, as PyTorch's module does: a mask made of lengths has a size that only values tell, and an
+        exporter has to learn that it is that of the keys.
+        """
         found: Tensor | None = None
         if attn_mask is not None:
             found = _additive(attn_mask, q)
-            if found.dim() == 3:
-                found = torch.unflatten(found, 0, (-1, self.num_heads))
+            lead = (q.shape[0], self.num_heads) if found.dim() == 3 else ()
+            found = found.reshape(*lead, q.shape[2], keys)
         if key_padding_mask is not None:
-            padding = _additive(key_padding_mask, q)[:, None, None, :]
+            padding = _additive(key_padding_mask, q).reshape(q.shape[0], 1, 1, keys)
             found = padding if found is None else found + padding
         return found
 
