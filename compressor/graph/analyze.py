@@ -19,7 +19,7 @@ from compressor.graph.graph import (
     Site,
 )
 from compressor.graph.labels import IntArray, every, some
-from compressor.graph.record import Value
+from compressor.graph.record import Call, Value
 from compressor.graph.resolution import Resolutions
 from compressor.patterns import matches
 
@@ -28,6 +28,13 @@ _MASKABLE_CALLS = {"matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "einsum",
                    "dot", "vdot", "addmv", "addbmm", "inner", "outer", "vecdot", "linalg_vecdot",
                    "grouped_mm", "_grouped_mm", "grouped_mm_fallback",
                    "tensordot", "bilinear"}  # fmt: skip
+
+
+def _given(value: Value, call: Call) -> Value:
+    """The argument of a call that an operand inside it is, in another layout."""
+    while value.producer is not None and value.producer.call is call and len(value.producer.inputs) == 1:
+        value = value.producer.inputs[0]
+    return value
 
 
 class Analysis:
@@ -94,7 +101,8 @@ class Analysis:
             return None
         labels = self.flow.labels
         wanted = labels.find(reader.labels)
-        for position, value in call.values:
+        operands = {_given(value, call).index for value, _ in reader.operands}
+        for position, value in sorted(call.values, key=lambda item: item[1].index not in operands):
             found = tuple(
                 d - len(value.shape)
                 for d, axis in enumerate(value.axes)

@@ -30,6 +30,14 @@ from compressor.graph.shapes import quick_result
 Axes = list[IntArray | None]
 
 
+def _storage_of(tensor: Tensor) -> int:
+    """What tells whether two tensors share memory; a tensor that has none of its own (sparse, inside vmap) is alone."""
+    try:
+        return tensor.untyped_storage()._cdata if tensor.layout is torch.strided else id(tensor)
+    except NotImplementedError:
+        return id(tensor)
+
+
 class Value:
     """One tensor at one moment: in-place operators give a new value.
 
@@ -47,7 +55,7 @@ class Value:
         self.shape: tuple[int, ...] = tuple(tensor.shape)
         self.itemsize = tensor.element_size()
         self.is_mask = tensor.dtype is torch.bool
-        self.storage: int = tensor.untyped_storage()._cdata if tensor.layout is torch.strided else id(tensor)
+        self.storage: int = _storage_of(tensor)
         self.producer = producer
         self.axes: Axes = [None] * len(self.shape)
         self.param: str | None = None
@@ -274,7 +282,7 @@ _operators: dict[Any, tuple[str, bool]] = {}
 _QUIET = {"__get__", "__set__", "dim", "is_floating_point", "stride", "is_contiguous", "storage_offset"}
 # One operator to us, whatever is inside.
 _WHOLE = {"scaled_dot_product_attention", "lstm", "gru", "rnn_tanh", "rnn_relu", "rms_norm", "pad", "stft", "istft",
-          "cosine_similarity", "pairwise_distance"}  # fmt: skip
+          "cosine_similarity", "pairwise_distance", "rnn_tanh_cell", "rnn_relu_cell"}  # fmt: skip
 
 
 def _described(overload: Any) -> tuple[str, bool]:

@@ -122,7 +122,9 @@ def test_a_graph_prepared_by_fx_is_compressed() -> None:
     plain = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 4, 3)).train()
     prepared = quantize_fx.prepare_qat_fx(plain, q.get_default_qat_qconfig_mapping("fbgemm"), (X,))  # type: ignore[no-untyped-call]
     prepared(X)
+    before = {key: value.clone() for key, value in prepared.state_dict().items()}
     result = compressor.compress(prepared, X[:1], {"flops": "60%"})
+    assert all(torch.equal(before[key], value) for key, value in prepared.state_dict().items())
     assert result.report.budgets[0].reached < 0.6 * result.report.budgets[0].original
     assert result.report.verification.error <= 1e-9
 

@@ -245,3 +245,45 @@ case(
     free=f"{AB} e.weight:1",
     fixed="e.weight:0",
 )
+case(
+    "product of three",
+    lambda m, x: m.b(torch.einsum("bi,oij,bj->bo", (y := m.a(x)).mean((2, 3)), m.w, y.amax((2, 3)))[..., None, None]),
+    IMAGE,
+    a=conv(3, 8),
+    b=conv(6, 4),
+    w=par(6, 8, 8),
+    free=f"{AB} w:0 w:1 w:2",
+)
+
+# ---- filters of every channel, and what else a sweep over PyTorch's modules met
+for name, filtered in {
+    "repeated": lambda m, x: F.conv2d(x, m.d.repeat(x.shape[1], 1, 1, 1), groups=x.shape[1], padding=1),
+    "expanded": lambda m, x: F.conv2d(x, m.d.expand(x.shape[1], 1, 3, 3), groups=x.shape[1], padding=1),
+    "tiled": lambda m, x: F.conv2d(x, torch.tile(m.d, (x.shape[1], 1, 1, 1)), groups=x.shape[1], padding=1),
+}.items():
+    case(
+        f"one filter {name}",
+        lambda m, x, f=filtered: m.b(f(m, m.a(x))),
+        IMAGE,
+        **A,
+        d=lambda: nn.Buffer(torch.randn(1, 1, 3, 3)),
+        free=AB,
+    )
+case(
+    "a filter each",
+    lambda m, x: m.b(F.conv2d(y := m.a(x), m.d, groups=y.shape[1], padding=1)),
+    IMAGE,
+    **A,
+    d=lambda: nn.Buffer(torch.randn(8, 1, 3, 3)),
+    free=f"{AB} d:0",
+)
+between("log of a sigmoid", lambda x: F.logsigmoid(x))
+between("under vmap", lambda x: torch.vmap(lambda row: row.sin() * row.cumsum(-1))(x))
+between(
+    "fractional pool",
+    lambda x: F.fractional_max_pool2d(
+        x, 2, output_size=3, _random_samples=x.mean((2, 3))[..., None].expand(-1, -1, 2).sigmoid() * 0.9
+    ),
+)
+case("recurrent cell", lambda m, x: m.b(m.c(F.relu(m.a(x[:, 0])), m.c(F.relu(m.a(x[:, 1]))))), (1, 2, 8), a=lin(8, 12), b=lin(10, 4), c=lambda: nn.RNNCell(12, 10), free="a.weight:0 c.weight_ih:1",
+     fixed="c.weight_ih:0 c.weight_hh:0")  # fmt: skip

@@ -28,6 +28,7 @@ from compressor.graph.rules import rule
     "copy",
     "contiguous",
     "rrelu_with_noise",
+    "log_sigmoid_forward",
     "silu",
     "hardswish",
     "hardsigmoid",
@@ -41,7 +42,7 @@ from compressor.graph.rules import rule
 def elementwise(flow: Flow, node: Node) -> None:
     axes = flow.broadcast(node.inputs)
     first = node.inputs[0] if len(node.inputs) == 1 else None
-    for output in node.outputs:
+    for output in node.outputs[: 1 if node.op == "log_sigmoid_forward" else None]:  # the other is for backward
         output.axes = list(axes[len(axes) - len(output.shape) :])
         if first is not None and first.param is not None and node.op in ("detach", "alias", "clone", "_to_copy"):
             output.param, output.param_axes = first.param, first.param_axes

@@ -126,10 +126,26 @@ def roll(flow: Flow, node: Node) -> None:
 def repeat(flow: Flow, node: Node) -> None:
     x, y = node.inputs[0], node.outputs[0]
     offset = len(y.shape) - len(x.shape)
+    times_given = _repeats(node, len(y.shape))
+    for i, size in enumerate(times_given):  # an axis of one index, as often as another axis is long
+        labels = flow.labels_of(size)
+        if (i < offset or x.shape[i - offset] == 1) and labels is not None and len(labels) == y.shape[i]:
+            y.axes[i] = labels
     for i, n in enumerate(x.shape):
+        if y.axes[i + offset] is not None:
+            continue
         axis = x.axes[i]
         times = y.shape[i + offset] // n if n else 1
         y.axes[i + offset] = axis if axis is None or times == 1 else np.tile(axis, times)
+
+
+def _repeats(node: Node, rank: int) -> list[Any]:
+    """How often each axis is repeated, as the program wrote it; nothing if it did not."""
+    if node.call is None or node.call.name not in ("repeat", "tile"):
+        return []
+    given: Any = node.call.args[1:] or tuple(node.call.kwargs.values())
+    given = given[0] if len(given) == 1 and not isinstance(given[0], int) else given
+    return list(given) if len(given) == rank else []
 
 
 @rule("pad")

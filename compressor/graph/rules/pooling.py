@@ -29,7 +29,10 @@ def spatial(flow: Flow, node: Node) -> None:
     for axis in x.axes[len(x.shape) - dims :]:
         flow.fix(axis, "pooling or resizing along it")
     for extra in node.inputs[1:]:
-        flow.fix_value(extra, "sampling positions")
+        if node.op.startswith("fractional"):  # of each channel
+            flow.join(x.axes[-dims - 1], extra.axes[1], x.shape[-dims - 1], extra.shape[1])
+        else:
+            flow.fix_value(extra, "sampling positions")
     for output in node.outputs:
         kept = x.axes[: len(x.shape) - dims]
         output.axes = [*kept, *[None] * (len(output.shape) - len(kept))]

@@ -41,3 +41,20 @@ def recurrent(flow: Flow, node: Node) -> None:
     if batch is not None:
         for place, output in enumerate(node.outputs):
             output.axes[batch if place == 0 else 1] = x.axes[batch]
+
+
+@rule("rnn_tanh_cell", "rnn_relu_cell")
+def cell(flow: Flow, node: Node) -> None:
+    """One step, ``h' = f(W x + U h)``: likewise."""
+    x, hidden, w = node.args[:3]
+    for value in node.inputs[1:]:
+        for d, labels in enumerate(value.axes):
+            if not (value is w and d == 1) and not (value is hidden and d < len(hidden.shape) - 1):
+                flow.fix(labels, "a recurrent layer stays whole")
+    axis = flow.join(x.axes[-1], w.axes[1], x.shape[-1], w.shape[1])
+    flow.reads(axis, (w, 1), (x, len(x.shape) - 1))
+    batch = [flow.join(a, b, n, n) for a, b, n in zip(x.axes[:-1], hidden.axes[:-1], x.shape[:-1], strict=True)]
+    node.outputs[0].axes = [*batch, None]
+    outer = list(zip(batch, x.shape[:-1], strict=True))
+    flow.costs("recurrent", 1.0, *outer, (None, w.shape[0]), (axis, w.shape[1]))
+    flow.costs("recurrent", 1.0, *outer, (None, w.shape[0]), (None, w.shape[0]))

@@ -17,6 +17,7 @@ from compressor.graph.graph import Axis, ComputedWeight, Graph, Site
 from compressor.graph.modules import evaluating, uncompiled
 from compressor.graph.record import ModuleStack, function_name
 from compressor.multihead import narrowed
+from compressor.quantization import unobserved
 from exporters.example import Example
 
 
@@ -120,7 +121,7 @@ def weights_in_use(model: nn.Module, graph: Graph, example: Example | None) -> l
     """The weights that one forward in evaluation mode uses; without an example, those stored. Nothing is changed."""
     reads = Reads(model, graph)
     if graph.computed and example is not None:
-        with isolated_rng(), evaluating(model), torch.no_grad(), reads.watching():
+        with isolated_rng(), evaluating(model), unobserved(model), torch.no_grad(), reads.watching():
             model(*example.args, **example.kwargs)
     return reads.weights()
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from compressor.errors import UsageError
 from compressor.generators import isolated_rng
 from compressor.graph.modules import evaluating
+from compressor.quantization import unobserved
 from compressor.search.importance.base import Ranking, Scores, add_per_unit
 from compressor.search.importance.effective import Reads
 from compressor.search.importance.norms import l2
@@ -34,7 +35,7 @@ def taylor(ranking: Ranking) -> Scores:
     units, blocks = np.zeros(graph.n_units), np.zeros(len(graph.blocks))
     gated = {name: block.index for block in graph.blocks for name in block.gated}
     reads = Reads(model, graph)
-    with isolated_rng(), evaluating(model):
+    with isolated_rng(), evaluating(model), unobserved(model):
         for i, (inputs, targets) in enumerate(context.data.train.batches(_BATCH, shuffle_seed=context.seed)):
             if i == ranking.batches:
                 break
