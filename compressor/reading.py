@@ -182,7 +182,7 @@ def parsing(
     """Around the reader of another library: whatever it raises over a file becomes one line.
 
     Args:
-        what: what the file should have been, "a readable image".
+        what: what the file should have been, "readable image".
     """
     try:
         yield
@@ -190,7 +190,7 @@ def parsing(
         raise
     except Exception as error:  # readers of foreign formats raise whatever their code runs into
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise kind(f"'{path}' is not {what} ({reason[:200]}); {cure}.") from error
+        raise kind(f"'{path}' is no {what} ({reason[:200]}); {cure}.") from error
 
 
 def size_text(count: float) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from compressor.errors import WeightsError
 from compressor.models.checkpoints import best_fit, read_content, state_dicts
+from compressor.reading import require_file, require_memory_for
 
 _TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
 _NESTED_UNDER = ("state_dict", "model", "model_state_dict")
@@ -88,9 +89,11 @@ def _strip_wrappers(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _read_safetensors(file: Path) -> dict[str, Tensor]:
+    cure = "pass another file"
+    require_memory_for(file, require_file(file, cure, kind=WeightsError), cure, kind=WeightsError)
     try:
         return dict(load_file(file))
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"Weights file '{file}' is no readable safetensors file ({_first_line(error)}).") from error
 
 

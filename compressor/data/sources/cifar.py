@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from compressor.data.arrays import Pair, from_tensors
 from compressor.data.base import Data
+from compressor.data.files import read_plain
 from compressor.data.memory import CropFlip, Normalise
 from compressor.data.sources.npz import read_pairs
 from compressor.data.sources.python_batch import read_python_batch
@@ -127,7 +128,7 @@ def _read_binary(file: Path, label_bytes: int) -> Pair:
     """Records of label bytes, then the red, green and blue planes."""
     if not file.is_file():
         raise DataError(f"'{file}' is missing; fetch the data set again.")
-    content = np.fromfile(file, np.uint8)
+    content = np.frombuffer(read_plain(file), np.uint8)
     record = label_bytes + _PIXELS
     if not len(content) or len(content) % record:
         raise DataError(f"'{file}' has {len(content)} bytes, which is no multiple of {record}; fetch it again.")

@@ -8,18 +8,17 @@ Read from ``darcy.npz`` with ``x_train``, ``y_train``, ``x_test``, ``y_test`` an
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from compressor.data.arrays import from_tensors
 from compressor.data.base import Data
+from compressor.data.files import open_arrays
 from compressor.data.memory import Normalise, TensorSplit
 from compressor.errors import DataError, UsageError
+from compressor.reading import parsing, require_file
 
 RESOLUTION = 16
 _FINER = 32
@@ -74,25 +73,24 @@ def _read(root: Path, test: str) -> dict[str, tuple[Tensor, Tensor]]:
 
 
 def _from_npz(file: Path, part: str) -> tuple[Tensor, Tensor]:
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            lacking = [key for key in (f"x_{part}", f"y_{part}") if key not in archive.files]
-            if lacking:
-                raise DataError(f"'{file}' lacks {' and '.join(lacking)}; fetch it again.")
-            x, y = archive[f"x_{part}"], archive[f"y_{part}"]
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
-        reason = next(iter(str(error).splitlines()), "")
-        raise DataError(f"'{file}' is no readable .npz of plain arrays ({reason}).") from error
+    with open_arrays(file) as archive:
+        lacking = [key for key in (f"x_{part}", f"y_{part}") if key not in archive.files]
+        if lacking:
+            raise DataError(f"'{file}' lacks {' and '.join(lacking)}; fetch it again.")
+        x, y = archive[f"x_{part}"], archive[f"y_{part}"]
+        if x.dtype.kind not in "bfiu" or y.dtype.kind not in "bfiu":
+            raise DataError(f"'{file}' holds {x.dtype} and {y.dtype}; expected numbers.")
     return torch.from_numpy(x), torch.from_numpy(y)
 
 
 def _from_torch(file: Path) -> tuple[Tensor, Tensor]:
-    try:
+    size = require_file(file, "fetch it again", kind=DataError)
+    with parsing(file, "readable file of plain tensors", "fetch it again", kind=DataError):
         content = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        raise DataError(f"'{file}' is no readable file of plain tensors; fetch it again.") from error
     if not isinstance(content, dict) or not all(isinstance(content.get(key), Tensor) for key in ("x", "y")):
         raise DataError(f"'{file}' holds no tensors named x and y; fetch it again.")
+    if any(content[key].numel() * content[key].element_size() > 2 * size for key in ("x", "y")):
+        raise DataError(f"'{file}' announces more values than it has; fetch it again.")
     return content["x"], content["y"]
 
 

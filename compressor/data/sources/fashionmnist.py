@@ -5,7 +5,6 @@ Source: H. Xiao, K. Rasul, R. Vollgraf, "Fashion-MNIST: a Novel Image Dataset", 
 
 from __future__ import annotations
 
-import gzip
 import math
 import struct
 from pathlib import Path
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from compressor.data.arrays import from_tensors
 from compressor.data.base import Data
+from compressor.data.files import read_gzip, read_plain
 from compressor.data.memory import CropFlip
 from compressor.errors import DataError
 
@@ -49,10 +49,7 @@ def _find(root: Path, name: str) -> Path:
 
 def _read_idx(file: Path, axes: int) -> NDArray[np.uint8]:
     """An idx file: two zero bytes, type, number of axes, their sizes as big-endian 32-bit numbers, then the data."""
-    try:
-        content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-    except (OSError, EOFError) as error:
-        raise DataError(f"'{file}' cannot be read ({error}); fetch it again.") from error
+    content = read_gzip(file) if file.suffix == ".gz" else read_plain(file)
     head = 4 + 4 * axes
     if len(content) < head or content[:4] != bytes((0, 0, _UINT8, axes)):
         raise DataError(f"'{file}' is no idx file of bytes with {axes} axes; fetch it again.")

@@ -9,7 +9,6 @@ lower rate, what lies above half of it is taken out before samples are dropped.
 from __future__ import annotations
 
 import wave
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +17,16 @@ from numpy.typing import NDArray
 
 from compressor.data.arrays import from_tensors
 from compressor.data.base import Data
+from compressor.data.files import open_arrays
 from compressor.data.memory import Normalise
 from compressor.data.options import split_options
 from compressor.errors import DataError, UsageError
+from compressor.reading import parsing, require_file
 
 LENGTH = 4000
 _RATE_HZ = 8000
 _TEST_TAKES = 5
+_LONGEST_BYTES = 64 << 20
 _KEYS = ("x", "y", "speaker", "take")
 
 
@@ -90,14 +92,13 @@ def _read(root: Path) -> _Recordings:
 
 
 def _read_npz(file: Path) -> _Recordings:
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            lacking = [key for key in _KEYS if key not in archive.files]
-            if lacking:
-                raise DataError(f"'{file}' lacks {', '.join(lacking)}; expected the arrays {', '.join(_KEYS)}.")
-            x, y, speaker, take = (archive[key] for key in _KEYS)
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
-        raise DataError(f"'{file}' is no readable .npz of plain arrays ({_first_line(error)}).") from error
+    with open_arrays(file) as archive:
+        lacking = [key for key in _KEYS if key not in archive.files]
+        if lacking:
+            raise DataError(f"'{file}' lacks {', '.join(lacking)}; expected the arrays {', '.join(_KEYS)}.")
+        x, y, speaker, take = (archive[key] for key in _KEYS)
+    if any(array.ndim != 1 for array in (y, speaker, take)) or any(a.dtype.kind not in "fiu" for a in (x, y, take)):
+        raise DataError(f"'{file}' holds arrays of other shapes or types than {', '.join(_KEYS)} have; fetch it again.")
     if x.ndim != 2 or not (len(x) == len(y) == len(speaker) == len(take)):
         raise DataError(
             f"'{file}' holds x of shape {list(x.shape)} with {len(y)} digits, {len(speaker)} speakers and {len(take)} "
@@ -121,14 +122,15 @@ def _read_waves(files: list[Path]) -> _Recordings:
 
 
 def _samples(file: Path) -> NDArray[np.float32]:
-    try:
-        with wave.open(str(file), "rb") as sound:
-            found = (sound.getframerate(), sound.getnchannels(), sound.getsampwidth())
-            if found != (_RATE_HZ, 1, 2):
-                raise DataError(f"'{file}' has (rate, channels, bytes) {found}; expected {(_RATE_HZ, 1, 2)}.")
-            return np.frombuffer(sound.readframes(sound.getnframes()), "<i2").astype(np.float32)
-    except (wave.Error, EOFError, OSError) as error:
-        raise DataError(f"'{file}' is no readable WAV file ({_first_line(error)}); fetch it again.") from error
+    cure = "fetch it again"
+    size = require_file(file, cure, limit=_LONGEST_BYTES, kind=DataError)
+    with parsing(file, "readable WAV file", cure, kind=DataError), wave.open(str(file), "rb") as sound:
+        found = (sound.getframerate(), sound.getnchannels(), sound.getsampwidth())
+        if found != (_RATE_HZ, 1, 2):
+            raise DataError(f"'{file}' has (rate, channels, bytes) {found}; expected {(_RATE_HZ, 1, 2)}.")
+        if 2 * sound.getnframes() > size:
+            raise DataError(f"'{file}' announces {sound.getnframes():,} samples and has {size:,} bytes; {cure}.")
+        return np.frombuffer(sound.readframes(sound.getnframes()), "<i2").astype(np.float32)
 
 
 def _place(row: NDArray[np.float32], samples: NDArray[np.float32]) -> None:
@@ -137,7 +139,3 @@ def _place(row: NDArray[np.float32], samples: NDArray[np.float32]) -> None:
     samples = samples[max(0, (len(samples) - length) // 2) :][:length]
     start = (length - len(samples)) // 2
     row[start : start + len(samples)] = samples / max(1.0, float(np.abs(samples).max(initial=0.0)))
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -20,10 +20,13 @@ from compressor.data.base import Data
 from compressor.data.holdout import stratified_holdout
 from compressor.data.memory import Normalise, index_batches
 from compressor.errors import DataError
+from compressor.reading import parsing, require_file
 
 DEFAULT_SIZE = 224
 _NORMALISE = Normalise((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF")  # others call programs, or say nothing about their size
+_MOST_BYTES, _MOST_PIXELS = 512 << 20, 1 << 26
 _CENTRE = 0.875  # share of the shorter side that evaluation cuts out
 _LEAST_AREA = 0.25  # random crops cover at least this share of the image
 _ASPECT = (3 / 4, 4 / 3)
@@ -108,13 +111,14 @@ def _list(folder: Path, classes: list[str]) -> _Samples:
 
 def _decode(file: Path, size: int, draw: list[float] | None) -> Tensor:
     """A uint8 (3, size, size) image: cut at random as ``draw`` says, or from the centre."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
-    try:
-        with Image.open(file) as image:
-            rgb = image.convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise DataError(f"'{file}' is no readable image ({error}); remove or replace it.") from error
+    cure = "remove or replace it"
+    require_file(file, cure, limit=_MOST_BYTES, kind=DataError)
+    with parsing(file, "readable image", cure, kind=DataError), Image.open(file, formats=_FORMATS) as image:
+        if image.width * image.height > _MOST_PIXELS:
+            raise DataError(f"'{file}' announces {image.width} x {image.height} pixels; {cure}.")
+        rgb = image.convert("RGB")
     box = _centre_box(*rgb.size) if draw is None else _random_box(*rgb.size, draw)
     resized: Any = rgb.resize((size, size), Image.Resampling.BILINEAR, box=box)
     pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from compressor.data.arrays import Array, Pair, from_tensors
 from compressor.data.base import Data
+from compressor.data.files import open_arrays
 from compressor.errors import DataError
 
 _CHANNEL_COUNTS = (1, 3, 4)
@@ -40,19 +40,13 @@ def read_pairs(file: Path) -> dict[str, Pair]:
     if not file.is_file():
         raise DataError(f"Data file '{file}' does not exist; expected an .npz with x_train, y_train, x_test, y_test.")
     pairs: dict[str, Pair] = {}
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            for part in ("train", "val", "test"):
-                present = [key for key in (f"x_{part}", f"y_{part}") if key in archive.files]
-                if len(present) == 1:
-                    raise DataError(f"'{file}' holds {present[0]} alone; expected both x_{part} and y_{part}.")
-                if present:
-                    pairs[part] = channels_first(archive[present[0]]), archive[present[1]]
-    except (ValueError, OSError, zipfile.BadZipFile, AttributeError, EOFError) as error:
-        if isinstance(error, DataError):
-            raise
-        reason = next(iter(str(error).splitlines()), "")
-        raise DataError(f"'{file}' is no readable .npz of plain number arrays ({reason}).") from error
+    with open_arrays(file, "write it with numpy.savez") as archive:
+        for part in ("train", "val", "test"):
+            present = [key for key in (f"x_{part}", f"y_{part}") if key in archive.files]
+            if len(present) == 1:
+                raise DataError(f"'{file}' holds {present[0]} alone; expected both x_{part} and y_{part}.")
+            if present:
+                pairs[part] = channels_first(archive[present[0]]), archive[present[1]]
     return pairs
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import pickletools
 from pathlib import Path
 
+from compressor.data.files import read_plain
 from compressor.errors import DataError
 
 _TEXT_OPERATIONS = {
@@ -25,7 +26,7 @@ def read_python_batch(file: Path, label_key: str) -> tuple[bytes, list[int]]:
     pixels, labels = b"", []
     in_labels = False
     try:
-        for operation, argument, _ in pickletools.genops(file.read_bytes()):
+        for operation, argument, _ in pickletools.genops(read_plain(file)):
             if operation.name in _TEXT_OPERATIONS:
                 text = argument.encode("latin-1", "replace") if isinstance(argument, str) else bytes(argument or b"")
                 in_labels = text == label_key.encode()
@@ -35,7 +36,7 @@ def read_python_batch(file: Path, label_key: str) -> tuple[bytes, list[int]]:
             elif operation.name in {"APPENDS", "SETITEM", "SETITEMS"}:
                 # A list longer than a thousand is written in several runs, so only another value ends the labels.
                 in_labels = in_labels and operation.name == "APPENDS"
-    except (ValueError, UnicodeError, OSError) as error:
+    except (ValueError, TypeError, UnicodeError, OSError, OverflowError, MemoryError) as error:
         raise DataError(
             f"'{file}' cannot be read ({next(iter(str(error).splitlines()), '')}); fetch it again."
         ) from error
