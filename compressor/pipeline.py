@@ -129,6 +129,8 @@ class Pipeline:
                 resolution="resolution" in traces,
                 batch_axis=settings.batch_axis,
             )
+            if self.graph.inputs is not None and not self.graph.inputs.batched:
+                self.console.info("  no batch axis: costs are those of the inputs as they are")
             names = dict.fromkeys([*REPORTED_COSTS, *(b.cost for b in settings.budgets)])
             self.terms = {name: build(name, self.graph) for name in names if name != "latency"}
         self.wanted = wanted(self.model, self.graph, settings.keep, settings.choose)

@@ -60,11 +60,11 @@ def reach(seen: Recording, model: nn.Module, axes: InputAxes, inputs: Arguments,
     if missed_parameters(seen):
         with tracing(model):
             _in_training(seen, model, axes, inputs, found)
-            if not seen.on_meta:
+            if not seen.on_meta and _usable(seen, calls):
                 _on_other_values(seen, model, axes, inputs, whole, found)
             for name in missed_modules(seen, calls):
                 _in_place_of_twins(seen, name, calls, found)
-        found.missed = _usable(seen, missed_parameters(seen), calls)
+        found.missed = _usable(seen, calls)
     seen.recorder.calls[:] = calls
     return found
 
@@ -75,8 +75,9 @@ def missed_parameters(seen: Recording) -> list[str]:
     return [name for name, value in seen.parameters.items() if name in seen.weights and value.index not in reached]
 
 
-def _usable(seen: Recording, missed: list[str], calls: list[ModuleCall]) -> list[str]:
-    """Those that code of the model names, so that they may be reached another time."""
+def _usable(seen: Recording, calls: list[ModuleCall]) -> list[str]:
+    """The missed parameters that code of the model names, so that they may be reached another time."""
+    missed = missed_parameters(seen)
     named = named_parts(seen.recorder.modules.by_name.values()) if missed else None
     if named is None:
         return missed

@@ -181,6 +181,13 @@ def test_the_batch_of_one_example_is_found_too(
     assert find_batch(make().eval(), ((inputs,), {})).batch == expected
 
 
+def test_outputs_that_do_not_depend_on_the_inputs_prove_nothing() -> None:
+    model = TimeFirst().eval()
+    nn.init.zeros_(model.o.weight)
+    nn.init.zeros_(model.o.bias)
+    assert capture(model, randn(7, 1, 16)).input_shapes == [(7, 1, 16)]
+
+
 def test_costs_are_those_of_one_example_whatever_the_axis() -> None:
     first = capture(encoder(True), randn(5, 7, 16))
     second = capture(encoder(False), randn(7, 5, 16))
