@@ -47,7 +47,7 @@ def describe(graph: Graph, wanted: Wanted | None = None) -> dict[str, Any]:
                 "name": group.name,
                 "size": len(group) * group.width,
                 "units": len(group),
-                "least": least.get(group.index, 1 if group.kind == "channels" else 0),
+                **({"least": least.get(group.index, 1)} if least else {}),
                 "layers": [name.rpartition(".")[0] for name, axis in group.members if axis == 0][:64],
             }
             for group in graph.groups

@@ -111,6 +111,25 @@ _OF_SAFETENSORS = re.compile(r"\.tmp\w{6}")  # earlier versions of this program 
 _STARTED = time.time()
 
 
+@contextmanager
+def made_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A folder, made with those above it. If the work inside fails, those made that are still empty go again.
+
+    Raises ``CompressorError`` if it cannot be made.
+    """
+    folder = Path(path)
+    with storage_errors(folder):
+        new = [each for each in (folder, *folder.parents) if not each.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield folder
+    except BaseException:
+        for each in new:
+            with suppress(OSError):  # not empty
+                each.rmdir()
+        raise
+
+
 def remove_stale_temporaries(folder: Path) -> None:
     """Delete what killed writers left under ``folder``. Only for a folder that no other process writes to."""
     for leftover in list(folder.rglob(".*.tmp*")) + list(folder.rglob(".tmp??????")):

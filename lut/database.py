@@ -230,6 +230,8 @@ class Database:
         for place in (self.path, Path(f"{self.path}.lock")):
             if place.exists() and not place.is_file():
                 raise NotATableError(f"{place} is no file; name another one for the latency table.")
+        if self.path.is_file() and self.path.stat().st_size:
+            self._require_ours("its first bytes are those of another format")  # before the gate is made beside it
 
     def _gate_uri(self) -> str:
         return f"{Path(f'{self.path}.lock').absolute().as_uri()}?mode=rwc"
@@ -299,11 +301,18 @@ class Database:
                     connection.execute("ROLLBACK")
             raise
 
-    def _set_aside(self, reason: str) -> None:
-        with self.path.open("rb") as file:
-            ours = file.read(16) == b"SQLite format 3\0"
+    def _require_ours(self, reason: str) -> None:
+        """Raise ``NotATableError`` for a file that neither looks like a table nor is named like one."""
+        try:
+            with self.path.open("rb") as file:
+                ours = file.read(16) == b"SQLite format 3\0"
+        except OSError as error:
+            raise TableAccessError(f"{self.path} cannot be read ({error.strerror}): check its permissions.") from error
         if not ours and self.path.suffix not in _SUFFIXES:
             raise NotATableError(f"{self.path} is no latency table ({reason}): name another file.")
+
+    def _set_aside(self, reason: str) -> None:
+        self._require_ours(reason)
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         aside = self.path.with_name(f"{self.path.name}.corrupt-{stamp}")
         while aside.exists():

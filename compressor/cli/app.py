@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -30,6 +32,9 @@ COMMANDS = Registry(
         "targets": "compressor.cli.targets:targets",
     },
 )
+
+# What PyTorch says where a process gets no more memory.
+_NO_MEMORY = re.compile(r"can't allocate memory|out of memory|DefaultCPUAllocator", re.IGNORECASE)
 
 EPILOG = (
     "Examples:\n\n\b\n"
@@ -105,6 +110,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if arguments is None else arguments)
     streams.prepare()
     try:
+        _require_words(args)
         code = group.main(args, prog_name="compress", standalone_mode=False)
         streams.flush()
     except BaseException as error:  # also what the user's code raises to end the process: it is a failure here
@@ -117,6 +123,17 @@ def run(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         return _fail(error, as_json=_wants_json(args))
     return code if isinstance(code, int) else 0
+
+
+def _require_words(args: Sequence[str]) -> None:
+    """Refuse what can be no name of anything here, before some library stumbles over it."""
+    for word in args:
+        try:
+            usable = "\0" not in os.fsencode(word).decode(errors="replace")
+        except UnicodeEncodeError:
+            usable = False
+        if not usable:
+            raise click.UsageError(f"{word!r} holds characters that no file or name can have here; write it otherwise.")
 
 
 def _is_gone(error: BaseException) -> bool:
@@ -152,7 +169,7 @@ def _explain(error: BaseException) -> tuple[int, str]:
     code = getattr(error, "exit_code", None)
     if isinstance(code, int):
         return code, _one_line(str(error))
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))):
         return 1, "Out of memory; use a smaller model, input or --batch-size."
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return 1, f"No space left on the disk ({error.filename or 'while writing'}); free some, then run this again."

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from compressor.cli.options import Shape, trust_option
+from compressor.cli.options import Of, trust_option
 from compressor.cli.output import Output, output_options
 from compressor.cli.structure import load_structure
+from compressor.config import BATCH_SIZE, SECONDS, THREADS, Shape
 from compressor.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,13 +20,11 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("named", nargs=-1, metavar="[MODEL]...")
 @click.option("--model", "more", multiple=True, metavar="M", help="The same as an argument; may be repeated.")
-@click.option("--input-shape", type=Shape(), metavar="C,H,W", help="Shape of one input, if not the models' own.")
+@click.option("--input-shape", type=Of(Shape()), metavar="C,H,W", help="Shape of one input, if not the models' own.")
 @click.option("--target", default="onnxruntime-cpu", metavar="T", help="Where to time. [onnxruntime-cpu]")
-@click.option("--batch", type=click.IntRange(min=1), default=1, metavar="N", help="Batch size. [1]")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads. [all cores]")
-@click.option(
-    "--seconds", type=click.FloatRange(min=0, min_open=True), default=10.0, metavar="S", help="Time to take. [10]"
-)
+@click.option("--batch", type=Of(BATCH_SIZE), default=1, metavar="N", help="Batch size. [1]")
+@click.option("--threads", type=Of(THREADS), metavar="N", help="CPU threads. [all cores]")
+@click.option("--seconds", type=Of(SECONDS), default=10.0, metavar="S", help="Time to take. [10]")
 @trust_option
 @output_options
 def bench(

@@ -7,21 +7,30 @@ from typing import Any
 
 import click
 
-from compressor.cli.options import Names, keep_option, model_option, stack, structure_options, trust_option
+from compressor.cli.options import Names, Of, keep_option, model_option, stack, structure_options, trust_option
 from compressor.cli.output import JobInterrupted, Output
 from compressor.config import (
     BASE_UNITS,
+    BATCH_SIZE,
+    BENCH_SECONDS,
     DEFAULT_BENCH_SECONDS,
     DEFAULT_EPOCHS,
+    DISTILL,
+    EPOCHS,
+    GROW,
     INT8_FORMAT,
+    LR,
+    PENALTY,
+    ROUND_TO,
+    SEED,
+    SHARE,
+    THREADS,
     JobConfig,
     default_out,
     default_search,
     parse_budgets,
 )
 from compressor.errors import UsageError
-
-_COUNT = click.IntRange(min=0)
 
 COMPRESS_OPTIONS = stack(
     model_option(required=False),
@@ -35,7 +44,7 @@ COMPRESS_OPTIONS = stack(
     ),
     click.option("--target", metavar="T", help="Where a latency budget holds; 'compress targets' lists them."),
     click.option("--lut", metavar="FILE", help="The latency table. [$XDG_CACHE_HOME/compressor/lut.sqlite]"),
-    click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads on --target. [all cores]"),
+    click.option("--threads", type=Of(THREADS), metavar="N", help="CPU threads on --target. [all cores]"),
     click.option(
         "--weights",
         default="default",
@@ -65,11 +74,14 @@ COMPRESS_OPTIONS = stack(
         help="dnarch: what to learn, of width, depth, kernel and resolution. [all there is]",
     ),
     click.option(
-        "--penalty", type=float, metavar="X", help="dnarch: a fixed weight of the cost, such as 5. [follows the budget]"
+        "--penalty",
+        type=Of(PENALTY),
+        metavar="X",
+        help="dnarch: a fixed weight of the cost, such as 5. [none]",
     ),
     click.option(
         "--penalty-ramp",
-        type=click.FloatRange(0, 1),
+        type=Of(SHARE),
         metavar="F",
         help="dnarch: the share of the steps before the decision over which --penalty rises from zero. [0]",
     ),
@@ -80,33 +92,33 @@ COMPRESS_OPTIONS = stack(
     ),
     click.option(
         "--grow",
-        type=click.IntRange(min=1),
+        type=Of(GROW),
         default=1,
         metavar="N",
         help="dnarch: let the network grow to N times its width and depth; shares in budgets stay its own. [1]",
     ),
-    click.option("--train-epochs", type=_COUNT, metavar="N", help="Train the original first, for N epochs. [0]"),
+    click.option("--train-epochs", type=Of(EPOCHS), metavar="N", help="Train the original first, for N epochs. [0]"),
     click.option(
         "--search-epochs",
-        type=_COUNT,
+        type=Of(EPOCHS),
         metavar="N",
         help=f"Epochs of a search that trains. [{DEFAULT_EPOCHS} with data]",
     ),
     click.option(
-        "--finetune-epochs", type=_COUNT, metavar="N", help=f"Epochs of fine-tuning. [{DEFAULT_EPOCHS} with data]"
+        "--finetune-epochs", type=Of(EPOCHS), metavar="N", help=f"Epochs of fine-tuning. [{DEFAULT_EPOCHS} with data]"
     ),
-    click.option("--batch-size", type=click.IntRange(min=1), default=64, metavar="N", help="[64]"),
-    click.option("--lr", type=float, default=0.05, metavar="X", help="Learning rate. [0.05]"),
+    click.option("--batch-size", type=Of(BATCH_SIZE), default=64, metavar="N", help="[64]"),
+    click.option("--lr", type=Of(LR), default=0.05, metavar="X", help="Learning rate. [0.05]"),
     click.option(
         "--distill",
-        type=float,
+        type=Of(DISTILL),
         default=0.0,
         metavar="X",
         help="Weight of the original's logits in the loss, 0 to 1. [0]",
     ),
     click.option(
         "--round-to",
-        type=click.IntRange(min=1),
+        type=Of(ROUND_TO),
         metavar="N",
         help="Keep multiples of N channels; 1 allows any width. [powers of two up to 16, as the width allows]",
     ),
@@ -121,14 +133,14 @@ COMPRESS_OPTIONS = stack(
     ),
     click.option(
         "--bench-seconds",
-        type=click.FloatRange(min=0),
+        type=Of(BENCH_SECONDS),
         default=DEFAULT_BENCH_SECONDS,
         metavar="S",
         help="How long to time both networks at the end, 0 for not at all. [10]",
     ),
     click.option("--out", metavar="DIR", help="Folder to write; an interrupted job goes on there. [compressed/...]"),
     click.option("--force", is_flag=True, help="Overwrite a folder that holds another job."),
-    click.option("--seed", type=_COUNT, default=0, metavar="N", help="[0]"),
+    click.option("--seed", type=Of(SEED), default=0, metavar="N", help="[0]"),
     click.option("--device", default="auto", metavar="D", help="auto, cpu, cuda, cuda:N or mps. [auto]"),
 )
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
-from compressor.cli.options import Names, OpenAxes, folder_argument, model_option, structure_options, trust_option
+from compressor.cli.options import Names, Of, OpenAxes, folder_argument, model_option, structure_options, trust_option
 from compressor.cli.output import Output, output_options
 from compressor.cli.structure import load_structure
 from compressor.cli.tables import amount
-from compressor.config import INT8_FORMAT
+from compressor.config import INT8_FORMAT, OPSET
 from compressor.errors import UsageError
 
 
@@ -32,7 +32,7 @@ from compressor.errors import UsageError
     default="fp32",
     help="fp16 for OpenVINO and TensorRT, int8 for ONNX and TensorRT (with --data). [fp32]",
 )
-@click.option("--opset", type=int, metavar="N", help="The ONNX operator set, such as 17 for an older runtime. [newest]")
+@click.option("--opset", type=Of(OPSET), metavar="N", help="The ONNX operator set, such as 17. [newest]")
 @click.option(
     "--dynamic-axes",
     type=OpenAxes(),
@@ -74,6 +74,7 @@ def export(
         from compressor import int8
         from compressor.bench import export_all
         from compressor.codec import encode
+        from compressor.files import made_folder
         from exporters import registry
 
         named = model if folder is None else folder
@@ -92,7 +93,6 @@ def export(
         )
         if loaded.weights.warning:
             console.warn(loaded.weights.warning)
-        out.mkdir(parents=True, exist_ok=True)
         options: dict[str, Any] = {"precision": precision, "opset_version": opset, "dynamic_axes": dynamic_axes}
         split = None
         if data is not None:
@@ -100,7 +100,7 @@ def export(
 
             split = load_data(data)
             options["calibration"] = int8.calibration_inputs(split)
-        with console.stage("Export"):
+        with console.stage("Export"), made_folder(out):
             written = export_all(loaded.model, loaded.example_inputs, out, formats, stem=stem, **options)
         files = [info.to_json() for info in written]
         quantised = next((info for info in written if info.format == INT8_FORMAT), None)

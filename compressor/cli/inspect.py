@@ -46,20 +46,25 @@ def inspect(
     with output.working():
         from compressor.describe import describe
         from compressor.graph import capture
-        from compressor.search.wanted import wanted
 
         loaded = load_structure(
             model, num_classes=num_classes, input_shape=input_shape, trust_factories=trust_factories, folder=folder
         )
         call = loaded.example
         graph = capture(loaded.model, call.args, example_kwargs=dict(call.kwargs), include=include, exclude=exclude)
-        found = describe(graph, wanted(loaded.model, graph, least))
+        if least:
+            from compressor.search.wanted import wanted
+
+            found = describe(graph, wanted(loaded.model, graph, least))
+        else:
+            found = describe(graph)
         found["input_shape"] = list(loaded.input_shape)
     output.emit(found, lambda: _render(found, None if show_all else _ROWS))
 
 
 def _render(found: dict[str, Any], limit: int | None) -> str:
     shape = "x".join(str(size) for size in found["input_shape"])
+    held = any("least" in group for group in found["groups"])
     head = (
         f"{found['model']} at {shape}: {amount(found['macs'], 'multiply-adds')}, "
         f"{amount(found['params'], 'parameters')}, "
@@ -69,8 +74,11 @@ def _render(found: dict[str, Any], limit: int | None) -> str:
         head,
         table(
             f"{len(found['groups'])} groups of channels that live or die together",
-            ("group", "channels", "units", "least", "layers"),
-            [(g["name"], g["size"], g["units"], g["least"], _few(g["layers"])) for g in found["groups"]],
+            ("group", "channels", "units", *(("least",) * held), "layers"),
+            [
+                (g["name"], g["size"], g["units"], *((g["least"],) if held else ()), _few(g["layers"]))
+                for g in found["groups"]
+            ],
             limit=limit,
         ),
         table(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -94,9 +95,12 @@ def merge(sources: tuple[Path, ...], lut_file: Path | None, output: Output) -> N
     Of two rows for one point the better stays: good before noisy, then more repeats, then less spread. The sources are
     only read; of a damaged one the rows that can still be read are taken.
     """
-    from lut import LatencyTable
+    from lut import CorruptTableError, LatencyTable
     from lut.share import merge as merge_tables
 
+    for source in sources:  # before a table is made for nothing
+        with suppress(CorruptTableError), _read(source):
+            pass
     with LatencyTable(lut_file) as table:
         _emit_merge(merge_tables(table, sources), str(table.path), output)
 

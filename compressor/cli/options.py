@@ -7,22 +7,27 @@ from typing import Any
 
 import click
 
+from compressor.config import NUM_CLASSES, Shape
+from compressor.errors import UsageError
+from compressor.options import Kind, read, shown
+
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-class Shape(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
-    """Positive sizes separated by commas, such as ``3,224,224``."""
+class Of(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
+    """What a kind takes (``compressor.options``): the same values and words as in Python."""
 
-    name = "shape"
+    name = "value"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """Text to a tuple of sizes."""
-        if isinstance(value, tuple):
-            return value
-        parts = str(value).replace("x", ",").split(",")
-        if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-            self.fail(f"{value!r} is no shape; expected sizes such as 3,224,224.", param, ctx)
-        return tuple(int(part) for part in parts)
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Text to a value of the kind."""
+        try:
+            return read("it", self.kind, value)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
 
 
 class Names(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
@@ -53,8 +58,10 @@ class OpenAxes(click.ParamType):  # type: ignore[type-arg]  # generic only in ne
         for part in value.split(","):
             place, _, label = part.strip().partition("=")
             name, _, axis = place.rpartition(":")
-            if not name or not axis.isdecimal() or not label.isidentifier():
-                self.fail(f"{part!r} names no open axis; expected INPUT:AXIS=NAME, such as input:2=length.", param, ctx)
+            if not name or not axis.isdecimal() or len(axis) > 3 or not label.isidentifier():
+                self.fail(
+                    f"{shown(part)} names no open axis; expected INPUT:AXIS=NAME, such as input:2=length.", param, ctx
+                )
             found.setdefault(name, {})[int(axis)] = label
         return found
 
@@ -97,9 +104,12 @@ def structure_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """``--num-classes`` and ``--input-shape``."""
     for option in (
         click.option(
-            "--input-shape", type=Shape(), metavar="C,H,W", help="Shape of one input, if not the model's or data's own."
+            "--input-shape",
+            type=Of(Shape()),
+            metavar="C,H,W",
+            help="Shape of one input, if not the model's or data's own.",
         ),
-        click.option("--num-classes", type=click.IntRange(min=1), metavar="N", help="Classes of the model's head."),
+        click.option("--num-classes", type=Of(NUM_CLASSES), metavar="N", help="Classes of the model's head."),
     ):
         function = option(function)
     return function

@@ -8,8 +8,10 @@ from typing import Any
 import click
 
 from compressor.cli.lut import lut_option
-from compressor.cli.options import folder_argument, model_option, structure_options, trust_option
+from compressor.cli.options import Of, folder_argument, model_option, structure_options, trust_option
 from compressor.cli.output import JobInterrupted, Output, output_options
+from compressor.config import SECONDS, THREADS
+from compressor.options import Number, Whole
 
 
 @click.command()
@@ -19,20 +21,16 @@ from compressor.cli.output import JobInterrupted, Output, output_options
 @structure_options
 @click.option("--target", required=True, metavar="T", help="Where to measure; 'compress targets' lists them.")
 @lut_option
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads. [all cores]")
-@click.option(
-    "--max-points", type=click.IntRange(min=4), default=24, metavar="N", help="Most points per operator. [24]"
-)
+@click.option("--threads", type=Of(THREADS), metavar="N", help="CPU threads. [all cores]")
+@click.option("--max-points", type=Of(Whole(4, 10_000)), default=24, metavar="N", help="Most points per operator. [24]")
 @click.option(
     "--tolerance",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Of(Number(above=0)),
     default=0.03,
     metavar="X",
     help="Relative error of interpolation at which an operator needs no more points. [0.03]",
 )
-@click.option(
-    "--seconds", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Stop after this long. [no limit]"
-)
+@click.option("--seconds", type=Of(SECONDS), metavar="S", help="Stop after this long. [no limit]")
 @output_options
 def profile(
     model: str,

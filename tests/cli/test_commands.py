@@ -36,7 +36,8 @@ def graph(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     seen: dict[str, Any] = {}
 
     def capture(model: Any, example_inputs: Any, **options: Any) -> str:
-        seen.update(options, shape=tuple(example_inputs.shape))
+        assert options.pop("example_kwargs") == {}
+        seen.update(options, shape=tuple(example_inputs[0].shape))
         return "graph"
 
     package, describing = ModuleType("compressor.graph"), ModuleType("compressor.describe")
