@@ -320,3 +320,9 @@ class Options:
                 default = "" if each.default is None else str(each.default)
                 found.append(Described(each.name, kind.expected, default, each.metadata["doc"]))
         return found
+
+
+def table(described: Iterable[Described]) -> str:
+    """Options as a table in Markdown."""
+    rows = [f"| `{d.name}` | {d.takes} | {f'`{d.default}`' if d.default else ''} | {d.doc} |" for d in described]
+    return "\n".join(["| option | takes | default | what it is |", "| --- | --- | --- | --- |", *rows])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import nn
 
 import compressor
 from compressor.errors import UsageError
-from compressor.options import Flag, Number, OneOf, Options, Patterns, SomeOf, Whole, option, read
+from compressor.options import Flag, Number, OneOf, Options, Patterns, SomeOf, Whole, option, read, table
 from compressor.search import METHODS
 from compressor.search.dnarch_config import DnarchConfig
 from compressor.search.figs_config import FigsConfig
@@ -235,3 +236,9 @@ def test_options_are_read_where_they_are_made() -> None:
         Some(name="rigth")
     with pytest.raises(UsageError, match="size must be a whole number of at least 1, not None"):
         Some(size=None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", CONFIGS)
+def test_the_docs_have_every_option(method: str) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "options.md").read_text(encoding="utf-8")
+    assert table(CONFIGS[method].described()) in page, "write compressor.options.table(...) into it"
