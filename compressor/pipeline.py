@@ -19,6 +19,7 @@ from compressor.graph.modules import build_lazy, require_whole_tensors
 from compressor.graph.programs import opened
 from compressor.history import remember
 from compressor.patterns import require_matches
+from compressor.quantization import observe_anew_
 from compressor.search import METHODS
 from compressor.search.base import Constraint, RoundTo, SearchContext, SearchResult, hard_sizes, readable
 from compressor.search.oneshot import shrink
@@ -299,6 +300,7 @@ class Pipeline:
 
     def _use(self, result: TrimResult) -> None:
         self.compressed, self.architecture, self.check = result.model, result.architecture, result.check
+        observe_anew_(self.compressed)
         remember(self.compressed, self.architecture, self.model)
 
     def _measure_target(self) -> None:

@@ -82,3 +82,29 @@ def rounded_per_channel(
     """``torch.fake_quantize_per_channel_affine``, likewise."""
     shape = [-1 if d == axis % x.dim() else 1 for d in range(x.dim())]
     return rounded_per_tensor(x, scale.reshape(shape), zero_point.reshape(shape), quant_min, quant_max)
+
+
+def observe_anew_(model: nn.Module) -> None:
+    """Let moving averages of activations begin again with the first batch that trains ``model``.
+
+    They are those of the network that it was cut from, and would take hundreds of steps to forget it. Until then, and
+    where observers are switched off, they stay: better a wide scale than none.
+    """
+    from torch.ao.quantization import FakeQuantize, MovingAverageMinMaxObserver
+
+    for name, module in model.named_modules():
+        of_weight = name.rpartition(".")[2] == "weight_fake_quant"  # a weight is what it was
+        if _looks(type(module)) and isinstance(module, FakeQuantize) and not of_weight:
+            observer = module.activation_post_process
+            if isinstance(observer, MovingAverageMinMaxObserver) and _forget not in module._forward_pre_hooks.values():
+                module.register_forward_pre_hook(_forget)
+
+
+def _forget(module: Any, _: Any) -> None:
+    """Runs before a forward; once in training, then never again."""
+    if not module.training or "forward" in vars(module) or module.observer_enabled[0] != 1:
+        return
+    module.activation_post_process.reset_min_max_vals()
+    for key, hook in list(module._forward_pre_hooks.items()):
+        if hook is _forget:
+            del module._forward_pre_hooks[key]

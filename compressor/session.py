@@ -40,6 +40,7 @@ from compressor.masks import Pass
 from compressor.masks.recompute import in_checkpoint
 from compressor.options import Text, Whole, read
 from compressor.patterns import require_matches
+from compressor.quantization import observe_anew_
 from compressor.ranks import Ranks
 from compressor.search import METHODS
 from compressor.search.base import Constraint, RoundTo, SearchContext
@@ -367,6 +368,7 @@ class Session:
         result, self.held = self._end.run(found)
         self.architecture, self.check, self._small = result.architecture, result.check, result.model
         remember(result.model, result.architecture, self.model)
+        observe_anew_(result.model)
         return result.model
 
     def carry_optimizer(self, optimizer: torch.optim.Optimizer) -> None:

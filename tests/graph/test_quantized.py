@@ -137,3 +137,26 @@ def test_rounding_in_double_is_that_of_pytorch() -> None:
     assert torch.allclose(rounded_per_channel(x, scale, zero, 1, -128, 127), expected, atol=1e-6)
     expected = torch.fake_quantize_per_tensor_affine(x, 0.1, 3, 0, 255)
     assert torch.allclose(rounded_per_tensor(x, 0.1, 3, 0, 255), expected, atol=1e-6)
+
+
+def test_ranges_of_activations_begin_again_when_training_goes_on() -> None:
+    net = _prepared(QCONFIGS["fused moving averages"], fused=True, training=True, seen=True)
+    small: Any = compressor.compress(net, X[:1], {"flops": "60%"}).model
+    observers = {n: m.activation_post_process for n, m in small.named_modules() if isinstance(m, q.FakeQuantize)}
+    before = {name: observer.max_val.clone() for name, observer in observers.items()}
+    capture(small, X[:1])  # does not train it
+    assert all(torch.equal(observers[name].max_val, value) for name, value in before.items())
+    seen: list[Tensor] = []
+    small.fc.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
+    small.train()
+    output = small.fc.weight_fake_quant(small.fc.weight)  # weights are what they were
+    small(X)
+    assert float(observers["fc.weight_fake_quant"].max_val[0]) == pytest.approx(
+        float(before["fc.weight_fake_quant"][0])
+    )
+    found = float(observers["fc.activation_post_process"].max_val)
+    assert found == pytest.approx(float(nn.functional.linear(seen[0], output, small.fc.bias).max()), rel=1e-4)
+    assert not any(module._forward_pre_hooks for module in small.modules() if isinstance(module, q.FakeQuantize))
+    again = observers["fc.activation_post_process"].max_val.clone()
+    small(100 * X)
+    assert float(observers["fc.activation_post_process"].max_val) < float(again) * 10  # moves on, and no further
