@@ -15,6 +15,7 @@ from compressor.console import Console
 from compressor.delivery import deliver_result
 from compressor.errors import UsageError
 from compressor.pipeline import Pipeline
+from compressor.printable import printable
 from compressor.report import Report
 from compressor.reporting import describe_result
 from compressor.settings import Settings, measured_on, method_options
@@ -108,11 +109,11 @@ def run_job(config: JobConfig, *, console: Console) -> Report:
             console=console,
         )
         pipeline.run()
-        report = describe_result(pipeline, name=config.model)
-        report.data = config.data
+        report = describe_result(pipeline, name=printable(config.model))
+        report.data = None if config.data is None else printable(config.data)
         report.weights = loaded.weights.origin or loaded.weights.choice
         report.pretrained = loaded.weights.pretrained or config.train_epochs > 0
-        report.command = command_of(config)
+        report.command = printable(command_of(config))
         deliver_result(pipeline, report, Path(config.out), config.export, config.bench_seconds)
         report.stage_seconds = dict(console.stage_seconds)
         report.warnings = list(console.warnings)

@@ -172,11 +172,12 @@ class Text:
 class Place:
     """The name of a file or folder."""
 
-    expected: ClassVar[str] = "the name of a file or folder"
+    expected: ClassVar[str] = "the name of a file or folder, which can be written as text"
 
     def read(self, value: Any) -> str | Path:
         if not isinstance(value, (str, os.PathLike)) or not os.fspath(value) or "\0" in str(value):
             raise ValueError
+        str(value).encode()  # reports and commands name it; UnicodeEncodeError is a ValueError
         return value if isinstance(value, (str, Path)) else Path(os.fspath(value))
 
 
