@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from compressor.architecture import Architecture
 from compressor.console import Console
@@ -14,7 +14,7 @@ from compressor.copying import deep_copy, same_tensors
 from compressor.costs import REPORTED_COSTS, CostTerm, build
 from compressor.errors import UnsupportedModelError, UsageError, VerificationError
 from compressor.graph import Graph, capture
-from compressor.graph.inputs import arguments
+from compressor.graph.inputs import arguments, input_tensors
 from compressor.graph.modules import build_lazy, require_whole_tensors
 from compressor.graph.programs import opened
 from compressor.history import remember
@@ -277,9 +277,10 @@ class Pipeline:
         """A network with a lowered resolution runs at one size alone; find out before the search that it will not."""
         test = self.data.test if self.data is not None else None
         inputs = None if test is None else next(iter(test.batches(1)), (None,))[0]
-        if not isinstance(inputs, Tensor) or not isinstance(self.example_inputs, Tensor):
+        firsts = [input_tensors((each,), {})[:1] for each in (inputs, self.example_inputs)]
+        if not all(firsts):
             return
-        sizes, trained = ("x".join(map(str, x.shape[1:])) for x in (inputs, self.example_inputs))
+        sizes, trained = ("x".join(map(str, x.shape[1:])) for (x,) in firsts)
         if sizes != trained:
             raise UsageError(
                 f"The network is tested on inputs of {sizes} and trained on {trained}, but with a learned resolution "

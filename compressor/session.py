@@ -32,6 +32,7 @@ from compressor.costs import build
 from compressor.entry import Entry, require_free
 from compressor.errors import TrainingError, UsageError
 from compressor.graph import capture
+from compressor.graph.inputs import input_tensors
 from compressor.graph.modules import require_whole_tensors
 from compressor.graph.programs import in_place
 from compressor.history import remember
@@ -196,10 +197,10 @@ class Session:
             return outputs if made is None else made.over(outputs, self._gradients)
 
     def _require_one_size(self, args: Any) -> None:
-        found, traced = args[0] if args else None, self._inputs
-        if not self.graph.resolutions or not isinstance(found, Tensor) or not isinstance(traced, Tensor):
+        firsts = [input_tensors((each,), {})[:1] for each in (args, self._inputs)]
+        if not self.graph.resolutions or not all(firsts):
             return
-        sizes = ["x".join(map(str, x.shape[2:])) for x in (found, traced)]
+        sizes = ["x".join(map(str, x.shape[2:])) for (x,) in firsts]
         if sizes[0] != sizes[1]:
             raise UsageError(
                 f"The loop has inputs of {sizes[0]}, example_inputs were of {sizes[1]}, but with a learned "

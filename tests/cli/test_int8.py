@@ -47,6 +47,7 @@ def test_a_folder_is_exported_in_int8_with_its_accuracy(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     export = ["export", "--model", str(folder), "--to", "onnx", "--precision", "int8", "--out", str(tmp_path)]
+    export += ["--trust-factories", "job_networks"]
     assert main([*export, "--data", "digits", "--format", "json"]) == 0
     document = json.loads(capsys.readouterr().out)
     (file,) = document["files"]

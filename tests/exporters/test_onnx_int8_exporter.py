@@ -99,5 +99,5 @@ def test_tensorrt_builds_int8_engines(tmp_path: Path) -> None:
 
 def test_calibration_takes_as_many_samples_as_asked() -> None:
     batches = [(torch.zeros(8, 2), torch.zeros(8)) for _ in range(5)]
-    assert [len(batch) for batch in inputs_of(batches, 20)] == [8, 8, 4]
-    assert sum(len(batch) for batch in inputs_of(batches, 100)) == 40
+    assert [len(batch.tensors[0]) for batch in inputs_of(batches, 20)] == [8, 8, 4]
+    assert sum(len(batch.tensors[0]) for batch in inputs_of(batches, 100)) == 40
