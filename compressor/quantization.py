@@ -94,7 +94,8 @@ def observe_anew_(model: nn.Module) -> None:
 
     for name, module in model.named_modules():
         of_weight = name.rpartition(".")[2] == "weight_fake_quant"  # a weight is what it was
-        if _looks(type(module)) and isinstance(module, FakeQuantize) and not of_weight:
+        kind: Any = type(module)
+        if _looks(kind) and isinstance(module, FakeQuantize) and not of_weight:
             observer = module.activation_post_process
             if isinstance(observer, MovingAverageMinMaxObserver) and _forget not in module._forward_pre_hooks.values():
                 module.register_forward_pre_hook(_forget)
