@@ -67,12 +67,13 @@ def test_heads_go_with_and_without_a_cache(make: Any) -> None:
     assert widths[0] == widths[1]
 
 
-@pytest.mark.parametrize(("make", "attentions"), [(_llama, 2), (_qwen, 2), (_t5, 4)])
+@pytest.mark.parametrize(("make", "attentions"), [(_llama, 2), (_qwen, 2), (_t5, 3)])
 def test_attention_goes_as_a_whole_where_nothing_is_cached(make: Any, attentions: int) -> None:
-    """T5's first layers make the position bias of the others, so their own attention stays, and so do two of six."""
+    """The attention of the first layer of T5 makes the position bias of the others, so it stays."""
     model = make(use_cache=False)
     names = [block.name for block in capture(model, (), example_kwargs=_inputs(model)).blocks]
-    assert sum("self_attn" in name or "Attention" in name or ".layer.1.layer.0" in name for name in names) >= attentions
+    attending = ("self_attn", "block.1.layer.0", "decoder.block.1.layer.1")
+    assert sum(any(part in name for part in attending) for name in names) >= attentions
     model = make(use_cache=True)
     graph = capture(model, (), example_kwargs=_inputs(model))
     assert not any("self_attn" in module for block in graph.blocks for module in block.modules)
