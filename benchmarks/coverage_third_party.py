@@ -4,8 +4,8 @@
     python benchmarks/coverage_third_party.py --table      # writes coverage_third_party.md from its .jsonl
 
 Transformers, diffusers, segmentation-models-pytorch, monai and torchaudio, each where it is installed (the extra
-``zoo``); small configurations, random weights. Lines that exist are not measured again. Unlike ``coverage.py`` blocks may
-go, too, as in a run without options.
+``zoo``); small configurations, random weights. Lines that exist are not measured again. Unlike in ``coverage.py``
+blocks may go, too, as in a run without options.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ COLUMNS = ("result", "error", "smallest", "at 50 %", "fixed", "s", "MB", "blocks
 LEGEND = """
 - *result*: exact if the compressed network computes what the masked original does, to 1e-9 of the largest output in
   float64, and runs in float32 on the example, too. *error*: the largest difference over the largest output.
-- *smallest*: share of multiply-adds left with one unit of everything and every block kept; *at 50 %*: the share that the
-  one-shot search leaves when asked for half, blocks and all.
+- *smallest*: share of multiply-adds left with one unit of everything and every block kept; *at 50 %*: the share that
+  the one-shot search leaves when asked for half, blocks and all.
 - *fixed*: share of channels that cannot go, with the main reason. *blocks*: removed, of those found.
 - *s*: processor seconds on one thread, capture to trim. *MB*: peak memory of the process, libraries included.
 - Most of these models are tiny, so that a vocabulary or a classifier that cannot go is a large part of them.

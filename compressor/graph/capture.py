@@ -28,7 +28,7 @@ from compressor.graph.modules import build_lazy, run_once, unwrapped
 from compressor.graph.reach import fix_unseen, scopes, tie_unreached
 from compressor.graph.record import Value
 from compressor.graph.resolution import find_resolutions
-from compressor.graph.scalars import follow_scalars
+from compressor.graph.scalars import follow_comparisons, follow_scalars
 from compressor.process import Switch
 
 
@@ -116,6 +116,7 @@ def _capture(
     made = len(flow.labels)
     run_rules(flow, recorder.nodes)
     follow_scalars(flow, recorder.nodes, recorder.escaped)
+    follow_comparisons(flow, recorder.equal)
     reached = {value.index for node in recorder.nodes for value in node.inputs}
     tied = tie_unreached(flow, further, recorder.nodes[:n_eval], calls)
     for name, (value, _, _) in described.items():

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -68,10 +69,11 @@ OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
 
 
 class _Escaped(threading.local):
-    """Numbers turned into plain ones since ``tracing`` was entered; of this thread."""
+    """Numbers turned into plain ones since ``tracing`` was entered, and sizes found equal; of this thread."""
 
     def __init__(self) -> None:
         self.numbers: list[Dim | Scalar] = []
+        self.equal: list[tuple[Dim, int]] | None = None  # None outside of a trace
 
 
 _ESCAPED = _Escaped()
@@ -155,9 +157,27 @@ class Dim(_Arithmetic, int):  # type: ignore[misc]  # the operators accept more 
     def __index__(self) -> int:
         return int.__int__(self)
 
+    def __eq__(self, other: object) -> bool:
+        return _found_equal(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not _found_equal(self, other)
+
+    __hash__ = int.__hash__
+
     def __float__(self) -> float:
         _ESCAPED.numbers.append(self)
         return int.__float__(self)
+
+
+def _found_equal(a: Dim, b: object) -> bool:
+    """Whether they are equal, which is noted if it is the program that asks, not a module of PyTorch's."""
+    same: bool = int.__eq__(a, b) is True
+    if same and _ESCAPED.equal is not None and isinstance(b, int) and int.__gt__(a, 1):
+        asking = sys._getframe(2).f_globals.get("__name__", "")
+        if not asking.startswith(("torch.", "compressor.")):
+            _ESCAPED.equal.append((a, b))
+    return same
 
 
 class Scalar(_Arithmetic, float):  # type: ignore[misc]
@@ -200,12 +220,18 @@ class Scalar(_Arithmetic, float):  # type: ignore[misc]
 @contextmanager
 def tracing() -> Iterator[list[Dim | Scalar]]:
     """Inside, ``math.sqrt`` keeps track too; yields the list of what escapes."""
-    outer, _ESCAPED.numbers = _ESCAPED.numbers, []
+    outer = _ESCAPED.numbers, _ESCAPED.equal
+    _ESCAPED.numbers, _ESCAPED.equal = [], []
     try:
         with _TRACKED_SQRT.on():
             yield _ESCAPED.numbers
     finally:
-        _ESCAPED.numbers = outer
+        _ESCAPED.numbers, _ESCAPED.equal = outer
+
+
+def found_equal() -> list[tuple[Dim, int]]:
+    """The sizes that the program compared inside ``tracing``, and found equal."""
+    return list(_ESCAPED.equal or ())
 
 
 def _track_sqrt() -> Callable[[], None]:

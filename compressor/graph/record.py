@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from compressor.graph.dims import Dim, FromAxis, Scalar, tracing
+from compressor.graph.dims import Dim, FromAxis, Scalar, found_equal, tracing
 from compressor.graph.direct import direct
 from compressor.graph.labels import IntArray
 from compressor.graph.modules import first_names, named_modules
@@ -369,6 +369,7 @@ class Recorder:
         self.paused = False
         self.shadows: dict[str, Tensor] = {}
         self.escaped: list[Dim | Scalar] = []  # sizes the program turned into plain numbers
+        self.equal: list[tuple[Dim, int]] = []  # sizes the program compared and found equal
         self._tensors: dict[int, tuple[Tensor, Value]] = {}
 
     @contextmanager
@@ -377,6 +378,7 @@ class Recorder:
         with self.modules.watch(), tracing() as escaped, _Operators(self), _Functions(self):
             yield
             self.escaped += escaped
+            self.equal += found_equal()
 
     def value(self, tensor: Tensor) -> Value:
         """The value a tensor is now; a tensor never seen before (a constant) becomes a new one."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from compressor.graph.dims import Dim, FromAttribute, FromOperation, Scalar
+from compressor.graph.dims import Dim, FromAttribute, FromAxis, FromOperation, Scalar
 from compressor.graph.flow import Flow
 from compressor.graph.labels import IntArray
 from compressor.graph.record import Call, Node
@@ -42,6 +42,23 @@ def follow_scalars(flow: Flow, nodes: Iterable[Node], escaped: Iterable[Dim | Sc
     flow.node = None
     for number in escaped:
         _fix(flow, _leaves(flow, number), "its size is used as a plain number by the program")
+
+
+def follow_comparisons(flow: Flow, equal: Iterable[tuple[Dim, int]]) -> None:
+    """Keep equal what a forward compares with an attribute (``if x.shape[1] != self.channels: raise``) or a literal."""
+    for pair in equal:
+        dims = [size for size in pair if isinstance(size, Dim)]
+        axes = [size for size in dims if isinstance(size.origin, FromAxis)]
+        others = [size for size in dims if size is not axes[0]] if len(axes) == 1 else []
+        if len(axes) != 1 or any(not isinstance(size.origin, FromAttribute) for size in others):
+            continue
+        labels = flow.labels_of(axes[0])
+        if labels is None or flow.is_fixed(labels):
+            continue
+        if len(dims) == 1:
+            flow.fix(labels, f"compared with the constant {int(pair[1])} by the program")
+        else:
+            flow.bind(others[0], labels, "compared with a size, which")
 
 
 def _follow(flow: Flow, call: Call, argument: int | str, number: Dim | Scalar) -> None:

@@ -53,7 +53,8 @@ def flat_weights(modules: Iterable[nn.Module]) -> Iterator[None]:
 
 @contextmanager
 def unchanged(*models: nn.Module) -> Iterator[None]:
-    """Undo what a forward stores in its modules: cached tables and masks, made for other inputs or another type."""
+    """Undo what a forward stores in its modules: cached tables and masks, made for other inputs or another type, and
+    hooks."""
     saved = [
         (m, dict(vars(m)), [(d, dict(d)) for d in _registered(m)]) for model in models for _, m in named_modules(model)
     ]
@@ -69,7 +70,8 @@ def unchanged(*models: nn.Module) -> Iterator[None]:
 
 
 def _registered(module: nn.Module) -> tuple[dict[str, Any], ...]:
-    return module._buffers, module._parameters, module._modules
+    hooks = module._forward_hooks, module._forward_pre_hooks, module._forward_hooks_with_kwargs
+    return (module._buffers, module._parameters, module._modules, *hooks, module._forward_pre_hooks_with_kwargs)  # type: ignore[return-value]
 
 
 @contextmanager

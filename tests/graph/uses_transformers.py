@@ -91,3 +91,24 @@ for name, function in {
 }.items():
     among(name, function)
 case("rms norm of a constant", lambda m, x: m.b(F.rms_norm(m.a(x), (12,))), TOKENS, **T, fixed=AB)
+
+
+# ---- sizes that a forward checks
+class Checked(nn.Module):
+    """Refuses channels other than its own."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.channels = how, 12
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.how == "assert":
+            assert x.shape[-1] == self.channels
+        elif x.ndim != 3 or x.size(2) != (12 if self.how == "literal" else self.channels):
+            raise ValueError("not my channels")
+        return F.relu(x)
+
+
+for how in ("assert", "raise"):
+    case(f"checked by {how}", lambda m, x: m.b(m.c(m.a(x))), TOKENS, **T, c=lambda how=how: Checked(how), free=AB)
+case("checked against a literal", lambda m, x: m.b(m.c(m.a(x))), TOKENS, **T, c=lambda: Checked("literal"), fixed=AB)
