@@ -109,6 +109,7 @@ FORMS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "weight norm hooks": each(nn.utils.weight_norm),
     "weight norm": each(parametrizations.weight_norm),
     "spectral norm hooks": each(nn.utils.spectral_norm),
+    "spectral norm": each(parametrizations.spectral_norm),
     "a parametrization of one's own": each(scaled),
     "two parametrizations": each(lambda m: (scaled(m), scaled(m))),
     "weights bent in the forward": squashed,
