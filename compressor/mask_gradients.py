@@ -22,6 +22,7 @@ class MaskGradients:
         self._weight = 0.0  # of the cost in all losses of this step
         self._had = False
         self._scaled = False
+        self._known: list[tuple[int, int]] = []  # gradients as a backward left them
         self._before: tuple[list[int], list[Tensor]] | None = None
 
     def watched(self, penalty: Tensor) -> Tensor:
@@ -32,6 +33,7 @@ class MaskGradients:
     def note(self, gradient: float) -> None:
         """The gradient of the penalty in one backward."""
         self._weight += gradient
+        torch.autograd.Variable._execution_engine.queue_callback(self._know)
 
     def forward_begins(self) -> None:
         """Remember the weights that the step starts from, where a scaler may leave it out."""
@@ -46,6 +48,7 @@ class MaskGradients:
 
     def backward_ends(self) -> None:
         self._had = self._weights_have()
+        self._know()
 
     def drop(self) -> None:
         """Forget all gradients of masks."""
@@ -65,6 +68,8 @@ class MaskGradients:
         """
         scale = _scale(self._weight)
         self._scaled = scale != 1.0 or not math.isfinite(self._weight)
+        if self._known != self._now():
+            scale = 1.0  # the loop has brought them to a scale of its own
         lost = not math.isfinite(self._weight) or self._left_out()
         gradients = [p.grad for p in self.parameters]
         if scale != 1.0:
@@ -79,6 +84,13 @@ class MaskGradients:
         if found and not bool(torch.stack(found).all()):
             return "the step of the weights was left out" if lost else "gradients of the masks are not finite"
         return None
+
+    def _know(self) -> None:
+        self._known = self._now()
+
+    def _now(self) -> list[tuple[int, int]]:
+        """Which gradients there are, and how often each was changed."""
+        return [(i, p.grad._version) for i, p in enumerate(self.parameters) if p.grad is not None]
 
     def _weights_have(self) -> bool:
         return any(p.grad is not None for p in self.weights)

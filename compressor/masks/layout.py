@@ -38,10 +38,13 @@ class Layout:
             stack.callback(_put_back, self.places, before)
             for (space, attribute), tensor in zip(self.places, tensors, strict=False):
                 space[attribute] = tensor
-            stack.enter_context(masking.resampled())
-            stack.enter_context(flat_weights(masking.recurrent))
-            stack.enter_context(narrowed(masking.model))
             stack.enter_context(as_written())
+            if masking.graph.resolutions:
+                stack.enter_context(masking.resampled())
+            if masking.recurrent:
+                stack.enter_context(flat_weights(masking.recurrent))
+            if masking.attends:
+                stack.enter_context(narrowed(masking.model))
             if masking.stack is not None:
                 stack.enter_context(masking.stack.watched(lambda: self.calls(tensors, None)))
             yield

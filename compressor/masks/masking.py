@@ -95,6 +95,7 @@ class Masking:
         self.modules = modules
         self.stack = PartStack(model, {site.place for site in graph.sites}) if graph.sites else None
         self.recurrent = [module for module in model.modules() if isinstance(module, nn.RNNBase)]
+        self.attends = any(isinstance(module, nn.MultiheadAttention) for module in model.modules())
         self._sites = {(s.place, s.function, s.ordinal): [] for s in graph.sites}  # type: ignore[var-annotated]
         for site in graph.sites:
             self._sites[site.place, site.function, site.ordinal].append(site)

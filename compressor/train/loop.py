@@ -19,15 +19,16 @@ from compressor.train.evaluate import evaluate
 from compressor.train.hooks import Hooks
 from compressor.train.layout import accepts_channels_last, channels_last, to_device
 from compressor.train.losses import LossFn
+from compressor.train.lost import what_is_lost
 from compressor.train.meter import LossMeter
 from compressor.train.modes import deterministic, mode, model_device
 from compressor.train.objective import objective
 from compressor.train.optim import (
     build_optimizer,
-    has_gradients,
     load_named_state,
     named_state,
     optimizer_parameters,
+    step_all,
 )
 from compressor.train.outputs import primary_output
 from compressor.train.progress import Progress
@@ -168,7 +169,8 @@ class Trainer:
 
     def _train(self, rng: dict[str, Any] | None) -> None:
         counters = self._state.counters
-        meter = LossMeter(counters, self.device, self._checkpoint.note)
+        batch: list[Any] = []
+        meter = LossMeter(counters, self.device, self._checkpoint.note, lambda: what_is_lost(self.model, batch))
         clock = _Clock(counters.seconds)
         self._zero_grad()  # gradients that the caller left behind are no part of the run
         continues = rng is None and counters.step > 0  # what another trainer began
@@ -192,6 +194,7 @@ class Trainer:
                 continues = False
             for inputs, targets in batches:
                 self._give_way()
+                batch[:] = inputs, targets
                 meter.add(self._step(counters.step, inputs, targets))
                 counters.step += 1
                 ended = counters.step % self._epoch_steps == 0
@@ -235,13 +238,12 @@ class Trainer:
         if penalty is not None:
             loss = loss + penalty
         state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        unscaled = []
         if config.grad_clip is not None and self._main is not None:
             state.scaler.unscale_(self._main)
+            unscaled.append(self._main)
             torch.nn.utils.clip_grad_norm_(self._clipped, config.grad_clip)
-        for optimizer in state.optimizers.values():
-            if has_gradients(optimizer):  # gradient scaling refuses an optimizer without any
-                state.scaler.step(optimizer)
-        state.scaler.update()
+        step_all(state.scaler, state.optimizers.values(), unscaled)
         self._zero_grad()
         hooks.after_step(step, self.total_steps)
         return loss

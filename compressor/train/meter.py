@@ -17,12 +17,14 @@ _GPU_EVERY = 20
 class LossMeter:
     """Collects one loss per step. On the CPU each is looked at at once, on a GPU every 20 steps or when asked.
 
-    ``note`` gives a clause about what was saved, for the error message.
+    ``note`` gives a clause about what was saved, for the error message, and ``why`` a sentence about what is lost.
     """
 
-    def __init__(self, counters: Counters, device: torch.device, note: Callable[[], str] = str) -> None:
+    def __init__(
+        self, counters: Counters, device: torch.device, note: Callable[[], str] = str, why: Callable[[], str] = str
+    ) -> None:
         self._counters = counters
-        self._note = note
+        self._note, self._why = note, why
         self._every = 1 if device.type == "cpu" else _GPU_EVERY
         self._pending: list[Tensor] = []
         self.last = math.nan
@@ -48,9 +50,10 @@ class LossMeter:
         self._pending.clear()
         for offset, value in enumerate(values):
             if not math.isfinite(value):
+                why = self._why() if offset == len(values) - 1 else ""  # of the batch at hand
                 raise TrainingError(
                     f"The loss became {value} at step {first + offset}{self._note()}. "
-                    "Lower the learning rate, set grad_clip, or look for NaN in the data."
+                    f"{why or 'Lower the learning rate, set grad_clip, or look for NaN in the data.'}"
                 )
             self._counters.loss_sum += value
         self._counters.loss_count += len(values)

@@ -89,6 +89,24 @@ def has_gradients(optimizer: Optimizer) -> bool:
     return any(parameter.grad is not None for group in optimizer.param_groups for parameter in group["params"])
 
 
+def step_all(scaler: torch.amp.GradScaler, optimizers: Iterable[Optimizer], unscaled: Iterable[Optimizer] = ()) -> None:
+    """Step all optimizers that have gradients, or, where some gradient overflowed, none: weights and masks go together.
+
+    ``unscaled`` are those whose gradients had their scale taken out already.
+    """
+    ready = [optimizer for optimizer in optimizers if has_gradients(optimizer)]  # a scaler refuses one without any
+    if scaler.is_enabled() and len(ready) > 1:
+        for optimizer in ready:
+            if all(optimizer is not other for other in unscaled):
+                scaler.unscale_(optimizer)
+        found = [torch.isfinite(p.grad).all() for o in ready for p in optimizer_parameters(o) if p.grad is not None]
+        if not bool(torch.stack([each.to(found[0].device) for each in found]).all()):
+            ready = []
+    for optimizer in ready:
+        scaler.step(optimizer)
+    scaler.update()
+
+
 def named_state(model: nn.Module, optimizer: Optimizer) -> dict[str, dict[str, Any]]:
     """What the optimizer remembers of each of the model's parameters (momentum, moments, steps), by its name."""
     return {name: dict(optimizer.state[p]) for name, p in model.named_parameters() if p in optimizer.state}
