@@ -200,23 +200,24 @@ _DIFFUSERS: dict[str, Make] = {
 # ---- segmentation, medical images, sound
 
 
-def _segments(kind: str, encoder: str = "resnet18") -> Make:
+def _segments(kind: str, encoder: str = "resnet18", size: int = 64) -> Make:
     def make() -> Made:
         import segmentation_models_pytorch as smp
 
         made = getattr(smp, kind)(encoder, encoder_weights=None, classes=3)
-        return made, (torch.randn(1, 3, 64, 64),), {}
+        return made, (torch.randn(1, 3, size, size),), {}
 
     return make
 
 
 _SMP: dict[str, Make] = {
-    **{kind.lower(): _segments(kind) for kind in ("Unet", "UnetPlusPlus", "MAnet", "Linknet", "FPN", "PSPNet", "PAN",
+    **{kind.lower(): _segments(kind) for kind in ("Unet", "UnetPlusPlus", "MAnet", "Linknet", "FPN", "PSPNet",
                                                    "DeepLabV3", "DeepLabV3Plus", "UPerNet")},
     "segformer": _segments("Segformer", "mit_b0"),
     "unet mobilenet_v2": _segments("Unet", "mobilenet_v2"),
     "unet efficientnet-b0": _segments("Unet", "efficientnet-b0"),
-    "dpt": _segments("DPT", "tu-vit_tiny_patch16_224"),
+    "pan": _segments("PAN", size=128),
+    "dpt": _segments("DPT", "tu-vit_tiny_patch16_224", 224),
 }  # fmt: skip
 
 
