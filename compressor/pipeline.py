@@ -28,6 +28,7 @@ from compressor.search.wanted import Wanted, wanted
 from compressor.settings import Scores, Settings
 from compressor.tensors import example_of, fill, state, to_device
 from compressor.trim import Check, TrimResult, trim_verified
+from compressor.trim.sound import require_sound
 from exporters.example import Example
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ class Pipeline:
             )
             if self.graph.inputs is not None and not self.graph.inputs.batched:
                 self.console.info("  no batch axis: costs are those of the inputs as they are")
+            require_sound(self.model, self.graph, arguments(self.example_inputs, self.example_kwargs))
             names = dict.fromkeys([*REPORTED_COSTS, *(b.cost for b in settings.budgets)])
             self.terms = {name: build(name, self.graph) for name in names if name != "latency"}
         self.wanted = wanted(self.model, self.graph, settings.keep, settings.choose)

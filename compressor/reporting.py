@@ -63,7 +63,7 @@ def describe_result(pipeline: Pipeline, *, name: str) -> Report:
         report.costs.append(CostResult(cost, term.unit, original(term), pipeline.reached(term)))
     report.latency_prediction = _prediction(pipeline)
     check = pipeline.check
-    report.verification = Verification(check.error, check.tolerance, "float64" if check.tolerance < 1e-6 else "float32")
+    report.verification = Verification(check.error, check.tolerance, check.dtype, list(check.inputs), check.seen)
     if pipeline.data is not None:
         found = pipeline.scores
         values = (found.split, found.samples, found.before, found.after_search, found.after_finetune)

@@ -32,7 +32,7 @@ from compressor.costs import build
 from compressor.entry import Entry, require_free
 from compressor.errors import TrainingError, UsageError
 from compressor.graph import capture
-from compressor.graph.inputs import input_tensors
+from compressor.graph.inputs import arguments, input_tensors
 from compressor.graph.modules import require_whole_tensors
 from compressor.graph.programs import in_place
 from compressor.history import remember
@@ -54,6 +54,7 @@ from compressor.settings import method_options
 from compressor.tensors import example_of, not_finite
 from compressor.train.optim import has_gradients, optimizer_parameters
 from compressor.trim import Check
+from compressor.trim.sound import require_sound
 
 if TYPE_CHECKING:
     from compressor.graph.inputs import BatchAxis
@@ -122,6 +123,7 @@ class Session:
             resolution="resolution" in traces,
             batch_axis=batch_axis,
         )
+        require_sound(model, self.graph, arguments(example_inputs, example_kwargs))
         want = wanted(model, self.graph, keep, choose)
         device = None
         if self._latency is not None and target is not None:

@@ -50,7 +50,7 @@ def provenance(report: Report) -> Markup:
             (
                 "Verification",
                 f"{'passed' if check.passed else 'FAILED'}: original with hard masks and trimmed network differ by "
-                f"{check.error:.1e} of the largest output in {check.dtype}, at most {check.tolerance:.0e} is allowed",
+                f"{check.error:.1e} of the largest output, at most {check.tolerance:.0e} is allowed; {check.what}",
             ),
         )
     items = join(join([tag("dt", name), tag("dd", value)]) for name, value in facts if value not in (None, ""))

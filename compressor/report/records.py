@@ -85,6 +85,17 @@ class Verification:
     error: float
     tolerance: float = 1e-9
     dtype: str = "float64"
+    inputs: list[str] = field(default_factory=list)
+    """What both ran on."""
+    seen: float | None = None
+    """Share of the kept units, where some were removed, whose change would have been noticed; None: not measured."""
+
+    @property
+    def what(self) -> str:
+        """What was checked, in words."""
+        on = f" on {'; '.join(self.inputs)}" if self.inputs else ""
+        seen = "" if self.seen is None else f", which depend on {self.seen:.0%} of the kept units beside removed ones"
+        return f"in {self.dtype}{on}{seen}"
 
     @property
     def passed(self) -> bool:

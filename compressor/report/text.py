@@ -125,7 +125,12 @@ def _result(report: Report) -> list[list[str]]:
     if report.verification is not None:
         check = report.verification
         state = "verified" if check.passed else "FAILED"
-        rows.append([state, f"trimmed and masked network differ by {check.error:.1e} (limit {check.tolerance:.0e})"])
+        rows.append(
+            [
+                state,
+                f"trimmed and masked network differ by {check.error:.1e} (limit {check.tolerance:.0e}) {check.what}",
+            ]
+        )
     if report.blocks_removed:
         rows.append(["blocks", f"{len(report.blocks_removed)} removed: {', '.join(report.blocks_removed)}"])
     if report.fixed:

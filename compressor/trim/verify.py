@@ -1,10 +1,14 @@
-"""Does the trimmed model compute what the masked model computes? In float64, on random input."""
+"""Does the trimmed model compute what the masked model computes?
+
+Both run in float64, or in the highest precision in which the original runs: on the user's own inputs, on random ones in
+another number of examples and in other lengths, and with drawn weights where the model's own leave units dead.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,31 +17,55 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from compressor.architecture import Architecture
-from compressor.errors import VerificationError
+from compressor.errors import UnsupportedModelError, VerificationError
 from compressor.generators import isolated_rng
-from compressor.graph.forward import copied, tensors_in
+from compressor.graph.forward import copied
 from compressor.graph.graph import Graph, UnitMask
-from compressor.graph.inputs import input_tensors
+from compressor.graph.inputs import arguments
 from compressor.graph.labels import BoolArray
 from compressor.graph.modules import evaluating, uncompiled, unwrapped
 from compressor.graph.stand_ins import shadowed, unchanged
 from compressor.masks import Masking
 from compressor.quantization import unobserved
+from compressor.tensors import to_device
 from compressor.trim.apply import trim
 from compressor.trim.double import InPrecision, precise
+from compressor.trim.influence import MOST, Influence, Watched
 from compressor.trim.plan import plan
+from compressor.trim.probes import Probe, other_probes, own_probe, random_probe
+from compressor.trim.sound import numbers_in, require_finite_inputs, require_finite_weights
+from compressor.trim.weights import Weights
 
 TOLERANCE = 1e-9
 SINGLE_TOLERANCE = 1e-4  # for models that cannot run in float64
+_TOLERANCES = {
+    torch.float64: TOLERANCE,
+    torch.float32: SINGLE_TOLERANCE,
+    torch.float16: 1e-2,
+    torch.bfloat16: 5e-2,
+}
+_DRAWS = 4  # of weights and inputs, until every unit is seen
 
 
 @dataclass(frozen=True)
 class Check:
-    """``error`` is max |difference| / max |output| over all outputs; ``reason`` says why it is infinite."""
+    """``error`` is max |difference| / max |output| over all outputs; ``reason`` says why it is infinite.
+
+    Attributes:
+        dtype: the precision both models ran in.
+        inputs: on what they were compared.
+        seen: share of the kept units, of groups that lose some, whose change would have been noticed; ``None`` where
+            that could not be measured.
+        unseen: groups of which no unit's would.
+    """
 
     error: float
     tolerance: float = TOLERANCE
     reason: str = ""
+    dtype: str = "float64"
+    inputs: tuple[str, ...] = ()
+    seen: float | None = None
+    unseen: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -65,7 +93,11 @@ class TrimResult:
 
 
 class Verifier:
-    """Compares masked and trimmed models of one original. The original is not changed."""
+    """Compares masked and trimmed models of one original. The original is not changed.
+
+    Raises:
+        UnsupportedModelError: weights that are not finite. UsageError: inputs that are no numbers.
+    """
 
     def __init__(
         self,
@@ -76,133 +108,275 @@ class Verifier:
         *,
         seed: int = 0,
     ) -> None:
-        self.model, self.graph = unwrapped(model), graph
+        self.model, self.graph, self._seed = unwrapped(model), graph, seed
+        require_finite_weights(self.model)
         self.masking = Masking(self.model, graph)
-        self._generator = torch.Generator().manual_seed(seed)
-        args = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
-        kwargs = example_kwargs or {}
-        if graph.inputs is not None and [tuple(t.shape) for t in input_tensors(args, kwargs)] != graph.input_shapes:
-            args, kwargs = graph.inputs.one((args, kwargs))
-        device = next(self.model.parameters()).device
-        self._random = pytree.tree_map(lambda leaf: self._input(leaf, device), (args, kwargs))
-        self._dtype = torch.float64
+        self._device = next(self.model.parameters()).device
+        args, kwargs = to_device(arguments(example_inputs, example_kwargs), self._device)
+        require_finite_inputs((args, kwargs))
+        self._inputs = args, kwargs
+        self._own = own_probe(graph, self._inputs)
+        kinds = {p.dtype for p in self.model.parameters()} & set(_TOLERANCES)
+        self._precisions = [torch.float64, torch.float32, *sorted(kinds - {torch.float64, torch.float32}, key=str)]
 
     def check(
-        self, units: UnitMask, trimmed: nn.Module, architecture: Architecture, gates: BoolArray | None = None
-    ) -> Check:
-        """The error of one trimmed model."""
-        try:
-            return self._check(units, trimmed, architecture, gates, torch.float64)
-        except _NoDoubleError:
-            return self._check(units, trimmed, architecture, gates, torch.float32)
-
-    def _check(
         self,
         units: UnitMask,
         trimmed: nn.Module,
         architecture: Architecture,
-        gates: BoolArray | None,
-        dtype: torch.dtype,
+        gates: BoolArray | None = None,
+        *,
+        thorough: bool = True,
     ) -> Check:
-        tolerance = TOLERANCE if dtype is torch.float64 else SINGLE_TOLERANCE
-        weights = _Weights(self.model, self.graph, dtype)
-        args, kwargs = pytree.tree_map(
-            lambda leaf: precise(leaf, dtype) if isinstance(leaf, Tensor) else leaf, self._random
+        """The error of one trimmed model, the largest found on any inputs.
+
+        Args:
+            thorough: on all inputs, and until every unit is seen; else on the user's own and random ones.
+
+        Raises:
+            UnsupportedModelError: the original raises on the user's inputs.
+        """
+        case = _Case(self, units, trimmed, architecture, gates)
+        while True:
+            try:
+                return self._checked(case, thorough)
+            except _RaisesError as error:
+                if len(self._precisions) == 1:
+                    raise UnsupportedModelError(
+                        f"The forward of {type(self.model).__name__} raises on the example inputs: "
+                        f"{type(error.cause).__name__}: {(str(error.cause).splitlines() or ['no message'])[0]}. Check "
+                        "the inputs' shapes, types and values."
+                    ) from error.cause
+                del self._precisions[0]
+
+    def _checked(self, case: _Case, thorough: bool) -> Check:
+        influence = case.influence() if thorough else None
+        names: list[str] = []
+        worst = Check(0.0, _TOLERANCES[self._precisions[0]])
+
+        def compare(probes: Sequence[Probe], draw: int = 0) -> None:
+            nonlocal worst
+            for probe, found in zip(probes, case.compare(probes, draw, influence), strict=True):
+                if found is not None:
+                    worst = found if not found.error <= worst.error else worst
+                    names.append(f"{probe.name} and weights" if draw else probe.name)
+
+        if influence is None:
+            compare([self._own, random_probe(self._own.inputs, self._seed)])
+        else:
+            compare([self._own, *other_probes(self.model, self.graph, self._inputs, self._seed)])
+            for draw in range(1, _DRAWS + 1):
+                if not worst.passed or influence.failure or not influence.unseen.any():
+                    break
+                compare([random_probe(self._own.inputs, self._seed + draw)], draw)
+        found = replace(
+            worst, dtype=str(self._precisions[0]).removeprefix("torch."), inputs=tuple(dict.fromkeys(names))
         )
-        device = next(self.model.parameters()).device
-        mask = torch.from_numpy(np.asarray(units[: self.graph.n_units])).to(device, dtype)
-        gate = None if gates is None else torch.from_numpy(self.graph.gates(gates)).to(device, dtype)
-        models = self.model, trimmed
-        watched = (
+        if influence is None:
+            return found
+        unseen = influence.unseen
+        # Of a maximum over channels no draw shows all; that others of a kind are seen says that the kind is.
+        groups = tuple(g.name for g in self.graph.groups if unseen[g.units].any() and not influence.seen[g.units].any())
+        return replace(found, seen=influence.share, unseen=() if influence.failure else groups)
+
+
+class _Case:
+    """One trimmed model beside its original."""
+
+    def __init__(
+        self,
+        verifier: Verifier,
+        units: UnitMask,
+        trimmed: nn.Module,
+        architecture: Architecture,
+        gates: BoolArray | None,
+    ) -> None:
+        self.verifier, self.trimmed, self.architecture = verifier, trimmed, architecture
+        self.units = np.append(np.asarray(units[: verifier.graph.n_units], dtype=np.bool_), True)
+        self.gates = None if gates is None else verifier.graph.gates(gates)
+
+    def influence(self) -> Influence:
+        graph = self.verifier.graph
+        kept = np.ones(len(graph.blocks), dtype=np.bool_) if self.gates is None else self.gates
+        changes = _Choice(self.units, kept).changes(graph)
+        groups = [i for kind, i in changes if kind == "group" and graph.groups[i].kind == "channels"]
+        return Influence(graph, self.units, groups, self.architecture.is_gone)
+
+    def compare(self, probes: Sequence[Probe], draw: int, influence: Influence | None) -> list[Check | None]:
+        """The error on each of these inputs; ``None`` if the original does not take them, or gives no numbers.
+
+        The first also tells which units are seen.
+
+        Raises:
+            _RaisesError: the original does not run on the user's inputs in the present precision.
+        """
+        verifier = self.verifier
+        dtype = verifier._precisions[0]
+        tolerance = _TOLERANCES[dtype]
+        weights = Weights(verifier.model, verifier.graph, dtype, draw)
+        with self._prepared(dtype):
+            expected = self._masked(weights, probes, dtype)
+            found = self._trimmed(weights, probes, dtype, influence, [one is not None for one in expected])
+        checks: list[Check | None] = []
+        for probe, one, other in zip(probes, expected, found, strict=True):
+            if one is None or other is None:
+                checks.append(None)
+            elif isinstance(other, Exception):
+                said = f"the trimmed model raises {type(other).__name__}: {other}"
+                checks.append(Check(float("inf"), tolerance, said))
+            else:
+                checks.append(_compared(probe, one, other, tolerance, decisions=influence is not None))
+        return checks
+
+    def _prepared(self, dtype: torch.dtype) -> ExitStack:
+        """What a run needs around it, entered when this returns."""
+        models = self.verifier.model, self.trimmed
+        stack = ExitStack()
+        for context in (
+            torch.no_grad(),
+            InPrecision(dtype),
             unchanged(*models),
             uncompiled(*models),
             unobserved(*models),
-            evaluating(self.model),
-            evaluating(trimmed),
-        )
-        with ExitStack() as stack, torch.no_grad(), InPrecision(dtype):
-            for context in watched:
-                stack.enter_context(context)
+            evaluating(models[0]),
+            evaluating(models[1]),
+        ):
+            stack.enter_context(context)
+        return stack
+
+    def _masked(self, weights: Weights, probes: Sequence[Probe], dtype: torch.dtype) -> list[_Seen | None]:
+        verifier = self.verifier
+        mask = torch.from_numpy(self.units[:-1]).to(verifier._device, dtype)
+        gate = None if self.gates is None else torch.from_numpy(self.gates).to(verifier._device, dtype)
+        found: list[_Seen | None] = []
+        for probe in probes:
+            # Sites count calls from when masks are applied.
+            with unchanged(verifier.model), verifier.masking.applied(mask, weights, gate), Watched() as watched:
+                try:
+                    outputs = _run(verifier.model, probe, dtype)
+                except Exception as error:  # whatever a forward may raise
+                    if probe.own:
+                        raise _RaisesError(error) from error
+                    found.append(None)
+                    continue
+            found.append((outputs, watched.seen) if probe.own or not any(map(_is_nan, outputs)) else None)
+        return found
+
+    def _trimmed(
+        self,
+        weights: Weights,
+        probes: Sequence[Probe],
+        dtype: torch.dtype,
+        influence: Influence | None,
+        wanted: Sequence[bool],
+    ) -> list[_Seen | Exception | None]:
+        names = [name for name in weights if not self.architecture.is_gone(name)]
+
+        def sliced() -> dict[str, Tensor]:
+            return {n: self.architecture.slice(weights.first[n], weights[n]) for n in names}
+
+        tensors = sliced()
+        found: list[_Seen | Exception | None] = []
+        for number, (probe, asked) in enumerate(zip(probes, wanted, strict=True)):
+            if not asked:
+                found.append(None)
+                continue
+            if number == 0 and influence is not None and not influence.failure:
+                leaves = {name: tensors[name] for name in influence.names if name in tensors}
+                if sum(t.numel() for t in leaves.values()) <= MOST:
+                    try:
+                        found.append(self._looked(tensors, leaves, probe, dtype, influence))
+                        tensors = {name: tensor.detach() for name, tensor in tensors.items()}
+                        continue
+                    except Exception as error:  # operators without a derivative, weights changed in place
+                        influence.failure = (str(error).splitlines() or [type(error).__name__])[0]
+                        tensors = sliced()
+                else:
+                    influence.failure = "the network is large"
             try:
-                with self.masking.applied(mask, weights, gate):
-                    expected = tensors_in(_run(self.model, args, kwargs))
-            except RuntimeError as error:
-                if dtype is torch.float64:
-                    raise _NoDoubleError from error
-                raise
-            kept = [name for name in weights if not architecture.is_gone(name)]
-            try:
-                with shadowed(trimmed, {n: architecture.slice(weights.first[n], weights[n]) for n in kept}):
-                    found = tensors_in(_run(trimmed, args, kwargs))
+                with unchanged(self.trimmed), shadowed(self.trimmed, tensors), Watched() as watched:
+                    found.append((_run(self.trimmed, probe, dtype), watched.seen))
             except Exception as error:  # any failure of the trimmed forward is a failed check
-                return Check(float("inf"), tolerance, f"the trimmed model raises {type(error).__name__}: {error}")
-        if [t.shape for t in expected] != [t.shape for t in found]:
-            shapes = [list(t.shape) for t in found], [list(t.shape) for t in expected]
-            return Check(float("inf"), tolerance, f"outputs have shapes {shapes[0]}, not {shapes[1]}")
-        return Check(max((_error(a, b) for a, b in zip(expected, found, strict=True)), default=0.0), tolerance)
+                found.append(error)
+        return found
 
-    def _input(self, leaf: Any, device: torch.device) -> Any:
-        if not isinstance(leaf, Tensor):
-            return leaf
-        if not (leaf.is_floating_point() or leaf.is_complex()):
-            return leaf.to(device)
-        kind = torch.complex128 if leaf.is_complex() else torch.float64
-        return torch.randn(leaf.shape, generator=self._generator, dtype=kind).to(device)
-
-
-class _Weights(Mapping[str, Tensor]):
-    """All parameters and buffers by any name, in another type; constant ones are random: zeros hide mistakes.
-
-    Made anew at every look: a large network in float64 is held once, masked or trimmed, and never whole beside that.
-    """
-
-    def __init__(self, model: nn.Module, graph: Graph, dtype: torch.dtype) -> None:
-        self.first = {name: parameter.name for parameter in graph.parameters.values() for name in parameter.names}
-        self._tensors = {
-            parameter.name: (model.get_buffer if parameter.is_buffer else model.get_parameter)(parameter.name).detach()
-            for parameter in graph.parameters.values()
-        }
-        self._seeds = {name: seed for seed, name in enumerate(self._tensors)}
-        self._dtype = dtype
-
-    def __getitem__(self, name: str) -> Tensor:
-        name = self.first[name]
-        value = precise(self._tensors[name], self._dtype)
-        if not (value.is_floating_point() or value.is_complex()):
-            return value
-        if value.numel() > 1 and bool((value == value.flatten()[0]).all()):
-            generator = torch.Generator().manual_seed(self._seeds[name])
-            noise = torch.rand(value.shape, generator=generator, dtype=value.dtype)
-            value = value + 0.1 * noise.to(value.device)
-        return value
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.first)
-
-    def __len__(self) -> int:
-        return len(self.first)
+    def _looked(
+        self,
+        tensors: Mapping[str, Tensor],
+        leaves: dict[str, Tensor],
+        probe: Probe,
+        dtype: torch.dtype,
+        influence: Influence,
+    ) -> _Seen:
+        for tensor in leaves.values():
+            tensor.requires_grad_()
+        with torch.enable_grad():
+            with unchanged(self.trimmed), shadowed(self.trimmed, tensors), Watched() as watched:
+                found = _run(self.trimmed, probe, dtype)
+            threshold = 1e3 * _TOLERANCES[dtype] if dtype is torch.float64 else 10 * _TOLERANCES[dtype]
+            influence.look(leaves, found, threshold)
+            if influence.unseen.any() or not influence.run.any():
+                influence.look(leaves, [tensor for _, tensor in watched.seen], threshold)
+        return [t.detach() for t in found], [(name, t.detach()) for name, t in watched.seen]
 
 
-def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+_Seen = tuple[list[Tensor], list[tuple[str, Tensor]]]
+"""Outputs, and what functions that decide were handed."""
+
+
+def _compared(probe: Probe, expected: _Seen, found: _Seen, tolerance: float, *, decisions: bool) -> Check:
+    """The outputs, and what decided where both models made the same decisions."""
+    if any(map(_is_nan, expected[0])):
+        return Check(float("inf"), tolerance, "the masked model gives values that are no numbers (NaN)")
+    shapes = [[list(t.shape) for t in outputs] for outputs, _ in (found, expected)]
+    if shapes[0] != shapes[1]:
+        return Check(float("inf"), tolerance, f"outputs have shapes {shapes[0]}, not {shapes[1]} on {probe.name}")
+    pairs = list(zip(expected[0], found[0], strict=True))
+    if decisions and [name for name, _ in expected[1]] == [name for name, _ in found[1]]:
+        each = zip(expected[1], found[1], strict=True)
+        pairs += [(a, b) for (_, a), (_, b) in each if a.shape == b.shape and not _is_nan(a)]
+    off = max((_error(a, b) for a, b in pairs), default=0.0)
+    return Check(off, tolerance, "" if off <= tolerance else f"they differ by {off:.1e} on {probe.name}")
+
+
+def _run(model: nn.Module, probe: Probe, dtype: torch.dtype) -> list[Tensor]:
     """On copies, as a forward may change what it is given in place."""
-    args, kwargs = copied((args, kwargs))
+    args, kwargs = pytree.tree_map(
+        lambda leaf: precise(leaf, dtype) if isinstance(leaf, Tensor) else leaf, copied(probe.inputs)
+    )
     with isolated_rng(seed=0):  # both models draw the same
-        return model(*args, **kwargs)
+        return numbers_in(model(*args, **kwargs))
 
 
-class _NoDoubleError(Exception):
-    """The original cannot run in float64, for instance because it keeps float32 tensors that are no buffers."""
+class _RaisesError(Exception):
+    """The original cannot run in a precision, for instance as it has no kernels for it."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+def _is_nan(tensor: Tensor) -> bool:
+    return (tensor.is_floating_point() or tensor.is_complex()) and bool(torch.isnan(tensor).any())
 
 
 def _error(expected: Tensor, found: Tensor) -> float:
+    """The largest difference over the largest number; infinities must be the same ones. Not-a-number equals nothing."""
     if expected.numel() == 0:
         return 0.0
     if not (expected.is_floating_point() or expected.is_complex()):
         return 0.0 if torch.equal(expected, found) else float("inf")
+    finite = torch.isfinite(expected)
+    if not bool(finite.all()):
+        if not torch.equal(finite, torch.isfinite(found)) or not torch.equal(expected[~finite], found[~finite]):
+            return float("inf")
+        expected, found = expected[finite], found[finite]
+        if not expected.numel():
+            return 0.0
     scale = float(expected.abs().max())
     difference = float((expected - found).abs().max())
     if difference != difference:
-        return 0.0 if torch.equal(torch.isnan(expected), torch.isnan(found)) and scale != scale else float("inf")
+        return float("inf")
     return difference / scale if scale > 0 else difference
 
 
@@ -216,40 +390,54 @@ def trim_verified(
     seed: int = 0,
     gates: BoolArray | None = None,
 ) -> TrimResult:
-    """Trim and verify. Groups and blocks whose removal is not exact are found by bisection, restored, and ``refused``.
+    """Trim and verify. Groups and blocks whose removal is not exact are found by bisection, restored, and ``refused``;
+    so are groups that no output depends on, whatever is drawn.
 
     The result may then lie above a budget; the caller decides again with these left whole.
 
     Args:
         units: which units are kept, shape (n_units,) or with the constant last entry.
         gates: which blocks are kept, shape (n_blocks,); default all.
+
+    Raises:
+        UnsupportedModelError: the original raises on the inputs, or has weights that are not finite.
+        UsageError: inputs that are no numbers.
     """
     model = unwrapped(model)
     verifier = Verifier(model, graph, example_inputs, example_kwargs, seed=seed)
     wanted = _Choice(np.append(np.asarray(units[: graph.n_units], dtype=np.bool_), True), graph.gates(gates))
 
-    def attempt(choice: _Choice) -> tuple[nn.Module | None, Architecture, Check]:
+    def attempt(choice: _Choice, *, thorough: bool = True) -> tuple[nn.Module | None, Architecture, Check]:
         architecture = plan(model, graph, choice.units, choice.gates)
         try:
             trimmed = trim(model, architecture)
         except (RuntimeError, IndexError, ValueError, KeyError, AttributeError) as error:
             return None, architecture, Check(float("inf"), TOLERANCE, f"{type(error).__name__}: {error}")
-        return trimmed, architecture, verifier.check(choice.units, trimmed, architecture, choice.gates)
+        check = verifier.check(choice.units, trimmed, architecture, choice.gates, thorough=thorough)
+        return trimmed, architecture, check
 
     trimmed, architecture, check = attempt(wanted)
-    refused: list[str] = []
+    refused: list[_Change] = []
     reason = check.reason or f"they differ by {check.error:.1e}"
     if not check.passed:
         changed = wanted.changes(graph)
-        guilty = _guilty(changed, lambda some: attempt(wanted.only(graph, some))[2].passed)
-        trimmed, architecture, check = attempt(wanted.only(graph, [c for c in changed if c not in guilty]))
+        quick = not attempt(wanted, thorough=False)[2].passed
+        refused = _guilty(changed, lambda some: attempt(wanted.only(graph, some), thorough=not quick)[2].passed)
+        trimmed, architecture, check = attempt(wanted.without(graph, refused))
         if not check.passed:  # none is at fault alone, only several together
-            guilty = changed
-            trimmed, architecture, check = attempt(wanted.only(graph, []))
-        refused = [graph.groups[i].name if kind == "group" else graph.blocks[i].name for kind, i in guilty]
+            refused = changed
+            trimmed, architecture, check = attempt(wanted.without(graph, refused))
+    for _ in range(2):
+        if not check.passed or not check.unseen:
+            break
+        if not refused:
+            reason = "no input was found on which the output depends on their channels"
+        refused += [("group", g.index) for g in graph.groups if g.name in check.unseen]
+        trimmed, architecture, check = attempt(wanted.without(graph, refused))
     if trimmed is None:
         trimmed = trim(model, architecture)
-    return TrimResult(trimmed, architecture, check, refused, reason)
+    names = [graph.groups[i].name if kind == "group" else graph.blocks[i].name for kind, i in refused]
+    return TrimResult(trimmed, architecture, check, names, reason)
 
 
 _Change = tuple[str, int]
@@ -268,6 +456,10 @@ class _Choice:
         inside = {g for block in gone for g in block.groups}
         groups = [g.index for g in graph.groups if g.index not in inside and not self.units[g.units].all()]
         return [*(("group", g) for g in groups), *(("block", block.index) for block in gone)]
+
+    def without(self, graph: Graph, changes: Sequence[_Change]) -> _Choice:
+        """The same choice, but with these groups and blocks whole."""
+        return self.only(graph, [change for change in self.changes(graph) if change not in changes])
 
     def only(self, graph: Graph, changes: list[_Change]) -> _Choice:
         """The same choice, but with these changes alone."""

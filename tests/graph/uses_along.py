@@ -21,7 +21,7 @@ def _complex(*shape: int) -> Any:
 
 # ---- Fourier transforms
 for name, run in {
-    "fft": lambda x: fft.ifft(fft.fft(x)).real, "rfft2": lambda x: fft.irfft2(fft.rfft2(x), s=x.shape[-2:]), "fft2": lambda x: fft.ifft2(fft.fft2(x)).imag,
+    "fft": lambda x: fft.ifft(fft.fft(x)).real, "rfft2": lambda x: fft.irfft2(fft.rfft2(x), s=x.shape[-2:]), "fft2": lambda x: fft.ifft2(fft.fft2(x).roll(1, -1)).imag,
     "fftn": lambda x: fft.ifftn(fft.fftn(x, dim=(2, 3)), dim=(2, 3)).real, "rfftn": lambda x: fft.irfftn(fft.rfftn(x, dim=(-2, -1)), s=(6, 6), dim=(-2, -1)),
     "hfft": lambda x: fft.hfft(fft.ihfft(x)), "hfft2": lambda x: fft.hfft2(fft.ihfft2(x)), "hfftn": lambda x: fft.hfftn(fft.ihfftn(x, dim=(2, 3)), dim=(2, 3)),
     "fft of other length": lambda x: fft.fft(x, n=8, norm="ortho").abs()[..., :6], "fft of another axis": lambda x: fft.fft(x, dim=2).angle(),
@@ -183,7 +183,7 @@ for name, run in {
     between(f"product {name}", run)
 case(
     "product with a codebook",
-    lambda m, x: m.b((y := m.a(x)) * torch.cdist(y, m.e).softmax(-1).sum(-1, keepdim=True)),
+    lambda m, x: m.b((y := m.a(x)) * torch.cdist(y, m.e).softmax(-1).square().sum(-1, keepdim=True)),
     (1, 5, 8),
     a=lin(8, 12),
     b=lin(12, 4),

@@ -1,0 +1,92 @@
+"""Inputs to verify with: the user's own, random ones, another number of examples, other lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from compressor.graph.forward import on_meta
+from compressor.graph.graph import Graph
+from compressor.graph.inputs import Arguments, equal_axes, input_tensors, variants
+from compressor.graph.modules import evaluating
+from compressor.graph.stand_ins import shadowed, unchanged
+
+_FEW = 2  # examples of the user's own that are run
+_LARGE = 50_000  # numbers in inputs from which on longer ones are left out
+
+
+@dataclass(frozen=True)
+class Probe:
+    """``name`` says what the inputs are; ``own`` whether they are the user's."""
+
+    name: str
+    inputs: Arguments
+    own: bool = False
+
+
+def own_probe(graph: Graph, inputs: Arguments) -> Probe:
+    """The user's inputs; of a batch the first examples."""
+    if graph.inputs is None or graph.inputs.size(inputs) <= _FEW:
+        return Probe("the example inputs", inputs, own=True)
+    return Probe(f"{_FEW} of the example inputs", graph.inputs.take(inputs, list(range(_FEW))), own=True)
+
+
+def random_probe(inputs: Arguments, seed: int) -> Probe:
+    """The same inputs with other values; integers are drawn from those that the user's have."""
+    generator = torch.Generator().manual_seed(seed)
+    args, kwargs = pytree.tree_map(lambda leaf: _random(leaf, generator) if isinstance(leaf, Tensor) else leaf, inputs)
+    return Probe("random values", (args, kwargs))
+
+
+def other_probes(model: nn.Module, graph: Graph, inputs: Arguments, seed: int) -> Iterator[Probe]:
+    """Random values in another number of examples, and in another length, as far as the original takes them."""
+    axes = graph.inputs if graph.inputs is not None and graph.inputs.batched else equal_axes(inputs, 0)
+    few = inputs if axes.size(inputs) <= _FEW else axes.take(inputs, list(range(_FEW)))
+    large = sum(t.numel() for t in input_tensors(*few)) > _LARGE
+    found = False
+    # A learned resolution makes a network that runs at one size.
+    for variant in variants(axes, few, lambda changed: _takes(model, graph, changed)):
+        if variant.name.startswith("a batch"):
+            found = True
+        elif graph.resolutions or (large and "longer" in variant.name):
+            continue
+        yield Probe(f"{variant.name}", random_probe((variant.args, variant.kwargs), seed).inputs)
+    if not found:
+        yield random_probe(few, seed)
+
+
+def _takes(model: nn.Module, graph: Graph, inputs: Arguments) -> bool:
+    """Whether the original runs on inputs of this size, tried without numbers where the trace was."""
+    stand_ins: dict[str, Tensor] = {}
+    if graph.on_meta:
+        inputs = on_meta(inputs)
+        for parameter in graph.parameters.values():
+            find = model.get_buffer if parameter.is_buffer else model.get_parameter
+            stand_in = torch.empty_like(find(parameter.name), device="meta")
+            stand_ins.update(dict.fromkeys(parameter.names, stand_in))
+    try:
+        with unchanged(model), evaluating(model), torch.no_grad(), shadowed(model, stand_ins):
+            model(*inputs[0], **inputs[1])
+    except Exception:  # whatever a forward may raise
+        return False
+    return True
+
+
+def _random(leaf: Tensor, generator: torch.Generator) -> Tensor:
+    if leaf.is_floating_point() or leaf.is_complex():
+        if leaf.numel() and (not bool(torch.isfinite(leaf).all()) or (leaf.numel() > 2 and _is_mask(leaf))):
+            return leaf  # it says what counts, not how much
+        kind = torch.complex128 if leaf.is_complex() else torch.float64
+        return torch.randn(leaf.shape, generator=generator, dtype=kind).to(leaf.device)
+    if leaf.dtype is torch.bool or not leaf.numel():
+        return leaf
+    order = torch.randint(leaf.numel(), (leaf.numel(),), generator=generator).to(leaf.device)
+    return leaf.flatten()[order].reshape(leaf.shape)
+
+
+def _is_mask(leaf: Tensor) -> bool:
+    return bool(((leaf == 0) | (leaf == 1)).all()) if not leaf.is_complex() else False

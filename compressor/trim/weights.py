@@ -1,0 +1,72 @@
+"""Weights to verify with: the model's own, or drawn ones under which nothing is dead, saturated or zero."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from compressor.graph.graph import Graph
+from compressor.trim.double import precise
+
+
+class Weights(Mapping[str, Tensor]):
+    """All parameters and buffers by any name, in another type; constant ones are random: zeros hide mistakes.
+
+    Made anew at every look: a large network in float64 is held once, masked or trimmed, and never whole beside that.
+
+    Args:
+        draw: 0 for the model's own; other numbers for parameters drawn at random, such that signals keep their size and
+            biases keep units on the side of a threshold where they act.
+    """
+
+    def __init__(self, model: nn.Module, graph: Graph, dtype: torch.dtype, draw: int = 0) -> None:
+        self.first = {name: parameter.name for parameter in graph.parameters.values() for name in parameter.names}
+        self._buffers = {parameter.name for parameter in graph.parameters.values() if parameter.is_buffer}
+        self._tensors = {
+            parameter.name: (model.get_buffer if parameter.is_buffer else model.get_parameter)(parameter.name).detach()
+            for parameter in graph.parameters.values()
+        }
+        self._seeds = {name: seed for seed, name in enumerate(self._tensors)}
+        self._dtype, self._draw = dtype, draw
+
+    def __getitem__(self, name: str) -> Tensor:
+        with torch._C.DisableTorchFunction():  # whoever watches functions watches those of the forward
+            return self._value(self.first[name])
+
+    def _value(self, name: str) -> Tensor:
+        own = self._tensors[name]
+        value = precise(own, self._dtype)
+        if not (value.is_floating_point() or value.is_complex()):
+            return value.clone()  # a forward may change it in place
+        generator = torch.Generator().manual_seed(self._seeds[name] + 1_000_003 * self._draw)
+        if self._draw and name not in self._buffers:
+            return self._drawn(name, value, generator)
+        if value.numel() > 1 and bool((value == value.flatten()[0]).all()):
+            noise = torch.rand(value.shape, generator=generator, dtype=value.dtype)
+            return value + 0.1 * noise.to(value.device)
+        return value.clone() if value.data_ptr() == own.data_ptr() else value
+
+    def _drawn(self, name: str, value: Tensor, generator: torch.Generator) -> Tensor:
+        """In turn weights that average, which leave a rectifier nothing to cut, and ones of either sign."""
+        noise = _noise(value, generator)
+        if sum(n > 1 for n in value.shape) > 1:
+            fan_in = max(1, value.numel() // value.shape[0])
+            return (0.5 + noise) / fan_in if self._draw % 2 else 2.4 * (noise - 0.5) / fan_in**0.5
+        return noise + (1.0 if name.endswith("bias") else 0.5)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.first)
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+
+def _noise(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Uniform in [0, 1): a prime number of draws over and over, as large weights take long to draw."""
+    few = torch.rand(_PERIOD, generator=generator, dtype=torch.float64).to(like.device, like.dtype)
+    return few.repeat(-(-like.numel() // _PERIOD))[: like.numel()].reshape(like.shape)
+
+
+_PERIOD = 4099
