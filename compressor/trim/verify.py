@@ -391,7 +391,7 @@ def trim_verified(
     gates: BoolArray | None = None,
 ) -> TrimResult:
     """Trim and verify. Groups and blocks whose removal is not exact are found by bisection, restored, and ``refused``;
-    so are groups that no output depends on, whatever is drawn.
+    so are all if no output depends on any of them, whatever is drawn.
 
     The result may then lie above a budget; the caller decides again with these left whole.
 
@@ -428,7 +428,7 @@ def trim_verified(
             refused = changed
             trimmed, architecture, check = attempt(wanted.without(graph, refused))
     for _ in range(2):
-        if not check.passed or not check.unseen:
+        if not check.passed or not check.unseen or check.seen:  # a few that matter to nothing are named, and may go
             break
         if not refused:
             reason = "no input was found on which the output depends on their channels"
