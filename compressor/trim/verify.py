@@ -428,7 +428,9 @@ def trim_verified(
             refused = changed
             trimmed, architecture, check = attempt(wanted.without(graph, refused))
     for _ in range(2):
-        if not check.passed or not check.unseen or check.seen:  # a few that matter to nothing are named, and may go
+        if not check.passed or len(check.unseen) < max(
+            1, len(graph.groups)
+        ):  # a few that matter to nothing are named, and may go
             break
         if not refused:
             reason = "no input was found on which the output depends on their channels"
