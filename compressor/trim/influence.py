@@ -80,6 +80,7 @@ class Influence:
         self.seen = np.zeros(graph.n_units, dtype=np.bool_)
         self.run = np.zeros(graph.n_units, dtype=np.bool_)
         self.failure = ""
+        self.alive = False  # whether the outputs depend on any of the weights looked at
         self._parameters = {
             name: parameter
             for parameter in graph.parameters.values()
@@ -130,6 +131,7 @@ class Influence:
             squared = (gradient.abs() * usual).square()
             effect = (squared.sum(others) if others else squared).sqrt()
             noticed = (effect > threshold).cpu().numpy()
+            self.alive |= bool(noticed.any())
             for column in rows.T:
                 inside = column < self.graph.n_units
                 self.run[column[inside]] = True

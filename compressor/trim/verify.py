@@ -56,7 +56,7 @@ class Check:
         inputs: on what they were compared.
         seen: share of the kept units, of groups that lose some, whose change would have been noticed; ``None`` where
             that could not be measured.
-        unseen: groups of which no unit's would.
+        unseen: where no change of any would, their groups.
     """
 
     error: float
@@ -175,8 +175,8 @@ class Verifier:
         if influence is None:
             return found
         unseen = influence.unseen
-        # Of a maximum over channels no draw shows all; that others of a kind are seen says that the kind is.
-        groups = tuple(g.name for g in self.graph.groups if unseen[g.units].any() and not influence.seen[g.units].any())
+        # Channels that a forward drops, or of a maximum: what else is seen of their layers says enough.
+        groups = () if influence.alive else tuple(g.name for g in self.graph.groups if unseen[g.units].any())
         return replace(found, seen=influence.share, unseen=() if influence.failure else groups)
 
 
