@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 
 from compressor.graph.dims import SIZES_OF_TORCH, Dim, FromAttribute
 from compressor.graph.modules import named_modules
+from compressor.process import Switch
 
 
 @contextmanager
@@ -109,17 +110,19 @@ def traceable_attributes(modules: Mapping[str, nn.Module]) -> Iterator[None]:
             space[name] = attribute
 
 
-@contextmanager
-def uncached() -> Iterator[None]:
-    """Inside, einops computes shapes anew: what it keeps, by shape, would be sizes of another trace."""
+def _compute_anew() -> Callable[[], None]:
     einops = sys.modules.get("einops.einops")
     cached = getattr(einops, "_reconstruct_from_shape", None)
     anew = getattr(einops, "_reconstruct_from_shape_uncached", None)
     if cached is None or anew is None:
-        yield
-        return
+        return lambda: None
     vars(einops)["_reconstruct_from_shape"] = anew
-    try:
-        yield
-    finally:
-        vars(einops)["_reconstruct_from_shape"] = cached
+    return lambda: vars(einops).update(_reconstruct_from_shape=cached)
+
+
+_EINOPS_ANEW = Switch(_compute_anew)
+
+
+def uncached() -> AbstractContextManager[None]:
+    """Inside, einops computes shapes anew: what it keeps, by shape, would be sizes of another trace."""
+    return _EINOPS_ANEW.on()
