@@ -33,14 +33,16 @@ def fix_unseen(flow: Flow, nodes: Iterable[Node], parameters: Described) -> None
     met = np.zeros(len(labels) + 1, dtype=np.bool_)  # the last entry is for -1, which fills tables of factors
     if seen:
         met[labels.factors(np.concatenate(list(seen.values())), flow.reason("labels nested too deep"))] = True
-    for name, (value, _, _) in parameters.items():
-        for axis in value.axes:
-            if axis is None:
-                continue
-            roots = labels.find(axis)
-            unseen = labels.are_free(roots) & ~met[roots]
-            if np.count_nonzero(unseen):
-                labels.fix(axis[unseen], flow.reason("the example did not reach it", place=name))
+    own = [(name, axis) for name, (value, _, _) in parameters.items() for axis in value.axes if axis is not None]
+    if not own:
+        return
+    roots = labels.find(np.concatenate([axis for _, axis in own]))
+    unseen = labels.are_free(roots) & ~met[roots]
+    if not np.count_nonzero(unseen):
+        return
+    for (name, axis), missed in zip(own, np.split(unseen, np.cumsum([len(axis) for _, axis in own])[:-1]), strict=True):
+        if np.count_nonzero(missed):
+            labels.fix(axis[missed], flow.reason("the example did not reach it", place=name))
 
 
 def _from_inputs(nodes: Iterable[Node]) -> list[Value]:

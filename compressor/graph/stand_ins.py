@@ -52,12 +52,17 @@ def flat_weights(modules: Iterable[nn.Module]) -> Iterator[None]:
             module.__dict__["_flat_weights"] = before
 
 
+_NOTHING: dict[str, Any] = {}
+
+
 @contextmanager
 def unchanged(*models: nn.Module) -> Iterator[None]:
     """Undo what a forward stores in its modules: cached tables and masks, made for other inputs or another type, and
     hooks."""
     saved = [
-        (m, dict(vars(m)), [(d, dict(d)) for d in _registered(m)]) for model in models for _, m in named_modules(model)
+        (m, dict(vars(m)), [(d, dict(d) if d else _NOTHING) for d in _registered(m)])
+        for model in models
+        for _, m in named_modules(model)
     ]
     try:
         yield
@@ -66,8 +71,9 @@ def unchanged(*models: nn.Module) -> Iterator[None]:
             module.__dict__.clear()
             module.__dict__.update(attributes)
             for current, before in registered:
-                current.clear()
-                current.update(before)
+                if current or before:
+                    current.clear()
+                    current.update(before)
 
 
 def _registered(module: nn.Module) -> tuple[dict[str, Any], ...]:
