@@ -157,6 +157,7 @@ class Pipeline:
                 "Nothing to do: every budget is at or above what the model already costs "
                 f"({', '.join(self.summary(c) for c in self.constraints)})."
             )
+        self._require_trainable()
 
     def train(self) -> None:
         """Train the original first, if asked to."""
@@ -274,6 +275,20 @@ class Pipeline:
         return f"{term.name} {readable(term.original, term.unit)} of at most {readable(constraint.limit, term.unit)}"
 
     # ---- inner workings
+
+    def _require_trainable(self) -> None:
+        from compressor.computed import computed
+
+        settings = self.settings
+        searched = settings.finetune_epochs or METHODS.get(settings.search).trains
+        trains = settings.train_epochs or (searched and not self.nothing_to_do)
+        if self.data is None or not trains or computed(self.model) is not None:
+            return
+        if not any(parameter.requires_grad for parameter in self.model.parameters()):
+            raise UsageError(
+                f"All parameters of {self.graph.model_class} are frozen, so there is nothing to train; call "
+                "requires_grad_(True) on what should be, or search with oneshot and finetune for 0 epochs."
+            )
 
     def _require_one_size(self) -> None:
         """A network with a lowered resolution runs at one size alone; find out before the search that it will not."""

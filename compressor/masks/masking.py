@@ -4,6 +4,9 @@ Weights are multiplied by masks along the axis where channels are read, under th
 registered parameters, ``state_dict`` and optimizers are untouched and gradients reach both weights and masks.
 Arithmetic across channels is done over what is kept, at the recorded function calls (``sites``). The gate of a block
 multiplies the last parameters of its branch, or its output where there are none.
+
+Frozen tensors (``requires_grad`` is false) are never written: no soft mask is folded into them, and so none acts on
+them where it would have to be.
 """
 
 from __future__ import annotations
@@ -31,14 +34,14 @@ class Given:
         units: weight of every unit, shape (n_units,), of the weights' type; gradients flow to it.
         weights: use these tensors instead of registered parameters and buffers (all of them, by any name).
         gates: weight of every block, shape (n_blocks,), likewise; default all 1.
-        at_calls: units and gates as the handlers at function calls get them, if not the same. Weights can take up
-            soft masks (``fold_``), arithmetic across channels cannot.
+        hard: units and gates, 0 or 1, for what cannot take up soft ones (``fold_``), if these will be folded: function
+            calls, as arithmetic across channels cannot, and frozen weights, which stay as they are.
     """
 
     units: Tensor
     weights: Mapping[str, Tensor] | None = None
     gates: Tensor | None = None
-    at_calls: tuple[Tensor, Tensor | None] | None = None
+    hard: tuple[Tensor, Tensor | None] | None = None
 
 
 @dataclass
@@ -120,24 +123,29 @@ class Masking:
         weights: Mapping[str, Tensor] | None = None,
         gates: Tensor | None = None,
         *,
-        at_calls: tuple[Tensor, Tensor | None] | None = None,
+        hard: tuple[Tensor, Tensor | None] | None = None,
     ) -> AbstractContextManager[Pass]:
         """Inside, the model's forward is that of the masked model. For the arguments see ``Given``."""
-        return self.applied_by(lambda: Given(units, weights, gates, at_calls))
+        return self.applied_by(lambda: Given(units, weights, gates, hard))
 
     def applied_by(self, given: Callable[[], Given]) -> AbstractContextManager[Pass]:
         """``applied`` with what ``given`` returns; called again it returns the same values with a history of their own,
         for a backward that computes parts of the forward anew. Yields the pass, for its outputs."""
-        layout, tensors = self._stand_ins(given())
-        return Pass(self.passes, layout, tensors, lambda: self._stand_ins(given())[1]).forward()
+        frozen = {place.name for place in self._places if self._is_frozen(place)}  # even if the loop freezes more since
+        layout, tensors = self._stand_ins(given(), frozen)
+        return Pass(self.passes, layout, tensors, lambda: self._stand_ins(given(), frozen)[1]).forward()
 
-    def _stand_ins(self, given: Given) -> tuple[Layout, list[Tensor]]:
+    def _is_frozen(self, place: _Masked) -> bool:
+        return not self.parameters[place.name].requires_grad
+
+    def _stand_ins(self, given: Given, frozen: set[str]) -> tuple[Layout, list[Tensor]]:
         """What modules and calls see, and where."""
-        masks = self.axis_masks(given.units)
-        each_gate = [] if given.gates is None else list(given.gates.unbind())
+        soft = self._masks(given.units, given.gates)
+        hard = soft if given.hard is None else self._masks(*given.hard)
         places: list[Place] = []
         tensors: list[Tensor] = []
         for place in self._places:
+            masks, each_gate = hard if place.name in frozen else soft
             if not place.axes and not each_gate:
                 continue
             tensor = self.parameters[place.name] if given.weights is None else given.weights[place.name]
@@ -161,10 +169,12 @@ class Masking:
             tensors.append(matrix)
         if self.stack is None:
             return Layout(self, places), tensors
-        if given.at_calls is not None:
-            masks = self.axis_masks(given.at_calls[0])
-            each_gate = [] if given.at_calls[1] is None else list(given.at_calls[1].unbind())
+        masks, each_gate = hard
         return Layout(self, places), [*tensors, *masks, *each_gate]
+
+    def _masks(self, units: Tensor, gates: Tensor | None) -> tuple[list[Tensor], list[Tensor]]:
+        """The mask of every axis in use, and every gate."""
+        return self.axis_masks(units), [] if gates is None else list(gates.unbind())
 
     def require_unchanged(self) -> None:
         """Raise ``UsageError`` if another tensor has taken the place of a parameter, as masks act on those there were.
@@ -197,9 +207,11 @@ class Masking:
 
     @torch.no_grad()
     def fold_(self, units: Tensor, gates: Tensor | None = None) -> None:
-        """Multiply the masks into the model's own weights, as ``applied`` does for one forward pass."""
+        """Multiply the masks into the model's own weights, but for frozen ones, as ``applied`` does for one forward."""
         masks = self.axis_masks(units)
         for place in self._places:
+            if self._is_frozen(place):
+                continue
             tensor = self.parameters[place.name]
             for d, index in place.axes:
                 mask = masks[self._position[index]].to(tensor.dtype)

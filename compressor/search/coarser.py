@@ -2,7 +2,8 @@
 
 A kernel that kept its taps would be stretched with the samples, and be another filter after each step of the
 resolution, which no gradient announces. So the taps are those of the same filter on the samples that are there
-(``spectral.coarser``), and what is learned stays the filter on all samples, until a decision makes it final.
+(``spectral.coarser``), and what is learned stays the filter on all samples, until a decision makes it final. Frozen
+kernels keep their taps.
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ class Coarser:
         self.parameters = {name: parameters[name] for _, names in self._branches for name in names}
 
     def spacings(self, units: BoolArray) -> dict[str, tuple[float, ...]]:
-        """How far apart samples are, along each axis, for every kernel where that is more than 1; ``units`` has
-        shape (n_units,) or one entry more."""
+        """How far apart samples are, along each axis, for every kernel that is not frozen where that is more than 1;
+        ``units`` has shape (n_units,) or one entry more."""
         found = {}
         for axes, names in self._branches:
             apart = tuple(n / spectral.samples(n, int(units[row].sum())) for n, row in axes)
             if max(apart, default=1.0) > 1:
-                found.update(dict.fromkeys(names, apart))
+                found.update(dict.fromkeys((n for n in names if self.parameters[n].requires_grad), apart))
         return found
 
     def weights(

@@ -8,7 +8,7 @@ that what a mask takes first matters least.
 
 Mask values near the frontier lie between T and 1. They are part of the network that was trained: at the decision they
 are multiplied into the weights, so the trimmed network needs no retraining. Where there is no weight to take them up
-(arithmetic across channels) the masks act as 0 or 1 and only their gradient is soft.
+(arithmetic across channels, frozen weights) the masks act as 0 or 1 and only their gradient is soft.
 
 Beyond the paper:
 
@@ -103,7 +103,7 @@ class DnarchSession(Learner):
         # Within its budgets, a network that cannot grow has nothing to gain: it is trained as it is.
         whole = not projector.chosen and projector.fits(graph.all_units())
         self._is_search = self._computed is not None or not whole
-        self.live = Live(model, graph, config.compiler) if config.live else None
+        self.live = Live(model, graph, config.compiler, folds=True) if config.live else None
         if config.compiler is not None and (len(self.resolution) or (self.live is not None and self.live.exactly)):
             found = "a learned resolution" if len(self.resolution) else "arithmetic across channels"
             raise UsageError(f"With {found} every size would be compiled anew; leave the option compiler out.")
@@ -129,15 +129,16 @@ class DnarchSession(Learner):
 
     @torch.no_grad()
     def strengthen_(self) -> None:
-        """Scale weights that were drawn for sums over all channels to sums over what the masks leave of them now."""
+        """Scale weights drawn for sums over all channels to sums over what the masks leave; frozen ones stay."""
         masks = self.width.masks()
         units = torch.cat([masks, masks.new_ones(1)])
         for mask in self.graph.masks:
+            weight = self.masking.parameters[mask.parameter]
             for d, axis in mask.axes:
-                if d == 0:
+                if d == 0 or not weight.requires_grad:
                     continue  # scales one by one
                 left = units[torch.from_numpy(axis.factors).to(self.device)].prod(1).square().sum()
-                self.masking.parameters[mask.parameter].mul_(float((len(axis) / left).sqrt()))
+                weight.mul_(float((len(axis) / left).sqrt()))
 
     # ---- Hooks
 
@@ -204,7 +205,7 @@ class DnarchSession(Learner):
         return self.width.masks(NEAR * THRESHOLD) * self.kernel.masks() * self.resolution.masks()
 
     def masked(self, units: Tensor, gates: Tensor) -> AbstractContextManager[Pass]:
-        """Inside, the model runs with these masks; function calls see them as 0 or 1."""
+        """Inside, the model runs with these masks; function calls and frozen weights see them as 0 or 1."""
         return self._masked_by(lambda: (units, gates))
 
     def _masked_by(self, masks: Callable[[], tuple[Tensor, Tensor]]) -> AbstractContextManager[Pass]:

@@ -32,6 +32,7 @@ from compressor.graph.labels import BoolArray, IntArray
 from compressor.graph.modules import named_modules
 from compressor.masks.bands import Bands
 from compressor.masks.recompute import Pass, Passes
+from compressor.masks.straight_through import hard
 from compressor.search.shadows import Shadows
 from compressor.search.trimmed import FAILURES
 from compressor.stream import tighten
@@ -72,11 +73,14 @@ class Live:
     as far as it reaches, and its gradient is that of scaling the channels where they are written.
 
     Args:
+        folds: soft masks will be multiplied into the weights, so those on frozen ones are 0 or 1.
         compiler: backend of ``torch.compile`` for the live network; compiled ``MOST_BUILDS + 2`` times at most, which
             is as often as torch.compile does by default.
     """
 
-    def __init__(self, model: nn.Module, graph: Graph, compiler: str | Callable[..., Any] | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, graph: Graph, compiler: str | Callable[..., Any] | None = None, *, folds: bool = False
+    ) -> None:
         self.model, self.graph = model, graph
         self._compiled = compiler is not None
         self._run = torch.compile(call_model, backend=compiler, dynamic=False) if compiler is not None else call_model
@@ -128,7 +132,10 @@ class Live:
             written = parameter.axes[0] if parameter.axes and not parameter.is_buffer else None
             if written is not None and not read[written.factors].all(axis=1).any():
                 self._read.setdefault(parameter.name, []).append((0, written, True))
-        self._straight = graph.n_units + 1 + len(graph.blocks)  # where in ``_pool`` masks for gradients only begin
+        pooled = graph.n_units + 1 + len(graph.blocks)
+        self._frozen = {n for n, p in self._full.items() if folds and not p.requires_grad}
+        self._hard = pooled if self._frozen else 0  # where in ``_pool`` masks for frozen weights begin
+        self._straight = pooled + self._hard  # where masks for gradients only begin
         self._takes_straight = any(for_gradient for axes in self._read.values() for _, _, for_gradient in axes)
 
     def state_dict(self) -> dict[str, Any]:
@@ -285,10 +292,12 @@ class Live:
             yield next(factors).reshape(slice_.shape) if slice_.masks.size else None
 
     def _pool(self, units: Tensor, gates: Tensor) -> Tensor:
-        """Masks of units, 1, masks of blocks, and last what is 1 with the gradients of units."""
+        """Masks of units, 1, masks of blocks; all these as 0 or 1 for frozen weights; and last what is 1 with the
+        gradients of units."""
         every = torch.cat([units, units.new_ones(1)])
+        soft = torch.cat([every, gates.to(units.dtype)])
         straight = [1 + (every - every.detach())] if self._takes_straight else []
-        return torch.cat([every, gates.to(units.dtype), *straight])
+        return torch.cat([soft, *([hard(soft)] if self._frozen else []), *straight])
 
     def _build(self, units: BoolArray, gates: BoolArray) -> None:
         """Prepare another choice; the modules are copied anew only if other blocks are there."""
@@ -360,10 +369,12 @@ class Live:
         lengths = {d: len(rows) for d, rows, _ in masked}
         found.shape = tuple(lengths.get(d, 1) for d in range(len(parameter.shape)))
         blocks = self._gated.get(parameter.name, [])
-        columns = [np.array(self.graph.n_units + 1 + block) for block in blocks]
+        kind = self._hard if parameter.name in self._frozen else 0
+        columns = [np.array(kind + self.graph.n_units + 1 + block) for block in blocks]
         for d, rows, for_gradient in masked:
             along = [-1 if e == d else 1 for e in range(len(found.shape))]
-            columns += [(column + for_gradient * self._straight).reshape(along) for column in rows.T]
+            first = self._straight if for_gradient else kind
+            columns += [(column + first).reshape(along) for column in rows.T]
         if columns:
             found.masks = np.stack([np.broadcast_to(c, found.shape).ravel() for c in columns], axis=1)
         return found

@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from compressor.data.base import Split
 from compressor.errors import DataError
+from compressor.train.frozen import keeps_statistics
 from compressor.train.layout import to_device
 from compressor.train.modes import deterministic, mode, model_device
 from compressor.train.rng import isolated_rng
@@ -33,20 +34,24 @@ def recalibrate_batchnorm(
 ) -> int:
     """Reset the running statistics of every BatchNorm and average them over ``batches`` batches of ``split``.
 
+    Those that are frozen (``frozen.keeps_statistics``) stay as they are.
+
     The rest of the model runs as in inference (no dropout) and does not change. A layer that inference does not
     reach (an auxiliary head, say) keeps the statistics it had. If a forward pass fails, all of them do. ``forward``
     runs the model, ``forward(model, inputs)``, for instance with masks.
 
     Returns:
-        The number of layers recalibrated; 0 if the model has none with running statistics.
+        The number of layers recalibrated; 0 if the model has none with running statistics that may move.
 
     Raises:
         DataError: the split yields no batch.
     """
+    frozen = keeps_statistics(model)
     layers = [
         layer
         for layer in model.modules()
         if isinstance(layer, _BatchNorm) and layer.track_running_stats and layer.running_mean is not None
+        if layer not in frozen
     ]
     if not layers:
         return 0

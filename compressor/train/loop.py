@@ -16,6 +16,7 @@ from compressor.errors import UsageError
 from compressor.train.checkpoint import Checkpoint
 from compressor.train.config import TrainConfig
 from compressor.train.evaluate import evaluate
+from compressor.train.frozen import training
 from compressor.train.hooks import Hooks
 from compressor.train.layout import accepts_channels_last, channels_last, to_device
 from compressor.train.losses import LossFn
@@ -69,7 +70,8 @@ class Trainer:
     that holds too for a run that is killed and started again with the same arguments.
 
     Args:
-        model: trained where it is; its modules are in the modes they had when the run is over.
+        model: trained where it is, without what is frozen (``frozen``); its modules are in the modes they had when the
+            run is over.
         data: ``data.train`` yields the batches; ``data.val`` is used if ``config.evaluate_every`` is set.
         teacher: the network to distil from, on the same device; evaluated in evaluation mode, never changed.
         loss_fn: ``loss_fn(outputs, targets)`` of the model's raw outputs; default that of ``data.task``,
@@ -150,7 +152,7 @@ class Trainer:
         with ExitStack() as stack:
             self._give_way = stack.enter_context(isolated_rng())
             stack.enter_context(deterministic(self.device))
-            stack.enter_context(mode(self.model, training=True))
+            stack.enter_context(training(self.model))
             if self._teacher is not None:
                 stack.enter_context(mode(self._teacher, training=False))
             saved = self._checkpoint.load(self._fingerprint)

@@ -100,14 +100,17 @@ def test_recalibrated_statistics_are_the_mean_over_batches() -> None:
     torch.manual_seed(0)
     model, split = norm_net(), RandomSplit(96)
     model(split.inputs)
-    model[5].eval()
+    model[5].eval()  # frozen so
+    kept = model[5].running_mean.clone(), model[5].running_var.clone()
     with torch.no_grad():
         model[0].running_mean.fill_(100.0)
     momenta = [getattr(module, "momentum", None) for module in model]
     modes = [module.training for module in model]
     weights = [p.detach().clone() for p in model.parameters()]
     state = torch.get_rng_state()
-    assert recalibrate_batchnorm(model, split, batches=3, batch_size=32) == 3
+    assert recalibrate_batchnorm(model, split, batches=3, batch_size=32) == 2
+    assert torch.equal(model[5].running_mean, kept[0])
+    assert torch.equal(model[5].running_var, kept[1])
     assert torch.equal(torch.get_rng_state(), state), "dropout was running"
     expected = split.inputs.mean(dim=(0, 2, 3))
     torch.testing.assert_close(model[0].running_mean, expected)
