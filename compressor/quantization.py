@@ -34,6 +34,11 @@ def unobserved(*models: nn.Module) -> Iterator[None]:
             space.pop("forward", None)
 
 
+def observes(model: nn.Module) -> bool:
+    """Whether the model is prepared for quantisation: what it rounds has no slope by which one sees what matters."""
+    return any(_looks(type(module)) for module in model.modules())
+
+
 @cache
 def _looks(kind: Any) -> bool:
     """Whether it is an observer, or a fake quantisation that runs as PyTorch's own."""

@@ -26,7 +26,7 @@ from compressor.graph.labels import BoolArray
 from compressor.graph.modules import evaluating, uncompiled, unwrapped
 from compressor.graph.stand_ins import shadowed, unchanged
 from compressor.masks import Masking
-from compressor.quantization import unobserved
+from compressor.quantization import observes, unobserved
 from compressor.tensors import to_device
 from compressor.trim.apply import trim
 from compressor.trim.double import InPrecision, precise
@@ -200,7 +200,10 @@ class _Case:
         kept = np.ones(len(graph.blocks), dtype=np.bool_) if self.gates is None else self.gates
         changes = _Choice(self.units, kept).changes(graph)
         groups = [i for kind, i in changes if kind == "group" and graph.groups[i].kind == "channels"]
-        return Influence(graph, self.units, groups, self.architecture.is_gone)
+        found = Influence(graph, self.units, groups, self.architecture.is_gone)
+        if observes(self.verifier.model):
+            found.failure = "values are rounded"
+        return found
 
     def compare(self, probes: Sequence[Probe], draw: int, influence: Influence | None) -> list[Check | None]:
         """The error on each of these inputs; ``None`` if the original does not take them, or gives no numbers.
@@ -428,9 +431,8 @@ def trim_verified(
             refused = changed
             trimmed, architecture, check = attempt(wanted.without(graph, refused))
     for _ in range(2):
-        if not check.passed or len(check.unseen) < max(
-            1, len(graph.groups)
-        ):  # a few that matter to nothing are named, and may go
+        # Some that matter to nothing may go, and lower the share that was seen.
+        if not check.passed or len(check.unseen) < max(1, len(graph.groups)):
             break
         if not refused:
             reason = "no input was found on which the output depends on their channels"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import time
+
 import torch
 from torch import Tensor, nn
 
@@ -107,7 +109,7 @@ class Random(Plain):
     """Two runs never agree, so nothing can be verified."""
 
     def forward(self, x: Tensor) -> Any:
-        return super().forward(x) + torch.rand(10, dtype=x.dtype, device=x.device)
+        return super().forward(x) + time.perf_counter()
 
 
 def random() -> nn.Module:

@@ -156,7 +156,9 @@ def test_a_saved_network_can_be_compressed_again_with_its_data(
     write_fields(tmp_path / "d.npz")
     data = ["--data", f"npz:{tmp_path / 'd.npz'}", "--search", "oneshot", "--distill", "0.5"]
     job(capsys, tmp_path / "one", "--model", "task_networks:field", *data)
-    document = job(capsys, tmp_path / "two", "--model", str(tmp_path / "one"), *data)
+    document = job(
+        capsys, tmp_path / "two", "--model", str(tmp_path / "one"), "--trust-factories", "task_networks", *data
+    )
     assert document["prediction_error"]["after_finetune"] is not None
 
 

@@ -119,8 +119,8 @@ def test_a_mixing_layer_of_einops_follows() -> None:
 # ---- sizes of PyTorch's own modules, and numbers kept in a dictionary
 
 FORMS: dict[str, tuple[Any, dict[str, nn.Module]]] = {
-    "out_channels": (lambda m, x: m.b(m.a(x).reshape(-1, m.a.out_channels, 6, 6)), {}),
-    "in_channels": (lambda m, x: m.b(m.a(x).reshape(-1, m.b.in_channels, 6, 6)), {}),
+    "out_channels": (lambda m, x: m.b(m.a(x).reshape(-1, m.a.out_channels, *x.shape[2:])), {}),
+    "in_channels": (lambda m, x: m.b(m.a(x).reshape(-1, m.b.in_channels, *x.shape[2:])), {}),
     "num_features": (lambda m, x: m.b(m.n(m.a(x)).view(-1, m.n.num_features, 36).view(1, -1, 6, 6)), {"n": nn.BatchNorm2d(8)}),
     "features": (lambda m, x: m.b(m.f(m.a(x).mean((2, 3)).view(-1, m.f.in_features)).view(1, m.f.out_features, 1, 1)), {"f": nn.Linear(8, 8)}),
     "transposed": (lambda m, x: m.b(m.t(m.a(x)).view(1, m.t.out_channels, -1).view(1, m.b.in_channels, 6, 6)), {"t": nn.ConvTranspose2d(8, 8, 1)}),
@@ -129,7 +129,7 @@ FORMS: dict[str, tuple[Any, dict[str, nn.Module]]] = {
     "root": (lambda m, x: m.b(m.a(x) * m.b.in_channels**-0.5), {}),
     "groups": (lambda m, x: m.b(nn.functional.group_norm(m.a(x), m.a.out_channels)), {}),
     "weight-normed": (lambda m, x: m.b(m.w(m.a(x)).view(1, m.w.out_channels, 6, 6)), {"w": nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 8, 1))}),
-    "shape of a weight": (lambda m, x: m.b(m.a(x).view(-1, m.b.weight.shape[1], 6, 6)), {}),
+    "shape of a weight": (lambda m, x: m.b(m.a(x).view(-1, m.b.weight.shape[1], *x.shape[2:])), {}),
 }  # fmt: skip
 
 

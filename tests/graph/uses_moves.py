@@ -182,7 +182,7 @@ among("scale by root", lambda x: x * math.sqrt(x.shape[-1]))
 among("scale by power", lambda x: x.mul(x.size(2) ** -0.5))
 among("escaped number", lambda x: x * float(x.shape[-1]), free="", fixed=AB)
 among("number in a tensor", lambda x: x / torch.tensor(x.shape[-1]).sqrt(), free="", fixed=AB)
-among("count of elements", lambda x: x * (x.sum((1, 2), keepdim=True) / (x.numel() // x.shape[0])))
+among("count of elements", lambda x: x * (x.sum((1, 2), keepdim=True) / (x.numel() // x.shape[0] // x.shape[1])))
 
 
 def _assigned(m: Any, x: Tensor) -> Tensor:
