@@ -14,6 +14,7 @@ from compressor.graph.graph import Graph
 from compressor.graph.inputs import Arguments, equal_axes, input_tensors, variants
 from compressor.graph.modules import evaluating
 from compressor.graph.stand_ins import shadowed, unchanged
+from compressor.quantization import unobserved
 
 _FEW = 2  # examples of the user's own that are run
 _LARGE = 50_000  # numbers in inputs from which on longer ones are left out
@@ -69,7 +70,7 @@ def _takes(model: nn.Module, graph: Graph, inputs: Arguments) -> bool:
             stand_in = torch.empty_like(find(parameter.name), device="meta")
             stand_ins.update(dict.fromkeys(parameter.names, stand_in))
     try:
-        with unchanged(model), evaluating(model), torch.no_grad(), shadowed(model, stand_ins):
+        with unchanged(model), evaluating(model), unobserved(model), torch.no_grad(), shadowed(model, stand_ins):
             model(*inputs[0], **inputs[1])
     except Exception:  # whatever a forward may raise
         return False

@@ -16,6 +16,7 @@ from compressor.graph.graph import Graph
 from compressor.graph.inputs import Arguments
 from compressor.graph.modules import evaluating
 from compressor.graph.stand_ins import unchanged
+from compressor.quantization import unobserved
 from compressor.trim.double import InPrecision
 
 
@@ -89,7 +90,7 @@ def _output(model: nn.Module, inputs: Arguments) -> Any:
     """In the model's own precision, or else in the highest that runs."""
     failure: Exception | None = None
     for dtype in (None, torch.float32, torch.float64):
-        with isolated_rng(seed=0), unchanged(model), evaluating(model), torch.no_grad():
+        with isolated_rng(seed=0), unchanged(model), evaluating(model), unobserved(model), torch.no_grad():
             args, kwargs = copied(inputs)
             try:
                 if dtype is None:
