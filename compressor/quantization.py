@@ -36,7 +36,8 @@ def unobserved(*models: nn.Module) -> Iterator[None]:
 
 def observes(model: nn.Module) -> bool:
     """Whether the model is prepared for quantisation: what it rounds has no slope by which one sees what matters."""
-    return any(_looks(type(module)) for module in model.modules())
+    kinds: set[Any] = {type(module) for module in model.modules()}
+    return any(map(_looks, kinds))
 
 
 @cache
