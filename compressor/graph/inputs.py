@@ -142,7 +142,7 @@ def variants(axes: InputAxes, inputs: Arguments, takes: Callable[[Arguments], bo
     for n in sorted({n for i, t in enumerate(input_tensors(*inputs)) for n in _lengths(t, axes.batch[i])}):
         for name, lengths in (("longer", (n + 1, n + 32, 2 * n)), ("shorter", (n - 1, n - 32, n // 2))):
             for length in lengths:
-                changed = _stretched(axes, inputs, n, max(length, 1))
+                changed = resized_axis(axes, inputs, n, max(length, 1))
                 if length > 0 and takes(changed):
                     yield Variant(f"inputs that are {name}, {length} instead of {n}", *changed)
                     break
@@ -152,7 +152,8 @@ def _lengths(tensor: Tensor, batch: int | None) -> list[int]:
     return [n for d, n in enumerate(tensor.shape) if d != batch and n > 0]
 
 
-def _stretched(axes: InputAxes, inputs: Arguments, n: int, length: int) -> Arguments:
+def resized_axis(axes: InputAxes, inputs: Arguments, n: int, length: int) -> Arguments:
+    """All axes of ``n`` indices that are not the batch with ``length`` indices, the given ones over and over."""
     places = {
         (i, d): [k % n for k in range(length)]
         for i, t in enumerate(input_tensors(*inputs))

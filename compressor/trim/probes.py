@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -11,13 +11,14 @@ from torch.utils import _pytree as pytree
 
 from compressor.graph.forward import on_meta
 from compressor.graph.graph import Graph
-from compressor.graph.inputs import Arguments, equal_axes, input_tensors, variants
+from compressor.graph.inputs import Arguments, InputAxes, equal_axes, input_tensors, resized_axis, variants
 from compressor.graph.modules import evaluating
 from compressor.graph.stand_ins import shadowed, unchanged
 from compressor.quantization import unobserved
 
 _FEW = 2  # examples of the user's own that are run
-_LARGE = 50_000  # numbers in inputs from which on longer ones are left out
+_LARGE = 50_000  # numbers in inputs from which on others are small where the original takes such, and never longer
+_LONG = 64  # from which length on an axis is made small
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,17 @@ def random_probe(inputs: Arguments, seed: int) -> Probe:
 
 
 def other_probes(model: nn.Module, graph: Graph, inputs: Arguments, seed: int) -> Iterator[Probe]:
-    """Random values in another number of examples, and in another length, as far as the original takes them."""
+    """Random values in another number of examples, and in another length, as far as the original takes them.
+
+    Of large inputs both at once and much smaller: these cost little beside the user's own.
+    """
     axes = graph.inputs if graph.inputs is not None and graph.inputs.batched else equal_axes(inputs, 0)
     few = inputs if axes.size(inputs) <= _FEW else axes.take(inputs, list(range(_FEW)))
-    large = sum(t.numel() for t in input_tensors(*few)) > _LARGE
+    large = count(few) > _LARGE
+    small = _small(model, graph, axes, few) if large and not graph.resolutions else None
+    if small is not None:
+        yield Probe(small.name, random_probe(small.inputs, seed).inputs)
+        return
     found = False
     # A learned resolution makes a network that runs at one size.
     for variant in variants(axes, few, lambda changed: _takes(model, graph, changed)):
@@ -58,6 +66,33 @@ def other_probes(model: nn.Module, graph: Graph, inputs: Arguments, seed: int) -
         yield Probe(f"{variant.name}", random_probe((variant.args, variant.kwargs), seed).inputs)
     if not found:
         yield random_probe(few, seed)
+
+
+def count(inputs: Arguments) -> int:
+    """How many numbers the inputs have."""
+    return sum(t.numel() for t in input_tensors(*inputs))
+
+
+def _small(model: nn.Module, graph: Graph, axes: InputAxes, inputs: Arguments) -> Probe | None:
+    """Another number of examples with every long axis short; odd lengths first, as these show more."""
+    lengths = {n for t, b in zip(input_tensors(*inputs), axes.batch, strict=True) for n in _axes_of(t, b) if n >= _LONG}
+    if not lengths or not axes.batched:
+        return None
+    size = axes.size(inputs)
+    n = size + 1 if size == 1 else 1
+    tried: list[Callable[[int], int]] = [lambda k: k // 4 + 1 + k // 4 % 2, lambda k: k // 4, lambda k: k // 2]
+    for shorter in tried:
+        changed = axes.resized(inputs, n)
+        for length in sorted(lengths):
+            changed = resized_axis(axes, changed, length, shorter(length))
+        if _takes(model, graph, changed):
+            sizes = " and ".join(f"{shorter(length)} instead of {length}" for length in sorted(lengths))
+            return Probe(f"a batch of {n}, of inputs that are shorter, {sizes}", changed)
+    return None
+
+
+def _axes_of(tensor: Tensor, batch: int | None) -> list[int]:
+    return [n for d, n in enumerate(tensor.shape) if d != batch]
 
 
 def _takes(model: nn.Module, graph: Graph, inputs: Arguments) -> bool:

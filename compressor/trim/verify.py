@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ from compressor.trim.apply import trim
 from compressor.trim.double import InPrecision, precise
 from compressor.trim.influence import MOST, Influence, Watched
 from compressor.trim.plan import plan
-from compressor.trim.probes import Probe, other_probes, own_probe, random_probe
+from compressor.trim.probes import Probe, count, other_probes, own_probe, random_probe
 from compressor.trim.sound import numbers_in, require_finite_inputs, require_finite_weights
 from compressor.trim.weights import Weights
 
@@ -119,6 +120,11 @@ class Verifier:
         kinds = {p.dtype for p in self.model.parameters()} & set(_TOLERANCES)
         self._precisions = [torch.float64, torch.float32, *sorted(kinds - {torch.float64, torch.float32}, key=str)]
 
+    @cached_property
+    def _others(self) -> list[Probe]:
+        """Beside the user's own inputs; the same for every trimmed model."""
+        return list(other_probes(self.model, self.graph, self._inputs, self._seed))
+
     def check(
         self,
         units: UnitMask,
@@ -164,11 +170,17 @@ class Verifier:
         if influence is None:
             compare([self._own, random_probe(self._own.inputs, self._seed)])
         else:
-            compare([self._own, *other_probes(self.model, self.graph, self._inputs, self._seed)])
+            probes = [self._own, *self._others]
+            compare(probes)
+            least = min(probes, key=lambda probe: count(probe.inputs))
+            few = least if 4 * count(least.inputs) <= count(self._own.inputs) else self._own
+            before = -1  # both kinds of drawn weights, then only as long as more is seen
             for draw in range(1, _DRAWS + 1):
-                if not worst.passed or influence.failure or not influence.unseen.any():
+                unseen = int(influence.unseen.sum())
+                if not worst.passed or influence.failure or not unseen or (draw > 2 and unseen == before):
                     break
-                compare([random_probe(self._own.inputs, self._seed + draw)], draw)
+                before = unseen
+                compare([random_probe(few.inputs, self._seed + draw)], draw)
         found = replace(
             worst, dtype=str(self._precisions[0]).removeprefix("torch."), inputs=tuple(dict.fromkeys(names))
         )
@@ -208,7 +220,7 @@ class _Case:
     def compare(self, probes: Sequence[Probe], draw: int, influence: Influence | None) -> list[Check | None]:
         """The error on each of these inputs; ``None`` if the original does not take them, or gives no numbers.
 
-        The first also tells which units are seen.
+        One of them also tells which units are seen.
 
         Raises:
             _RaisesError: the original does not run on the user's inputs in the present precision.
@@ -278,13 +290,17 @@ class _Case:
         def sliced() -> dict[str, Tensor]:
             return {n: self.architecture.slice(weights.first[n], weights[n]) for n in names}
 
+        # Much smaller inputs tell which units are seen as well as the user's own, which come first among equals.
+        sizes = [count(probe.inputs) for probe in probes]
+        cheap = [n for n, asked in enumerate(wanted) if asked and 4 * sizes[n] <= sizes[0]]
+        looked = min(cheap, key=lambda n: sizes[n], default=0)
         tensors = sliced()
         found: list[_Seen | Exception | None] = []
         for number, (probe, asked) in enumerate(zip(probes, wanted, strict=True)):
             if not asked:
                 found.append(None)
                 continue
-            if number == 0 and influence is not None and not influence.failure:
+            if number == looked and influence is not None and not influence.failure:
                 leaves = {name: tensors[name] for name in influence.names if name in tensors}
                 if sum(t.numel() for t in leaves.values()) <= MOST:
                     try:
@@ -430,10 +446,9 @@ def trim_verified(
         if not check.passed:  # none is at fault alone, only several together
             refused = changed
             trimmed, architecture, check = attempt(wanted.without(graph, refused))
-    for _ in range(2):
-        # Some that matter to nothing may go, and lower the share that was seen.
+    for _ in range(2):  # what was left to be removed may be unseen in its turn
         if not check.passed or len(check.unseen) < max(1, len(graph.groups)):
-            break
+            break  # a few that matter to nothing are named, and may go
         if not refused:
             reason = "no input was found on which the output depends on their channels"
         refused += [("group", g.index) for g in graph.groups if g.name in check.unseen]

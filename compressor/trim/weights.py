@@ -14,7 +14,8 @@ from compressor.trim.double import precise
 class Weights(Mapping[str, Tensor]):
     """All parameters and buffers by any name, in another type; constant ones are random: zeros hide mistakes.
 
-    Made anew at every look: a large network in float64 is held once, masked or trimmed, and never whole beside that.
+    A small network's are made once and copied at every look, as a forward may change them in place. A large one's are
+    made anew: it is held once, masked or trimmed, and never whole beside that.
 
     Args:
         draw: 0 for the model's own; other numbers for parameters drawn at random, such that signals keep their size and
@@ -30,10 +31,17 @@ class Weights(Mapping[str, Tensor]):
         }
         self._seeds = {name: seed for seed, name in enumerate(self._tensors)}
         self._dtype, self._draw = dtype, draw
+        small = sum(tensor.numel() for tensor in self._tensors.values()) <= _HELD
+        self._held: dict[str, Tensor] | None = {} if small else None
 
     def __getitem__(self, name: str) -> Tensor:
         with torch._C.DisableTorchFunction():  # whoever watches functions watches those of the forward
-            return self._value(self.first[name])
+            name = self.first[name]
+            if self._held is None:
+                return self._value(name)
+            if name not in self._held:
+                self._held[name] = self._value(name)
+            return self._held[name].clone()
 
     def _value(self, name: str) -> Tensor:
         own = self._tensors[name]
@@ -70,3 +78,4 @@ def _noise(like: Tensor, generator: torch.Generator) -> Tensor:
 
 
 _PERIOD = 4099
+_HELD = 50_000_000  # numbers that are held in the precision asked for
