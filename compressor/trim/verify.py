@@ -6,7 +6,7 @@ another number of examples and in other lengths, and with drawn weights where th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -30,8 +30,10 @@ from compressor.masks import Masking
 from compressor.quantization import observes, unobserved
 from compressor.tensors import to_device
 from compressor.trim.apply import trim
+from compressor.trim.culprits import Change, Choice, guilty
 from compressor.trim.double import InPrecision, precise
 from compressor.trim.influence import MOST, Influence, Watched
+from compressor.trim.outputs import Seen, difference, is_nan
 from compressor.trim.plan import plan
 from compressor.trim.probes import Probe, count, other_probes, own_probe, random_probe
 from compressor.trim.sound import numbers_in, require_finite_inputs, require_finite_weights
@@ -176,10 +178,10 @@ class Verifier:
             few = least if 4 * count(least.inputs) <= count(self._own.inputs) else self._own
             before = -1  # both kinds of drawn weights, then only as long as more is seen
             for draw in range(1, _DRAWS + 1):
-                unseen = int(influence.unseen.sum())
-                if not worst.passed or influence.failure or not unseen or (draw > 2 and unseen == before):
+                left = int(influence.unseen.sum())
+                if not worst.passed or influence.failure or not left or (draw > 2 and left == before):
                     break
-                before = unseen
+                before = left
                 compare([random_probe(few.inputs, self._seed + draw)], draw)
         found = replace(
             worst, dtype=str(self._precisions[0]).removeprefix("torch."), inputs=tuple(dict.fromkeys(names))
@@ -210,7 +212,7 @@ class _Case:
     def influence(self) -> Influence:
         graph = self.verifier.graph
         kept = np.ones(len(graph.blocks), dtype=np.bool_) if self.gates is None else self.gates
-        changes = _Choice(self.units, kept).changes(graph)
+        changes = Choice(self.units, kept).changes(graph)
         groups = [i for kind, i in changes if kind == "group" and graph.groups[i].kind == "channels"]
         found = Influence(graph, self.units, groups, self.architecture.is_gone)
         if observes(self.verifier.model):
@@ -240,7 +242,9 @@ class _Case:
                 said = f"the trimmed model raises {type(other).__name__}: {other}"
                 checks.append(Check(float("inf"), tolerance, said))
             else:
-                checks.append(_compared(probe, one, other, tolerance, decisions=influence is not None))
+                error, wrong = difference(one, other, decisions=influence is not None)
+                reason = "" if error <= tolerance else f"{wrong} on {probe.name}"
+                checks.append(Check(error, tolerance, reason))
         return checks
 
     def _prepared(self, dtype: torch.dtype) -> ExitStack:
@@ -259,11 +263,11 @@ class _Case:
             stack.enter_context(context)
         return stack
 
-    def _masked(self, weights: Weights, probes: Sequence[Probe], dtype: torch.dtype) -> list[_Seen | None]:
+    def _masked(self, weights: Weights, probes: Sequence[Probe], dtype: torch.dtype) -> list[Seen | None]:
         verifier = self.verifier
         mask = torch.from_numpy(self.units[:-1]).to(verifier._device, dtype)
         gate = None if self.gates is None else torch.from_numpy(self.gates).to(verifier._device, dtype)
-        found: list[_Seen | None] = []
+        found: list[Seen | None] = []
         for probe in probes:
             # Sites count calls from when masks are applied.
             with unchanged(verifier.model), verifier.masking.applied(mask, weights, gate), Watched() as watched:
@@ -274,7 +278,7 @@ class _Case:
                         raise _RaisesError(error) from error
                     found.append(None)
                     continue
-            found.append((outputs, watched.seen) if probe.own or not any(map(_is_nan, outputs)) else None)
+            found.append((outputs, watched.seen) if probe.own or not any(map(is_nan, outputs)) else None)
         return found
 
     def _trimmed(
@@ -284,7 +288,7 @@ class _Case:
         dtype: torch.dtype,
         influence: Influence | None,
         wanted: Sequence[bool],
-    ) -> list[_Seen | Exception | None]:
+    ) -> list[Seen | Exception | None]:
         names = [name for name in weights if not self.architecture.is_gone(name)]
 
         def sliced() -> dict[str, Tensor]:
@@ -295,7 +299,7 @@ class _Case:
         cheap = [n for n, asked in enumerate(wanted) if asked and 4 * sizes[n] <= sizes[0]]
         looked = min(cheap, key=lambda n: sizes[n], default=0)
         tensors = sliced()
-        found: list[_Seen | Exception | None] = []
+        found: list[Seen | Exception | None] = []
         for number, (probe, asked) in enumerate(zip(probes, wanted, strict=True)):
             if not asked:
                 found.append(None)
@@ -326,7 +330,7 @@ class _Case:
         probe: Probe,
         dtype: torch.dtype,
         influence: Influence,
-    ) -> _Seen:
+    ) -> Seen:
         for tensor in leaves.values():
             tensor.requires_grad_()
         with torch.enable_grad():
@@ -337,25 +341,6 @@ class _Case:
             if influence.unseen.any() or not influence.run.any():
                 influence.look(leaves, [tensor for _, tensor in watched.seen], threshold)
         return [t.detach() for t in found], [(name, t.detach()) for name, t in watched.seen]
-
-
-_Seen = tuple[list[Tensor], list[tuple[str, Tensor]]]
-"""Outputs, and what functions that decide were handed."""
-
-
-def _compared(probe: Probe, expected: _Seen, found: _Seen, tolerance: float, *, decisions: bool) -> Check:
-    """The outputs, and what decided where both models made the same decisions."""
-    if any(map(_is_nan, expected[0])):
-        return Check(float("inf"), tolerance, "the masked model gives values that are no numbers (NaN)")
-    shapes = [[list(t.shape) for t in outputs] for outputs, _ in (found, expected)]
-    if shapes[0] != shapes[1]:
-        return Check(float("inf"), tolerance, f"outputs have shapes {shapes[0]}, not {shapes[1]} on {probe.name}")
-    pairs = list(zip(expected[0], found[0], strict=True))
-    if decisions and [name for name, _ in expected[1]] == [name for name, _ in found[1]]:
-        each = zip(expected[1], found[1], strict=True)
-        pairs += [(a, b) for (_, a), (_, b) in each if a.shape == b.shape and not _is_nan(a)]
-    off = max((_error(a, b) for a, b in pairs), default=0.0)
-    return Check(off, tolerance, "" if off <= tolerance else f"they differ by {off:.1e} on {probe.name}")
 
 
 def _run(model: nn.Module, probe: Probe, dtype: torch.dtype) -> list[Tensor]:
@@ -373,30 +358,6 @@ class _RaisesError(Exception):
     def __init__(self, cause: Exception) -> None:
         super().__init__(str(cause))
         self.cause = cause
-
-
-def _is_nan(tensor: Tensor) -> bool:
-    return (tensor.is_floating_point() or tensor.is_complex()) and bool(torch.isnan(tensor).any())
-
-
-def _error(expected: Tensor, found: Tensor) -> float:
-    """The largest difference over the largest number; infinities must be the same ones. Not-a-number equals nothing."""
-    if expected.numel() == 0:
-        return 0.0
-    if not (expected.is_floating_point() or expected.is_complex()):
-        return 0.0 if torch.equal(expected, found) else float("inf")
-    finite = torch.isfinite(expected)
-    if not bool(finite.all()):
-        if not torch.equal(finite, torch.isfinite(found)) or not torch.equal(expected[~finite], found[~finite]):
-            return float("inf")
-        expected, found = expected[finite], found[finite]
-        if not expected.numel():
-            return 0.0
-    scale = float(expected.abs().max())
-    difference = float((expected - found).abs().max())
-    if difference != difference:
-        return float("inf")
-    return difference / scale if scale > 0 else difference
 
 
 def trim_verified(
@@ -424,9 +385,9 @@ def trim_verified(
     """
     model = unwrapped(model)
     verifier = Verifier(model, graph, example_inputs, example_kwargs, seed=seed)
-    wanted = _Choice(np.append(np.asarray(units[: graph.n_units], dtype=np.bool_), True), graph.gates(gates))
+    wanted = Choice(np.append(np.asarray(units[: graph.n_units], dtype=np.bool_), True), graph.gates(gates))
 
-    def attempt(choice: _Choice, *, thorough: bool = True) -> tuple[nn.Module | None, Architecture, Check]:
+    def attempt(choice: Choice, *, thorough: bool = True) -> tuple[nn.Module | None, Architecture, Check]:
         architecture = plan(model, graph, choice.units, choice.gates)
         try:
             trimmed = trim(model, architecture)
@@ -436,12 +397,12 @@ def trim_verified(
         return trimmed, architecture, check
 
     trimmed, architecture, check = attempt(wanted)
-    refused: list[_Change] = []
+    refused: list[Change] = []
     reason = check.reason or f"they differ by {check.error:.1e}"
     if not check.passed:
         changed = wanted.changes(graph)
         quick = not attempt(wanted, thorough=False)[2].passed
-        refused = _guilty(changed, lambda some: attempt(wanted.only(graph, some), thorough=not quick)[2].passed)
+        refused = guilty(changed, lambda some: attempt(wanted.only(graph, some), thorough=not quick)[2].passed)
         trimmed, architecture, check = attempt(wanted.without(graph, refused))
         if not check.passed:  # none is at fault alone, only several together
             refused = changed
@@ -457,45 +418,3 @@ def trim_verified(
         trimmed = trim(model, architecture)
     names = [graph.groups[i].name if kind == "group" else graph.blocks[i].name for kind, i in refused]
     return TrimResult(trimmed, architecture, check, names, reason)
-
-
-_Change = tuple[str, int]
-
-
-@dataclass
-class _Choice:
-    """What is kept: ``units`` with the constant last entry, and ``gates``."""
-
-    units: UnitMask
-    gates: BoolArray
-
-    def changes(self, graph: Graph) -> list[_Change]:
-        """The groups and blocks that lose something; a group inside a removed block goes with it."""
-        gone = [block for block in graph.blocks if not self.gates[block.index]]
-        inside = {g for block in gone for g in block.groups}
-        groups = [g.index for g in graph.groups if g.index not in inside and not self.units[g.units].all()]
-        return [*(("group", g) for g in groups), *(("block", block.index) for block in gone)]
-
-    def without(self, graph: Graph, changes: Sequence[_Change]) -> _Choice:
-        """The same choice, but with these groups and blocks whole."""
-        return self.only(graph, [change for change in self.changes(graph) if change not in changes])
-
-    def only(self, graph: Graph, changes: list[_Change]) -> _Choice:
-        """The same choice, but with these changes alone."""
-        units, gates = graph.all_units(), np.ones(len(graph.blocks), dtype=np.bool_)
-        for kind, i in changes:
-            if kind == "block":
-                gates[i] = False
-            for g in graph.blocks[i].groups if kind == "block" else (i,):
-                units[graph.groups[g].units] = self.units[graph.groups[g].units]
-        return _Choice(units, graph.gates(gates))
-
-
-def _guilty(changes: list[_Change], passes: Callable[[list[_Change]], bool]) -> list[_Change]:
-    """The changes that fail alone, found by halving."""
-    if not changes or passes(changes):
-        return []
-    if len(changes) == 1:
-        return changes
-    half = len(changes) // 2
-    return _guilty(changes[:half], passes) + _guilty(changes[half:], passes)

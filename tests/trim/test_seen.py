@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import compressor
 from compressor.graph import capture
 from compressor.trim import trim_verified
-from compressor.trim.verify import _error
+from compressor.trim.outputs import error as _error
 
 
 class Net(nn.Module):
