@@ -278,6 +278,7 @@ class _CallStack(ModuleStack):
 
 
 _SHAPE_GETTER = Tensor.shape.__get__  # type: ignore[attr-defined]
+_DATA_SETTER = Tensor.data.__set__  # type: ignore[attr-defined]
 _operators: dict[Any, tuple[str, bool]] = {}
 _QUIET = {"__get__", "__set__", "dim", "is_floating_point", "stride", "is_contiguous", "storage_offset"}
 # One operator to us, whatever is inside.
@@ -308,6 +309,9 @@ class _Functions(TorchFunctionMode):
             return recorder.sized(args[0], func(*args, **kwargs), args[1:], kwargs)
         if func is Tensor.numel:
             return recorder.count(args[0])
+        if func == _DATA_SETTER and args[0].shape == args[1].shape:
+            func(*args)
+            return recorder.add("copy_", torch.ops.aten.copy_.default, args, {}, args[0], mutates=True)
         name = function_name(func)
         if name in _QUIET:
             return func(*args, **kwargs)

@@ -36,6 +36,7 @@ from compressor.trim.influence import MOST, Influence, Watched
 from compressor.trim.outputs import Seen, difference, is_nan
 from compressor.trim.plan import plan
 from compressor.trim.probes import Probe, count, other_probes, own_probe, random_probe
+from compressor.trim.recount import disagreement
 from compressor.trim.sound import numbers_in, require_finite_inputs, require_finite_weights
 from compressor.trim.weights import Weights
 
@@ -117,15 +118,15 @@ class Verifier:
         self._device = next(self.model.parameters()).device
         args, kwargs = to_device(arguments(example_inputs, example_kwargs), self._device)
         require_finite_inputs((args, kwargs))
-        self._inputs = args, kwargs
-        self._own = own_probe(graph, self._inputs)
+        self.inputs = args, kwargs
+        self._own = own_probe(graph, self.inputs)
         kinds = {p.dtype for p in self.model.parameters()} & set(_TOLERANCES)
         self._precisions = [torch.float64, torch.float32, *sorted(kinds - {torch.float64, torch.float32}, key=str)]
 
     @cached_property
     def _others(self) -> list[Probe]:
         """Beside the user's own inputs; the same for every trimmed model."""
-        return list(other_probes(self.model, self.graph, self._inputs, self._seed))
+        return list(other_probes(self.model, self.graph, self.inputs, self._seed))
 
     def check(
         self,
@@ -394,6 +395,9 @@ def trim_verified(
         except (RuntimeError, IndexError, ValueError, KeyError, AttributeError) as error:
             return None, architecture, Check(float("inf"), TOLERANCE, f"{type(error).__name__}: {error}")
         check = verifier.check(choice.units, trimmed, architecture, choice.gates, thorough=thorough)
+        if thorough and check.passed:
+            wrong = disagreement(trimmed, graph, choice.units, choice.gates, verifier.inputs)
+            check = replace(check, error=float("inf"), reason=wrong) if wrong else check
         return trimmed, architecture, check
 
     trimmed, architecture, check = attempt(wanted)
