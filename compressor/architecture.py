@@ -16,6 +16,7 @@ from compressor.codec import Keys, decode
 from compressor.errors import UsageError
 from compressor.stubs import stub
 from compressor.tensors import laid_out_like
+from compressor.walk import every_module
 
 SCHEMA_VERSION = 1
 
@@ -162,7 +163,7 @@ class Architecture:
     def finish_(self, model: nn.Module) -> None:
         """Set attributes and take out modules, once parameters are sliced."""
         stubs = self.stubs(model)
-        for parent in list(model.modules()):
+        for parent in every_module(model):
             for name, child in parent._modules.items():
                 if id(child) in stubs:
                     parent._modules[name] = stubs[id(child)]

@@ -10,11 +10,17 @@ from __future__ import annotations
 import copy
 import functools
 import types
+from collections import OrderedDict
 from typing import Any
 
 from torch import Tensor, nn
 
 from compressor.errors import UnsupportedModelError
+from compressor.walk import every_module
+
+_PLAIN = {type(None), bool, int, float, str}
+_EMPTY = {dict, OrderedDict, set}
+_REGISTERS = {"_parameters", "_buffers", "_modules"}
 
 
 def deep_copy(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
@@ -24,9 +30,19 @@ def deep_copy(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module
         UnsupportedModelError: there is a part that cannot be copied.
     """
     memo = {} if memo is None else memo
-    for tensor in _attributes(model):
-        if not tensor.is_leaf:  # computed by a hook, and by the next forward again
-            memo.setdefault(id(tensor), tensor.detach())
+    candidates: list[tuple[nn.Module, str, Any]] = []
+    for module in every_module(model):
+        for name, value in vars(module).items():
+            kind = type(value)
+            if kind in _PLAIN:
+                continue
+            if kind in _EMPTY and not value:  # a dozen for each module, and slow to copy
+                memo.setdefault(id(value), kind())
+            elif isinstance(value, Tensor):
+                if not value.is_leaf:  # computed by a hook, and by the next forward again
+                    memo.setdefault(id(value), value.detach())
+            elif name not in _REGISTERS:
+                candidates.append((module, name, value))
     try:
         copied = copy.deepcopy(model, memo)
     except (TypeError, RuntimeError, NotImplementedError) as error:
@@ -35,13 +51,12 @@ def deep_copy(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module
             "copy.deepcopy refuses, such as open files, locks or tensors with a history."
         ) from error
     rebinding = _Rebinding(model, memo)
-    for module in model.modules():
+    for module, name, value in candidates:
         twin = memo.get(id(module))
         if not isinstance(twin, nn.Module) or twin is module:
             continue
-        for name, value in vars(module).items():
-            if name in vars(twin) and rebinding.closes_over(value):
-                vars(twin)[name] = rebinding.rebound(value)
+        if name in vars(twin) and rebinding.closes_over(value):
+            vars(twin)[name] = rebinding.rebound(value)
     return copied
 
 
@@ -55,7 +70,7 @@ def same_tensors(model: nn.Module) -> nn.Module:
 
 def _attributes(model: nn.Module) -> list[Tensor]:
     """Tensors that are neither parameters nor buffers."""
-    return [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    return [value for module in every_module(model) for value in vars(module).values() if isinstance(value, Tensor)]
 
 
 _Container = (dict, list, tuple)
@@ -65,7 +80,7 @@ class _Rebinding:
     """Functions over the parts of one network, as functions over those of its copy."""
 
     def __init__(self, model: nn.Module, memo: dict[int, Any]) -> None:
-        parts: list[nn.Module | Tensor] = [*model.modules(), *model.parameters(), *model.buffers()]
+        parts: list[nn.Module | Tensor] = [*every_module(model), *model.parameters(), *model.buffers()]
         self._own = {id(part) for part in parts}
         self._memo = memo
         self._made: dict[int, types.FunctionType] = {}

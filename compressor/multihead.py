@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from compressor.walk import every_module
+
 WIDTHS = ("qk_width", "v_width")
 
 
@@ -126,7 +128,7 @@ def narrow_(module: nn.Module) -> None:
 @contextmanager
 def narrowed(model: nn.Module) -> Iterator[None]:
     """Every attention of PyTorch's is a ``NarrowAttention`` inside."""
-    changed = [module for module in model.modules() if can_narrow(module)]
+    changed = [module for module in every_module(model) if can_narrow(module)]
     for module in changed:
         narrow_(module)
     try:

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from compressor.walk import every_module
+
 
 @contextmanager
 def unobserved(*models: nn.Module) -> Iterator[None]:
@@ -36,7 +38,7 @@ def unobserved(*models: nn.Module) -> Iterator[None]:
 
 def observes(model: nn.Module) -> bool:
     """Whether the model is prepared for quantisation: what it rounds has no slope by which one sees what matters."""
-    kinds: set[Any] = {type(module) for module in model.modules()}
+    kinds: set[Any] = {type(module) for module in every_module(model)}
     return any(map(_looks, kinds))
 
 

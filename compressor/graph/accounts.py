@@ -20,6 +20,7 @@ class Accounts:
     def products(self, gates: Mapping[int, tuple[int, ...]]) -> list[ProductTerm]:
         """Multiply-adds of every operator; ``gates`` gives the blocks that nodes lie in."""
         terms = []
+        self._analysis.resolve(axis for product in self._analysis.flow.products for axis in product.axes)
         for product in self._analysis.flow.products:
             coefficient, axes = self._sized([(a, len(a)) for a in product.axes])
             share, spatial = self._analysis.spatial(product.node.index, product.node.outputs[0])
@@ -90,6 +91,7 @@ class Accounts:
             if value.storage in last:
                 last[value.storage] = len(nodes) - 1
         found = []
+        self._analysis.resolve(axis for value, _ in made.values() for axis in value.axes)
         for storage, (value, birth) in made.items():
             coefficient, axes = self._sized(list(zip(value.axes, value.shape, strict=True)))
             made_here = value.producer is not None and value.producer.index == birth

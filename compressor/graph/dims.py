@@ -51,8 +51,8 @@ class FromOperation:
     right: Any
 
 
-SIZES_OF_TORCH = ("in_channels", "out_channels", "in_features", "out_features", "num_features", "num_channels",
-                  "num_embeddings", "embedding_dim")  # fmt: skip
+SIZES_OF_TORCH = frozenset({"in_channels", "out_channels", "in_features", "out_features", "num_features",
+                            "num_channels", "num_embeddings", "embedding_dim"})  # fmt: skip
 """Attributes of PyTorch's own modules that are lengths of axes of their weights."""
 
 Origin = FromAxis | FromAttribute | FromOperation

@@ -180,6 +180,8 @@ class Flow:
         """As many of ``a`` are kept as of ``b``. A number does not care for the order: where both consist of distinct
         labels, each as often as all others, those are united one by one (the same ones are one anyway); where one is
         ``(p, q)`` and the other ``(q, p)``, their factors are united crosswise."""
+        if a is b or np.array_equal(self.labels.find(a), self.labels.find(b)):
+            return
         distinct_a, distinct_b = self._evenly_repeated(a), self._evenly_repeated(b)
         if distinct_a is not None and distinct_b is not None and len(distinct_a) == len(distinct_b):
             if not np.array_equal(np.sort(distinct_a), np.sort(distinct_b)):

@@ -14,11 +14,12 @@ from torch.utils import _pytree as pytree
 
 from compressor.generators import isolated_rng
 from compressor.graph.inputs import Arguments, input_tensors
-from compressor.graph.modules import evaluating, named_modules, uncompiled
+from compressor.graph.modules import evaluating, uncompiled
 from compressor.graph.record import Recorder, Value
 from compressor.graph.stand_ins import shadowed, traceable_attributes, uncached, unchanged
 from compressor.multihead import narrowed
 from compressor.quantization import unobserved
+from compressor.walk import every_module, named_modules
 
 Tensors = dict[str, tuple[Tensor, tuple[str, ...], bool]]
 """Parameters and buffers by their first name: the tensor, all its names, whether it is a buffer."""
@@ -73,7 +74,7 @@ class GrewError(Exception):
 
 def count_parameters(model: nn.Module) -> int:
     """Of all modules, under every name."""
-    return sum(len(module._parameters) for module in model.modules())
+    return sum(len(module._parameters) for module in every_module(model))
 
 
 def record(
@@ -163,7 +164,8 @@ class _KeptOutputs:
 
     def __init__(self, model: nn.Module, patterns: Sequence[str]) -> None:
         self.tensors: list[Tensor] = []
-        self.modules = [m for name, m in model.named_modules() if any(self._names(p, name) for p in patterns)]
+        modules = model.named_modules() if patterns else ()
+        self.modules = [m for name, m in modules if any(self._names(p, name) for p in patterns)]
 
     @staticmethod
     def _names(pattern: str, name: str) -> bool:

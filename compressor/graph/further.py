@@ -19,9 +19,9 @@ from torch.utils import _pytree as pytree
 from compressor.graph.forward import Recording, copied, on_meta, tensors_in, tracing
 from compressor.graph.inputs import Arguments, InputAxes
 from compressor.graph.mentions import named_parts
-from compressor.graph.modules import named_modules
 from compressor.graph.record import ModuleCall, Value
 from compressor.graph.stand_ins import shadowed, traceable_attributes
+from compressor.walk import named_modules
 
 _RANDOM = ((8, 1.0), (1, 0.1), (8, 10.0), (1, 0.0), (8, 1.0), (1, 1.0))
 """Random passes: how many examples, and how large their numbers are next to those given."""

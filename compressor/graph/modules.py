@@ -1,6 +1,4 @@
-"""A model's modules: walks without the nested generators of ``nn.Module``, which would take a third of a trace, and
-what is wrapped around a model or built by its first forward.
-"""
+"""What is wrapped around a model, compiled in it or built by its first forward."""
 
 from __future__ import annotations
 
@@ -16,29 +14,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils import _pytree as pytree
 
 from compressor.errors import UsageError
-
-
-def named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Every module under every name it goes by, parents first: ``named_modules(remove_duplicate=False)``."""
-    found: list[tuple[str, nn.Module]] = []
-
-    def visit(name: str, module: nn.Module) -> None:
-        found.append((name, module))
-        prefix = f"{name}." if name else ""
-        for key, child in module._modules.items():
-            if child is not None:
-                visit(prefix + key, child)
-
-    visit("", model)
-    return found
-
-
-def first_names(modules: dict[str, nn.Module]) -> dict[str, nn.Module]:
-    """Every module once, under the first of its names."""
-    unique: dict[int, tuple[str, nn.Module]] = {}
-    for name, module in modules.items():
-        unique.setdefault(id(module), (name, module))
-    return dict(unique.values()) if len(unique) < len(modules) else modules
+from compressor.walk import every_module
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -73,7 +49,7 @@ def uncompiled(*models: nn.Module) -> Iterator[None]:
     placed: list[tuple[dict[str, Any], str, Any]] = []
     try:
         # On each module, as a stance of the compiler would hold for all threads.
-        for module in (module for model in models for module in model.modules()):
+        for module in every_module(*models):
             if _is_compiled_wrapper(module):
                 placed.append((vars(module), "forward", vars(module).get("forward")))
                 vars(module)["forward"] = module._modules["_orig_mod"]
@@ -126,7 +102,7 @@ def apart(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 def build_lazy(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Run a forward if parameters wait for their shapes (``nn.LazyLinear``), as the user's own first one would."""
-    tensors = (t for m in model.modules() for t in (*m._parameters.values(), *m._buffers.values()))
+    tensors = (t for m in every_module(model) for t in (*m._parameters.values(), *m._buffers.values()))
     if any(isinstance(tensor, (UninitializedParameter, UninitializedBuffer)) for tensor in tensors):
         run_once(model, args, kwargs)
 
@@ -141,7 +117,7 @@ def run_once(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode inside, every module's own mode restored after."""
-    modes = [(module, module.training) for _, module in named_modules(model)]
+    modes = [(module, module.training) for module in every_module(model)]
     if not any(mode for _, mode in modes):  # setting an attribute of a module is slow
         yield
         return

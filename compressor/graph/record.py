@@ -24,8 +24,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from compressor.graph.dims import Dim, FromAxis, Scalar, found_equal, tracing
 from compressor.graph.direct import direct
 from compressor.graph.labels import IntArray
-from compressor.graph.modules import first_names, named_modules
 from compressor.graph.shapes import quick_result
+from compressor.walk import first_names, named_modules
 
 Axes = list[IntArray | None]
 

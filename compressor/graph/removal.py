@@ -34,7 +34,8 @@ _ZERO_IN_ZERO_OUT = {"view", "_unsafe_view", "reshape", "_reshape_alias", "permu
 _LINEAR_IN_ALL = {"add", "sub", "cat"}  # zero where all operands are
 # Where one zero stands for all of a tensor, these give one that does.
 _BROADCASTS = {"mul", "div", "neg", "add", "sub", "relu", "gelu", "silu", "tanh", "hardswish", "leaky_relu", "hardtanh",
-               "relu6", "dropout", "clone", "alias", "detach", "contiguous", "_to_copy"}  # fmt: skip
+               "relu6", "sigmoid", "hardsigmoid", "exp", "softplus", "abs", "pow", "square", "dropout",
+               "native_dropout", "clone", "alias", "detach", "contiguous", "_to_copy"}  # fmt: skip
 _SAFE_ON_ANY_SHAPE = {"relu", "gelu", "silu", "tanh", "sigmoid", "hardswish", "hardtanh", "relu6", "dropout", "clone",
                       "detach", "alias", "contiguous"}  # fmt: skip
 
@@ -200,7 +201,8 @@ class Removals:
         if self._rigid(loose, covered, zeros, through) and not all(keeps):
             return None
         shaped = branch.position == 0 and branch.add.op.endswith("_")
-        shaped = shaped or any(self.dataflow.nodes[n].op.rstrip("_") not in _BROADCASTS for n in through)
+        meets = through | self._behind(loose, zeros)
+        shaped = shaped or any(self.dataflow.nodes[n].op.rstrip("_") not in _BROADCASTS for n in meets)
         if shaped and not all(self._calls.keeps_shape(i) for i in zeros):
             return None
         alike = all(self._reaching(i, zeros, inside) == branch.value.shape for i in zeros)
@@ -242,6 +244,18 @@ class Removals:
             return None
         taken = found if op in _LINEAR_IN_ALL else found[:1]
         return {i for calls, _ in taken for i in calls}, {node.index}.union(*(through for _, through in taken))
+
+    def _behind(self, loose: list[Node], zeros: set[int]) -> set[int]:
+        """The loose nodes that a zero reaches: also those beside the branch's way, like the gate of ``y * f(y)``."""
+        reached = {n for i in zeros for n in range(self._calls.calls[i].start, self._calls.calls[i].end)}
+        behind: set[int] = set()
+        for node in loose:
+            whole = [value for value in node.inputs if value.producer is None or value.producer.index not in reached]
+            if len(whole) < len(node.inputs):
+                behind.add(node.index)
+                if all(value.shape != node.outputs[0].shape for value in whole):  # else it broadcasts to all of it
+                    reached.add(node.index)
+        return behind
 
     def _rigid(self, loose: list[Node], covered: set[int], zeros: set[int], through: set[int]) -> bool:
         """Whether a loose node needs what identities hand it to have the shape that it had.

@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from compressor.graph.dims import SIZES_OF_TORCH, Dim, FromAttribute
-from compressor.graph.modules import named_modules
 from compressor.process import Switch
+from compressor.walk import every_module, named_modules
 
 
 @contextmanager
@@ -60,9 +60,7 @@ def unchanged(*models: nn.Module) -> Iterator[None]:
     """Undo what a forward stores in its modules: cached tables and masks, made for other inputs or another type, and
     hooks."""
     saved = [
-        (m, dict(vars(m)), [(d, dict(d) if d else _NOTHING) for d in _registered(m)])
-        for model in models
-        for _, m in named_modules(model)
+        (m, dict(vars(m)), [(d, dict(d) if d else _NOTHING) for d in _registered(m)]) for m in every_module(*models)
     ]
     try:
         yield
@@ -91,8 +89,9 @@ def traceable_attributes(modules: Mapping[str, nn.Module]) -> Iterator[None]:
     for fqn, module in modules.items():
         space = vars(module)
         if type(module).__module__.startswith("torch.nn."):
-            for name in SIZES_OF_TORCH:
-                if type(attribute := space.get(name)) is int:
+            for name in SIZES_OF_TORCH.intersection(space):
+                attribute = space[name]
+                if type(attribute) is int:
                     saved.append((space, name, attribute))
                     space[name] = Dim(attribute, FromAttribute(fqn, name))
             continue  # their other numbers are mended by class

@@ -29,7 +29,6 @@ from compressor.architecture import Architecture, set_size_
 from compressor.errors import CompressorError
 from compressor.graph.graph import Axis, Graph, Group, Parameter
 from compressor.graph.labels import BoolArray, IntArray
-from compressor.graph.modules import named_modules
 from compressor.masks.bands import Bands
 from compressor.masks.recompute import Pass, Passes
 from compressor.masks.straight_through import hard
@@ -40,6 +39,7 @@ from compressor.tensors import Region, part
 from compressor.train.splits import call_model
 from compressor.trim.apply import trim
 from compressor.trim.plan import plan
+from compressor.walk import named_modules
 
 # On several threads, and on a GPU, convolutions of ragged widths can take longer than the full ones.
 EVEN = 8

@@ -53,6 +53,7 @@ def _check(program: Program, seed: int) -> nn.Module:
 @example([("split_unevenly", 2, 1)], 131)
 @example([("concatenated", 3, 0), ("split_unevenly", 3, 3), ("split_unevenly", 2, 2)], 338)
 @example([("conv", 1, 0), ("stepped", 0, 0), ("attention", 1, 1)], 0)
+@example([("normalised", 0, 0), ("over_channels", 0, 0), ("add_earlier", 0, 0)], 0)
 def test_trimmed_equals_masked(program: Program, seed: int) -> None:
     _check(program, seed)
 
