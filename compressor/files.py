@@ -206,7 +206,8 @@ def atomic_save_safetensors(
 ) -> None:
     """Write ``tensors`` (any device, strides and aliasing) and text ``metadata`` into one safetensors file atomically.
 
-    Tensors that share memory are stored once per name, so that loading needs no knowledge of what was tied.
+    Tensors that share memory are stored once per name, so that loading needs no knowledge of what was tied. The same
+    content gives the same bytes.
     """
     from safetensors.torch import save_file
 
@@ -215,6 +216,7 @@ def atomic_save_safetensors(
         temporary.touch()
         mode = temporary.stat().st_mode
         save_file(packed, temporary, metadata={**(metadata or {}), _CHECKSUM: _checksum(packed)})
+        _sort_metadata(temporary)
         temporary.chmod(mode)  # safetensors makes its files private; follow the umask as every other file does
 
 
@@ -239,6 +241,18 @@ def load_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], d
     if expected is not None and expected != _checksum(tensors):
         raise UsageError(f"{path} is damaged: its tensors are not those that were written; {cure}.")
     return tensors, metadata
+
+
+def _sort_metadata(path: Path) -> None:
+    """Sort the metadata in the header of a safetensors file, which its library writes in any order."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size)
+        if len(text) == size:
+            file.seek(8)
+            file.write(text)
 
 
 _CHECKSUM = "crc32"

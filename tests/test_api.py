@@ -223,6 +223,24 @@ def test_wrong_arguments() -> None:
         compressor.compress(net(), torch.randn(1, 5, 8, 8), {"flops": "50%"})
 
 
+class Leaves(nn.Module):
+    """Ends the program that calls it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise SystemExit(0)
+
+
+def test_a_forward_that_ends_the_program_is_a_failure() -> None:
+    with pytest.raises(UnsupportedModelError, match="ends the program"):
+        compressor.compress(Leaves(), torch.randn(1, 4), {"flops": "50%"})
+    with pytest.raises(UnsupportedModelError, match="ends the program"):
+        compressor.inspect(Leaves(), torch.randn(1, 4))
+
+
 def test_silent_unless_verbose(capsys: pytest.CaptureFixture[str]) -> None:
     compressor.compress(net(), EXAMPLE, {"flops": "50%"})
     assert capsys.readouterr() == ("", "")

@@ -99,6 +99,19 @@ def test_tensors_round_trip_whatever_their_layout(tmp_path: Path) -> None:
     assert path.stat().st_mode == (tmp_path / "reference").stat().st_mode
 
 
+def test_the_same_tensors_and_metadata_are_the_same_bytes(tmp_path: Path) -> None:
+    tensors = {"ä.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(3, dtype=torch.int64)}
+    metadata = {"format": "pt", "note": 'quotes " and \n newlines', "ü": "x" * 50}
+    written = set()
+    for told_in in (metadata, dict(reversed(metadata.items())), metadata, metadata):
+        atomic_save_safetensors(tmp_path / "a.safetensors", tensors, told_in)
+        written.add((tmp_path / "a.safetensors").read_bytes())
+        loaded, told = load_safetensors(tmp_path / "a.safetensors")
+        assert told == metadata
+        assert all(torch.equal(loaded[name], tensor) for name, tensor in tensors.items())
+    assert len(written) == 1
+
+
 def test_loading_what_is_no_safetensors_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no file"):
         load_safetensors(tmp_path / "none.safetensors")

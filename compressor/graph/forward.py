@@ -109,7 +109,10 @@ def record(
     shadowing = shadowed(model, shadows, modules.by_every_name)
     with unchanged(model), shadowing, traceable_attributes(modules.by_name), kept.watch(), recorder.recording():
         n_parameters = count_parameters(model)
-        output = model(*args, **kwargs)
+        try:
+            output = model(*args, **kwargs)
+        except SystemExit as error:  # else the user's own program would end here, perhaps as if all were well
+            raise RuntimeError(f"it ends the program (SystemExit: {error.code})") from error
         if count_parameters(model) != n_parameters:
             raise GrewError
     outputs = [recorder.value(t) for t in [*tensors_in(output), *kept.tensors]]
