@@ -238,7 +238,7 @@ def test_a_forward_that_ends_the_program_is_a_failure() -> None:
     with pytest.raises(UnsupportedModelError, match="ends the program"):
         compressor.compress(Leaves(), torch.randn(1, 4), {"flops": "50%"})
     with pytest.raises(UnsupportedModelError, match="ends the program"):
-        compressor.inspect(Leaves(), torch.randn(1, 4))
+        compressor.prepare(Leaves(), torch.randn(1, 4), budgets={"flops": "50%"}, total_steps=10)
 
 
 def test_silent_unless_verbose(capsys: pytest.CaptureFixture[str]) -> None:
