@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from compressor import multihead, resampling
 from compressor.codec import Keys, decode
 from compressor.errors import UsageError
-from compressor.stubs import stub
+from compressor.stubs import stand_in
 from compressor.tensors import laid_out_like
 from compressor.walk import every_module
 
@@ -155,9 +155,7 @@ class Architecture:
         """What replaces the modules of ``model`` that are taken out, by their identity."""
         modules = dict(model.named_modules(remove_duplicate=False))
         return {
-            id(modules[name]): stub(kind).train(modules[name].training)
-            for name, kind in self.removed.items()
-            if name in modules
+            id(modules[name]): stand_in(kind, modules[name]) for name, kind in self.removed.items() if name in modules
         }
 
     def finish_(self, model: nn.Module) -> None:

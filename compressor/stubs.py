@@ -22,6 +22,7 @@ tensor, ``None``, or an argument that is handed on.
 from __future__ import annotations
 
 import re
+import types
 from typing import Any
 
 import torch
@@ -113,6 +114,30 @@ def stub(kind: str) -> nn.Module:
     if base in ("identity", "first"):
         return First(key, returned)
     return Zero(key, returned, shaped=base == "zeros", rank=int(rank) if rank else None)
+
+
+def stand_in(kind: str, module: nn.Module) -> nn.Module:
+    """``stub`` in the place of ``module``: with its settings and those of what is inside it.
+
+    The code around a module may ask for them before it calls it: PyTorch's encoder asks its layers' attention for
+    ``batch_first`` and ``in_proj_bias``, to see whether it can do without calling them. Parameters are ``None``.
+    """
+    made = stub(kind).train(module.training)
+    for name, value in _settings(module).items():
+        if not hasattr(made, name):
+            vars(made)[name] = value
+    return made
+
+
+_PLAIN = (bool, int, float, str, type(None), types.SimpleNamespace)
+
+
+def _settings(module: nn.Module) -> dict[str, Any]:
+    own = {name: value for name, value in vars(module).items() if type(value) in _PLAIN}
+    inside = {
+        name: types.SimpleNamespace(**_settings(child)) for name, child in module._modules.items() if child is not None
+    }
+    return {**own, **dict.fromkeys(module._parameters), **inside}
 
 
 def _key(text: str) -> Key:

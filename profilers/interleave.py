@@ -10,13 +10,14 @@ from typing import Any
 
 from profilers.base import Runner, Samples, Timing
 from profilers.errors import ProfilerUsageError
-from profilers.stats import Ratio, paired_ratio, summarise
+from profilers.stats import Ratio, paired_ratio, quiet_ms, summarise
 
 #: Above this spread (interquartile range over median) a machine is too noisy to be believed.
 MAX_SPREAD = 0.25
 #: Networks slower than this get no run thrown away at the start of a burst: it would cost more than it cleans.
 SETTLE_BELOW_MS = 200.0
 MIN_ROUNDS = 3
+_SHORT_MS = 15.0
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,17 @@ def _warm_up(runner: Runner, seconds: float) -> Samples:
     while sum(warm.latency_ms) < seconds * 1e3 and len(warm.latency_ms) < 1000:
         warm.extend(runner.measure(1))
     return warm
+
+
+def runs_in_turn(runner: Runner, burst_ms: float = 100.0) -> int:
+    """How many runs of a network to time before it is another's turn: about ``burst_ms``.
+
+    On several cores 15 ms: where these are lent (a virtual machine) or share a clock, they are faster at one moment and
+    slower at the next, and the two that are compared should meet the same moment.
+    """
+    samples = runner.measure(3)
+    burst_ms = min(burst_ms, _SHORT_MS) if runner.info.threads > 1 and not samples.cpu_ms else burst_ms
+    return int(min(200, max(2, burst_ms / max(quiet_ms(samples), 1e-3))))
 
 
 def _burst_runs(estimate_ms: float, burst_ms: float) -> tuple[int, int]:

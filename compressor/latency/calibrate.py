@@ -26,6 +26,7 @@ from compressor.search.base import hard_sizes
 from lut import Calibration
 from profilers.base import Runner
 from profilers.contention import BUSY
+from profilers.interleave import runs_in_turn
 from profilers.layer_timer import LayerTimer
 from profilers.stats import quiet_ms
 
@@ -33,6 +34,9 @@ Floats = npt.NDArray[np.float64]
 
 #: Networks that another version timed are timed anew.
 TIMING_VERSION = 4
+
+#: Networks are timed for more rounds until they are known to this fraction on average, at most this many times as long.
+_CERTAIN, _MORE_ROUNDS = 0.015, 6
 
 #: How strongly the fit holds on to plain sums: where a coefficient moves a network's time by 10 %, it has to lower the
 #: errors by as much as if one network had been mispredicted by this much of 10 %.
@@ -98,7 +102,6 @@ def time_networks(
     *,
     yardstick_ms: float | None = None,
     rounds: int = 5,
-    burst_ms: float = 100.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Timed:
     """Milliseconds of a network that serves as yardstick, and of others, in the table's time.
@@ -109,6 +112,7 @@ def time_networks(
 
     Args:
         yardstick_ms: what the yardstick takes, if that is known; else it is measured against the reference operator.
+        rounds: at least; more where they do not agree.
 
     Raises:
         RefusedError: the runtime cannot run one of them.
@@ -118,7 +122,7 @@ def time_networks(
         def load(path: Path) -> tuple[Runner, int]:
             runner = timer.runtime.load(path, threads=timer.threads, batch=timer.batch)
             stack.callback(runner.close)
-            return runner, int(min(200, max(2, burst_ms / max(quiet_ms(runner.measure(3)), 1e-3))))
+            return runner, runs_in_turn(runner)
 
         def burst(runner: Runner, runs: int) -> float:
             samples = runner.measure(runs + 1).after(1)
@@ -129,7 +133,9 @@ def time_networks(
         own: list[float] = []
         waited: list[float] = []
         ratios: dict[str, list[float]] = {name: [] for name in loaded}
-        for number in range(rounds):
+        for number in range(_MORE_ROUNDS * rounds):
+            if number >= rounds and np.mean([_uncertainty(v) for v in ratios.values()] or [0.0]) <= _CERTAIN:
+                break
             drift = timer.drift() if yardstick_ms is None else 1.0
             before = burst(*ruler)
             for name, network in loaded.items():
@@ -139,10 +145,16 @@ def time_networks(
                 before = after
             own.append(before / drift)
             if progress is not None:
-                progress(number + 1, rounds)
+                progress(min(number + 1, rounds), rounds)
     scale = median(own) if yardstick_ms is None else yardstick_ms
     networks_ms = {name: scale * median(values) for name, values in ratios.items()}
     return Timed(scale, networks_ms, sum(waited) / len(waited) > BUSY)
+
+
+def _uncertainty(ratios: Sequence[float]) -> float:
+    """By what fraction the median may be off, going by the spread of the middle half."""
+    low, middle, high = np.percentile(ratios, [25, 50, 75])
+    return float((high - low) / middle / np.sqrt(len(ratios)))
 
 
 def fit(features: Sequence[Mapping[str, float]], measured_ms: Sequence[float]) -> Coefficients:

@@ -24,6 +24,7 @@ from compressor.latency.profile import known_surfaces, open_timer, profile, targ
 from compressor.latency.subnets import Choice, Subnets, random_choices
 from lut import Calibration, LatencyTable
 from profilers.base import Runtime
+from profilers.interleave import runs_in_turn
 from profilers.layer_timer import LAYER_TARGETS
 from profilers.stats import paired_ratio, quiet_ms
 
@@ -270,7 +271,6 @@ class LatencySession:
         budget: Budget | None = None,
         *,
         seconds: float = 45.0,
-        burst_ms: float = 100.0,
         sure: float = 0.004,
     ) -> OnDevice:
         """Time a file in turn with the original's, until the ratio is known to ``sure`` or time is up.
@@ -286,8 +286,7 @@ class LatencySession:
             for file in (self.subnets.original, path):
                 runner = self.timer.runtime.load(file, threads=self.timer.threads, batch=self.timer.batch)
                 stack.callback(runner.close)
-                runs = int(min(200, max(2, burst_ms / max(quiet_ms(runner.measure(3)), 1e-3))))
-                networks.append((runner, runs, list[float]()))
+                networks.append((runner, runs_in_turn(runner), list[float]()))
             started = time.perf_counter()
             while True:
                 for runner, runs, values in networks:

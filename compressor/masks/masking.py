@@ -56,12 +56,24 @@ class _Masked:
 
 
 class Masking:
-    """Applies unit masks to one model. Build it once; ``applied`` costs one multiplication per masked weight."""
+    """Applies unit masks to one model. Build it once; ``applied`` costs one multiplication per masked weight.
+
+    Raises:
+        UsageError: the model has not the parameters that the graph was made of.
+    """
 
     def __init__(self, model: nn.Module, graph: Graph) -> None:
         self.model = model
         self.graph = graph
         modules = dict(model.named_modules(remove_duplicate=False))
+        self.parameters: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
+        self.parameters.update(model.named_buffers(remove_duplicate=False))
+        for name in (each for parameter in graph.parameters.values() for each in parameter.names):
+            if name not in self.parameters:
+                raise UsageError(
+                    f"{name} goes by another name than when the model was traced, or is gone. Wrap modules (activation "
+                    "checkpointing, for instance), rename or replace them before compressor.prepare."
+                )
         used: dict[int, Axis] = {}
         masked: dict[str, _Masked] = {}
 
@@ -104,8 +116,6 @@ class Masking:
             self._sites[site.place, site.function, site.ordinal].append(site)
         self.n_axes = len(self._axes)
         self.passes = Passes()
-        self.parameters: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
-        self.parameters.update(model.named_buffers(remove_duplicate=False))
 
     def axis_masks(self, units: Tensor) -> list[Tensor]:
         """The mask of every axis in use, for unit weights of shape (n_units,)."""

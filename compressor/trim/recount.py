@@ -16,7 +16,9 @@ from compressor.graph.labels import BoolArray
 _ROUNDING = 1e-9
 
 
-def disagreement(trimmed: nn.Module, graph: Graph, units: UnitMask, gates: BoolArray, inputs: Arguments) -> str:
+def disagreement(
+    model: nn.Module, trimmed: nn.Module, graph: Graph, units: UnitMask, gates: BoolArray, inputs: Arguments
+) -> str:
     """Why the multiply-adds or parameters of ``trimmed`` are not those that its decision was told to have; "" if not.
 
     A forward that does work which the trace could not connect with what was removed (weights put in place as it runs,
@@ -35,6 +37,10 @@ def disagreement(trimmed: nn.Module, graph: Graph, units: UnitMask, gates: BoolA
     try:
         again = capture(trimmed, inputs[0], example_kwargs=inputs[1], batch_axis=axes)
     except CompressorError as error:
+        try:
+            capture(model, inputs[0], example_kwargs=inputs[1], batch_axis=axes)
+        except CompressorError:  # nor can the original any more: it was converted to another type since, say
+            return ""
         return f"the trimmed network cannot be traced: {error}"
     if not again.on_meta:
         return ""

@@ -396,7 +396,7 @@ def trim_verified(
             return None, architecture, Check(float("inf"), TOLERANCE, f"{type(error).__name__}: {error}")
         check = verifier.check(choice.units, trimmed, architecture, choice.gates, thorough=thorough)
         if thorough and check.passed:
-            wrong = disagreement(trimmed, graph, choice.units, choice.gates, verifier.inputs)
+            wrong = disagreement(model, trimmed, graph, choice.units, choice.gates, verifier.inputs)
             check = replace(check, error=float("inf"), reason=wrong) if wrong else check
         return trimmed, architecture, check
 

@@ -347,3 +347,75 @@ def test_kinds_of_stubs_name_their_input_and_what_they_return(base: str, argumen
             assert float(value.sum()) == (0.0 if base.startswith("zero") else float(x.sum()))
         else:
             assert value is (None if item is None else cache)
+
+
+class Decoder(nn.Module):
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.TransformerDecoderLayer(16, 4, 24, dropout=0.0, **options) for _ in range(1))
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, x: Tensor, memory: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x, memory)
+        result: Tensor = self.head(x)
+        return result
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("kind", ["layers", "encoder", "decoder"])
+def test_blocks_of_pytorchs_own_transformer(kind: str, batch_first: bool, norm_first: bool) -> None:
+    """Their forwards ask the attention and the layers for settings and parameters before they call them."""
+    torch.manual_seed(0)
+    options: dict[str, Any] = {"batch_first": batch_first, "norm_first": norm_first}
+    inputs: tuple[Tensor, ...] = (torch.randn(2, 5, 16),)
+    model: nn.Module
+    if kind == "decoder":
+        model, inputs = Decoder(**options), (*inputs, torch.randn(2, 7, 16))
+    elif kind == "encoder":
+        layer = nn.TransformerEncoderLayer(16, 4, 24, dropout=0.0, **options)
+        model = nn.Sequential(nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), nn.Linear(16, 3))
+    else:
+        layers = (nn.TransformerEncoderLayer(16, 4, 24, dropout=0.0, **options) for _ in range(2))
+        model = nn.Sequential(*layers, nn.Linear(16, 3))
+    if not batch_first:
+        inputs = tuple(x.transpose(0, 1) for x in inputs)
+    model.eval()
+    graph = capture(model, inputs)
+    assert len(graph.blocks) == (3 if kind == "decoder" else 4)
+    check_every_choice(model, graph, *inputs)
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [
+        lambda y: y * y.softmax(1),
+        lambda y: y * y.mean((2, 3), keepdim=True).sigmoid(),
+        lambda y: y * y.flatten(2).amax(-1)[..., None, None].sigmoid(),
+        lambda y: y * torch.cat([y.mean(1, keepdim=True), y.amax(1, keepdim=True)], 1).sum(1, keepdim=True).sigmoid(),
+        lambda y: F.normalize(y, dim=1),
+        lambda y: y / (1 + y.abs()),
+        lambda y: y.sort(-1)[0],
+        lambda y: y.cumsum(-1),
+        lambda y: torch.matmul(y.flatten(2) @ y.flatten(2).transpose(1, 2), y.flatten(2)).view_as(y),
+    ],
+)
+def test_a_branch_whose_own_result_gates_it(gate: Callable[[Tensor], Tensor]) -> None:
+    """What stands beside the branch's way wants a shape, too, also where the branch is zero."""
+    torch.manual_seed(0)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.a, self.b = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 6, 1), nn.Conv2d(6, 8, 1)
+            self.head = nn.Conv2d(8, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            result: Tensor = self.head(x + gate(self.b(F.relu(self.a(x)))))
+            return result
+
+    model, x = Net().eval(), torch.randn(2, 3, 6, 6)
+    graph = capture(model, x)
+    check_every_choice(model, graph, x, other=(torch.randn(1, 3, 8, 8),))

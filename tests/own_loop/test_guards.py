@@ -255,3 +255,31 @@ def test_replicas_are_refused() -> None:
         model._replicate_for_data_parallel()
     session.close()
     model._replicate_for_data_parallel()
+
+
+def _wrapped(model: nn.Module) -> None:
+    from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
+
+    apply_activation_checkpointing(model, check_fn=lambda module: isinstance(module, nn.Linear))
+
+
+def _normed(model: nn.Module) -> None:
+    nn.utils.parametrizations.weight_norm(next(m for m in model.modules() if isinstance(m, nn.Linear)))
+
+
+def _exchanged(model: nn.Module) -> None:
+    name = next(name for name, m in model.named_modules() if isinstance(m, nn.Linear))
+    parent, _, attribute = name.rpartition(".")
+    setattr(model.get_submodule(parent), attribute, nn.Sequential(model.get_submodule(name)))
+
+
+@pytest.mark.parametrize("search", ["figs", "dnarch"])
+@pytest.mark.parametrize("change", [_wrapped, _normed, _exchanged])
+def test_modules_that_were_changed_since_are_refused_with_what_to_do(
+    change: Callable[[nn.Module], None], search: str
+) -> None:
+    model = made()
+    session = compressor.prepare(model, EXAMPLE, {"flops": "50%"}, search=search, total_steps=6)
+    change(model)
+    with pytest.raises(UsageError, match=r"before compressor\.prepare"):
+        loop(model, search, session=session)

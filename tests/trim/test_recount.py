@@ -135,7 +135,7 @@ def test_only_inputs_that_were_traced_are_compared() -> None:
     model = network(_copied)
     graph = capture(model, X)
     units, gates = graph.all_units(), graph.gates(None)
-    assert disagreement(model, graph, units, gates, ((X,), {})) == ""
+    assert disagreement(model, model, graph, units, gates, ((X,), {})) == ""
     units[graph.groups[0].units[:8]] = False
-    assert "multiply-adds" in disagreement(model, graph, units, gates, ((X,), {}))
-    assert disagreement(model, graph, units, gates, ((X[..., :10],), {})) == ""
+    assert "multiply-adds" in disagreement(model, model, graph, units, gates, ((X,), {}))
+    assert disagreement(model, model, graph, units, gates, ((X[..., :10],), {})) == ""

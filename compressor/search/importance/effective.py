@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from compressor.generators import isolated_rng
+from compressor.graph.forward import copied
 from compressor.graph.graph import Axis, ComputedWeight, Graph, Site
 from compressor.graph.modules import evaluating, uncompiled
 from compressor.graph.record import ModuleStack, function_name
+from compressor.graph.stand_ins import unchanged
 from compressor.multihead import narrowed
 from compressor.quantization import unobserved
 from exporters.example import Example
@@ -121,8 +123,9 @@ def weights_in_use(model: nn.Module, graph: Graph, example: Example | None) -> l
     """The weights that one forward in evaluation mode uses; without an example, those stored. Nothing is changed."""
     reads = Reads(model, graph)
     if graph.computed and example is not None:
-        with isolated_rng(), evaluating(model), unobserved(model), torch.no_grad(), reads.watching():
-            model(*example.args, **example.kwargs)
+        args, kwargs = copied((example.args, dict(example.kwargs)))
+        with isolated_rng(), unchanged(model), evaluating(model), unobserved(model), torch.no_grad(), reads.watching():
+            model(*args, **kwargs)
     return reads.weights()
 
 
