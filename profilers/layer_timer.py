@@ -135,7 +135,7 @@ class LayerTimer:
         try:
             first = runner.measure(3)
             runs = int(min(60, max(8, self.burst_ms / max(quiet_ms(first), 1e-3))))
-            if self.threads > 1 and not first.cpu_ms:
+            if runner.info.threads > 1 and not first.cpu_ms:
                 return self._in_turn(runner, runs)
             samples = runner.measure(runs)
             values = samples.cpu_ms or samples.latency_ms
