@@ -238,6 +238,51 @@ def test_an_empty_file_becomes_a_table(path: Path) -> None:
         assert table.set_aside is None
 
 
+@pytest.mark.parametrize(
+    "column, value",
+    [
+        ("median_ms", -1.0),
+        ("median_ms", float("inf")),
+        ("median_ms", "fast"),
+        ("median_ms", None),
+        ("spread", "wide"),
+        ("repeats", "often"),
+        ("repeats", -3),
+        ("status", "fine"),
+        ("status", b"\xff\xfe"),
+    ],
+)
+def test_a_bad_row_costs_itself_alone(path: Path, caplog: pytest.LogCaptureFixture, column: str, value: object) -> None:
+    with LatencyTable(path) as table:
+        for n in (8, 16, 24):
+            table.put(TARGET, CONV, (n, 8), took(float(n)))
+    with sqlite3.connect(path) as database:
+        database.execute(f"UPDATE points SET {column} = ? WHERE channels_in = 16", (value,))
+    database.close()
+    with LatencyTable(path) as table:
+        assert table.points(TARGET, CONV) == {(8, 8): took(8.0), (24, 8): took(24.0)}
+        assert [row.channels_in for row in table.rows(TARGET)] == [8, 24]
+        assert table.get(TARGET, CONV, (16, 8)) is None
+        assert len([r for r in caplog.records if "cannot be used" in r.getMessage()]) == 1
+        table.put(TARGET, CONV, (16, 8), took(16.0))
+        assert table.points(TARGET, CONV)[16, 8] == took(16.0)
+        assert table.set_aside is None
+
+
+@pytest.mark.parametrize("body", ["", "{", "[]", '{"coefficients": 3}', "null", "[" * 5000])
+def test_a_bad_calibration_costs_itself_alone(path: Path, body: str) -> None:
+    good = Calibration({"conv": 1.1}, {"mean_error": 0.02}, {})
+    with LatencyTable(path) as table:
+        table.put(TARGET, CONV, (8, 8), took(1.0))
+        table.put_calibration(TARGET, "good", good)
+        table.put_calibration(TARGET, "bad", good)
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE calibrations SET body = ? WHERE model = 'bad'", (body,))
+    database.close()
+    with LatencyTable(path) as table:
+        assert table.calibrations(TARGET) == {"good": good}
+
+
 def test_a_newer_schema_is_refused_and_left_alone(path: Path) -> None:
     fill(path, 2)
     with sqlite3.connect(path) as connection:
