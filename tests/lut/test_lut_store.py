@@ -239,7 +239,7 @@ def test_an_empty_file_becomes_a_table(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "column, value",
+    ("column", "value"),
     [
         ("median_ms", -1.0),
         ("median_ms", float("inf")),
