@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from compressor.architecture import Architecture
@@ -189,8 +190,11 @@ def compress(
         read(name, Flag(), flag)
     splits = as_data(data, own_loss=loss_fn is not None)
     console = Console(quiet=not verbose)
-    pipeline = Pipeline(model, example_inputs, settings, example_kwargs=example_kwargs, data=splits, console=console)
-    pipeline.run()
+    with torch.inference_mode(False), torch.enable_grad():  # whatever the caller is in: this may train
+        pipeline = Pipeline(
+            model, example_inputs, settings, example_kwargs=example_kwargs, data=splits, console=console
+        )
+        pipeline.run()
     report = describe_result(pipeline, name=type(pipeline.model).__name__)
     if benchmark:
         deliver_result(pipeline, report, None, ("onnx",))

@@ -61,11 +61,21 @@ def deep_copy(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module
 
 
 def same_tensors(model: nn.Module) -> nn.Module:
-    """Modules of one's own over the very tensors of ``model``: what is put on them for a while, nobody else sees."""
+    """Modules of one's own over the very tensors of ``model``: what is put on them for a while, nobody else sees.
+
+    Tensors that were made in inference mode are copied, as nothing can be trained or changed in place with them.
+    """
     memo: dict[int, Any] = {
-        id(tensor): tensor for tensor in (*model.parameters(), *model.buffers(), *_attributes(model))
+        id(tensor): _changeable(tensor) for tensor in (*model.parameters(), *model.buffers(), *_attributes(model))
     }
     return deep_copy(model, memo)
+
+
+def _changeable(tensor: Tensor) -> Tensor:
+    if not tensor.is_inference():
+        return tensor
+    copied = tensor.detach().clone()
+    return nn.Parameter(copied, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else copied
 
 
 def _attributes(model: nn.Module) -> list[Tensor]:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from compressor.errors import UsageError
 from exporters.example import Example
 
 Region = Mapping[int, Tensor | tuple[int, int]]
@@ -57,10 +58,19 @@ def example_of(example_inputs: Any, example_kwargs: Mapping[str, Any] | None = N
 
 
 def to_device(value: Any, device: torch.device) -> Any:
-    """Every tensor in ``value`` on ``device``."""
+    """Every tensor in ``value`` on ``device``. Raises ``UsageError`` for one without values (on the meta device)."""
     from torch.utils import _pytree as pytree
 
-    return pytree.tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, value)
+    def moved(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        if leaf.is_meta and device.type != "meta":
+            raise UsageError(
+                f"A tensor of shape {list(leaf.shape)} is on the meta device and has no values; make it on {device}."
+            )
+        return leaf.to(device)
+
+    return pytree.tree_map(moved, value)
 
 
 def resolve_device(name: str) -> torch.device:

@@ -223,6 +223,21 @@ def test_wrong_arguments() -> None:
         compressor.compress(net(), torch.randn(1, 5, 8, 8), {"flops": "50%"})
 
 
+@pytest.mark.parametrize(
+    ("example", "said"),
+    [
+        (torch.zeros(0, 3, 8, 8), "empty"),
+        (torch.zeros(2, 3, 0, 8), "empty"),
+        (torch.zeros(2, 3, 8, 8, device="meta"), "meta"),
+    ],
+)
+def test_inputs_without_numbers(example: torch.Tensor, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        compressor.compress(net(), example, {"flops": "50%"})
+    with pytest.raises(UsageError, match=said):
+        compressor.prepare(net(), example, {"flops": "50%"}, total_steps=4)
+
+
 class Leaves(nn.Module):
     """Ends the program that calls it."""
 

@@ -22,7 +22,7 @@ from compressor.graph.flow import Flow
 from compressor.graph.forward import GrewError, tensors_of
 from compressor.graph.further import reach
 from compressor.graph.graph import Graph
-from compressor.graph.inputs import BatchAxis, equal_axes, input_tensors
+from compressor.graph.inputs import BatchAxis, equal_axes, input_tensors, require_examples
 from compressor.graph.kernels import label_kernels
 from compressor.graph.modules import build_lazy, run_once, unwrapped
 from compressor.graph.reach import fix_unseen, scopes, tie_unreached
@@ -71,10 +71,12 @@ def capture(
 
     Raises:
         UnsupportedModelError: the forward raises, or there are no parameters.
-        UsageError: a ``batch_axis`` that the inputs do not have, or along which the model cannot be cut.
+        UsageError: inputs without a single number, a ``batch_axis`` that they do not have, or one along which the model
+            cannot be cut.
     """
     model = unwrapped(model)
     args = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
+    require_examples(args, example_kwargs or {})
     build_lazy(model, args, example_kwargs or {})
     attempt = partial(
         _capture, model, args, example_kwargs or {}, include, exclude, keep_outputs, kernels, resolution, batch_axis

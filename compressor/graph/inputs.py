@@ -54,6 +54,14 @@ class InputAxes:
         return self.take(inputs, [i % size for i in range(n)])
 
 
+def require_examples(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raise ``UsageError`` if all input tensors are empty: nothing would be computed, and everything would be free."""
+    tensors = input_tensors(args, kwargs)
+    if tensors and not any(t.numel() for t in tensors):
+        shapes = ", ".join(str(list(t.shape)) for t in tensors)
+        raise UsageError(f"The example inputs are empty (shapes {shapes}); pass at least one example.")
+
+
 @dataclass(frozen=True)
 class Variant:
     """Inputs of another size that the original takes; ``name`` says which, for messages."""

@@ -13,10 +13,11 @@ from compressor.errors import UnsupportedModelError, UsageError
 from compressor.generators import isolated_rng
 from compressor.graph.forward import copied, tensors_in
 from compressor.graph.graph import Graph
-from compressor.graph.inputs import Arguments
+from compressor.graph.inputs import Arguments, input_tensors
 from compressor.graph.modules import evaluating
 from compressor.graph.stand_ins import unchanged
 from compressor.quantization import unobserved
+from compressor.tensors import to_device
 from compressor.trim.double import InPrecision
 
 
@@ -50,14 +51,16 @@ def require_sound(model: nn.Module, graph: Graph, inputs: Arguments) -> None:
 
     Raises:
         UnsupportedModelError: the forward raises, returns no tensors, or gives outputs that are no numbers.
-        UsageError: inputs that are no numbers.
+        UsageError: inputs that are no numbers, or on the meta device where the model is not.
     """
     require_finite_weights(model)
     require_finite_inputs(inputs)
     if graph.inputs is not None and graph.inputs.size(inputs) > 2:
         inputs = graph.inputs.take(inputs, [0, 1])
-    if any(isinstance(t, Tensor) and t.is_meta for t in (*model.parameters(), *pytree.tree_leaves(inputs))):
+    if any(parameter.is_meta for parameter in model.parameters()):
         return
+    if any(t.is_meta for t in input_tensors(*inputs)):
+        inputs = to_device(inputs, next(model.parameters()).device)  # which says what is wrong
     outputs = numbers_in(_output(model, inputs))
     if not outputs:
         raise UnsupportedModelError(
