@@ -18,8 +18,11 @@ import torch
 from torch import Tensor
 
 from compressor.errors import WeightsError
+from compressor.reading import require_memory_for, size_text
 
 _DEPTH = 4
+#: An archive may unpack to so many times its size, and this many bytes.
+_PACKED, _SMALL = 4, 1 << 20
 _AVERAGES = re.compile(r"(^|[._])(ema|averaged?|teacher|target|momentum|shadow)($|[._])", re.IGNORECASE)
 #: Functions that stand in files of numbers; of other functions a file is suspected, classes are merely left out.
 _HARMLESS = re.compile(r"(numpy(\._?core)?\.multiarray|numpy|_codecs|copyreg|functools|builtins)\.(\w+)")
@@ -56,8 +59,9 @@ def read_content(file: Path) -> object:
     """What ``torch.save`` wrote, of tensors, numbers, text and containers alone.
 
     Raises:
-        WeightsError: it holds code, or is no such file.
+        WeightsError: it holds code, is no such file, or would not fit into memory.
     """
+    _require_as_large_as_it_says(file)
     kind = archive_kind(file)
     if kind in ("TorchScript", "a torch.package archive"):
         raise WeightsError(
@@ -84,6 +88,25 @@ def read_content(file: Path) -> object:
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
         line = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise WeightsError(f"Weights file '{file}' cannot be read as a state dict ({line}).") from error
+
+
+def _require_as_large_as_it_says(file: Path) -> None:
+    """Refuse what would not fit into memory, and archives that unpack to much more than they are.
+
+    PyTorch writes tensors as they are, but would read ones that were packed.
+    """
+    size = file.stat().st_size
+    try:
+        with zipfile.ZipFile(file) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        unpacked = size
+    if unpacked > _PACKED * size + _SMALL:
+        raise WeightsError(
+            f"Weights file '{file}' unpacks to {size_text(unpacked)} from {size_text(size)}, and torch.save packs "
+            "nothing; save model.state_dict() anew."
+        )
+    require_memory_for(file, max(size, unpacked), "name another file", kind=WeightsError)
 
 
 def _placeholders(file: Path) -> list[Any] | None:

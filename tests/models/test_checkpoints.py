@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import pathlib
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -151,3 +152,23 @@ def test_files_that_hold_no_modules_are_no_models(tmp_path: Path) -> None:
             resolve(str(tmp_path / name))
     with pytest.raises(WeightsError, match="TorchScript"):
         read_state_dict(tmp_path / "scripted.pt")
+
+
+def test_archives_that_unpack_to_much_more_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    plain, packed = tmp_path / "plain.pt", tmp_path / "packed.pt"
+    torch.save({"weight": torch.zeros(1 << 22)}, plain)  # 16 MB
+    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    assert packed.stat().st_size < 1 << 17
+    with pytest.raises(WeightsError, match="unpacks to"):
+        read_state_dict(packed)
+    assert read_state_dict(plain)["weight"].shape == (1 << 22,)
+
+
+def test_weights_that_do_not_fit_into_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "weights.pt"
+    torch.save({"weight": torch.zeros(1 << 16)}, file)
+    monkeypatch.setattr("compressor.reading.free_memory", lambda: 1000.0)
+    with pytest.raises(WeightsError, match="of memory"):
+        read_state_dict(file)
