@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 _NUMPY_TYPES = {1: "float32", 10: "float16", 11: "float64", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool"}
 
 
+#: Inputs with more numbers are not made up.
+MOST_ELEMENTS = 1 << 28
+
+
 @contextmanager
 def onnx_file(model: nn.Module | str | Path, example_inputs: Inputs | None) -> Iterator[Path]:
     """The path of ``model`` as an ONNX file; a module is exported into a folder that lives as long as this context."""
@@ -59,7 +63,8 @@ def onnx_inputs(
     """Random inputs, never zero, for every input of an ONNX file, with the batch size asked for.
 
     Raises:
-        ProfilerUsageError: the file has a fixed batch of another size, or free sizes besides the batch and no example.
+        ProfilerUsageError: the file has a fixed batch of another size, free sizes besides the batch and no example, or
+            sizes that no input has.
     """
     import torch
 
@@ -86,6 +91,11 @@ def onnx_inputs(
                 raise ProfilerUsageError(f"The input {value.name!r} of {path.name} has a type that cannot be made up.")
             if sizes:
                 sizes[0] = sizes[0] or batch or 1
+            if min(sizes, default=1) < 1 or _numel(sizes) > MOST_ELEMENTS:
+                raise ProfilerUsageError(
+                    f"{path.name} asks for an input {value.name!r} of sizes {sizes}; expected at least 1 each and at "
+                    f"most {MOST_ELEMENTS:,} numbers in all. Is the file damaged?"
+                )
             example.append(torch.ones(sizes, dtype=getattr(torch, kind)))
     else:
         example = list(as_example(example_inputs).tensors)

@@ -181,3 +181,15 @@ def test_listing_says_why_something_is_missing() -> None:
     assert list(found) == registry.names()
     assert found["onnxruntime-cpu"].ok
     assert all(entry.ok or entry.reason for entry in found.values())
+
+
+@pytest.mark.parametrize("sizes", [[1, 1 << 40, 1 << 40], [1, 3, -4], [1 << 20, 1 << 20]])
+def test_inputs_of_sizes_that_no_input_has_are_refused(tmp_path: Path, sizes: list[int]) -> None:
+    onnx = pytest.importorskip("onnx")
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, sizes)
+    result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, sizes)
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "odd", [value], [result])
+    path = tmp_path / "odd.onnx"
+    onnx.save(onnx.helper.make_model(graph), str(path))
+    with pytest.raises(ProfilerUsageError, match="sizes"):
+        onnx_inputs(path, None, None)
