@@ -203,7 +203,7 @@ def over_channels(c: int, a: int, b: int) -> Any:
         if a % 4 == 1:
             return x * torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1).sum(1, keepdim=True).sigmoid()
         if a % 4 == 2:
-            return x * x.std(dim=1, keepdim=True) + x.norm(dim=1, keepdim=True)
+            return x * x.std(dim=1, keepdim=True, correction=0) + x.norm(dim=1, keepdim=True)  # of one channel, too
         return x - x.logsumexp(1, keepdim=True)
 
     return [], run, c
