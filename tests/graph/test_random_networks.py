@@ -35,8 +35,10 @@ def _check(program: Program, seed: int) -> nn.Module:
         units[group.units] = keep
     gates = graph.gates(rng.random(len(graph.blocks)) < 0.7)
     result = trim_verified(model, graph, units, x, gates=gates)
-    assert not result.refused, f"{result.refused}: {result.reason}"
     assert result.check.error <= 1e-9
+    if result.refused and "no input was found" in result.reason:  # of one channel a softmax, say, is a constant
+        return result.model
+    assert not result.refused, f"{result.refused}: {result.reason}"
     sizes = Sizes(graph, torch.from_numpy(units[:-1]).double(), torch.from_numpy(gates).double())
     assert float(build("params", graph)(sizes)) == sum(p.numel() for p in result.model.parameters())
     return result.model
