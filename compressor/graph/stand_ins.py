@@ -58,20 +58,58 @@ _NOTHING: dict[str, Any] = {}
 @contextmanager
 def unchanged(*models: nn.Module) -> Iterator[None]:
     """Undo what a forward stores in its modules: cached tables and masks, made for other inputs or another type, and
-    hooks."""
+    hooks. What it stores in a module's own dictionaries, lists and sets is undone, too."""
     saved = [
-        (m, dict(vars(m)), [(d, dict(d) if d else _NOTHING) for d in _registered(m)]) for m in every_module(*models)
+        (m, dict(vars(m)), [(d, dict(d) if d else _NOTHING) for d in _registered(m)], _own_containers(m))
+        for m in every_module(*models)
     ]
     try:
         yield
     finally:
-        for module, attributes, registered in saved:
+        for module, attributes, registered, containers in saved:
             module.__dict__.clear()
             module.__dict__.update(attributes)
             for current, before in registered:
                 if current or before:
                     current.clear()
                     current.update(before)
+            for container, content in containers:
+                _refill(container, content)
+
+
+_EVERY_MODULES = frozenset(vars(nn.Module()))
+_CONTAINERS = (dict, list, set)
+_MOST = 1000  # containers of one module, and items of a container: what holds more is data
+
+
+def _own_containers(module: nn.Module) -> list[tuple[Any, Any]]:
+    """The containers that a module keeps beside those of every module, and copies of them."""
+    found: list[tuple[Any, Any]] = []
+    space = vars(module)
+    pending = [space[name] for name in space.keys() - _EVERY_MODULES]
+    while pending and len(found) < _MOST:
+        value = pending.pop()
+        if type(value) in _CONTAINERS and len(value) <= _MOST:
+            found.append((value, value.copy()))
+            pending += value.values() if type(value) is dict else value
+    return found
+
+
+def _refill(container: Any, content: Any) -> None:
+    """In place, and not at all where nothing changed: other threads may read it."""
+    if type(container) is set:
+        same = container == content
+    else:
+        same = len(container) == len(content) and all(a is b for a, b in zip(container, content, strict=True))
+        if type(container) is dict:
+            same = same and all(a is b for a, b in zip(container.values(), content.values(), strict=True))
+    if same:
+        return
+    container.clear()
+    if type(container) is list:
+        container.extend(content)
+    else:
+        container.update(content)
 
 
 def _registered(module: nn.Module) -> tuple[dict[str, Any], ...]:
