@@ -183,7 +183,8 @@ class Raises(nn.Module):
 
     def __init__(self, error: BaseException, after: int) -> None:
         super().__init__()
-        self.net, self.error, self.after = conv(), error, [after]
+        self.net, self.error = conv(), error
+        self.after = np.array([after])  # a list would be put back after every trace
 
     def forward(self, x: Tensor) -> Tensor:
         self.after[0] -= 1
