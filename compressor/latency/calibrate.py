@@ -33,7 +33,7 @@ from profilers.stats import quiet_ms
 Floats = npt.NDArray[np.float64]
 
 #: Networks that another version timed are timed anew.
-TIMING_VERSION = 4
+TIMING_VERSION = 5
 
 #: Networks are timed for more rounds until they are known to this fraction on average, at most this many times as long.
 _CERTAIN, _MORE_ROUNDS = 0.015, 6
