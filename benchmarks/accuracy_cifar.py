@@ -33,11 +33,13 @@ from compressor.data import Data, load_data
 from compressor.graph import Graph, capture
 from compressor.models import load_model
 from compressor.search import METHODS as SEARCHES
-from compressor.search.base import Constraint, SearchContext
-from compressor.search.dnarch import Dnarch
+from compressor.search.base import SearchContext
+from compressor.search.constraints.constraint import Constraint
+from compressor.search.constraints.projector import Projector
 from compressor.search.importance.rank import rank
-from compressor.search.project import Projector
-from compressor.train import TrainConfig, Trainer, evaluate, recalibrate_batchnorm
+from compressor.search.methods.dnarch.method import Dnarch
+from compressor.train import TrainConfig, Trainer, recalibrate_batchnorm
+from compressor.train.objectives import evaluate
 from compressor.trim import trim_verified
 
 METHODS = (

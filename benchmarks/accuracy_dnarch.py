@@ -29,16 +29,22 @@ from results import append, read
 from torch import nn
 
 from compressor.backbones.ccnn_search import SearchableCCNN
-from compressor.computed import ComputedWeights, computed, settle_
 from compressor.costs import build
 from compressor.data import Data, Split, load_data
 from compressor.data.memory import TensorSplit
 from compressor.graph import capture
-from compressor.search.base import Constraint, SearchContext, SearchResult, hard_sizes
-from compressor.search.dnarch import Dnarch, DnarchConfig, DnarchSession
-from compressor.search.learning import learn as train
-from compressor.search.project import Projector
-from compressor.train import TrainConfig, Trainer, evaluate, recalibrate_batchnorm
+from compressor.nn.generated import computed, settle_
+from compressor.search.base import SearchContext
+from compressor.search.constraints.constraint import Constraint, hard_sizes
+from compressor.search.constraints.projector import Projector
+from compressor.search.methods.dnarch.config import DnarchConfig
+from compressor.search.methods.dnarch.learner import DnarchSession
+from compressor.search.methods.dnarch.method import Dnarch
+from compressor.search.result import SearchResult
+from compressor.search.training.learner import learn as train
+from compressor.train import TrainConfig, Trainer, recalibrate_batchnorm
+from compressor.train.generated import ComputedWeights
+from compressor.train.objectives import evaluate
 from compressor.trim import trim_verified
 
 BLOCKS = 4

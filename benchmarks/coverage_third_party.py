@@ -50,7 +50,9 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only write the table")
     given = parser.parse_args()
     done = {row["model"] for row in read(given.results)}
-    for module in () if given.table else (*PACKAGES.values(), "compressor.trim", "compressor.search.oneshot"):
+    for module in (
+        () if given.table else (*PACKAGES.values(), "compressor.trim", "compressor.search.methods.oneshot.method")
+    ):
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
     for name in () if given.table else given.models or names():
@@ -68,9 +70,10 @@ def ours(model: Any, inputs: tuple[tuple[Any, ...], dict[str, Any]], report: Any
     """Capture, search for half of the multiply-adds, trim, verify, run."""
     from compressor.costs import build as cost
     from compressor.graph import capture
-    from compressor.search.base import Constraint, SearchContext, hard_sizes
-    from compressor.search.oneshot import OneShot
-    from compressor.search.project import Projector
+    from compressor.search.base import SearchContext
+    from compressor.search.constraints.constraint import Constraint, hard_sizes
+    from compressor.search.constraints.projector import Projector
+    from compressor.search.methods.oneshot.method import OneShot
     from compressor.trim import plan, trim, trim_verified
 
     args, kwargs = inputs

@@ -26,9 +26,10 @@ def ours(model: nn.Module, inputs: tuple[Any, ...], report: Report) -> None:
 
     from compressor.costs import build
     from compressor.graph import capture
-    from compressor.search.base import Constraint, SearchContext, hard_sizes
-    from compressor.search.oneshot import OneShot
-    from compressor.search.project import Projector
+    from compressor.search.base import SearchContext
+    from compressor.search.constraints.constraint import Constraint, hard_sizes
+    from compressor.search.constraints.projector import Projector
+    from compressor.search.methods.oneshot.method import OneShot
     from compressor.trim import plan, trim, trim_verified
 
     started = time.process_time()
@@ -198,7 +199,7 @@ def _macs(model: nn.Module, x: tuple[Any, ...]) -> float:
 
 
 def _outputs(model: nn.Module, x: tuple[Any, ...]) -> list[torch.Tensor]:
-    from compressor.graph.forward import tensors_in
+    from compressor.graph.recording.forward import tensors_in
 
     with torch.no_grad():
         return tensors_in(model(*x))

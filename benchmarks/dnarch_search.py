@@ -27,16 +27,18 @@ import torch
 from torch import Tensor, nn
 
 from compressor.backbones.ccnn_search import SearchableCCNN
-from compressor.computed import ComputedWeights, computed
 from compressor.costs import build
 from compressor.data import Data, load_data
 from compressor.graph import capture
 from compressor.models import load_model
-from compressor.search.base import Constraint
-from compressor.search.dnarch import DnarchConfig, DnarchSession
-from compressor.search.project import Projector
-from compressor.search.trimmed import Trimmed
+from compressor.nn.generated import computed
+from compressor.search.constraints.constraint import Constraint
+from compressor.search.constraints.projector import Projector
+from compressor.search.methods.dnarch.config import DnarchConfig
+from compressor.search.methods.dnarch.learner import DnarchSession
+from compressor.search.training.decided_network import Trimmed
 from compressor.train import Hooks, TrainConfig
+from compressor.train.generated import ComputedWeights
 from compressor.train.layout import channels_last
 from compressor.train.optim import build_optimizer, load_named_state, named_state
 from compressor.trim import trim_verified

@@ -21,14 +21,16 @@ import torch
 from accuracy_dnarch import TASKS, Task, load, make
 from torch import Tensor
 
+from compressor.arrays import FloatArray
 from compressor.costs import build
 from compressor.data import Data
-from compressor.files import atomic_write_text
 from compressor.graph import capture
-from compressor.search.base import Constraint
-from compressor.search.dnarch import COMPONENTS, DnarchConfig, DnarchSession
-from compressor.search.prefix import FILTERED_EVERY
-from compressor.search.project import FloatArray, Projector
+from compressor.masks.ordered import FILTERED_EVERY
+from compressor.search.constraints.constraint import Constraint
+from compressor.search.constraints.projector import Projector
+from compressor.search.methods.dnarch.config import COMPONENTS, DnarchConfig
+from compressor.search.methods.dnarch.learner import DnarchSession
+from compressor.storage.files import atomic_write_text
 
 
 def batches(data: Data, task: Task) -> Iterator[tuple[Tensor, Tensor]]:

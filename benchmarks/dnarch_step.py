@@ -24,9 +24,10 @@ from torch import Tensor, nn
 from compressor.costs import build
 from compressor.graph import capture
 from compressor.models import load_model
-from compressor.search.base import Constraint
-from compressor.search.dnarch import DnarchConfig, DnarchSession
-from compressor.search.project import Projector
+from compressor.search.constraints.constraint import Constraint
+from compressor.search.constraints.projector import Projector
+from compressor.search.methods.dnarch.config import DnarchConfig
+from compressor.search.methods.dnarch.learner import DnarchSession
 from compressor.train.layout import channels_last
 
 SHARES = (1.0, 0.75, 0.5, 0.25, 0.1)

@@ -22,7 +22,7 @@ from results import append, read
 from torch import Tensor, nn
 
 import compressor
-from compressor.bench import export_all
+from compressor.deploy.exports import export_all
 from compressor.models import load_model
 from exporters import registry
 from exporters.errors import ExporterError

@@ -22,7 +22,7 @@ from speedup import in_turn
 
 import compressor
 from compressor.models import load_model
-from exporters.onnx import OnnxExporter
+from exporters.formats.onnx import OnnxExporter
 from profilers import registry
 
 MODELS = (

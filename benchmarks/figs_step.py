@@ -23,10 +23,11 @@ from torch import Tensor, nn
 from compressor.backbones.resnet_cifar import resnet20_cifar
 from compressor.costs import build
 from compressor.graph import capture
-from compressor.search.base import Constraint
-from compressor.search.figs import FigsConfig, FigsSession
-from compressor.search.project import Projector
-from compressor.search.trimmed import Trimmed
+from compressor.search.constraints.constraint import Constraint
+from compressor.search.constraints.projector import Projector
+from compressor.search.methods.figs.config import FigsConfig
+from compressor.search.methods.figs.learner import FigsSession
+from compressor.search.training.decided_network import Trimmed
 from compressor.train import Hooks
 
 BATCH = 64

@@ -26,11 +26,14 @@ from torch import nn
 from compressor.costs import CostTerm, build
 from compressor.data import Data, load_data
 from compressor.graph import Graph, capture
-from compressor.latency.session import LatencySession, TargetSettings
+from compressor.latency.target import LatencySession, TargetSettings
 from compressor.models import load_model
-from compressor.search.base import Constraint, SearchContext, SearchResult
-from compressor.search.oneshot import OneShot
-from compressor.train import TrainConfig, Trainer, evaluate, recalibrate_batchnorm
+from compressor.search.base import SearchContext
+from compressor.search.constraints.constraint import Constraint
+from compressor.search.methods.oneshot.method import OneShot
+from compressor.search.result import SearchResult
+from compressor.train import TrainConfig, Trainer, recalibrate_batchnorm
+from compressor.train.objectives import evaluate
 from compressor.trim import trim_verified
 
 CLOSE = 0.01

@@ -20,9 +20,9 @@ import torch
 from results import append
 
 import compressor
-from compressor.latency.session import TargetSettings
+from compressor.latency.target import TargetSettings
 from compressor.models import load_model
-from exporters.onnx import OnnxExporter
+from exporters.formats.onnx import OnnxExporter
 from profilers.stats import paired_ratio, quiet_ms
 
 

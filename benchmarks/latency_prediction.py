@@ -24,10 +24,10 @@ from results import append, read
 
 from compressor.graph import capture
 from compressor.latency.calibrate import Accuracy, time_networks
-from compressor.latency.session import LatencySession, TargetSettings
 from compressor.latency.subnets import Choice, random_choices
+from compressor.latency.target import LatencySession, TargetSettings
 from compressor.models import load_model
-from compressor.search.base import hard_sizes
+from compressor.search.constraints.constraint import hard_sizes
 
 #: What of an earlier row stays when its networks are predicted anew.
 _TIMED = ("points_measured", "points_known", "prepare_seconds", "table_seconds", "load", "repeat_error", "exported")

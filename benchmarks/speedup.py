@@ -26,10 +26,10 @@ from torch import Tensor, nn
 import compressor
 from compressor.costs import build
 from compressor.graph import capture
-from compressor.latency.session import TargetSettings
+from compressor.latency.target import TargetSettings
 from compressor.models import load_model
 from exporters.errors import ExporterError
-from exporters.onnx import OnnxExporter
+from exporters.formats.onnx import OnnxExporter
 from profilers.base import Runtime
 from profilers.stats import quiet_ms
 

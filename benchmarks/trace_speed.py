@@ -56,7 +56,7 @@ def compare(name: str, repeats: int) -> dict[str, Any]:
     import torch_pruning as tp
 
     from compressor.graph import capture
-    from compressor.graph.blocks import Blocks
+    from compressor.graph.analysis.blocks import Blocks
 
     model: nn.Module = torchvision.models.get_model(name, weights=None).eval()
     x = torch.randn(1, 3, 224, 224)

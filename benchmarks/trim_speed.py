@@ -23,8 +23,9 @@ import torchvision
 
 from compressor.costs import build
 from compressor.graph import capture
-from compressor.search.base import Constraint, SearchContext
-from compressor.search.oneshot import OneShot
+from compressor.search.base import SearchContext
+from compressor.search.constraints.constraint import Constraint
+from compressor.search.methods.oneshot.method import OneShot
 from compressor.trim import Verifier, plan, trim
 
 BACKBONES = ("resnet50", "mobilenet_v2", "densenet201")

@@ -15,23 +15,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from compressor.api import Result, compress, prepare
-    from compressor.architecture import Architecture
-    from compressor.artifact import load
+    from compressor.architecture.architecture import Architecture
     from compressor.errors import CompressorError
     from compressor.graph import Graph, capture
+    from compressor.models.artifact import load
     from compressor.report import Report
 
 __version__ = "0.1.0"
 
 _NAMES = {
-    "Architecture": "compressor.architecture",
+    "Architecture": "compressor.architecture.architecture",
     "CompressorError": "compressor.errors",
     "Graph": "compressor.graph",
     "Report": "compressor.report",
     "Result": "compressor.api",
     "capture": "compressor.graph",
     "compress": "compressor.api",
-    "load": "compressor.artifact",
+    "load": "compressor.models.artifact",
     "prepare": "compressor.api",
 }
 

@@ -10,23 +10,25 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from compressor.architecture import Architecture
-from compressor.config import DEFAULT_EPOCHS, ROUND_TO, Choices, LeastWidths, default_search, parse_budgets
-from compressor.console import Console
-from compressor.delivery import deliver_result
+from compressor.architecture.architecture import Architecture
+from compressor.budget import parse_budgets
 from compressor.errors import UsageError
 from compressor.graph.programs import require_module
+from compressor.jobs.config import ROUND_TO, Choices, LeastWidths
 from compressor.options import Flag, Patterns, read, shown
-from compressor.pipeline import Pipeline
+from compressor.pipeline.console import Console
+from compressor.pipeline.defaults import DEFAULT_EPOCHS, default_search
+from compressor.pipeline.delivery import deliver_result
+from compressor.pipeline.settings import Settings, measured_on, method_options
+from compressor.pipeline.stages import Pipeline
+from compressor.pipeline.summary import describe_result
 from compressor.report import Report
-from compressor.reporting import describe_result
-from compressor.settings import Settings, measured_on, method_options
 
 if TYPE_CHECKING:
     from compressor.data import Data
-    from compressor.graph.inputs import BatchAxis
-    from compressor.latency.session import TargetSettings
-    from compressor.session import Session
+    from compressor.graph.inputs.input_axes import BatchAxis
+    from compressor.latency.target import TargetSettings
+    from compressor.pipeline.session import Session
     from exporters.axes import Asked
 
 
@@ -50,7 +52,7 @@ class Result:
 
         Load with ``compressor.load(folder, model=FreshOriginal())``. Raises ``CompressorError`` if writing fails.
         """
-        from compressor import artifact
+        from compressor.models import artifact
 
         artifact.save(folder, self.model, self.architecture, self.report, example_inputs=self._example)
         return Path(folder)
@@ -80,7 +82,7 @@ class Result:
             UsageError: an option that a format does not have.
             exporters.errors.ExporterError: a format cannot be written, or computes something else than the model.
         """
-        from compressor.bench import export_all
+        from compressor.deploy.exports import export_all
 
         if isinstance(formats, str):
             formats = (formats,)
@@ -223,7 +225,7 @@ def prepare(
     lut: str | Path | None = None,
     process_group: Any = None,
 ) -> Session:
-    """Put masks into a model for a training loop of one's own. See ``compressor.session.Session``.
+    """Put masks into a model for a training loop of one's own. See ``compressor.pipeline.session.Session``.
 
     Args:
         search: ``"figs"`` or ``"dnarch"``; of its ``options`` those of the program's own training are left aside.
@@ -239,7 +241,7 @@ def prepare(
             open session or sharded weights.
         UnreachableBudgetError, UnsupportedModelError: as ``compress``.
     """
-    from compressor.session import Session
+    from compressor.pipeline.session import Session
 
     require_module(model)
     require_example(example_inputs, example_kwargs)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
 from compressor.errors import UsageError
-from compressor.registry import closest
+from compressor.plugins.registry import closest
 
 MOST = 2**31 - 1  # of anything counted: what PyTorch's own arguments take everywhere
 _DIGITS = 40  # of a number in text; longer ones are no number that anyone means

@@ -15,7 +15,8 @@ import torch
 import compressor
 from compressor.backbones.resnet_cifar import resnet20_cifar
 from compressor.data import load_data
-from compressor.train import TrainConfig, Trainer, evaluate
+from compressor.train import TrainConfig, Trainer
+from compressor.train.objectives import evaluate
 
 
 def main(epochs: int, out: Path) -> None:

@@ -8,15 +8,19 @@ from exporters.base import Availability, Exporter
 from exporters.errors import ExporterUsageError
 from exporters.plugins import PluginTable
 
+#: The export format that needs data.
+INT8_FORMAT = "onnx-int8"
+
+
 FORMATS = PluginTable(
     "export format",
     {
-        "onnx": "exporters.onnx:OnnxExporter",
-        "onnx-int8": "exporters.onnx_int8:OnnxInt8Exporter",
-        "torch-export": "exporters.torch_export:TorchExportExporter",
-        "openvino": "exporters.openvino:OpenVinoExporter",
-        "tensorrt": "exporters.tensorrt:TensorRTExporter",
-        "tensorrt-rtx": "exporters.tensorrt_rtx:TensorRTRTXExporter",
+        "onnx": "exporters.formats.onnx:OnnxExporter",
+        "onnx-int8": "exporters.formats.onnx_int8:OnnxInt8Exporter",
+        "torch-export": "exporters.formats.torch_export:TorchExportExporter",
+        "openvino": "exporters.formats.openvino:OpenVinoExporter",
+        "tensorrt": "exporters.formats.tensorrt:TensorRTExporter",
+        "tensorrt-rtx": "exporters.formats.tensorrt_rtx:TensorRTRTXExporter",
     },
     "compressor.exporters",
     ExporterUsageError,

@@ -17,7 +17,7 @@ from lut.errors import (
     UnknownTargetError,
 )
 from lut.key import Calibration, Measurement, Point, Signature, Target
-from lut.store import LatencyTable, Row, default_path
+from lut.table.store import LatencyTable, Row, default_path
 
 __all__ = [
     "Calibration",

@@ -33,7 +33,7 @@ def onnx_file(model: nn.Module | str | Path, example_inputs: Inputs | None) -> I
         yield path
         return
     from exporters.errors import ExporterError
-    from exporters.onnx import OnnxExporter
+    from exporters.formats.onnx import OnnxExporter
 
     if example_inputs is None:
         raise ProfilerUsageError("A module needs example_inputs, so that it can be exported for this target.")
@@ -116,7 +116,7 @@ def _example_shapes(proto) -> dict[str, list[int]]:  # type: ignore[no-untyped-d
     """At which sizes the exporter made a file whose axes are open; empty if it does not say."""
     import json
 
-    from exporters.onnx import EXAMPLE_SHAPES
+    from exporters.formats.onnx import EXAMPLE_SHAPES
 
     text = next((entry.value for entry in proto.metadata_props if entry.key == EXAMPLE_SHAPES), "{}")
     try:

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compressor.config import Budget, JobConfig, default_out, parse_budget, parse_budgets
+from compressor.budget import Budget, parse_budget, parse_budgets
 from compressor.errors import UsageError
+from compressor.jobs.config import JobConfig, default_out
 
 
 @pytest.mark.parametrize(

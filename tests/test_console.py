@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from compressor.console import Console
+from compressor.pipeline.console import Console
 
 
 def test_stages_are_announced_and_timed() -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import compressor
-from compressor.copying import deep_copy, same_tensors
+from compressor.nn.copying import deep_copy, same_tensors
 
 
 class Block(nn.Module):

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from compressor.errors import CompressorError, UsageError
-from compressor.files import (
+from compressor.storage.files import (
     atomic_path,
     atomic_save_safetensors,
     atomic_write_bytes,

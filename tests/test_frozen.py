@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 import compressor
-from compressor.architecture import Architecture
+from compressor.architecture.architecture import Architecture
 from compressor.costs import build
 from compressor.errors import UsageError
 from compressor.graph import capture
 from compressor.masks import Masking
 from compressor.masks.straight_through import hard
-from compressor.search.live import Live
+from compressor.search.training.shrinking import Live
 
 
 class Branch(nn.Module):

@@ -10,17 +10,27 @@ import pytest
 import torch
 
 from compressor.backbones.ccnn_search import SearchableCCNN, ccnn_4_140_1d
-from compressor.config import JobConfig, parse_budgets
-from compressor.console import Console
+from compressor.budget import parse_budgets
 from compressor.costs import build
 from compressor.errors import UsageError
 from compressor.graph import capture
-from compressor.growth import base_budgets, describe_base, free_bytes, require_memory, require_room, training_bytes
-from compressor.main_job import run_job
+from compressor.jobs.config import JobConfig
+from compressor.jobs.run import run_job
 from compressor.models import load_model
-from compressor.search.base import Constraint
-from compressor.search.dnarch import Dnarch, DnarchConfig, DnarchSession
-from compressor.search.project import Projector
+from compressor.pipeline.console import Console
+from compressor.pipeline.growth import (
+    base_budgets,
+    describe_base,
+    free_bytes,
+    require_memory,
+    require_room,
+    training_bytes,
+)
+from compressor.search.constraints.constraint import Constraint
+from compressor.search.constraints.projector import Projector
+from compressor.search.methods.dnarch.config import DnarchConfig
+from compressor.search.methods.dnarch.learner import DnarchSession
+from compressor.search.methods.dnarch.method import Dnarch
 
 X = torch.randn(4, 2, 24)
 
@@ -89,7 +99,7 @@ def test_what_does_not_fit_is_refused_before_it_starts(monkeypatch: pytest.Monke
     free = free_bytes(torch.device("cpu"))
     assert free is None or free > 0
     require_memory(network(1, 8), X, 4, 2)
-    monkeypatch.setattr("compressor.growth.free_bytes", lambda _: 1e5)
+    monkeypatch.setattr("compressor.pipeline.growth.free_bytes", lambda _: 1e5)
     with pytest.raises(UsageError, match=r"Grown 2 times, the network takes about .* GB .* and 0.0001 GB are free"):
         require_memory(network(1, 8), X, 64, 2)
 
@@ -102,12 +112,12 @@ def test_weights_for_which_there_is_no_room_are_not_made(monkeypatch: pytest.Mon
         return network(grow, 8 * grow)
 
     bytes_of = {n: 4 * sum(p.numel() for p in network(n, 8 * n).parameters()) for n in (4, 5)}
-    monkeypatch.setattr("compressor.growth.free_bytes", lambda _: float(bytes_of[5]))
+    monkeypatch.setattr("compressor.pipeline.growth.free_bytes", lambda _: float(bytes_of[5]))
     require_room(build, 4)
     with pytest.raises(UsageError, match=r"Grown 8 times, the weights of the network alone .* lower --grow"):
         require_room(build, 8)
     assert set(made) == {1, 2}
-    monkeypatch.setattr("compressor.growth.free_bytes", lambda _: None)
+    monkeypatch.setattr("compressor.pipeline.growth.free_bytes", lambda _: None)
     require_room(build, 10**6)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from compressor.errors import UsageError
-from compressor.importing import import_attribute, is_attribute_spec
+from compressor.plugins.importing import import_attribute, is_attribute_spec
 
 
 @pytest.mark.parametrize("text", ["a:b", "pkg.module:make", "pkg.module:Class.method", "_a._b:_c"])

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from compressor.errors import UsageError
-from compressor.job import Job
+from compressor.storage.job import Job
 
 ASKED = {"model": "resnet20_cifar", "budgets": {"flops": "50%"}, "seed": 0}
 

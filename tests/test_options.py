@@ -18,9 +18,9 @@ import compressor
 from compressor.errors import UsageError
 from compressor.options import Flag, Number, OneOf, Options, Patterns, SomeOf, Whole, option, read, table
 from compressor.search import METHODS
-from compressor.search.dnarch_config import DnarchConfig
-from compressor.search.figs_config import FigsConfig
-from compressor.search.oneshot_config import OneShotConfig
+from compressor.search.methods.dnarch.config import DnarchConfig
+from compressor.search.methods.figs.config import FigsConfig
+from compressor.search.methods.oneshot.config import OneShotConfig
 from profilers.errors import ProfilerError
 
 CONFIGS = {"oneshot": OneShotConfig, "figs": FigsConfig, "dnarch": DnarchConfig}

@@ -10,8 +10,8 @@ from compressor.backbones.ccnn import CCNN, render
 from compressor.backbones.ccnn_search import SearchableCCNN
 from compressor.backbones.resnet_cifar import CifarResNet
 from compressor.graph import Graph, capture
-from compressor.outline import outline
 from compressor.report import BlockShape
+from compressor.report.block_table import outline
 from compressor.trim import trim_verified
 
 

@@ -11,13 +11,13 @@ from api_models import EXAMPLE, loader, net
 from torch import Tensor, nn
 
 import compressor.train as training
-from compressor.config import parse_budgets
-from compressor.console import Console
+from compressor.budget import parse_budgets
 from compressor.data import from_loaders
-from compressor.job import Job
-from compressor.pipeline import Pipeline
-from compressor.reporting import describe_result
-from compressor.settings import Settings
+from compressor.pipeline.console import Console
+from compressor.pipeline.settings import Settings
+from compressor.pipeline.stages import Pipeline
+from compressor.pipeline.summary import describe_result
+from compressor.storage.job import Job
 
 STAGES = ("train", "search", "finetune")
 
@@ -55,7 +55,7 @@ def test_a_finished_job_is_rebuilt_from_its_stages_without_training(
         def __init__(self, *_: Any, **__: Any) -> None:
             raise AssertionError("nothing is left to train")
 
-    monkeypatch.setattr("compressor.search.learning.Trainer", NoTrainer)
+    monkeypatch.setattr("compressor.search.training.learner.Trainer", NoTrainer)
     monkeypatch.setattr(training, "Trainer", NoTrainer)
     monkeypatch.setattr(training, "evaluate", NoTrainer)
     with Job.open(tmp_path, {"a": 1}) as job:

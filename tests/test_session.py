@@ -14,7 +14,7 @@ import compressor
 from compressor.backbones.ccnn_search import SearchableCCNN
 from compressor.costs import build
 from compressor.errors import UnreachableBudgetError, UnsupportedModelError, UsageError
-from compressor.session import Session
+from compressor.pipeline.session import Session
 
 
 def train(model: nn.Module, session: Session, steps: int, *, first: int = 0) -> None:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from compressor import spectral
 from compressor.masks import sigmoid
+from compressor.nn import spectral
 
 CASES = [(n, kept) for n in (4, 7, 16, 31, 32) for kept in range(n // 2)]
 

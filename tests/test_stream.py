@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from compressor import stream
-from compressor.stream import Read, Write, tighten
+from compressor.nn import indexed_stream as stream
+from compressor.nn.indexed_stream import Read, Write, tighten
 
 INDICES = {"all": [0, 1, 2, 3, 4, 5], "first few": [0, 1, 2], "some": [1, 4, 5], "disordered": [0, 2, 1], "last": [5]}
 

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 import compressor
 from compressor.data import Data, from_loaders
-from compressor.generators import isolated_rng, rng_state
-from compressor.process import Switch, Turn
+from compressor.process.generators import isolated_rng, rng_state
+from compressor.process.sharing import Switch, Turn
 
 
 def conv() -> nn.Module:

@@ -8,7 +8,7 @@ distributions add their own through the entry-point group ``compressor.backbones
 
 from __future__ import annotations
 
-from compressor.registry import Registry
+from compressor.plugins.registry import Registry
 
 BACKBONES = Registry(
     "backbone",

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from compressor.errors import UsageError
 from compressor.masks import gaussian
 from compressor.masks.sigmoid import coordinates
-from compressor.tensors import Region, part
+from compressor.nn.tensors import Region, part
 
 _CONV = {1: nn.Conv1d, 2: nn.Conv2d}
 _NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}

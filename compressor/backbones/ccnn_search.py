@@ -6,10 +6,10 @@
 
 ``read`` takes N_in channels of the stream and ``write`` adds to N_out of them, so that each block has widths N_in,
 N_mid and N_out of its own (section 3.3), and encoder and decoder have theirs. During a search the stream is only as
-wide as what they use of it (``compressor.stream``); a trimmed network keeps its width. Kernels span the input and come
-from one network of coordinates while training (``compressor.computed``); outside they are ordinary weights of depthwise
-convolutions, so what is left after a search is an ordinary network. ``scale`` is where masks over N_out and over the
-depth are multiplied in.
+wide as what they use of it (``compressor.nn.indexed_stream``); a trimmed network keeps its width. Kernels span the
+input and come from one network of coordinates while training (``compressor.nn.generated``); outside they are ordinary
+weights of depthwise convolutions, so what is left after a search is an ordinary network. ``scale`` is where masks over
+N_out and over the depth are multiplied in.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ import torch
 from torch import Tensor, nn
 
 from compressor.backbones.ccnn import KernelNet, long_convolution
-from compressor.computed import ATTRIBUTE
 from compressor.errors import UsageError
 from compressor.masks import gaussian
 from compressor.masks.sigmoid import coordinates
-from compressor.stream import Read, Write, is_watched
-from compressor.tensors import Region, part
+from compressor.nn.generated import ATTRIBUTE
+from compressor.nn.indexed_stream import Read, Write, is_watched
+from compressor.nn.tensors import Region, part
 
 FEWEST_TAPS = 64  # from here on the FFT is quicker than the sum
 
@@ -94,7 +94,7 @@ class Kernels(nn.Module):
     def forward(
         self, regions: Mapping[str, Region] | None = None, spacings: Mapping[str, tuple[float, ...]] | None = None
     ) -> dict[str, Tensor]:
-        """See ``compressor.computed``; each of shape (channels, 1, *sizes), or a region of that."""
+        """See ``compressor.nn.generated``; each of shape (channels, 1, *sizes), or a region of that."""
         names = [_kernel_name(i) for i in range(self.blocks)]
         wanted: dict[int, Region] = {i: {} for i in range(self.blocks)}
         if regions is not None:

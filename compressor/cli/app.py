@@ -16,8 +16,8 @@ from compressor.cli import streams
 from compressor.cli.compress import COMPRESS_OPTIONS, compress
 from compressor.cli.output import JobInterrupted, Output, error_document, output_options, write_json
 from compressor.cli.streams import StdoutError
+from compressor.plugins.registry import Registry, closest
 from compressor.printable import printable
-from compressor.registry import Registry, closest
 
 COMMANDS = Registry(
     "command",

@@ -10,8 +10,8 @@ import click
 from compressor.cli.options import Of, trust_option
 from compressor.cli.output import Output, output_options
 from compressor.cli.structure import load_structure
-from compressor.config import BATCH_SIZE, SECONDS, THREADS, Shape
 from compressor.errors import UsageError
+from compressor.jobs.config import BATCH_SIZE, SECONDS, THREADS, Shape
 
 if TYPE_CHECKING:
     from torch import nn
@@ -50,7 +50,7 @@ def bench(
     with output.working():
         import torch
 
-        from compressor import bench as benching
+        from compressor.deploy import timing as benching
 
         models: dict[str, nn.Module | str | Path] = {name: name for name in names}
         inputs = None

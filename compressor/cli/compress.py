@@ -7,18 +7,16 @@ from typing import Any
 
 import click
 
+from compressor.budget import BASE_UNITS, parse_budgets
 from compressor.cli.options import Names, Of, keep_option, model_option, stack, structure_options, trust_option
 from compressor.cli.output import JobInterrupted, Output
-from compressor.config import (
-    BASE_UNITS,
+from compressor.errors import UsageError
+from compressor.jobs.config import (
     BATCH_SIZE,
     BENCH_SECONDS,
-    DEFAULT_BENCH_SECONDS,
-    DEFAULT_EPOCHS,
     DISTILL,
     EPOCHS,
     GROW,
-    INT8_FORMAT,
     LR,
     PENALTY,
     ROUND_TO,
@@ -27,10 +25,9 @@ from compressor.config import (
     THREADS,
     JobConfig,
     default_out,
-    default_search,
-    parse_budgets,
 )
-from compressor.errors import UsageError
+from compressor.pipeline.defaults import DEFAULT_BENCH_SECONDS, DEFAULT_EPOCHS, default_search
+from exporters.registry import INT8_FORMAT
 
 COMPRESS_OPTIONS = stack(
     model_option(required=False),
@@ -149,7 +146,7 @@ def compress(output: Output, options: Mapping[str, Any]) -> None:
     """Run the main job and write its report to stdout."""
     config = job_config(options)
     with output.working():
-        from compressor.main_job import run_job
+        from compressor.jobs.run import run_job
 
         try:
             report = run_job(config, console=output.console())
@@ -181,7 +178,7 @@ def job_config(options: Mapping[str, Any]) -> JobConfig:
 
 def _check_names(values: Mapping[str, Any]) -> None:
     """Refuse unknown names before anything is loaded or written."""
-    from compressor.registry import unknown_name
+    from compressor.plugins.registry import unknown_name
     from compressor.search import METHODS
     from compressor.search.importance import MEASURES
     from exporters.registry import FORMATS

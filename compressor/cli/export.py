@@ -13,8 +13,9 @@ from compressor.cli.options import Names, Of, OpenAxes, folder_argument, model_o
 from compressor.cli.output import Output, output_options
 from compressor.cli.structure import load_structure
 from compressor.cli.tables import amount
-from compressor.config import INT8_FORMAT, OPSET
 from compressor.errors import UsageError
+from compressor.jobs.config import OPSET
+from exporters.registry import INT8_FORMAT
 
 
 @click.command()
@@ -71,10 +72,10 @@ def export(
     if data is None and (precision == "int8" or INT8_FORMAT in formats):
         raise UsageError("Int8 takes its ranges from data: pass --data, for example --data digits.")
     with output.working():
-        from compressor import int8
-        from compressor.bench import export_all
-        from compressor.codec import encode
-        from compressor.files import made_folder
+        from compressor.deploy import int8
+        from compressor.deploy.exports import export_all
+        from compressor.storage.codec import encode
+        from compressor.storage.files import made_folder
         from exporters import registry
 
         named = model if folder is None else folder

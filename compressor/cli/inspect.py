@@ -10,7 +10,7 @@ from compressor.cli.options import folder_argument, keep_option, model_option, s
 from compressor.cli.output import Output, output_options
 from compressor.cli.structure import load_structure
 from compressor.cli.tables import amount, table
-from compressor.config import LeastWidths
+from compressor.jobs.config import LeastWidths
 from compressor.options import read
 
 _ROWS = 40
@@ -44,8 +44,8 @@ def inspect(
     """
     least = read("--keep", LeastWidths(), keep)
     with output.working():
-        from compressor.describe import describe
         from compressor.graph import capture
+        from compressor.report.inspection import describe
 
         loaded = load_structure(
             model, num_classes=num_classes, input_shape=input_shape, trust_factories=trust_factories, folder=folder
@@ -53,7 +53,7 @@ def inspect(
         call = loaded.example
         graph = capture(loaded.model, call.args, example_kwargs=dict(call.kwargs), include=include, exclude=exclude)
         if least:
-            from compressor.search.wanted import wanted
+            from compressor.search.constraints.wanted import wanted
 
             found = describe(graph, wanted(loaded.model, graph, least))
         else:

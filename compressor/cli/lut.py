@@ -14,7 +14,7 @@ from compressor.errors import UsageError
 
 if TYPE_CHECKING:
     from lut import LatencyTable, Row, Target
-    from lut.share import MergeReport
+    from lut.table.share import MergeReport
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _SHARED = (".csv", ".parquet")
@@ -96,7 +96,7 @@ def merge(sources: tuple[Path, ...], lut_file: Path | None, output: Output) -> N
     only read; of a damaged one the rows that can still be read are taken.
     """
     from lut import CorruptTableError, LatencyTable
-    from lut.share import merge as merge_tables
+    from lut.table.share import merge as merge_tables
 
     for source in sources:  # before a table is made for nothing
         with suppress(CorruptTableError), _read(source):
@@ -112,7 +112,7 @@ def merge(sources: tuple[Path, ...], lut_file: Path | None, output: Output) -> N
 @output_options
 def export(file: Path, lut_file: Path | None, target: str | None, output: Output) -> None:
     """Write the points to FILE, which ends in .csv or .parquet (needs pyarrow)."""
-    from lut.share import write_csv, write_parquet
+    from lut.table.share import write_csv, write_parquet
 
     write = write_csv if _shared_suffix(file) == ".csv" else write_parquet
     with _read(lut_file) as table:
@@ -128,7 +128,7 @@ def export(file: Path, lut_file: Path | None, target: str | None, output: Output
 def import_(files: tuple[Path, ...], lut_file: Path | None, output: Output) -> None:
     """Take the points in exported FILES into the table, by the rule of 'lut merge'."""
     from lut import LatencyTable
-    from lut.share import MergeReport, merge_rows, read_csv, read_parquet
+    from lut.table.share import MergeReport, merge_rows, read_csv, read_parquet
 
     rows = [row for file in files for row in (read_csv if _shared_suffix(file) == ".csv" else read_parquet)(file)]
     with LatencyTable(lut_file) as table:
@@ -179,8 +179,8 @@ def _target_summary(table: LatencyTable, target: Target) -> dict[str, Any]:
 
 
 def _signature_summary(rows: list[Row], *, with_points: bool) -> dict[str, Any]:
-    from lut.estimate import detect
-    from lut.interpolate import usable
+    from lut.surface.estimate import detect
+    from lut.surface.interpolate import usable
 
     signature = rows[0].signature
     good = usable({(row.channels_in, row.channels_out): row.measurement for row in rows})

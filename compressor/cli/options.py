@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from compressor.config import NUM_CLASSES, Shape
 from compressor.errors import UsageError
+from compressor.jobs.config import NUM_CLASSES, Shape
 from compressor.options import Kind, read, shown
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from compressor.cli import streams
-from compressor.console import Console
+from compressor.pipeline.console import Console
 from compressor.printable import printable, printable_json
 
 SCHEMA_VERSION = 1

@@ -10,7 +10,7 @@ import click
 from compressor.cli.lut import lut_option
 from compressor.cli.options import Of, folder_argument, model_option, structure_options, trust_option
 from compressor.cli.output import JobInterrupted, Output, output_options
-from compressor.config import SECONDS, THREADS
+from compressor.jobs.config import SECONDS, THREADS
 from compressor.options import Number, Whole
 
 
@@ -56,7 +56,7 @@ def profile(
         from compressor.graph import capture
         from compressor.latency.profile import open_timer
         from compressor.latency.profile import profile as measure
-        from compressor.latency.session import TargetSettings
+        from compressor.latency.target import TargetSettings
         from lut import LatencyTable
 
         runtime = TargetSettings(target).runtime()

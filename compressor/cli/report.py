@@ -8,7 +8,7 @@ import click
 
 from compressor.cli.output import Output, output_options
 from compressor.errors import UsageError
-from compressor.reading import read_json
+from compressor.storage.reading import read_json
 
 
 @click.command()
@@ -20,8 +20,8 @@ def report(folder: Path, html: Path | None, output: Output) -> None:
     file = folder / "report.json" if folder.is_dir() else folder
     content = read_json(file, "give a folder that compress wrote")
     with output.working():
-        from compressor.files import atomic_write_text
         from compressor.report import Report, render_html, summary_text
+        from compressor.storage.files import atomic_write_text
 
         try:
             loaded = Report.from_json(content)

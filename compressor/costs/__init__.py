@@ -5,7 +5,7 @@ from __future__ import annotations
 from compressor.costs.base import CostTerm
 from compressor.costs.sizes import Sizes
 from compressor.graph.graph import Graph
-from compressor.registry import Registry
+from compressor.plugins.registry import Registry
 
 COSTS = Registry(
     "cost",
@@ -14,7 +14,7 @@ COSTS = Registry(
         "params": "compressor.costs.params:Params",
         "memory": "compressor.costs.memory:Memory",
         "complexity": "compressor.costs.complexity:Complexity",
-        "latency": "compressor.costs.latency:Latency",
+        "latency": "compressor.latency.term:Latency",
     },
     group="compressor.costs",
 )

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from compressor.arrays import IntArray
 from compressor.costs.sizes import Sizes
-from compressor.graph.graph import Axis, Graph
-from compressor.graph.labels import IntArray
+from compressor.graph.axis import Axis
+from compressor.graph.graph import Graph
 
 
 class Term(Protocol):

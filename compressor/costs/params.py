@@ -9,7 +9,8 @@ from torch import Tensor
 
 from compressor.costs.base import CostTerm, Products
 from compressor.costs.sizes import Sizes
-from compressor.graph.graph import Axis, Graph
+from compressor.graph.axis import Axis
+from compressor.graph.graph import Graph
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compressor.graph.graph import Axis, Graph
+from compressor.graph.axis import Axis
+from compressor.graph.graph import Graph
 
 
 class SizeTable:

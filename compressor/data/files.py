@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from compressor.errors import DataError
-from compressor.reading import opened, parsing, require_file, require_memory_for, size_text
+from compressor.storage.reading import opened, parsing, require_file, require_memory_for, size_text
 
 _LARGEST = 256 << 20
 _PACKED = 100

@@ -6,8 +6,8 @@ import inspect
 
 from compressor.data.base import Data
 from compressor.errors import UsageError
-from compressor.importing import is_attribute_spec
-from compressor.registry import Registry
+from compressor.plugins.importing import is_attribute_spec
+from compressor.plugins.registry import Registry
 
 SOURCES = Registry(
     "data set",
@@ -59,7 +59,7 @@ def load_data(spec: str, *, image_size: int | None = None) -> Data:
 
 
 def _unknown(spec: str) -> str:
-    from compressor.registry import closest
+    from compressor.plugins.registry import closest
 
     near = closest(spec.partition(":")[0], SOURCES.names(), n=1)
     return f"Unknown data set {spec!r}." + (f" Did you mean {near[0]}?" if near else "")

@@ -23,7 +23,7 @@ from compressor.data.holdout import HOLDOUT_FRACTION, stratified_holdout
 from compressor.data.memory import index_batches
 from compressor.data.task import find_task
 from compressor.errors import DataError
-from compressor.generators import isolated_rng, rng_state, seeded_state
+from compressor.process.generators import isolated_rng, rng_state, seeded_state
 
 Loader = Iterable[Any]
 _LOOKED_AT = 8  # samples that the task is told by

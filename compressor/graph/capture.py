@@ -11,25 +11,25 @@ from typing import Any
 from torch import nn
 
 from compressor.errors import UnsupportedModelError
-from compressor.graph.accounts import Accounts
-from compressor.graph.analyze import Analysis
-from compressor.graph.apply_rules import run_rules
-from compressor.graph.batch import record_one
-from compressor.graph.blocks import find_blocks
-from compressor.graph.collect import collect_operators
-from compressor.graph.effective import find_computed
-from compressor.graph.flow import Flow
-from compressor.graph.forward import GrewError, tensors_of
-from compressor.graph.further import reach
+from compressor.graph.analysis.blocks import find_blocks
+from compressor.graph.analysis.cost_terms import Accounts
+from compressor.graph.analysis.effective import find_computed
+from compressor.graph.analysis.kernels import label_kernels
+from compressor.graph.analysis.reach import fix_unseen, scopes, tie_unreached
+from compressor.graph.analysis.resolution import find_resolutions
+from compressor.graph.analysis.runtime_operators import collect_operators
+from compressor.graph.analysis.units import Analysis
 from compressor.graph.graph import Graph
-from compressor.graph.inputs import BatchAxis, equal_axes, input_tensors, require_examples
-from compressor.graph.kernels import label_kernels
-from compressor.graph.modules import build_lazy, run_once, unwrapped
-from compressor.graph.reach import fix_unseen, scopes, tie_unreached
-from compressor.graph.record import Value
-from compressor.graph.resolution import find_resolutions
-from compressor.graph.scalars import follow_comparisons, follow_scalars
-from compressor.process import Switch
+from compressor.graph.inputs.batch import record_one
+from compressor.graph.inputs.input_axes import BatchAxis, equal_axes, input_tensors, require_examples
+from compressor.graph.labels.flow import Flow
+from compressor.graph.labels.scalars import follow_comparisons, follow_scalars
+from compressor.graph.recording.forward import GrewError, tensors_of
+from compressor.graph.recording.further import reach
+from compressor.graph.recording.values import Value
+from compressor.graph.rules.apply import run_rules
+from compressor.nn.modules import build_lazy, run_once, unwrapped
+from compressor.process.sharing import Switch
 
 
 def _stop_collecting() -> Callable[[], None]:
@@ -59,14 +59,15 @@ def capture(
     Args:
         model: any module; it stays on its device and in its mode.
         example_inputs: a tensor, or a tuple of positional arguments. Batches are cut to one example where examples do
-            not see each other; see ``compressor.graph.batch``.
+            not see each other; see ``compressor.graph.inputs.batch``.
         example_kwargs: keyword arguments of the forward.
         include: shell-style patterns over module names; only channels written by matching modules may be removed.
         exclude: patterns of modules that stay exactly as they are.
         keep_outputs: patterns of modules whose outputs keep all their channels, whatever lies inside them.
-        kernels: whether kernels may be cropped, too; see ``compressor.graph.kernels``.
-        resolution: whether residual branches may compute on fewer samples; see ``compressor.graph.resolution``.
-        batch_axis: the axis of the inputs along which examples lie: one for all tensors or one for each, with ``None``
+        kernels: whether kernels may be cropped, too; see ``compressor.graph.analysis.kernels``.
+        resolution: whether residual branches may compute on fewer samples; see
+        ``compressor.graph.analysis.resolution``. batch_axis: the axis of the inputs along which examples lie: one for
+        all tensors or one for each, with ``None``
             for those without; ``None`` if there is no batch; by default it is found.
 
     Raises:

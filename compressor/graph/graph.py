@@ -10,31 +10,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from compressor.graph.labels import BoolArray, IntArray
+from compressor.arrays import BoolArray, IntArray
+from compressor.graph.axis import Axis
 
 if TYPE_CHECKING:
-    from compressor.graph.inputs import InputAxes
+    from compressor.graph.inputs.input_axes import InputAxes
     from compressor.graph.operators import Operator
-
-
-@dataclass(eq=False)
-class Axis:
-    """An axis whose length can change: index i is kept when all units in row ``factors[i]`` are.
-
-    ``factors`` has shape (length, k); the value ``Graph.n_units`` in it stands for "always kept".
-    """
-
-    index: int
-    factors: IntArray
-
-    def __len__(self) -> int:
-        return len(self.factors)
-
-    def keep(self, units: BoolArray) -> BoolArray:
-        """Which indices are kept. ``units`` has one entry per unit and a last one that is always true."""
-        return np.asarray(np.all(units[self.factors], axis=1), dtype=np.bool_)
 
 
 @dataclass(eq=False)
@@ -163,7 +145,7 @@ class Block:
         nodes: the nodes that go with the branch.
         modules: names of the modules that go.
         parameters: names of the parameters and buffers that go.
-        removal: what replaces each module (and each parameter of a module that stays), see ``compressor.stubs``.
+        removal: what replaces each module (and each parameter of a module that stays), see ``compressor.nn.stubs``.
         gated: parameters that scale the branch's output when all are multiplied by the gate; if there are none, a
             site multiplies the output itself.
         groups: groups whose units all lie in the branch.
@@ -269,6 +251,3 @@ class Graph:
     def channels(self) -> int:
         """Channels the network writes: the indices of axis 0 of all its weights."""
         return sum(p.shape[0] for p in self.parameters.values() if len(p.shape) > 1 and not p.is_buffer)
-
-
-UnitMask = npt.NDArray[np.bool_]

@@ -1,14 +1,14 @@
 """What a runtime runs for one forward pass: operators with what is folded into them, and how many channels they have.
 
-Plain data, like everything in a ``Graph``. ``compressor.graph.collect`` makes it; costs that measure turn it into the
-signatures of a latency table.
+Plain data, like everything in a ``Graph``. ``compressor.graph.analysis.runtime_operators`` makes it; costs that measure
+turn it into the signatures of a latency table.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from compressor.graph.graph import Axis
+from compressor.graph.axis import Axis
 
 
 @dataclass(eq=False)

@@ -19,7 +19,7 @@ from torch import Tensor, fx, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from compressor.errors import UnsupportedModelError, UsageError
-from compressor.graph.modules import unwrapped
+from compressor.nn.modules import unwrapped
 
 _PREFIX = "written_size_"
 

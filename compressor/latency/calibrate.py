@@ -17,17 +17,17 @@ from statistics import median
 import numpy as np
 import numpy.typing as npt
 
-from compressor.costs.latency import Latency
 from compressor.graph.graph import Graph
 from compressor.latency.predict import CLASSES, Coefficients
 from compressor.latency.signatures import signature_of
 from compressor.latency.subnets import Choice
-from compressor.search.base import hard_sizes
+from compressor.latency.term import Latency
+from compressor.search.constraints.constraint import hard_sizes
 from lut import Calibration
 from profilers.base import Runner
 from profilers.contention import BUSY
 from profilers.interleave import runs_in_turn
-from profilers.layer_timer import LayerTimer
+from profilers.layers.layer_timer import LayerTimer
 from profilers.stats import quiet_ms
 
 Floats = npt.NDArray[np.float64]

@@ -17,16 +17,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from compressor.config import Budget
+from compressor.budget import Budget
 from compressor.errors import UnreachableBudgetError
 from compressor.graph.graph import Graph
-from compressor.job import Diary
-from compressor.latency.hold import Held, hold
-from compressor.latency.session import LatencySession, OnDevice
-from compressor.search.base import Constraint, RoundTo, SearchResult, hard_sizes
-from compressor.search.closer import closer
-from compressor.search.oneshot import shrink
-from compressor.search.project import Projector
+from compressor.latency.refinement import Held, hold
+from compressor.latency.target import LatencySession, OnDevice
+from compressor.search.constraints.constraint import Constraint, RoundTo, hard_sizes
+from compressor.search.constraints.greedy import shrink
+from compressor.search.constraints.neighbours import closer
+from compressor.search.constraints.projector import Projector
+from compressor.search.result import SearchResult
+from compressor.storage.job import Diary
 
 #: A network may be predicted to be this much faster than the goal before finer grids are tried.
 _CLOSE = 0.007

@@ -20,9 +20,9 @@ from compressor.graph.operators import Operator
 from compressor.latency.profile import Family, family_of
 from compressor.latency.signatures import signature_of
 from lut import Point, Signature
-from lut.estimate import detect
-from lut.interpolate import Surface
-from lut.steps import Pattern
+from lut.surface.estimate import detect
+from lut.surface.interpolate import Surface
+from lut.surface.steps import Pattern
 
 Floats = npt.NDArray[np.float64]
 

@@ -18,11 +18,11 @@ from compressor.graph.graph import Graph
 from compressor.latency.signatures import domains
 from lut import LatencyTable, Measurement, Point, Row, Signature, Target, cpu_device, nvidia_gpus
 from lut.device import Device
-from lut.interpolate import usable
-from lut.refine import Domain, Refinement, Refiner
-from lut.steps import Pattern
+from lut.surface.interpolate import usable
+from lut.surface.refine import Domain, Refinement, Refiner
+from lut.surface.steps import Pattern
 from profilers.errors import TargetUnavailableError
-from profilers.layer_timer import REFERENCE, REFERENCE_CHANNELS, LayerTimer
+from profilers.layers.layer_timer import REFERENCE, REFERENCE_CHANNELS, LayerTimer
 from profilers.reference import FASTER, SLOW
 
 if TYPE_CHECKING:

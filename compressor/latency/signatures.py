@@ -5,7 +5,7 @@ from __future__ import annotations
 from compressor.graph.graph import Graph
 from compressor.graph.operators import Extent, Operator
 from lut import Signature
-from lut.refine import Domain
+from lut.surface.refine import Domain
 
 #: The narrowest a layer is measured, as a fraction of its full width; below, the table extrapolates.
 NARROWEST = 8

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from compressor.architecture import Architecture
-from compressor.graph.graph import Graph, UnitMask
-from compressor.graph.labels import BoolArray
-from compressor.search.project import Projector
+from compressor.architecture.architecture import Architecture
+from compressor.arrays import BoolArray, UnitMask
+from compressor.graph.graph import Graph
+from compressor.search.constraints.projector import Projector
 from compressor.trim.apply import trim
 from compressor.trim.plan import plan
 from exporters.example import as_example
@@ -86,7 +86,7 @@ class Subnets:
 
     def export(self, model: nn.Module, name: str) -> Path:
         """The file of any model with the same inputs, as users get it. Raises ``ExporterError``."""
-        from exporters.onnx import OnnxExporter
+        from exporters.formats.onnx import OnnxExporter
 
         return OnnxExporter().export(model.eval(), self.example, self.folder / f"{name}.onnx", check=False).path
 
@@ -117,8 +117,8 @@ class Subnets:
 
     def _same(self, small: nn.Module, path: Path) -> bool:
         from exporters.errors import ExporterError
+        from exporters.formats.onnx import onnxruntime_run
         from exporters.inputs import flatten_outputs, random_inputs
-        from exporters.onnx import onnxruntime_run
 
         inputs = random_inputs([value.cpu() for value in self.example.tensors])
         device = next((p.device for p in small.parameters()), torch.device("cpu"))

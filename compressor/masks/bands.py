@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compressor import spectral
 from compressor.graph.graph import Graph, Resolution
-from compressor.resampling import named
+from compressor.nn import spectral
+from compressor.nn.resampling import named
 
 
 class Bands:

@@ -11,11 +11,11 @@ from torch.overrides import TorchFunctionMode
 
 from compressor.errors import UnsupportedModelError
 from compressor.graph.graph import Site
-from compressor.graph.modules import as_written
-from compressor.graph.record import ModuleStack, function_name
-from compressor.graph.stand_ins import flat_weights
+from compressor.graph.recording.module_stack import ModuleStack, function_name
 from compressor.masks.sites import HANDLERS
-from compressor.multihead import narrowed
+from compressor.nn.modules import as_written
+from compressor.nn.multihead import narrowed
+from compressor.nn.swap import flat_weights
 
 if TYPE_CHECKING:
     from compressor.masks.masking import Masking

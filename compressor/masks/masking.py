@@ -18,12 +18,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from compressor import resampling
 from compressor.errors import UsageError
-from compressor.graph.graph import Axis, Graph, Site
+from compressor.graph.axis import Axis
+from compressor.graph.graph import Graph, Site
 from compressor.masks.bands import Bands
 from compressor.masks.layout import Layout, PartStack, Place
 from compressor.masks.recompute import Pass, Passes
+from compressor.nn import resampling
 
 
 @dataclass(frozen=True)

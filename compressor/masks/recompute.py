@@ -21,7 +21,7 @@ import torch
 import torch.utils.checkpoint
 from torch import Tensor
 
-from compressor.graph.modules import apart
+from compressor.nn.modules import apart
 
 _here = threading.local()
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compressor.graph.dims import OPERATORS
+from compressor.graph.recording.dims import OPERATORS
 
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]

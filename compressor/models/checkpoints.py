@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from compressor.errors import WeightsError
-from compressor.reading import require_memory_for, size_text
+from compressor.storage.reading import require_memory_for, size_text
 
 _DEPTH = 4
 #: An archive may unpack to so many times its size, and this many bytes.

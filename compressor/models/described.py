@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from compressor.codec import check
 from compressor.errors import UsageError
-from compressor.importing import is_attribute_spec
 from compressor.models.base import Source
 from compressor.models.sources import SOURCES
 from compressor.options import shown
+from compressor.plugins.importing import is_attribute_spec
+from compressor.storage.codec import check
 
 _FLAG, _COUNT, _SIZES = bool, int, list[int]
 ARGUMENTS: dict[str, dict[str, Any]] = {

@@ -13,15 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from compressor.errors import UsageError
-from compressor.generators import isolated_rng
-from compressor.importing import is_attribute_spec
 from compressor.models.base import Plan, Request, Source, WeightsUnavailableError
 from compressor.models.checkpoints import archive_kind
 from compressor.models.described import require_known_source, require_registered, require_trusted
+from compressor.models.saved_folder import FolderSource
 from compressor.models.sources import SOURCES
-from compressor.models.sources.folder import FolderSource
 from compressor.models.weights import WeightsInfo, fit_state_dict, read_state_dict
-from compressor.registry import unknown_name
+from compressor.plugins.importing import is_attribute_spec
+from compressor.plugins.registry import unknown_name
+from compressor.process.generators import isolated_rng
 from exporters.example import Example, as_example
 
 _DEFAULT_SHAPE = (3, 224, 224)
@@ -145,7 +145,7 @@ def _into_folder(
     folder: str, spec: str, *, weights: str, example_shape: tuple[int, ...] | None, seed: int
 ) -> LoadedModel:
     """The network in a saved folder, its original built by ``spec``."""
-    from compressor.artifact import read_manifest
+    from compressor.models.artifact import read_manifest
 
     described = read_manifest(folder).description
     source_name, name = resolve(spec)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from compressor.errors import WeightsError
 from compressor.models.checkpoints import best_fit, read_content, state_dicts
-from compressor.reading import require_file, require_memory_for
+from compressor.storage.reading import require_file, require_memory_for
 
 _TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
 _NESTED_UNDER = ("state_dict", "model", "model_state_dict")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compressor.report.html import render_html
+from compressor.report.page.html import render_html
 from compressor.report.records import (
     SCHEMA_VERSION,
     Accuracy,

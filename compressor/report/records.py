@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Annotated, Any
 
-from compressor.codec import Keys, Range, decode, encode
 from compressor.errors import UsageError
+from compressor.storage.codec import Keys, Range, decode, encode
 
 if TYPE_CHECKING:
     from exporters.base import ExportInfo

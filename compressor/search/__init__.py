@@ -1,13 +1,13 @@
 """Search methods. New ones register under ``compressor.search``."""
 
-from compressor.registry import Registry
+from compressor.plugins.registry import Registry
 
 METHODS = Registry(
     "search method",
     {
-        "oneshot": "compressor.search.oneshot:OneShot",
-        "figs": "compressor.search.figs:Figs",
-        "dnarch": "compressor.search.dnarch:Dnarch",
+        "oneshot": "compressor.search.methods.oneshot.method:OneShot",
+        "figs": "compressor.search.methods.figs.method:Figs",
+        "dnarch": "compressor.search.methods.dnarch.method:Dnarch",
     },
     group="compressor.search",
 )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from compressor.train.batchnorm import recalibrate_batchnorm
 from compressor.train.config import TrainConfig
-from compressor.train.evaluate import Metrics, evaluate
 from compressor.train.hooks import Hooks, Stateful
 from compressor.train.loop import Span, Trainer, TrainResult
-from compressor.train.objective import METRICS, Metric, Objective, objective
-from compressor.train.outputs import primary_output
+from compressor.train.objectives.evaluate import Metrics, evaluate
+from compressor.train.objectives.objective import METRICS, Metric, Objective, objective
+from compressor.train.objectives.outputs import primary_output
 from compressor.train.progress import Progress, make_progress
 
 __all__ = [

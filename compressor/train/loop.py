@@ -13,17 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from compressor.errors import UsageError
-from compressor.train.checkpoint import Checkpoint
 from compressor.train.config import TrainConfig
-from compressor.train.evaluate import evaluate
 from compressor.train.frozen import training
 from compressor.train.hooks import Hooks
 from compressor.train.layout import accepts_channels_last, channels_last, to_device
-from compressor.train.losses import LossFn
 from compressor.train.lost import what_is_lost
 from compressor.train.meter import LossMeter
 from compressor.train.modes import deterministic, mode, model_device
-from compressor.train.objective import objective
+from compressor.train.objectives.evaluate import evaluate
+from compressor.train.objectives.losses import LossFn
+from compressor.train.objectives.objective import objective
+from compressor.train.objectives.outputs import primary_output
 from compressor.train.optim import (
     build_optimizer,
     load_named_state,
@@ -31,12 +31,12 @@ from compressor.train.optim import (
     optimizer_parameters,
     step_all,
 )
-from compressor.train.outputs import primary_output
 from compressor.train.progress import Progress
+from compressor.train.resume.checkpoint import Checkpoint
+from compressor.train.resume.state import Counters, TrainingState
 from compressor.train.rng import derive_seed, isolated_rng, seed_everything, set_rng_state
 from compressor.train.schedule import cosine_with_warmup
 from compressor.train.splits import TrainData, call_model, epoch_batches, steps_per_epoch, task_of
-from compressor.train.state import Counters, TrainingState
 
 
 @dataclass(frozen=True)

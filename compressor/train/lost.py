@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compressor.tensors import not_finite
+from compressor.nn.tensors import not_finite
 
 
 def what_is_lost(model: nn.Module, batch: Sequence[Any]) -> str:

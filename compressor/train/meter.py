@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from compressor.errors import TrainingError
-from compressor.train.state import Counters
+from compressor.train.resume.state import Counters
 
 _GPU_EVERY = 20
 

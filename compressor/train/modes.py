@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from compressor.process import Switch
+from compressor.process.sharing import Switch
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from compressor.generators import isolated_rng, rng_state, seed_everything, set_rng_state
+from compressor.process.generators import isolated_rng, rng_state, seed_everything, set_rng_state
 
 __all__ = ["derive_seed", "isolated_rng", "rng_state", "seed_everything", "set_rng_state"]
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from compressor.architecture import Architecture
-from compressor.computed import computed
-from compressor.copying import deep_copy
+from compressor.architecture.architecture import Architecture
+from compressor.nn.copying import deep_copy
+from compressor.nn.generated import computed
 
 
 def trim(model: nn.Module, architecture: Architecture) -> nn.Module:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compressor.graph.graph import Graph, UnitMask
-from compressor.graph.labels import BoolArray
+from compressor.arrays import BoolArray, UnitMask
+from compressor.graph.graph import Graph
 
 Change = tuple[str, int]
 

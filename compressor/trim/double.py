@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from compressor.quantization import rounded_per_channel, rounded_per_tensor
+from compressor.nn.quantization import rounded_per_channel, rounded_per_tensor
 from compressor.trim.grouped import grouped_mm
 
 _COMPLEX = {torch.float64: torch.complex128, torch.float32: torch.complex64}

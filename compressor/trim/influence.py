@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from compressor.graph.graph import Graph, Parameter, UnitMask
-from compressor.graph.labels import BoolArray
+from compressor.arrays import BoolArray, UnitMask
+from compressor.graph.graph import Graph, Parameter
 
 _DECIDING = {
     *("argmax", "argmin", "argsort", "topk", "sort", "gt", "lt", "ge", "le", "eq", "ne", "__gt__", "__lt__", "__ge__"),

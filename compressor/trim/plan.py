@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from compressor import multihead
-from compressor.architecture import Architecture
-from compressor.graph.graph import Graph, UnitMask
-from compressor.graph.labels import BoolArray
+from compressor.architecture.architecture import Architecture
+from compressor.arrays import BoolArray, UnitMask
+from compressor.graph.graph import Graph
+from compressor.nn import multihead
 
 
 def plan(model: nn.Module, graph: Graph, units: UnitMask, gates: BoolArray | None = None) -> Architecture:

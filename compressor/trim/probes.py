@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from compressor.graph.forward import on_meta
 from compressor.graph.graph import Graph
-from compressor.graph.inputs import Arguments, InputAxes, equal_axes, input_tensors, resized_axis, variants
-from compressor.graph.modules import evaluating
-from compressor.graph.stand_ins import shadowed, unchanged
-from compressor.quantization import unobserved
+from compressor.graph.inputs.input_axes import Arguments, InputAxes, equal_axes, input_tensors, resized_axis, variants
+from compressor.graph.recording.forward import on_meta
+from compressor.nn.modules import evaluating
+from compressor.nn.quantization import unobserved
+from compressor.nn.swap import shadowed, unchanged
 
 _FEW = 2  # examples of the user's own that are run
 _LARGE = 50_000  # numbers in inputs from which on others are small where the original takes such, and never longer

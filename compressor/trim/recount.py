@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from compressor.arrays import BoolArray, UnitMask
 from compressor.costs import build
 from compressor.costs.sizes import Sizes
 from compressor.errors import CompressorError
 from compressor.graph.capture import capture
-from compressor.graph.graph import Graph, UnitMask
-from compressor.graph.inputs import Arguments, input_tensors
-from compressor.graph.labels import BoolArray
+from compressor.graph.graph import Graph
+from compressor.graph.inputs.input_axes import Arguments, input_tensors
 
 _ROUNDING = 1e-9
 

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from compressor.errors import UnsupportedModelError, UsageError
-from compressor.generators import isolated_rng
-from compressor.graph.forward import copied, tensors_in
 from compressor.graph.graph import Graph
-from compressor.graph.inputs import Arguments, input_tensors
-from compressor.graph.modules import evaluating
-from compressor.graph.stand_ins import unchanged
-from compressor.quantization import unobserved
-from compressor.tensors import to_device
+from compressor.graph.inputs.input_axes import Arguments, input_tensors
+from compressor.graph.recording.forward import copied, tensors_in
+from compressor.nn.modules import evaluating
+from compressor.nn.quantization import unobserved
+from compressor.nn.swap import unchanged
+from compressor.nn.tensors import to_device
+from compressor.process.generators import isolated_rng
 from compressor.trim.double import InPrecision
 
 

@@ -17,18 +17,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from compressor.architecture import Architecture
+from compressor.architecture.architecture import Architecture
+from compressor.arrays import BoolArray, UnitMask
 from compressor.errors import UnsupportedModelError, VerificationError
-from compressor.generators import isolated_rng
-from compressor.graph.forward import copied
-from compressor.graph.graph import Graph, UnitMask
-from compressor.graph.inputs import arguments
-from compressor.graph.labels import BoolArray
-from compressor.graph.modules import evaluating, uncompiled, unwrapped
-from compressor.graph.stand_ins import shadowed, unchanged
+from compressor.graph.graph import Graph
+from compressor.graph.inputs.input_axes import arguments
+from compressor.graph.recording.forward import copied
 from compressor.masks import Masking
-from compressor.quantization import observes, unobserved
-from compressor.tensors import to_device
+from compressor.nn.modules import evaluating, uncompiled, unwrapped
+from compressor.nn.quantization import observes, unobserved
+from compressor.nn.swap import shadowed, unchanged
+from compressor.nn.tensors import to_device
+from compressor.process.generators import isolated_rng
 from compressor.trim.apply import trim
 from compressor.trim.culprits import Change, Choice, guilty
 from compressor.trim.double import InPrecision, precise

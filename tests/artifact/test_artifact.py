@@ -10,9 +10,9 @@ import torch
 from artifact_models import Net, Other
 from torch import nn
 
-from compressor import artifact
-from compressor.architecture import Architecture
+from compressor.architecture.architecture import Architecture
 from compressor.errors import CompressorError, UnsupportedModelError, UsageError, WeightsError
+from compressor.models import artifact
 from compressor.report import Report
 
 KEPT = [0, 2, 3, 6, 7]

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 import compressor
-from compressor import artifact
 from compressor.errors import UsageError
-from compressor.inputs import describe_inputs, make_inputs
+from compressor.models import artifact
+from compressor.models.example_inputs import describe_inputs, make_inputs
 from exporters.example import Example
 
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 import compressor
-from compressor import artifact
 from compressor.errors import UsageError
+from compressor.models import artifact
 
 
 class Encoder(nn.Module):

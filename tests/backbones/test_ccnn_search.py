@@ -14,15 +14,17 @@ from torch import nn
 import compressor
 from compressor.backbones import BACKBONES
 from compressor.backbones.ccnn_search import LongConv2d, SearchableCCNN, ccnn_4_140, ccnn_4_140_1d
-from compressor.computed import ComputedWeights, computed, settle_
 from compressor.costs import build
 from compressor.data.arrays import from_tensors
 from compressor.errors import UsageError
 from compressor.graph import Graph, capture
-from compressor.search.base import Constraint, hard_sizes
-from compressor.search.dnarch import DnarchConfig, DnarchSession
-from compressor.search.project import Projector
-from compressor.tensors import Region, part
+from compressor.nn.generated import computed, settle_
+from compressor.nn.tensors import Region, part
+from compressor.search.constraints.constraint import Constraint, hard_sizes
+from compressor.search.constraints.projector import Projector
+from compressor.search.methods.dnarch.config import DnarchConfig
+from compressor.search.methods.dnarch.learner import DnarchSession
+from compressor.train.generated import ComputedWeights
 from compressor.trim import plan, trim, trim_verified
 
 LENGTHS = [(16,), (8, 7)]

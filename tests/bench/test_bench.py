@@ -7,20 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from compressor import artifact
-from compressor import bench as benchmark
-from compressor.architecture import Architecture
-from compressor.bench import (
-    bench,
-    bench_command,
-    compare,
-    deliver,
-    export_command,
-    require_formats,
-    require_target,
-    table,
-)
+from compressor.architecture.architecture import Architecture
+from compressor.deploy import timing as benchmark
+from compressor.deploy.deliver import deliver
+from compressor.deploy.exports import require_formats
+from compressor.deploy.timing import bench, bench_command, compare, export_command, require_target, table
 from compressor.errors import CompressorError, UsageError
+from compressor.models import artifact
 from compressor.report import Report
 from exporters import registry as formats
 from exporters.base import Availability
@@ -140,6 +133,6 @@ def test_what_cannot_work_is_said_at_the_start(monkeypatch: pytest.MonkeyPatch) 
         require_formats(["onnx", "tflite"])
     with pytest.raises(ProfilerUsageError, match="Unknown target"):
         require_target("abacus")
-    monkeypatch.setattr("exporters.onnx.OnnxExporter.is_available", lambda self: Availability(False, "gone"))
+    monkeypatch.setattr("exporters.formats.onnx.OnnxExporter.is_available", lambda self: Availability(False, "gone"))
     with pytest.raises(CompressorError, match="onnx cannot be written here: gone"):
         require_formats(["onnx"])

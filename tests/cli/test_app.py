@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from compressor.cli import main
-from compressor.config import JobConfig
 from compressor.errors import CompressorError, UnreachableBudgetError, UnsupportedModelError, VerificationError
+from compressor.jobs.config import JobConfig
 
 JOB = ["--model", "resnet18", "--budget-flops", "50%"]
 
@@ -36,10 +36,10 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             raise planned
         return FakeReport()
 
-    api, report = ModuleType("compressor.main_job"), ModuleType("compressor.report")
+    api, report = ModuleType("compressor.jobs.run"), ModuleType("compressor.report")
     api.run_job = run_job  # type: ignore[attr-defined]
     report.summary_text = lambda report: "half as big"  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "compressor.main_job", api)
+    monkeypatch.setitem(sys.modules, "compressor.jobs.run", api)
     monkeypatch.setitem(sys.modules, "compressor.report", report)
     return seen
 

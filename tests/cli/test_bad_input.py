@@ -19,8 +19,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from compressor import artifact
 from compressor.cli import main
+from compressor.models import artifact
 
 HERE = Path(__file__).parent
 SMALL = ["--weights", "none", "--input-shape", "1,8,8", "--export", "none", "--bench-seconds", "0", "--quiet"]

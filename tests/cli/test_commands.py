@@ -40,11 +40,11 @@ def graph(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         seen.update(options, shape=tuple(example_inputs[0].shape))
         return "graph"
 
-    package, describing = ModuleType("compressor.graph"), ModuleType("compressor.describe")
+    package, describing = ModuleType("compressor.graph"), ModuleType("compressor.report.inspection")
     package.capture = capture  # type: ignore[attr-defined]
     describing.describe = lambda graph: dict(FOUND)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "compressor.graph", package)
-    monkeypatch.setitem(sys.modules, "compressor.describe", describing)
+    monkeypatch.setitem(sys.modules, "compressor.report.inspection", describing)
     return seen
 
 

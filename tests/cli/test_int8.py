@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from compressor import artifact
 from compressor.cli import main
+from compressor.models import artifact
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from compressor import artifact
+from compressor.models import artifact
 
 STAGES = ("train", "search", "trim and verify", "finetune", "export and benchmark")
 JOB = shlex.split(

@@ -13,11 +13,11 @@ import task_networks
 import torch
 
 import compressor
-from compressor import artifact
 from compressor.cli import main
 from compressor.costs import build
 from compressor.graph import capture
-from compressor.inputs import make_inputs
+from compressor.models import artifact
+from compressor.models.example_inputs import make_inputs
 
 RNG = np.random.default_rng(0)
 TRUSTED = ("task_networks",)

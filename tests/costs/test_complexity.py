@@ -13,7 +13,7 @@ from compressor.backbones.ccnn_search import SearchableCCNN
 from compressor.costs import Sizes, build
 from compressor.graph import capture
 from compressor.graph.graph import Graph
-from compressor.search.base import hard_sizes
+from compressor.search.constraints.constraint import hard_sizes
 from compressor.trim import trim_verified
 
 

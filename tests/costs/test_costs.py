@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from compressor.arrays import UnitMask
 from compressor.costs import COSTS, CostTerm, Sizes, build
 from compressor.errors import UsageError
 from compressor.graph import capture
-from compressor.graph.graph import Graph, UnitMask
+from compressor.graph.graph import Graph
 from compressor.trim import plan, trim
 
 COUNTED = ("conv", "linear", "matmul", "bmm", "addmm", "einsum")

@@ -16,7 +16,7 @@ from exporters import registry
 from exporters.axes import read_axes
 from exporters.errors import ExporterError, ExporterUsageError
 from exporters.example import Example, as_example
-from exporters.onnx import OnnxExporter
+from exporters.formats.onnx import OnnxExporter
 
 
 class Tagger(nn.Module):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from exporters import registry
 from exporters.errors import ExporterUsageError
 from exporters.example import Example, as_example
-from exporters.onnx import OnnxExporter
+from exporters.formats.onnx import OnnxExporter
 
 
 class Takes(nn.Module):
@@ -71,7 +71,7 @@ def test_onnx_files_take_what_the_forward_takes(form: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("form", ["keyword", "nested", "numbers", "caught"])
 def test_exported_programs_take_what_the_forward_takes(form: str, tmp_path: Path) -> None:
-    from exporters.torch_export import load_program
+    from exporters.formats.torch_export import load_program
 
     example, _ = CALLS[form]
     model = Takes().eval()

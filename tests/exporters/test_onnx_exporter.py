@@ -9,9 +9,9 @@ import torch
 from export_models import AnyNumber, Chatty, Convnet, FixedBatch, ManyOutputs, Refuses, TwoInputs
 from torch import nn
 
-import exporters.onnx
+import exporters.formats.onnx
 from exporters.errors import ExportCheckError, ExporterUsageError, UnsupportedExportError
-from exporters.onnx import OnnxExporter
+from exporters.formats.onnx import OnnxExporter
 
 IMAGE = torch.zeros(1, 3, 12, 12)  # only its shape may matter
 

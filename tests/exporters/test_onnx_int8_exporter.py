@@ -10,9 +10,9 @@ import torch
 from export_models import Convnet, Refuses
 
 from exporters.errors import ExportCheckError, ExporterUsageError, UnsupportedExportError
-from exporters.onnx import OnnxExporter, onnxruntime_run
-from exporters.onnx_int8 import OnnxInt8Exporter, inputs_of
-from exporters.tensorrt_rtx import TensorRTRTXExporter
+from exporters.formats.onnx import OnnxExporter, onnxruntime_run
+from exporters.formats.onnx_int8 import OnnxInt8Exporter, inputs_of
+from exporters.formats.tensorrt_rtx import TensorRTRTXExporter
 
 IMAGE = torch.zeros(1, 3, 12, 12)
 

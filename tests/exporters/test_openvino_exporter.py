@@ -7,8 +7,8 @@ import torch
 from export_models import Convnet, FixedBatch, ManyOutputs, Refuses, TwoInputs
 
 from exporters.errors import ExporterUsageError, MissingPackageError, UnsupportedExportError
-from exporters.onnx import OnnxExporter
-from exporters.openvino import OpenVinoExporter
+from exporters.formats.onnx import OnnxExporter
+from exporters.formats.openvino import OpenVinoExporter
 
 IMAGE = torch.zeros(1, 3, 12, 12)
 installed = pytest.mark.skipif(not OpenVinoExporter().is_available().ok, reason="openvino is not installed")

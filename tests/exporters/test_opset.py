@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from exporters.errors import ExporterUsageError, UnsupportedExportError
-from exporters.onnx import OnnxExporter
+from exporters.formats.onnx import OnnxExporter
 
 IMAGE, SEQUENCE = torch.zeros(1, 3, 16, 16), torch.zeros(1, 6, 8)
 

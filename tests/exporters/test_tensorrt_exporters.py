@@ -10,10 +10,10 @@ from export_models import Convnet, ManyOutputs, Refuses
 
 from exporters.base import Availability
 from exporters.errors import ExporterUsageError, MissingPackageError, UnsupportedExportError
+from exporters.formats.onnx_source import HalfInside
+from exporters.formats.tensorrt import TensorRTExporter
+from exporters.formats.tensorrt_rtx import TensorRTRTXExporter
 from exporters.nvidia import gpu_availability
-from exporters.onnx_source import HalfInside
-from exporters.tensorrt import TensorRTExporter
-from exporters.tensorrt_rtx import TensorRTRTXExporter
 
 IMAGE = torch.zeros(1, 3, 12, 12)
 installed = pytest.mark.skipif(not TensorRTRTXExporter().is_available().ok, reason="tensorrt_rtx is not installed")
@@ -107,6 +107,6 @@ def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_tensorrt_needs_the_gpu_it_builds_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("exporters.base.importlib.util.find_spec", lambda name: object())
-    monkeypatch.setattr("exporters.tensorrt_build.gpu_availability", lambda: Availability(False, "no GPU"))
+    monkeypatch.setattr("exporters.formats.tensorrt_build.gpu_availability", lambda: Availability(False, "no GPU"))
     assert TensorRTExporter().is_available().reason == "no GPU"
     assert TensorRTRTXExporter().is_available().ok

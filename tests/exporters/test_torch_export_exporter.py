@@ -9,7 +9,7 @@ import torch
 from export_models import Convnet, FixedBatch, ManyOutputs, Refuses
 
 from exporters.errors import ExporterUsageError, UnsupportedExportError
-from exporters.torch_export import TorchExportExporter, load_program
+from exporters.formats.torch_export import TorchExportExporter, load_program
 
 IMAGE = torch.zeros(1, 3, 12, 12)
 

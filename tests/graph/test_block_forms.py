@@ -16,12 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compressor.architecture import Architecture
+from compressor.architecture.architecture import Architecture
 from compressor.costs import build
 from compressor.graph import capture
 from compressor.graph.graph import Graph
-from compressor.search.base import hard_sizes
-from compressor.stubs import kind_of, stub
+from compressor.nn.stubs import kind_of, stub
+from compressor.search.constraints.constraint import hard_sizes
 from compressor.trim import Verifier, plan, trim
 
 Run = Callable[..., Any]

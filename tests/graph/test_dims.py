@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compressor.graph.dims import OPERATORS, Dim, FromAttribute, FromOperation, Scalar, origin_of, tracing
+from compressor.graph.recording.dims import OPERATORS, Dim, FromAttribute, FromOperation, Scalar, origin_of, tracing
 
 SOURCE = FromAttribute("encoder", "width")
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import compressor
 from compressor.costs import build
 from compressor.graph import capture
-from compressor.search.base import hard_sizes
+from compressor.search.constraints.constraint import hard_sizes
 from compressor.trim import trim_verified
 from compressor.trim.grouped import grouped_mm
 

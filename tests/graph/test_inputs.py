@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from compressor.errors import UnsupportedModelError, UsageError
 from compressor.graph import capture
-from compressor.graph.batch import find_batch, other_sizes
-from compressor.graph.inputs import InputAxes, given_axes, variants
+from compressor.graph.inputs.batch import find_batch, other_sizes
+from compressor.graph.inputs.input_axes import InputAxes, given_axes, variants
 
 
 class TimeFirst(nn.Module):

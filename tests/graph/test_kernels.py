@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from compressor.architecture import Architecture
+from compressor.architecture.architecture import Architecture
 from compressor.costs import build
 from compressor.graph import Graph, capture
-from compressor.search.base import hard_sizes
+from compressor.search.constraints.constraint import hard_sizes
 from compressor.trim import trim_verified
 
 CONVOLUTIONS: dict[str, tuple[int, dict[str, Any]]] = {

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compressor.graph.labels import FIXED, FREE, MAX_FACTORS, PAIR, Labels
+from compressor.graph.labels.labels import FIXED, FREE, MAX_FACTORS, PAIR, Labels
 
 indices = st.integers(0, 10_000)
 

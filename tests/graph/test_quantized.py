@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import compressor
 from compressor.graph import capture
 from compressor.graph.graph import Graph
-from compressor.quantization import rounded_per_channel, rounded_per_tensor
+from compressor.nn.quantization import rounded_per_channel, rounded_per_tensor
 from compressor.trim import trim_verified
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch.ao announces its successor at every call

@@ -14,7 +14,7 @@ from torch import nn
 from compressor.costs import Sizes, build
 from compressor.graph import capture
 from compressor.trim import trim_verified
-from exporters.onnx import OnnxExporter
+from exporters.formats.onnx import OnnxExporter
 from tests.graph.random_network import OPERATORS, SIZE, Program, RandomNetwork
 
 PROGRAMS = st.lists(

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from compressor.architecture import Architecture
+from compressor.architecture.architecture import Architecture
 from compressor.costs import build
 from compressor.graph import Graph, capture
-from compressor.search.base import hard_sizes
+from compressor.search.constraints.constraint import hard_sizes
 from compressor.trim import plan, trim, trim_verified
 
 
@@ -141,7 +141,7 @@ def test_a_lower_resolution_goes_with_its_block() -> None:
 def test_what_is_written_down_makes_the_same_network_and_it_exports(tmp_path: Path) -> None:
     import onnxruntime
 
-    from exporters.onnx import OnnxExporter
+    from exporters.formats.onnx import OnnxExporter
 
     model, x = made("loose")
     graph = capture(model.eval(), x, resolution=True)

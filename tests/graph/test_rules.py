@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from compressor.graph import capture
 from compressor.graph import rules as registered
-from compressor.graph.flow import Flow
 from compressor.graph.graph import Graph
-from compressor.graph.record import Node
+from compressor.graph.labels.flow import Flow
+from compressor.graph.recording.values import Node
 from compressor.graph.rules import rule, rules
 from compressor.trim import TrimResult, trim_verified
 from tests.graph.tiny import Tiny

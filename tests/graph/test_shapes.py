@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from compressor.graph.shapes import quick_result
+from compressor.graph.recording.meta_shapes import quick_result
 
 aten = torch.ops.aten
 FLOATS = (torch.float32, torch.float64, torch.float16)

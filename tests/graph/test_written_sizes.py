@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from compressor.architecture import Architecture
+from compressor.architecture.architecture import Architecture
 from compressor.errors import UsageError
 from compressor.graph import capture
 from compressor.graph.graph import Graph

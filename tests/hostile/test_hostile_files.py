@@ -24,9 +24,8 @@ import pytest
 import torch
 from torch import nn
 
-from compressor import artifact
 from compressor.cli import main
-from compressor.models import load_model
+from compressor.models import artifact, load_model
 from compressor.report import Report
 
 MEGABYTE = 1 << 20
@@ -323,7 +322,7 @@ def test_weights_files_of_other_kinds(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_no_factory_runs_because_a_folder_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     loaded = load_model("resnet20_cifar", weights="none")
     (tmp_path / "evil.py").write_text("raise SystemExit(0)\n")
-    from compressor.architecture import Architecture
+    from compressor.architecture.architecture import Architecture
 
     shapes = {n: list(v.shape) for n, v in (*loaded.model.named_parameters(), *loaded.model.named_buffers())}
     for spec, source in [

@@ -13,9 +13,9 @@ import pytest
 
 from compressor.cli import main
 from compressor.errors import CompressorError, UsageError
-from compressor.files import atomic_write_text
-from compressor.job import Job
 from compressor.report import Report
+from compressor.storage.files import atomic_write_text
+from compressor.storage.job import Job
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="devices and links are a POSIX matter")
 JOB = ["--weights", "none", "--input-shape", "3,8,8", "--budget-flops", "50%", "--export", "none"]

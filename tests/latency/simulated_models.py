@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from compressor.latency.session import TargetSettings
-from profilers.simulated import SimulatedDevice
+from compressor.latency.target import TargetSettings
+from profilers.runtimes.simulated import SimulatedDevice
 
 
 class Residual(nn.Module):

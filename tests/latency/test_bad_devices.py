@@ -15,8 +15,8 @@ from simulated_models import example, network, simulated
 import compressor
 from compressor.graph import capture
 from compressor.latency.profile import open_timer, profile, target_of
-from compressor.latency.session import LatencySession
 from compressor.latency.signatures import domains, signature_of
+from compressor.latency.target import LatencySession
 from exporters.errors import UnsupportedExportError
 from lut import LatencyTable, Measurement, Signature
 from lut.errors import DiskFullError
@@ -24,8 +24,8 @@ from profilers import cuda
 from profilers.base import Runner, RunnerInfo
 from profilers.cuda import CudaRunner
 from profilers.errors import DeviceLostError, RefusedError
-from profilers.layer_timer import LayerTimer
-from profilers.simulated import SimulatedDevice
+from profilers.layers.layer_timer import LayerTimer
+from profilers.runtimes.simulated import SimulatedDevice
 
 WORKER = """
 import sys

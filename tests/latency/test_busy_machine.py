@@ -13,14 +13,15 @@ from simulated_models import example, network, simulated
 
 from compressor.graph import capture
 from compressor.latency.profile import Profiled, open_timer, profile, target_of
-from compressor.latency.session import LatencySession, TargetSettings
+from compressor.latency.target import LatencySession, TargetSettings
 from lut import LatencyTable, Measurement, Row, Signature
 from lut.errors import InvalidKeyError
 from profilers.base import Runner, RunnerInfo, Samples, WallClockRunner
 from profilers.contention import Contention, waited_s
-from profilers.layer_timer import REFERENCE, LayerTimer
+from profilers.layers.layer_timer import REFERENCE, LayerTimer
 from profilers.reference import Reference
-from profilers.simulated import SimulatedDevice, Work
+from profilers.runtimes.simulated import SimulatedDevice
+from profilers.runtimes.simulated_work import Work
 from profilers.stats import quiet_ms
 
 CONV = Signature("conv2d", (3, 3), (1, 1), (1, 1), (1, 1), spatial=(14, 14))

@@ -13,18 +13,18 @@ from simulated_models import example, network, simulated
 from torch import nn
 
 import compressor
-from compressor.config import parse_budget
+from compressor.budget import parse_budget
 from compressor.errors import UnreachableBudgetError
 from compressor.graph import capture
-from compressor.job import Job
 from compressor.latency.enforce import finer
-from compressor.latency.hold import SLACK, Held, hold
-from compressor.latency.session import LatencySession, OnDevice
+from compressor.latency.refinement import SLACK, Held, hold
 from compressor.latency.subnets import Choice, Subnets
-from compressor.pipeline import Pipeline
-from compressor.search.base import SearchResult
-from compressor.settings import Settings
-from profilers.simulated import SimulatedDevice
+from compressor.latency.target import LatencySession, OnDevice
+from compressor.pipeline.settings import Settings
+from compressor.pipeline.stages import Pipeline
+from compressor.search.result import SearchResult
+from compressor.storage.job import Job
+from profilers.runtimes.simulated import SimulatedDevice
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +198,7 @@ def test_a_job_that_was_killed_goes_on_from_what_was_timed(
     monkeypatch.setattr(LatencySession, "compare", dying)
     with Job.open(tmp_path / "job", {"is": "this"}) as job, pytest.raises(KeyboardInterrupt):
         pipeline(folder, job).run()
-    monkeypatch.setattr("compressor.latency.session.profile", None)  # a target that was measured is not measured again
+    monkeypatch.setattr("compressor.latency.target.profile", None)  # a target that was measured is not measured again
     with Job.open(tmp_path / "job", {"is": "this"}) as job:
         again = pipeline(folder, job)
         again.run()

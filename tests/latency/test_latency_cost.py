@@ -13,14 +13,14 @@ from simulated_models import example, network, simulated
 
 import compressor
 from compressor.costs import Sizes, build
-from compressor.costs.latency import Latency
 from compressor.errors import UsageError
 from compressor.graph import capture
 from compressor.latency.calibrate import Accuracy, fit, kendall_tau
 from compressor.latency.predict import Coefficients
-from compressor.latency.session import LatencySession
 from compressor.latency.subnets import random_choices
-from compressor.search.base import hard_sizes
+from compressor.latency.target import LatencySession
+from compressor.latency.term import Latency
+from compressor.search.constraints.constraint import hard_sizes
 from compressor.trim import trim_verified
 
 
@@ -159,7 +159,7 @@ def test_subnets_are_timed_once_and_the_fit_made_anew(folder: Path, session: Lat
         fitted.append(len(rows))
         return fit(rows, ms)
 
-    monkeypatch.setattr("compressor.latency.session.time_choices", None)
+    monkeypatch.setattr("compressor.latency.target.time_choices", None)
     monkeypatch.setattr("compressor.latency.calibrate.fit", counted)
     model = network()
     with contextlib.closing(LatencySession(model, capture(model, example()), example(), simulated(folder))) as again:

@@ -17,8 +17,9 @@ from compressor.latency.signatures import domains, signature_of
 from lut import LatencyTable, Measurement, Signature
 from profilers import registry
 from profilers.errors import ProfilerUsageError, RefusedError
-from profilers.layer_timer import LayerTimer
-from profilers.simulated import SimulatedDevice, Work
+from profilers.layers.layer_timer import LayerTimer
+from profilers.runtimes.simulated import SimulatedDevice
+from profilers.runtimes.simulated_work import Work
 
 
 def test_every_signature_of_a_graph_is_measured_and_a_second_run_measures_nothing(tmp_path: Path) -> None:

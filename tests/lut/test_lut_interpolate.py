@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from lut_devices import noisy, ragged, smooth, stairs, took
 
 from lut import InvalidKeyError, Measurement
-from lut.estimate import detect
-from lut.interpolate import Surface, usable
-from lut.steps import SMOOTH, Pattern
+from lut.surface.estimate import detect
+from lut.surface.interpolate import Surface, usable
+from lut.surface.steps import SMOOTH, Pattern
 
 channels = st.integers(1, 300)
 places = st.tuples(channels, channels)

@@ -8,8 +8,8 @@ import pytest
 from lut_devices import noisy, ragged, smooth, stairs
 
 from lut import InvalidKeyError
-from lut.refine import Domain, Refinement, Refiner, refine
-from lut.steps import Pattern
+from lut.surface.refine import Domain, Refinement, Refiner, refine
+from lut.surface.steps import Pattern
 
 Device = Callable[[int, int], float]
 WIDE = Domain((8, 512), (8, 512))

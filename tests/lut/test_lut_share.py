@@ -11,7 +11,7 @@ from lut_devices import CONV, OTHER, POOL, TARGET, took
 
 from compressor.cli import main
 from lut import Calibration, InvalidKeyError, LatencyTable, LutError, Measurement, MissingPackageError, Row
-from lut.share import merge, merge_rows, read_csv, read_parquet, write_csv, write_parquet
+from lut.table.share import merge, merge_rows, read_csv, read_parquet, write_csv, write_parquet
 
 measurements = st.one_of(
     st.builds(

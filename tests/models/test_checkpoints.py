@@ -169,6 +169,6 @@ def test_archives_that_unpack_to_much_more_are_refused_before_they_are_read(tmp_
 def test_weights_that_do_not_fit_into_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "weights.pt"
     torch.save({"weight": torch.zeros(1 << 16)}, file)
-    monkeypatch.setattr("compressor.reading.free_memory", lambda: 1000.0)
+    monkeypatch.setattr("compressor.storage.reading.free_memory", lambda: 1000.0)
     with pytest.raises(WeightsError, match="of memory"):
         read_state_dict(file)

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from compressor import artifact
-from compressor.architecture import Architecture
+from compressor.architecture.architecture import Architecture
 from compressor.errors import UsageError
-from compressor.models import LoadedModel, load_model, rebuild
+from compressor.models import LoadedModel, artifact, load_model, rebuild
 from compressor.report import Report
 
 

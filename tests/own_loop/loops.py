@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import compressor
-from compressor.session import Session
+from compressor.pipeline.session import Session
 
 EXAMPLE = torch.randn(2, 12, generator=torch.Generator().manual_seed(3))
 WIDTH = 16

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 import compressor
 from compressor.errors import UsageError
-from compressor.session import Session
+from compressor.pipeline.session import Session
 
 from .loops import EXAMPLE, Convolutions, Net, batch, made, opened
 

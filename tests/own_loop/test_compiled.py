@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compressor.graph.modules import as_written
-from compressor.session import Session
+from compressor.nn.modules import as_written
+from compressor.pipeline.session import Session
 
 from .loops import EXAMPLE, Convolutions, Net, Run, batch, loop, made, opened
 

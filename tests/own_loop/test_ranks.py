@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel as DDP
 
 import compressor
 from compressor.errors import UsageError
-from compressor.ranks import Ranks
+from compressor.process.ranks import Ranks
 
 from .loops import EXAMPLE, Convolutions, Net, batch, made, opened
 

@@ -9,7 +9,7 @@ from torch import nn
 from profilers.base import Runner, RunnerInfo, Samples
 from profilers.errors import ProfilerUsageError
 from profilers.interleave import interleave
-from profilers.simulated import SimulatedDevice
+from profilers.runtimes.simulated import SimulatedDevice
 
 
 class Scripted:

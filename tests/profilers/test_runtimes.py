@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from exporters.onnx import OnnxExporter
-from exporters.torch_export import TorchExportExporter
+from exporters.formats.onnx import OnnxExporter
+from exporters.formats.torch_export import TorchExportExporter
 from profilers import registry
 from profilers.base import Runner, Runtime
 from profilers.errors import ProfilerUsageError, RefusedError, TargetUnavailableError
 from profilers.onnx_input import onnx_inputs, onnx_precision
-from profilers.simulated import SimulatedDevice, Work
+from profilers.runtimes.simulated import SimulatedDevice
+from profilers.runtimes.simulated_work import Work
 
 IMAGE = torch.zeros(1, 3, 8, 8)
 
@@ -156,7 +157,7 @@ class TestOpenVino:
             pytest.skip("openvino is not installed")
 
     def test_times_its_own_format_and_onnx(self, onnx_path: Path, tmp_path: Path) -> None:
-        from exporters.openvino import OpenVinoExporter
+        from exporters.formats.openvino import OpenVinoExporter
 
         ir = OpenVinoExporter().export(small(), IMAGE, tmp_path / "small.xml", check=False).path
         for path in (ir, onnx_path):

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from compressor.report import charts
+from compressor.report.page import charts
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from compressor.costs import build
 from compressor.graph import Graph, capture
-from compressor.search.base import Constraint, SearchContext
+from compressor.search.base import SearchContext
+from compressor.search.constraints.constraint import Constraint
 
 
 class Split:

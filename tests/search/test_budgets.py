@@ -17,8 +17,10 @@ from compressor.costs import build
 from compressor.errors import UnreachableBudgetError
 from compressor.graph import Graph, capture
 from compressor.search import METHODS
-from compressor.search.base import Constraint, SearchContext, SearchResult, hard_sizes, readable
-from compressor.search.project import Projector
+from compressor.search.base import SearchContext
+from compressor.search.constraints.constraint import Constraint, hard_sizes, readable
+from compressor.search.constraints.projector import Projector
+from compressor.search.result import SearchResult
 
 QUICK = {"figs": {"epochs": 1, "batch_size": 32}, "oneshot": {}}
 

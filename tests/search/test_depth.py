@@ -13,11 +13,17 @@ from compressor.data import from_loaders
 from compressor.errors import UnreachableBudgetError
 from compressor.graph import capture
 from compressor.graph.graph import Graph
-from compressor.search.base import Constraint, SearchContext, SearchResult, hard_sizes
-from compressor.search.depth import cheapest_block
-from compressor.search.figs import Figs, FigsConfig, FigsSession, decide
-from compressor.search.oneshot import OneShot, shrink
-from compressor.search.project import Projector
+from compressor.search.base import SearchContext
+from compressor.search.constraints.block_choice import cheapest_block
+from compressor.search.constraints.constraint import Constraint, hard_sizes
+from compressor.search.constraints.greedy import shrink
+from compressor.search.constraints.projector import Projector
+from compressor.search.methods.figs.config import FigsConfig
+from compressor.search.methods.figs.decision import decide
+from compressor.search.methods.figs.learner import FigsSession
+from compressor.search.methods.figs.method import Figs
+from compressor.search.methods.oneshot.method import OneShot
+from compressor.search.result import SearchResult
 from compressor.trim import trim_verified
 
 X = torch.randn(1, 3, 16, 16)

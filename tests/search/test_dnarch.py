@@ -15,9 +15,11 @@ from compressor.errors import UnreachableBudgetError, UsageError
 from compressor.graph import capture
 from compressor.masks import sigmoid
 from compressor.models import load_model
-from compressor.search.base import Constraint
-from compressor.search.dnarch import Dnarch, DnarchConfig, DnarchSession
-from compressor.search.project import Projector
+from compressor.search.constraints.constraint import Constraint
+from compressor.search.constraints.projector import Projector
+from compressor.search.methods.dnarch.config import DnarchConfig
+from compressor.search.methods.dnarch.learner import DnarchSession
+from compressor.search.methods.dnarch.method import Dnarch
 from compressor.trim import plan, trim
 
 

@@ -8,18 +8,19 @@ import torch
 from search_models import Residual
 from torch import Tensor, nn
 
-from compressor import spectral
 from compressor.backbones.ccnn_search import SearchableCCNN
-from compressor.computed import computed
 from compressor.costs import build
 from compressor.graph import capture
 from compressor.masks import gaussian, sigmoid
-from compressor.search.base import Constraint
-from compressor.search.coarser import Coarser
-from compressor.search.dnarch import DnarchConfig, DnarchSession
-from compressor.search.prefix import Frequencies, Kernels
-from compressor.search.project import Projector
-from compressor.tensors import Region, part
+from compressor.masks.ordered import Frequencies, Kernels
+from compressor.nn import spectral
+from compressor.nn.generated import computed
+from compressor.nn.tensors import Region, part
+from compressor.search.constraints.constraint import Constraint
+from compressor.search.constraints.projector import Projector
+from compressor.search.methods.dnarch.config import DnarchConfig
+from compressor.search.methods.dnarch.kernel_resampling import Coarser
+from compressor.search.methods.dnarch.learner import DnarchSession
 
 CPU = torch.device("cpu")
 

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 
 from compressor.errors import UsageError
-from compressor.search.dnarch import DnarchConfig, DnarchSession
-from compressor.search.live import MOST_BUILDS
-from compressor.search.project import Projector
+from compressor.search.constraints.projector import Projector
+from compressor.search.methods.dnarch.config import DnarchConfig
+from compressor.search.methods.dnarch.learner import DnarchSession
+from compressor.search.training.shrinking import MOST_BUILDS
 
 
 @pytest.fixture

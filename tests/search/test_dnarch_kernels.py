@@ -14,9 +14,11 @@ from torch import Tensor, nn
 import compressor
 from compressor.errors import UsageError
 from compressor.masks import gaussian
-from compressor.search.dnarch import Dnarch, DnarchConfig, DnarchSession
-from compressor.search.prefix import Kernels, TrainedKernels
-from compressor.search.project import Projector
+from compressor.masks.ordered import Kernels, TrainedKernels
+from compressor.search.constraints.projector import Projector
+from compressor.search.methods.dnarch.config import DnarchConfig
+from compressor.search.methods.dnarch.learner import DnarchSession
+from compressor.search.methods.dnarch.method import Dnarch
 
 CPU = torch.device("cpu")
 

@@ -11,17 +11,19 @@ from search_models import EXAMPLE, context, data, plain, residual
 from torch import nn
 
 import compressor
-from compressor import resampling, spectral
 from compressor.costs import build
 from compressor.errors import UsageError
 from compressor.graph import capture
 from compressor.masks import sigmoid
+from compressor.masks.ordered import FILTERED_EVERY, Frequencies
 from compressor.models import load_model
-from compressor.search.base import hard_sizes
-from compressor.search.dnarch import Dnarch, DnarchConfig, DnarchSession
-from compressor.search.prefix import FILTERED_EVERY, Frequencies
-from compressor.search.project import Projector
-from compressor.search.worthwhile import SHARE, least_cuts
+from compressor.nn import resampling, spectral
+from compressor.search.constraints.constraint import hard_sizes
+from compressor.search.constraints.projector import Projector
+from compressor.search.methods.dnarch.config import DnarchConfig
+from compressor.search.methods.dnarch.learner import DnarchSession
+from compressor.search.methods.dnarch.least_savings import SHARE, least_cuts
+from compressor.search.methods.dnarch.method import Dnarch
 
 CPU = torch.device("cpu")
 

@@ -13,12 +13,15 @@ from search_models import EXAMPLE, NETWORKS, context, data, residual
 from torch import Tensor, nn
 
 from compressor.backbones.ccnn_search import SearchableCCNN
-from compressor.computed import computed
 from compressor.costs import build
 from compressor.graph import capture
-from compressor.search.base import Constraint, SearchContext
-from compressor.search.dnarch import Dnarch, DnarchConfig, DnarchSession
-from compressor.search.project import Projector
+from compressor.nn.generated import computed
+from compressor.search.base import SearchContext
+from compressor.search.constraints.constraint import Constraint
+from compressor.search.constraints.projector import Projector
+from compressor.search.methods.dnarch.config import DnarchConfig
+from compressor.search.methods.dnarch.learner import DnarchSession
+from compressor.search.methods.dnarch.method import Dnarch
 from compressor.trim import plan, trim
 
 

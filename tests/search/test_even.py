@@ -12,9 +12,10 @@ from test_budgets import BACKBONES, QUICK, backbone, search
 
 import compressor
 from compressor.costs import build
-from compressor.search.base import Constraint, SearchContext
-from compressor.search.even import MOST, SHARE, even_widths
-from compressor.search.project import GAP, Projector
+from compressor.search.base import SearchContext
+from compressor.search.constraints.channel_multiples import MOST, SHARE, even_widths
+from compressor.search.constraints.constraint import Constraint
+from compressor.search.constraints.projector import GAP, Projector
 
 
 @pytest.mark.parametrize("name", BACKBONES)

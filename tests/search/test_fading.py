@@ -10,10 +10,12 @@ import torch
 from search_models import EXAMPLE, NETWORKS, context, data
 from torch import Tensor, nn
 
-from compressor.search.fading import EVERY, Fading
-from compressor.search.figs import Figs, FigsConfig, FigsSession
-from compressor.search.live import EVEN
-from compressor.search.project import Projector
+from compressor.search.constraints.projector import Projector
+from compressor.search.methods.figs.config import FigsConfig
+from compressor.search.methods.figs.fading import EVERY, Fading
+from compressor.search.methods.figs.learner import FigsSession
+from compressor.search.methods.figs.method import Figs
+from compressor.search.training.shrinking import EVEN
 
 
 def session(network: str, **settings: object) -> tuple[nn.Module, FigsSession]:
@@ -124,7 +126,7 @@ def test_what_is_gone_stays_gone_and_the_budget_holds() -> None:
     options = {"epochs": 40, "batch_size": 32, "patience": 5, "negligible": 0.3, "settle": 1.0, "logit_lr": 0.2}
     given = context(model, {"flops": 0.4}, data=data(), options=options)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("compressor.search.figs.FigsSession", Watched)
+        patch.setattr("compressor.search.methods.figs.learner.FigsSession", Watched)
         decision = Figs().run(given)
     assert 0 < int(seen[-1].sum()) < len(seen[-1])
     for before, after in itertools.pairwise(seen):

@@ -11,9 +11,13 @@ import torch
 from search_models import EXAMPLE, NETWORKS, context, data, plain, residual
 
 from compressor.errors import UsageError
-from compressor.search.base import hard_sizes
-from compressor.search.figs import Figs, FigsConfig, FigsSession, Multipliers, decide, sample
-from compressor.search.project import Projector
+from compressor.search.constraints.constraint import hard_sizes
+from compressor.search.constraints.projector import Projector
+from compressor.search.methods.figs.config import FigsConfig
+from compressor.search.methods.figs.decision import decide
+from compressor.search.methods.figs.learner import FigsSession, Multipliers
+from compressor.search.methods.figs.method import Figs
+from compressor.search.methods.figs.sampling import sample
 
 
 def session(network: str = "residual", shares: dict[str, float] | None = None, **settings: object) -> FigsSession:

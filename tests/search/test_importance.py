@@ -17,10 +17,11 @@ import compressor
 from compressor.costs import build
 from compressor.errors import UsageError
 from compressor.graph import capture
-from compressor.search.base import Constraint, SearchContext
+from compressor.nn.tensors import example_of
+from compressor.search.base import SearchContext
+from compressor.search.constraints.constraint import Constraint
 from compressor.search.importance import MEASURES
 from compressor.search.importance.rank import rank
-from compressor.tensors import example_of
 
 EVERY = MEASURES.names()
 

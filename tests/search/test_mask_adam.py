@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from compressor.search.mask_adam import MaskAdam
+from compressor.search.methods.dnarch.mask_adam import MaskAdam
 
 
 def test_a_single_entry_moves_as_under_adam() -> None:

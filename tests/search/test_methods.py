@@ -14,7 +14,9 @@ from torch import nn
 
 from compressor.errors import UnreachableBudgetError, UsageError
 from compressor.search import METHODS
-from compressor.search.base import SearchContext, SearchResult, hard_sizes
+from compressor.search.base import SearchContext
+from compressor.search.constraints.constraint import hard_sizes
+from compressor.search.result import SearchResult
 from compressor.trim import trim_verified
 
 EVERY = METHODS.names()

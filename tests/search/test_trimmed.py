@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 
 from compressor.errors import UnsupportedModelError
-from compressor.search import trimmed as module
-from compressor.search.base import SearchContext, SearchResult
-from compressor.search.dnarch import Dnarch
-from compressor.search.figs import Figs
-from compressor.search.trimmed import Trimmed
+from compressor.search.base import SearchContext
+from compressor.search.methods.dnarch.method import Dnarch
+from compressor.search.methods.figs.method import Figs
+from compressor.search.result import SearchResult
+from compressor.search.training import decided_network as module
+from compressor.search.training.decided_network import Trimmed
 from compressor.train import TrainConfig, Trainer
 from compressor.trim import plan, trim
 

@@ -12,11 +12,11 @@ from search_models import EXAMPLE, NETWORKS, data, plain, residual
 from torch import nn
 
 import compressor
-from compressor.config import LeastWidths
 from compressor.errors import UnreachableBudgetError, UsageError
 from compressor.graph import capture
+from compressor.jobs.config import LeastWidths
 from compressor.search import METHODS
-from compressor.search.wanted import wanted
+from compressor.search.constraints.wanted import wanted
 
 METHOD_NAMES = METHODS.names()
 

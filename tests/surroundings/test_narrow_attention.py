@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import compressor
-from compressor.multihead import NarrowAttention
+from compressor.nn.multihead import NarrowAttention
 
 
 class Net(nn.Module):

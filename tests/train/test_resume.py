@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from compressor.errors import CompressorError, UsageError
-from compressor.job import Job
+from compressor.storage.job import Job
 from compressor.train import Hooks, TrainConfig, Trainer
 
 from .tiny import fingerprint, tiny_data, tiny_model

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import compressor
-from compressor.tensors import laid_out_like
+from compressor.nn.tensors import laid_out_like
 
 
 @pytest.mark.parametrize("dims", [2, 3])

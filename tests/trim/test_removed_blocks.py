@@ -17,18 +17,18 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.models.convnext import CNBlockConfig
 
-from compressor.architecture import Architecture
+from compressor.architecture.architecture import Architecture
+from compressor.arrays import BoolArray
 from compressor.backbones.resnet_cifar import CifarResNet
 from compressor.costs import build
 from compressor.errors import UsageError
 from compressor.graph import capture
 from compressor.graph.graph import Graph
-from compressor.graph.labels import BoolArray
 from compressor.masks import Masking
-from compressor.search.base import hard_sizes
-from compressor.stubs import First, Zero, stub
+from compressor.nn.stubs import First, Zero, stub
+from compressor.search.constraints.constraint import hard_sizes
 from compressor.trim import Verifier, plan, trim, trim_verified
-from exporters.onnx import OnnxExporter
+from exporters.formats.onnx import OnnxExporter
 
 Made = tuple[nn.Module, Tensor]
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
+from compressor.arrays import BoolArray
 from compressor.errors import UnsupportedModelError, VerificationError
 from compressor.graph import Graph, capture
-from compressor.graph.labels import BoolArray
 from compressor.trim import TOLERANCE, Check, TrimResult, Verifier, plan, trim, trim_verified
 
 

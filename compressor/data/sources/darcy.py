@@ -18,7 +18,7 @@ from compressor.data.base import Data
 from compressor.data.files import open_arrays
 from compressor.data.memory import Normalise, TensorSplit
 from compressor.errors import DataError, UsageError
-from compressor.reading import parsing, require_file
+from compressor.storage.reading import parsing, require_file
 
 RESOLUTION = 16
 _FINER = 32

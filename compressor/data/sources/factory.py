@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from compressor.data.base import Data
 from compressor.data.loaders import from_loaders
 from compressor.errors import DataError
-from compressor.importing import import_attribute
+from compressor.plugins.importing import import_attribute
 
 _KEYS = {"train", "val", "test", "num_classes", "vocabulary"}
 

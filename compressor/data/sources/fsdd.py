@@ -21,7 +21,7 @@ from compressor.data.files import open_arrays
 from compressor.data.memory import Normalise
 from compressor.data.options import split_options
 from compressor.errors import DataError, UsageError
-from compressor.reading import parsing, require_file
+from compressor.storage.reading import parsing, require_file
 
 LENGTH = 4000
 _RATE_HZ = 8000

@@ -20,7 +20,7 @@ from compressor.data.base import Data
 from compressor.data.holdout import stratified_holdout
 from compressor.data.memory import Normalise, index_batches
 from compressor.errors import DataError
-from compressor.reading import parsing, require_file
+from compressor.storage.reading import parsing, require_file
 
 DEFAULT_SIZE = 224
 _NORMALISE = Normalise((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

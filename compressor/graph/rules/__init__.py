@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 import torch
 
-from compressor.graph.flow import Flow
-from compressor.graph.record import Node
-from compressor.registry import Registry
+from compressor.graph.labels.flow import Flow
+from compressor.graph.recording.values import Node
+from compressor.plugins.registry import Registry
 
 Rule = Callable[[Flow, Node], None]
 

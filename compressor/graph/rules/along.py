@@ -6,8 +6,8 @@ result that lacks what was acted along, or has other axes in its place, keeps th
 
 from __future__ import annotations
 
-from compressor.graph.flow import Axis, Flow
-from compressor.graph.record import Node, Value
+from compressor.graph.labels.flow import Axis, Flow
+from compressor.graph.recording.values import Node, Value
 from compressor.graph.rules import rule
 
 LAST_TWO = 2

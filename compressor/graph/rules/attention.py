@@ -7,8 +7,8 @@ site handler computes it from the kept D.
 
 from __future__ import annotations
 
-from compressor.graph.flow import Axis, Flow
-from compressor.graph.record import Node
+from compressor.graph.labels.flow import Axis, Flow
+from compressor.graph.recording.values import Node
 from compressor.graph.rules import rule
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from compressor.graph.flow import Flow
-from compressor.graph.record import Node
+from compressor.graph.labels.flow import Flow
+from compressor.graph.recording.values import Node
 from compressor.graph.rules import rule
 from compressor.graph.rules.elementwise import elementwise
 from compressor.graph.rules.movement import moved

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from compressor.graph.flow import Axis, Flow
-from compressor.graph.record import Node, Value
+from compressor.graph.labels.flow import Axis, Flow
+from compressor.graph.recording.values import Node, Value
 from compressor.graph.rules import rule
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import nn
 
-from compressor.graph.flow import Axis, Flow
-from compressor.graph.kernels import read_kernel
-from compressor.graph.record import Node, Value
+from compressor.graph.analysis.kernels import read_kernel
+from compressor.graph.labels.flow import Axis, Flow
+from compressor.graph.recording.values import Node, Value
 from compressor.graph.rules import rule
 
 

@@ -5,8 +5,8 @@ Every operator PyTorch tags as pointwise lands here, so the list below only hold
 
 from __future__ import annotations
 
-from compressor.graph.flow import Flow
-from compressor.graph.record import Node
+from compressor.graph.labels.flow import Flow
+from compressor.graph.recording.values import Node
 from compressor.graph.rules import rule
 
 

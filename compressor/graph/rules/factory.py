@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from compressor.graph.dims import Dim
-from compressor.graph.flow import Flow
-from compressor.graph.record import Node
+from compressor.graph.labels.flow import Flow
+from compressor.graph.recording.dims import Dim
+from compressor.graph.recording.values import Node
 from compressor.graph.rules import rule
 
 

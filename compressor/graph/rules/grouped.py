@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from compressor.graph.flow import Axis, Flow
-from compressor.graph.record import Node, Value
+from compressor.graph.labels.flow import Axis, Flow
+from compressor.graph.recording.values import Node, Value
 from compressor.graph.rules import rule
 
 _HALF = 2  # bytes of a number in half precision, to which a model may be cast

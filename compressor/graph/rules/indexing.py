@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from compressor.graph.dims import Dim
-from compressor.graph.flow import Axis, Flow
-from compressor.graph.record import Call, Node, Value
+from compressor.graph.labels.flow import Axis, Flow
+from compressor.graph.recording.dims import Dim
+from compressor.graph.recording.values import Call, Node, Value
 from compressor.graph.rules import rule
 from compressor.graph.rules.along import act_along, along
 from compressor.graph.rules.movement import moved

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from compressor.graph.flow import Axis, Flow
-from compressor.graph.record import Node, Value
+from compressor.graph.labels.flow import Axis, Flow
+from compressor.graph.recording.values import Node, Value
 from compressor.graph.rules import rule
 
 

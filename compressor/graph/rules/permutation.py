@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from compressor.graph.dims import Dim, FromAttribute
-from compressor.graph.flow import Axis, Flow
-from compressor.graph.labels import IntArray
-from compressor.graph.record import Call, Node, Value
+from compressor.arrays import IntArray
+from compressor.graph.labels.flow import Axis, Flow
+from compressor.graph.recording.dims import Dim, FromAttribute
+from compressor.graph.recording.values import Call, Node, Value
 
 
 def permuted(flow: Flow, node: Node, order: Value, axis: Axis) -> Axis:

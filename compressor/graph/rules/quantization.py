@@ -5,8 +5,8 @@ Scales and zero points per channel go with their channels; so does what the modu
 
 from __future__ import annotations
 
-from compressor.graph.flow import Flow
-from compressor.graph.record import Node
+from compressor.graph.labels.flow import Flow
+from compressor.graph.recording.values import Node
 from compressor.graph.rules import rule
 from compressor.graph.rules.movement import moved
 

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from compressor.graph.flow import Flow
-from compressor.graph.record import Node, Value
+from compressor.graph.labels.flow import Flow
+from compressor.graph.recording.values import Node, Value
 from compressor.graph.rules import rule
 
 

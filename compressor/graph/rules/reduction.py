@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import math
 
-from compressor.graph.flow import Flow
-from compressor.graph.record import Node
+from compressor.graph.labels.flow import Flow
+from compressor.graph.recording.values import Node
 from compressor.graph.rules import rule
 
 _ADJUSTED = {

@@ -11,9 +11,9 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from compressor.graph.dims import Dim, FromAttribute, FromAxis
-from compressor.graph.flow import Axis, Flow
-from compressor.graph.record import Node, Value
+from compressor.graph.labels.flow import Axis, Flow
+from compressor.graph.recording.dims import Dim, FromAttribute, FromAxis
+from compressor.graph.recording.values import Node, Value
 from compressor.graph.rules import rule
 
 _OPAQUE = {"multi_head_attention_forward"}  # computes sizes from several others

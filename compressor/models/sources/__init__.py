@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compressor.registry import Registry
+from compressor.plugins.registry import Registry
 
 SOURCES = Registry(
     "model source",
@@ -11,7 +11,7 @@ SOURCES = Registry(
         "torchvision": "compressor.models.sources.torchvision:TorchvisionSource",
         "timm": "compressor.models.sources.timm:TimmSource",
         "factory": "compressor.models.sources.factory:FactorySource",
-        "folder": "compressor.models.sources.folder:FolderSource",
+        "folder": "compressor.models.saved_folder:FolderSource",
     },
     group="compressor.model_sources",
 )

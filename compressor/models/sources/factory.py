@@ -9,8 +9,8 @@ from typing import Any
 from torch import nn
 
 from compressor.errors import UnsupportedModelError, UsageError
-from compressor.importing import import_attribute
 from compressor.models.base import Fetched, Plan, Request, WeightsUnavailableError
+from compressor.plugins.importing import import_attribute
 
 
 class FactorySource:

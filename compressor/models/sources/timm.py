@@ -13,7 +13,7 @@ from torch import nn
 from compressor.errors import MissingDependencyError, UsageError
 from compressor.models.base import Fetched, Plan, Request, WeightsUnavailableError
 from compressor.models.network import transfer_timeout, unreachable_reason
-from compressor.registry import unknown_name
+from compressor.plugins.registry import unknown_name
 
 
 def _timm() -> Any:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from compressor.errors import UsageError
 from compressor.models.base import Fetched, Plan, Request, WeightsUnavailableError
 from compressor.models.network import transfer_timeout, unreachable_reason
-from compressor.registry import unknown_name
+from compressor.plugins.registry import unknown_name
 
 _FRAMES = 16
 _DEFAULT_SIZE = {"classification": (224, 224), "segmentation": (224, 224), "detection": (320, 320), "video": (112, 112)}

@@ -3,7 +3,7 @@
 A measure is a function of a ``Ranking`` (``base``) that gives one number per unit.
 """
 
-from compressor.registry import Registry
+from compressor.plugins.registry import Registry
 
 MEASURES = Registry(
     "importance",

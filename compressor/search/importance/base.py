@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from compressor.graph.graph import Axis, Graph
+from compressor.graph.axis import Axis
+from compressor.graph.graph import Graph
 from compressor.search.base import SearchContext
 from compressor.search.importance.effective import Weight, weights_in_use
 

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from compressor.arrays import IntArray
 from compressor.errors import CompressorError, UsageError
-from compressor.graph.graph import Axis, Group
-from compressor.graph.labels import IntArray
+from compressor.graph.axis import Axis
+from compressor.graph.graph import Group
 from compressor.search.importance.base import Ranking, Scores, checked, inside
 from compressor.search.importance.dead import without_dead
 

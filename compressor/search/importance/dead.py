@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import nn
 
-from compressor.graph.graph import Axis
+from compressor.graph.axis import Axis
 from compressor.search.importance.base import BoolArray, FloatArray, Ranking, Scores
 
 _AS_GOOD_AS_NOTHING = 1e-9

@@ -12,14 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from compressor.generators import isolated_rng
-from compressor.graph.forward import copied
-from compressor.graph.graph import Axis, ComputedWeight, Graph, Site
-from compressor.graph.modules import evaluating, uncompiled
-from compressor.graph.record import ModuleStack, function_name
-from compressor.graph.stand_ins import unchanged
-from compressor.multihead import narrowed
-from compressor.quantization import unobserved
+from compressor.graph.axis import Axis
+from compressor.graph.graph import ComputedWeight, Graph, Site
+from compressor.graph.recording.forward import copied
+from compressor.graph.recording.module_stack import ModuleStack, function_name
+from compressor.nn.modules import evaluating, uncompiled
+from compressor.nn.multihead import narrowed
+from compressor.nn.quantization import unobserved
+from compressor.nn.swap import unchanged
+from compressor.process.generators import isolated_rng
 from exporters.example import Example
 
 

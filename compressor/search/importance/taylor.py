@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from compressor.errors import UsageError
-from compressor.generators import isolated_rng
-from compressor.graph.modules import evaluating
-from compressor.quantization import unobserved
+from compressor.nn.modules import evaluating
+from compressor.nn.quantization import unobserved
+from compressor.process.generators import isolated_rng
 from compressor.search.importance.base import Ranking, Scores, add_per_unit
 from compressor.search.importance.effective import Reads
 from compressor.search.importance.norms import l2
 from compressor.train.layout import to_device
-from compressor.train.outputs import primary_output
+from compressor.train.objectives.outputs import primary_output
 from compressor.train.splits import call_model
 
 _BATCH = 64

@@ -1,0 +1,139 @@
+"""Budgets as the user writes them: ``2G``, ``50%``, ``12ms``."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from compressor.errors import UsageError
+from compressor.options import shown
+
+_DECIMAL = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
+
+
+_BYTES = {
+    **{"": 1.0, "b": 1.0, "k": 1e3, "kb": 1e3, "m": 1e6, "mb": 1e6, "g": 1e9, "gb": 1e9},
+    **{"kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30},
+}
+
+
+_MILLISECONDS = {"": 1.0, "us": 1e-3, "µs": 1e-3, "μs": 1e-3, "ms": 1.0, "s": 1e3}
+
+
+_UNITS: dict[str, dict[str, float]] = {
+    "flops": _DECIMAL,
+    "params": _DECIMAL,
+    "memory": _BYTES,
+    "latency": _MILLISECONDS,
+    "complexity": _DECIMAL,
+}
+
+
+_EXAMPLES = {
+    "flops": "2G, 500M, 1.5e9 multiply-adds, or 50%",
+    "params": "5M, 250k, 1e6, or 50%",
+    "memory": "12MB, 12MiB, 800kB, or 50%",
+    "latency": "3ms, 800us, 0.1s, or 50%",
+    "complexity": "2G, 500M, 1.5e9 operations, or 50%",
+}
+
+
+BASE_UNITS = {"flops": "macs", "params": "params", "memory": "bytes", "latency": "ms", "complexity": "operations"}
+
+
+_TEXT = re.compile(r"(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*(?P<unit>%|[a-zµμ]*)", re.IGNORECASE)
+
+
+_LONGEST = 100  # characters of an amount
+
+
+@dataclass(frozen=True)
+class Budget:
+    """An upper limit on one cost.
+
+    Attributes:
+        cost: ``"flops"``, ``"params"``, ``"memory"``, ``"latency"`` or ``"complexity"``.
+        value: a fraction of the original cost if ``relative``, else an amount in the cost's base unit
+            (multiply-adds, parameters, bytes, milliseconds).
+        relative: whether ``value`` is a fraction of the original.
+        text: the budget as the user wrote it.
+    """
+
+    cost: str
+    value: float
+    relative: bool
+    text: str
+
+    def limit(self, original: float) -> float:
+        """The absolute limit, in the base unit, for a model whose cost is ``original``."""
+        return self.value * original if self.relative else self.value
+
+    def __str__(self) -> str:
+        return f"{self.cost} {self.text}"
+
+
+def parse_budget(cost: str, given: str | float) -> Budget:
+    """Read one budget.
+
+    Args:
+        cost: which cost the budget limits.
+        given: text such as ``"2G"``, ``"50%"``, ``"12MiB"``, ``"3ms"``, or a number in the base unit. Only a percent
+            sign makes a budget relative: the number 0.5 is half a multiply-add, which is refused.
+
+    Raises:
+        UsageError: an unknown cost, text that is no amount, or an amount that is not positive and finite.
+    """
+    if cost not in _UNITS:
+        raise UsageError(f"Unknown cost {shown(cost)} in a budget. Choose from: {', '.join(_UNITS)}.")
+    if isinstance(given, bool) or not isinstance(given, (str, numbers.Real)):
+        raise UsageError(
+            f"A {cost} budget must be text or a number, not {shown(given)}; for example {_EXAMPLES[cost]}."
+        )
+    text = given.strip() if isinstance(given, str) else _written(given)
+    value, relative = _read_amount(cost, text)
+    if not math.isfinite(value) or value <= 0:
+        raise UsageError(f"The {cost} budget {text!r} must be above zero and finite; for example {_EXAMPLES[cost]}.")
+    if not relative and cost != "latency" and value < 1:
+        share = f"; for a share of the original write '{value:.3%}'" if not isinstance(given, str) else ""
+        raise UsageError(f"The {cost} budget {text!r} is less than one{share}; for example {_EXAMPLES[cost]}.")
+    return Budget(cost, value, relative, text)
+
+
+def _written(number: numbers.Real) -> str:
+    try:
+        return f"{float(number):.15g}"
+    except OverflowError:
+        return "inf"
+
+
+def _read_amount(cost: str, text: str) -> tuple[float, bool]:
+    """Split text into its value in base units (or its fraction) and whether it is relative."""
+    if text.lower().lstrip("+-") in {"nan", "inf", "infinity"}:
+        return float(text), False
+    match = _TEXT.fullmatch(text) if len(text) <= _LONGEST else None
+    if match is None:
+        found = shown(text) if text else "an empty text"
+        raise UsageError(f"Cannot read {found} as a {cost} budget; expected for example {_EXAMPLES[cost]}.")
+    number, unit = float(match["number"]), match["unit"]
+    if unit == "%":
+        return number / 100, True
+    scale = _UNITS[cost].get(unit.lower())
+    if scale is None:
+        known = ", ".join(sorted((u for u in _UNITS[cost] if u), key=len)) + ", %"
+        raise UsageError(
+            f"Cannot read {shown(text)} as a {cost} budget: unknown unit {unit!r} (known: {known}); "
+            f"expected for example {_EXAMPLES[cost]}."
+        )
+    return number * scale, False
+
+
+def parse_budgets(budgets: Mapping[str, str | float]) -> tuple[Budget, ...]:
+    """Read a mapping such as ``{"flops": "50%", "params": "5M"}``. Raises ``UsageError`` if it is none, or empty."""
+    if not isinstance(budgets, Mapping):
+        raise UsageError(f"budgets must be a mapping such as {{'flops': '50%'}}, not {shown(budgets)}.")
+    if not budgets:
+        raise UsageError("No budget was given; pass at least one, for example --budget-flops 50%.")
+    return tuple(parse_budget(cost, given) for cost, given in budgets.items())

@@ -1,0 +1,1 @@
+"""Exports, timing and int8."""

@@ -1,0 +1,1 @@
+"""From a recording to what may change, and to what it costs."""

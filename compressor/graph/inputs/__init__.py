@@ -1,0 +1,1 @@
+"""Which axes of a model's inputs hold examples, and the same inputs in other sizes."""

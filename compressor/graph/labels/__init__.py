@@ -1,0 +1,1 @@
+"""Which channels are the same: labels, and how operators carry them."""

@@ -1,0 +1,252 @@
+"""What a job is asked to do: budgets as the user writes them, and the whole job as one frozen, JSON-able value.
+
+Nothing here imports torch: the command line parses and refuses bad input before anything heavy is loaded.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar
+
+from compressor.budget import Budget
+from compressor.errors import UsageError
+from compressor.options import Flag, Number, Options, Patterns, Place, Text, Whole, option, read, shown
+from compressor.pipeline.defaults import DEFAULT_BENCH_SECONDS
+
+# What arguments of Python and options of the command line take alike.
+EPOCHS = Whole(0, 1_000_000)
+BATCH_SIZE = Whole(1)
+LR = Number(above=0)
+DISTILL = Number(least=0, most=1)
+ROUND_TO = Whole(1)
+SEED = Whole(0, 2**63 - 1)
+THREADS = Whole(1, 4096)
+NUM_CLASSES = Whole(1, 10_000_000)
+GROW = Whole(1, 1000)
+PENALTY = Number(above=0)
+SHARE = Number(least=0, most=1)
+SECONDS = Number(above=0)
+BENCH_SECONDS = Number(least=0)
+OPSET = Whole(1, 1000)
+
+MOST_ELEMENTS = 2**28  # of one input: a gigabyte of floats
+#: Where jobs that name no folder have theirs.
+DEFAULT_FOLDER = "compressed"
+
+
+"""The unit of ``Budget.limit`` for each cost."""
+
+
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
+
+
+@dataclass(frozen=True)
+class Least:
+    """A least width of the layers that a pattern matches: a number of channels, or a share of what a layer has."""
+
+    pattern: str
+    value: float
+    relative: bool
+    text: str
+
+    def share(self, width: int) -> float:
+        """Of a layer's ``width`` channels."""
+        return min(1.0, self.value if self.relative else self.value / width)
+
+
+def parse_least(pattern: object, given: object) -> Least:
+    """Read one least width, such as ``"layer4*"`` and ``"50%"`` or ``16``. Raises ``ValueError`` if it is none."""
+    if not isinstance(pattern, str) or not pattern.strip():
+        raise ValueError
+    pattern, text = pattern.strip(), given.strip() if isinstance(given, str) else given
+    if isinstance(text, str) and text.endswith("%"):
+        share = Number(above=0, most=100).read(text[:-1])
+        return Least(pattern, share / 100, True, f"{pattern}={share:g}%")
+    width = Whole(1).read(text)
+    return Least(pattern, width, False, f"{pattern}={width}")
+
+
+@dataclass(frozen=True)
+class LeastWidths:
+    """Least widths by pattern: a mapping, or texts such as ``layer4*=50%``."""
+
+    expected: ClassVar[str] = "patterns with a number of channels or a share, such as layer4*=50% or conv1=16"
+
+    def read(self, value: Any) -> tuple[Least, ...]:
+        """All of them, in order. Raises ``ValueError``."""
+        if isinstance(value, Mapping):
+            return tuple(parse_least(pattern, given) for pattern, given in value.items())
+        found = []
+        for each in (value,) if isinstance(value, str) else value:
+            if isinstance(each, Least):
+                found.append(each)
+            elif isinstance(each, str) and "=" in each:
+                pattern, _, given = each.rpartition("=")
+                found.append(parse_least(pattern, given))
+            else:
+                raise ValueError
+        return tuple(found)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Channels to keep, by layer."""
+
+    expected: ClassVar[str] = "a mapping of layers to the channels to keep, such as {'layer1.0.conv1': [0, 3, 5]}"
+
+    def read(self, value: Any) -> dict[str, tuple[int, ...]]:
+        """By name. Raises ``ValueError``."""
+        if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+            raise ValueError
+        if any(isinstance(each, (str, bytes, Mapping)) for each in value.values()):
+            raise ValueError
+        return {name: tuple(Whole(0).read(i) for i in each) for name, each in value.items()}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Positive sizes of one input, such as ``3,224,224``; text is read, too."""
+
+    expected: ClassVar[str] = f"positive sizes such as 3,224,224, of at most {MOST_ELEMENTS:,} elements"
+
+    def read(self, value: Any) -> tuple[int, ...]:
+        """The sizes. Raises ``ValueError``."""
+        parts = value.replace("x", ",").split(",") if isinstance(value, str) else value
+        if not isinstance(parts, (tuple, list)):
+            raise ValueError
+        sizes = tuple(Whole(1).read(part) for part in parts)
+        if not sizes or math.prod(sizes) > MOST_ELEMENTS:
+            raise ValueError
+        return sizes
+
+
+@dataclass(frozen=True)
+class JobConfig(Options):
+    """One run of the main job. Validated on construction; ``to_json`` and ``from_json`` are inverse.
+
+    Attributes:
+        model: a torchvision name, ``timm:NAME``, ``pkg.module:factory``, a shipped backbone or a saved folder.
+        budgets: at least one budget, at most one for each cost.
+        out: the folder to write; a run that was cut off goes on from what lies there.
+        weights: ``"default"``, ``"none"`` or the path of a weights file.
+        data: a data specification, or None: then nothing is trained.
+        search: name of a search method.
+        importance: name of the measure that a method which ranks ranks by; None leaves it to the method.
+        learn: components for a method that learns several, such as width and depth; empty for all the model has.
+        penalty: fixed weight of the cost for a method that has one; None finds it from the budgets.
+        penalty_ramp: share of the steps before the decision over which that weight rises from zero.
+        compiler: backend of ``torch.compile`` for a method that takes one; None does not compile.
+        grow: search inside a network so many times as wide and as deep; shares in budgets are the model's own.
+        train_epochs: epochs of training the original first (it has no pretrained weights).
+        search_epochs: epochs of the search itself, for methods that train.
+        finetune_epochs: epochs of fine-tuning the compressed model.
+        lr: learning rate of training and fine-tuning.
+        distill: weight of the distillation loss from the original in search and fine-tuning, 0 for none.
+        round_to: widths are kept at multiples of this; None: at even ones (``search.even``), or with a latency budget
+            at those that the target likes.
+        include, exclude: patterns over module names; what is not included, or is excluded, keeps its width.
+        keep: least widths by pattern, such as ``layer4*=50%`` or ``conv1=16``.
+        export: names of the formats to write.
+        bench_seconds: how long to time both networks at the end, 0 for not at all.
+        num_classes: classes of the model's head; None takes them from the data, or the model's own default.
+        input_shape: shape of one input without the batch axis, (channels, height, width) for images; None takes it
+            from the data, or from the model's weights.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
+        force: whether to overwrite a folder that holds another job.
+        target: where a latency budget holds; needed for one.
+        lut: file of the latency table; None is the default place.
+        trust_factories: factories, modules and packages that a saved folder may name to be imported.
+        threads: CPU threads on the target; None takes every core.
+    """
+
+    model: str
+    budgets: tuple[Budget, ...]
+    out: str = option("", Place(), "The folder to write.")
+    weights: str = option("default", Text(), "default, none, or a file.")
+    data: str | None = option(None, Text(), "A data specification.")
+    search: str = option("oneshot", Text(), "Name of the search method.")
+    importance: str | None = option(None, Text(), "Name of the measure that units are ranked by.")
+    learn: tuple[str, ...] = option((), Patterns(), "dnarch: components to learn.")
+    penalty: float | None = option(None, PENALTY, "dnarch: a fixed weight of the cost.")
+    penalty_ramp: float | None = option(None, SHARE, "dnarch: how long that weight rises from zero.")
+    compiler: str | None = option(None, Text(), "dnarch: a backend of torch.compile.")
+    grow: int = option(1, GROW, "dnarch: let the network grow.")
+    train_epochs: int = option(0, EPOCHS, "Epochs of training the original first.")
+    search_epochs: int = option(0, EPOCHS, "Epochs of a search that trains.")
+    finetune_epochs: int = option(0, EPOCHS, "Epochs of fine-tuning.")
+    batch_size: int = option(64, BATCH_SIZE, "Samples in a batch.")
+    lr: float = option(0.05, LR, "Learning rate of training and fine-tuning.")
+    distill: float = option(0.0, DISTILL, "Weight of the original's outputs in the loss.")
+    round_to: int | None = option(None, ROUND_TO, "What widths are multiples of.")
+    include: tuple[str, ...] = option((), Patterns(), "What may be compressed.")
+    exclude: tuple[str, ...] = option((), Patterns(), "What is left alone.")
+    keep: tuple[str, ...] = option((), Patterns(), "Least widths, such as layer4*=50%.")
+    export: tuple[str, ...] = option(("onnx",), Patterns(), "Formats to write.")
+    bench_seconds: float = option(DEFAULT_BENCH_SECONDS, BENCH_SECONDS, "How long to time both networks.")
+    num_classes: int | None = option(None, NUM_CLASSES, "Classes of the model's head.")
+    input_shape: tuple[int, ...] | None = option(None, Shape(), "Shape of one input.")
+    seed: int = option(0, SEED, "Of everything that is drawn.")
+    device: str = option("auto", Text(), "Where to compute.")
+    force: bool = option(False, Flag(), "Whether to overwrite a folder that holds another job.")
+    target: str | None = option(None, Text(), "Where a latency budget holds.")
+    lut: str | None = option(None, Place(), "File of the latency table.")
+    threads: int | None = option(None, THREADS, "CPU threads on the target.")
+    trust_factories: tuple[str, ...] = option((), Patterns(), "Factories that a saved folder may name.")
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, str) or not self.model.strip():
+            raise UsageError("The model is empty; name one, for example --model resnet50 (compress models lists them).")
+        super().__post_init__()
+        read("keep", LeastWidths(), self.keep)
+        if not self.budgets:
+            raise UsageError("No budget was given; pass at least one, for example --budget-flops 50%.")
+        costs = [budget.cost for budget in self.budgets]
+        if len(set(costs)) < len(costs):
+            raise UsageError(f"Two budgets for one cost were given ({', '.join(costs)}); keep one for each cost.")
+        if "latency" in costs and self.target is None:
+            raise UsageError(
+                "A latency budget needs a target to measure on; pass --target, for example --target onnxruntime-cpu."
+            )
+        if self.target is not None and "latency" not in costs:
+            raise UsageError("A target was given but no latency budget; pass --budget-latency, for example 60%.")
+        if not _DEVICE.fullmatch(self.device):
+            raise UsageError(f"Unknown device {shown(self.device)}; choose auto, cpu, cuda, cuda:N or mps.")
+        epochs = self.train_epochs + self.search_epochs + self.finetune_epochs
+        if self.data is None and epochs:
+            raise UsageError("Epochs were asked for but there is no data to train on; pass --data, for example digits.")
+
+    def to_json(self) -> dict[str, Any]:
+        """The configuration as plain JSON values."""
+        values = asdict(self)
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> JobConfig:
+        """Read what ``to_json`` wrote. Raises ``UsageError`` for keys that do not exist."""
+        known = {f.name for f in fields(cls)}
+        if strange := sorted(set(values) - known):
+            raise UsageError(f"Unknown job settings: {', '.join(strange)}. Known are: {', '.join(sorted(known))}.")
+        read: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
+        if missing := sorted({"model", "budgets", "out"} - set(values)):
+            raise UsageError(f"The job settings lack {', '.join(missing)}.")
+        read["budgets"] = tuple(Budget(**budget) for budget in values.get("budgets", ()))
+        return cls(**read)
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide the result: two runs with equal identities may share one folder and go on."""
+        return {
+            key: value for key, value in self.to_json().items() if key not in {"out", "force", "lut", "trust_factories"}
+        }
+
+
+def default_out(model: str, budgets: tuple[Budget, ...]) -> str:
+    """The folder of a job that names none, such as ``compressed/resnet50-flops-2G``."""
+    name = model.removesuffix("/").rsplit("/", 1)[-1] if Path(model).exists() else model
+    slug = "-".join([name, *(f"{budget.cost}-{budget.text.replace('%', 'pct')}" for budget in budgets)])
+    return str(Path(DEFAULT_FOLDER) / re.sub(r"[^\w.+-]+", "-", slug).strip("-"))

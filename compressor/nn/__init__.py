@@ -1,0 +1,1 @@
+"""Modules that a compressed network may hold, and tools on modules."""

@@ -1,0 +1,405 @@
+"""Masks in a model, for a training loop of one's own.
+
+    session = compressor.prepare(model, example_inputs, {"flops": "50%"}, total_steps=len(loader) * epochs)
+    for x, y in loader:
+        loss = criterion(model(x), y) + session.cost_loss()
+        optimizer.zero_grad(); loss.backward(); optimizer.step(); session.step()
+    small = session.finish()
+
+While the session is open, ``model(x)`` in training mode runs with the masks of the step, the same in every forward of
+it and in what its backward computes again. ``state_dict``, the optimizer and the parameters are those of the plain
+model throughout, as are its copies: everything is computed in full and multiplied by masks, as the optimizer holds the
+full weights. ``compressor.compress`` computes only what is left. In evaluation mode the model is the full one, but
+inside ``with session.masked():``, which is what to validate. docs/own_loop.md says what holds in loops that are less
+plain.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from compressor.architecture.architecture import Architecture
+from compressor.architecture.history import remember
+from compressor.budget import Budget
+from compressor.costs import build
+from compressor.errors import TrainingError, UsageError
+from compressor.graph import capture
+from compressor.graph.inputs.input_axes import arguments, input_tensors
+from compressor.graph.patterns import require_matches
+from compressor.graph.programs import in_place
+from compressor.jobs.config import Least
+from compressor.masks import Pass
+from compressor.masks.gradients import MaskGradients
+from compressor.masks.recompute import in_checkpoint
+from compressor.nn.generated import computed
+from compressor.nn.modules import require_whole_tensors
+from compressor.nn.quantization import observe_anew_
+from compressor.nn.tensors import example_of, not_finite
+from compressor.options import Text, Whole, read
+from compressor.pipeline.entry import Entry, require_free
+from compressor.pipeline.session_end import End, measured
+from compressor.pipeline.session_options import in_full
+from compressor.pipeline.settings import method_options
+from compressor.process.ranks import Ranks
+from compressor.search import METHODS
+from compressor.search.base import SearchContext
+from compressor.search.constraints.constraint import Constraint, RoundTo
+from compressor.search.constraints.wanted import wanted
+from compressor.search.importance import FROM_DATA
+from compressor.search.training.learner import Learner
+from compressor.train.optim import has_gradients, optimizer_parameters
+from compressor.train.optimizer_state import carry_
+from compressor.trim import Check
+from compressor.trim.sound import require_sound
+
+if TYPE_CHECKING:
+    from compressor.graph.inputs.input_axes import BatchAxis
+    from compressor.latency.refinement import Held
+    from compressor.latency.target import TargetSettings
+
+
+class Session:
+    """See the module docstring. ``architecture`` and ``check`` are set by ``finish``."""
+
+    architecture: Architecture
+    check: Check
+
+    def __init__(
+        self,
+        model: nn.Module,
+        example_inputs: Any,
+        budgets: tuple[Budget, ...],
+        *,
+        search: str,
+        options: Mapping[str, Any] | None,
+        total_steps: int,
+        round_to: int | None,
+        include: tuple[str, ...],
+        exclude: tuple[str, ...],
+        example_kwargs: dict[str, Any] | None,
+        batch_axis: BatchAxis = "auto",
+        target: TargetSettings | None = None,
+        importance: Any = None,
+        keep: tuple[Least, ...] = (),
+        choose: Mapping[str, tuple[int, ...]] | None = None,
+        process_group: Any = None,
+    ) -> None:
+        method = METHODS.get(read("search", Text(), search))
+        if not hasattr(method, "learner"):
+            raise UsageError(f"{search} does not train, so it has no session; call compressor.compress instead.")
+        options = method_options(search, in_full(options), importance=importance)
+        if options.get(getattr(method, "ranked_by", "")) in FROM_DATA:
+            raise UsageError("Taylor looks at data, and a loop of your own shows none beforehand; rank by magnitude.")
+        self.total_steps = read("total_steps", Whole(1), total_steps)
+        self._latency = next((b for b in budgets if b.cost == "latency"), None)
+        if self._latency is not None and target is None:
+            raise UsageError(
+                "A latency budget needs a target to measure on; pass target=, for example target='onnxruntime-cpu'."
+            )
+        self._ranks = Ranks(model, process_group)
+        self._require_one_device()
+        self.model = model = in_place(model)
+        require_free(model)
+        require_whole_tensors(model)
+        if computed(model) is not None:
+            raise UsageError(
+                f"{type(model).__name__} has weights that another network computes, and a loop of your own would not "
+                "train that; call compressor.compress instead."
+            )
+        self._inputs = example_inputs
+        require_matches(model, include=include, exclude=exclude)
+        traces = method.traces(options)
+        self.graph = capture(
+            model,
+            example_inputs,
+            example_kwargs=example_kwargs,
+            include=include,
+            exclude=exclude,
+            kernels="kernel" in traces,
+            resolution="resolution" in traces,
+            batch_axis=batch_axis,
+        )
+        require_sound(model, self.graph, arguments(example_inputs, example_kwargs))
+        want = wanted(model, self.graph, keep, choose)
+        device = None
+        if self._latency is not None and target is not None:
+            device = measured(model, self.graph, example_inputs, example_kwargs, target)
+        terms = {b.cost: build(b.cost, self.graph) for b in budgets if b.cost != "latency"}
+        if device is not None:
+            terms["latency"] = device.term
+        self._constraints = [Constraint(terms[b.cost], b.limit(terms[b.cost].original)) for b in budgets]
+        liked = device.multiples() if device is not None and round_to is None else None
+        grid: RoundTo = round_to if liked is None else liked
+        context = SearchContext(
+            model,
+            self.graph,
+            self._constraints,
+            round_to=grid,
+            options=options,
+            wanted=want,
+            example=example_of(example_inputs, example_kwargs),
+        )
+        self._learner: Learner = method().learner(context)
+        self._learner.seed = torch.initial_seed()
+        self._steps = self._forwards = self._skipped = 0
+        self._learner.before_step(0, self.total_steps)
+        depth, kwargs = bool(self._learner.projector.removable.any()), example_kwargs
+        self._end = End(
+            model, self.graph, self._constraints, example_inputs, kwargs, grid, depth, want, device, self._latency
+        )
+        self._lost = set(not_finite(model))
+        self.held: Held | None = None
+        self._said: set[str] = set()
+        self._under: Pass | None = None
+        self._small: nn.Module | None = None
+        self._gradients = MaskGradients(self.parameters(), [p for p in model.parameters() if p.requires_grad])
+        self._agreed = False
+        self._agree()
+        self._entry = Entry(model, self._run, self._aside)
+
+    def _require_one_device(self) -> None:
+        if self._latency is not None and self._ranks.size > 1:
+            raise UsageError(
+                f"A latency budget is measured by one process, and {self._ranks.size} train together; limit flops, "
+                "params or memory here, or prepare with process_group=, a group of one."
+            )
+
+    def _agree(self) -> None:
+        """Let all processes that train together begin alike: with the masks of equal weights, and draws of one seed."""
+        if self._agreed or self._ranks.size == 1:
+            return
+        self._require_one_device()
+        mine = {
+            "the model": (self.graph.model_class, self.graph.n_units),
+            "total_steps": self.total_steps,
+            "a budget": [(c.name, c.limit) for c in self._constraints],
+            "the order of channels by their weights": self._learner.order(),
+            "seed": self._learner.seed,
+        }
+        self._learner.seed = self._ranks.agree(mine, [name for name in mine if name != "seed"])["seed"]
+        self._agreed = True
+
+    def _run(self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A forward of the model, with or without masks."""
+        learns = self.model.training and (torch.is_grad_enabled() or in_checkpoint())
+        if not learns and self._under is None:
+            return forward(*args, **kwargs)
+        self._require_one_size(args)
+        self._learner.masking.require_unchanged()
+        self._forwards += learns
+        self._gradients.forward_begins()
+        if self._under is not None:
+            return self._under.over(forward(*args, **kwargs), self._gradients)
+        with self._learner.applied() as made:
+            outputs = forward(*args, **kwargs)
+            return outputs if made is None else made.over(outputs, self._gradients)
+
+    def _require_one_size(self, args: Any) -> None:
+        firsts = [input_tensors((each,), {})[:1] for each in (args, self._inputs)]
+        if not self.graph.resolutions or not all(firsts):
+            return
+        sizes = ["x".join(map(str, x.shape[2:])) for (x,) in firsts]
+        if sizes[0] != sizes[1]:
+            raise UsageError(
+                f"The loop has inputs of {sizes[0]}, example_inputs were of {sizes[1]}, but with a learned "
+                "resolution the network runs at one size; pass an example of that size, or "
+                "options={'learn': 'width,depth,kernel'}."
+            )
+
+    @contextmanager
+    def masked(self) -> Iterator[None]:
+        """Inside, the model runs with the masks of this step in any mode: once it is decided what is kept, it computes
+        what ``finish`` returns."""
+        self._require_open()
+        before = self._under
+        with self._learner.applied() as self._under:
+            try:
+                yield
+            finally:
+                self._under = before
+
+    @contextmanager
+    def _aside(self) -> Iterator[bool]:
+        """Inside, the model has no masks, even within ``masked``; says whether it had."""
+        self._learner.masking.passes.clear()
+        if self._under is None:
+            yield False
+        else:
+            with self._under.aside():
+                yield True
+
+    def parameters(self) -> list[nn.Parameter]:
+        """What the masks are made of; the session has its own optimizers for it, which undo a loss scale by themselves:
+        leave these out of yours, and of ``GradScaler.unscale_``."""
+        return [p for optimizer in self._learner.optimizers().values() for p in optimizer_parameters(optimizer)]
+
+    def cost_loss(self) -> Tensor:
+        """What to add to the loss: the budgets' violations, weighted by their multipliers."""
+        penalty = self._learner.penalty()
+        if penalty is None:
+            return torch.zeros((), device=next(self.model.parameters()).device)
+        return self._gradients.watched(penalty) if penalty.requires_grad else penalty
+
+    def costs(self) -> dict[str, float]:
+        """What the masks leave of each cost that has a budget, as a fraction of the original's."""
+        return self._learner.log()
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of masks, where a loop throws away those of the weights without a step."""
+        self._gradients.drop()
+
+    def step(self) -> None:
+        """Call after ``optimizer.step()``, once for all forwards and backwards of it: moves the masks and the
+        multipliers; decides when it is time. Processes that train together come here together.
+
+        A step in which gradients are not finite, or that a ``GradScaler`` left out, counts but moves nothing.
+
+        Raises:
+            UsageError: the session is closed, or the model had no forward in training mode since the last step.
+        """
+        self._require_open()
+        if not self._forwards:
+            raise UsageError(
+                "session.step() found no forward of the model in training mode since the last step. Call it once after "
+                "each optimizer.step(), and run the prepared model itself, model(x), not its parts or a copy."
+            )
+        self._agree()
+        learner, over = self._learner, self._steps >= self.total_steps
+        if over:
+            self._say_once(f"All {self.total_steps} steps of total_steps are done: masks do not move any more.")
+        elif learner.learns:
+            self._move()
+        else:
+            learner.after_step(self._steps, self.total_steps)
+        self._gradients.end_step()
+        self._steps, self._forwards = self._steps + 1, 0
+        learner.before_step(self._steps, self.total_steps)
+
+    def _move(self) -> None:
+        """Masks and multipliers, if their gradients are sound."""
+        reason = self._gradients.settle(self._ranks)
+        if reason is not None:
+            self._skipped += 1
+            self._say_once(
+                f"Masks did not move in step {self._steps + 1}, as {reason}; such steps are skipped from here on. If "
+                "there are many, lower the learning rate or clip gradients, and look for NaN in the data."
+            )
+            return
+        for optimizer in self._learner.optimizers().values():
+            if has_gradients(optimizer):
+                optimizer.step()
+        self._learner.after_step(self._steps, self.total_steps)
+
+    def _say_once(self, message: str) -> None:
+        kind = message[:20]
+        if kind not in self._said:
+            self._said.add(kind)
+            warnings.warn(message, stacklevel=4)
+
+    def _require_open(self) -> None:
+        if not self._entry.is_open:
+            raise UsageError(
+                "The session is closed, its masks are out of the model; call compressor.prepare for another."
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Masks, their optimizers, what else the method keeps, and the step count, for a checkpoint of one's own beside
+        the model's state."""
+        return {
+            "masks": [parameter.detach() for parameter in self.parameters()],
+            "optimizers": {name: each.state_dict() for name, each in self._learner.optimizers().items()},
+            "method": {name: each.state_dict() for name, each in self._learner.stateful.items()},
+            "steps": self._steps,
+            "seed": self._learner.seed,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what ``state_dict`` returned, with the model's weights as they were then.
+
+        Raises:
+            UsageError: the state is of another model, method or program version. Nothing is changed then.
+        """
+        mine, given = self.parameters(), state.get("masks", [])
+        shapes = [tuple(p.shape) for p in mine], [tuple(p.shape) for p in given]
+        if shapes[0] != shapes[1] or set(state.get("method", {})) != set(self._learner.stateful):
+            raise UsageError(
+                f"The state has masks of shapes {shapes[1]}, this session has {shapes[0]}; prepare the same model with "
+                "the arguments that the state was made with."
+            )
+        if not all(bool(torch.isfinite(value).all()) for value in given):
+            raise UsageError("The state has masks that are NaN or infinite; go on from an earlier one.")
+        with torch.no_grad():
+            for parameter, value in zip(mine, given, strict=True):
+                parameter.copy_(value)
+        for name, optimizer in self._learner.optimizers().items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        for name, each in self._learner.stateful.items():
+            each.load_state_dict(state["method"][name])
+        self._steps = int(state["steps"])
+        self._learner.seed = state.get("seed", self._learner.seed)
+        self._learner.before_step(self._steps, self.total_steps)
+
+    def close(self) -> None:
+        """Take the masks out of the model. Harmless when called again."""
+        if self._entry.is_open:
+            self._learner.masking.passes.clear()
+            self._entry.close()
+
+    def finish(self) -> nn.Module:
+        """Decide, trim and verify: the small model, with the trained weights. The masks leave the original; what those
+        of ``dnarch`` did to weights is in its weights.
+
+        Groups and blocks that turn out not to be trimmed exactly stay whole, and the decision is made again. A latency
+        budget is checked on the device, and the decision made again until it holds there; ``held`` says how that went.
+
+        Raises:
+            TrainingError: weights or masks are NaN or infinite, or never had a gradient that was not.
+            UsageError: the session is finished already, or inside ``masked``.
+        """
+        if self._small is not None:
+            raise UsageError("The session is finished; its network is what the first call of finish() returned.")
+        if self._under is not None:
+            raise UsageError("finish() was called inside session.masked(); call it after that block.")
+        self._require_sound()
+        self.close()
+        found = self._learner.decide()
+        self._learner.fold_(found)
+        result, self.held = self._end.run(found)
+        self.architecture, self.check, self._small = result.architecture, result.check, result.model
+        remember(result.model, result.architecture, self.model)
+        observe_anew_(result.model)
+        return result.model
+
+    def carry_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        """After ``finish``: let the loop's optimizer go on with the small network, in place.
+
+        What it remembers of each weight (momentum, moments, counts) is sliced as the weight is; its groups keep their
+        settings and places, so schedulers and scalers go on with it. What is no parameter of the model stays.
+
+        Raises:
+            UsageError: the session is not finished, the optimizer has none of the model's parameters, or remembers what
+                cannot be sliced (LBFGS does). Nothing is changed then.
+        """
+        if self._small is None:
+            raise UsageError("carry_optimizer() is for the network that finish() returns; call that first.")
+        carry_(optimizer, self.model, self._small, self.architecture)
+
+    def _require_sound(self) -> None:
+        self._learner.require_finite()
+        lost = [name for name in not_finite(self.model) if name not in self._lost]
+        if lost:
+            raise TrainingError(
+                f"{lost[0]} has become NaN or infinite in the loop, so what is left of it would be, too. Load the "
+                "weights of an earlier checkpoint and call finish() again, or train again with a lower learning rate."
+            )
+        if self._steps and self._skipped == self._steps:
+            raise TrainingError(
+                f"None of {self._steps} steps had finite gradients, so the masks have learned nothing. Lower the "
+                "learning rate or the loss scale, and look for NaN in the data."
+            )

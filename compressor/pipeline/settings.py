@@ -1,0 +1,145 @@
+"""What the stages of a job are told, and the scores they find."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from compressor.budget import Budget
+from compressor.errors import UsageError
+from compressor.jobs.config import BATCH_SIZE, DISTILL, EPOCHS, LR, ROUND_TO, SEED, THREADS, Choices, Least, LeastWidths
+from compressor.options import Called, OneOf, Options, Patterns, Place, Text, option, read, shown
+from compressor.search import METHODS
+from compressor.search.importance import FROM_DATA
+from compressor.search.methods.oneshot.config import MEASURE
+
+if TYPE_CHECKING:
+    from compressor.graph.inputs.input_axes import BatchAxis
+    from compressor.latency.target import TargetSettings
+    from compressor.report.records import BlockShape
+
+
+@dataclass(frozen=True)
+class Base:
+    """The network that a grown one starts from, which the result is compared with."""
+
+    model: nn.Module
+    costs: Mapping[str, float]
+    blocks: Mapping[str, BlockShape]
+    """Its rows in the outline, by name; nothing is changed in them."""
+
+
+@dataclass(frozen=True)
+class Settings(Options):
+    """What the stages need to know, however the job was asked for. See ``config.JobConfig`` and ``api.compress``."""
+
+    budgets: tuple[Budget, ...]
+    search: str = option("oneshot", OneOf(METHODS.names), "Name of the search method.")
+    options: Mapping[str, Any] = field(default_factory=dict)
+    train_epochs: int = option(0, EPOCHS, "Epochs of training the original first.")
+    finetune_epochs: int = option(0, EPOCHS, "Epochs of fine-tuning.")
+    batch_size: int = option(64, BATCH_SIZE, "Samples in a batch.")
+    lr: float = option(0.05, LR, "Learning rate of training and fine-tuning.")
+    distill: float = option(0.0, DISTILL, "Weight of the original's outputs in the loss.")
+    round_to: int | None = option(None, ROUND_TO, "What widths are multiples of.")
+    include: tuple[str, ...] = option((), Patterns(), "What may be compressed.")
+    exclude: tuple[str, ...] = option((), Patterns(), "What is left alone.")
+    keep: tuple[Least, ...] = option((), LeastWidths(), "Least widths of layers.")
+    choose: Mapping[str, tuple[int, ...]] = option(None, Choices(), "Channels that layers keep.")
+    keep_outputs: tuple[str, ...] = option((), Patterns(), "Modules whose outputs keep all channels.")
+    batch_axis: BatchAxis = "auto"
+    seed: int = option(0, SEED, "Of everything that is drawn.")
+    loss_fn: Callable[[Any, Tensor], Tensor] | None = option(None, Called("loss_fn(outputs, targets)"), "The loss.")
+    target: TargetSettings | None = None
+    base: Base | None = None
+    """Where the network searched in is a grown one."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        METHODS.get(self.search).check_options(dict(self.options))
+        if any(budget.cost == "latency" for budget in self.budgets) and self.target is None:
+            raise UsageError(
+                "A latency budget needs a target to measure on; pass --target (or target=), for example "
+                "onnxruntime-cpu."
+            )
+
+    def require_data_for(self, data: object) -> None:
+        """Raise ``UsageError`` if what was asked for needs data and ``data`` is None."""
+        if data is not None:
+            return
+        method = METHODS.get(self.search)
+        if method.trains:
+            raise UsageError(f"{self.search} learns from data: pass --data (or data=), or use --search oneshot.")
+        if (measure := self.options.get(getattr(method, "ranked_by", ""))) in FROM_DATA:
+            raise UsageError(f"{measure} looks at data: pass --data (or data=), or rank by magnitude.")
+        if self.train_epochs or self.finetune_epochs:
+            raise UsageError("Epochs were asked for but there is no data to train on; pass --data (or data=).")
+
+
+@dataclass
+class Scores:
+    """What ``metric`` (a name in ``train.METRICS``) says on ``split``; ``None`` where nothing was evaluated."""
+
+    metric: str = ""
+    split: str = "test"
+    samples: int | None = None
+    before: float | None = None
+    after_search: float | None = None
+    after_finetune: float | None = None
+
+
+def measured_on(
+    target: str | TargetSettings | None, lut: str | Path | None, threads: int | None = None
+) -> TargetSettings | None:
+    """Where latency is measured. Raises now if it cannot be measured there: not after hours of training."""
+    read("lut", Place(), lut, optional=True)
+    read("threads", THREADS, threads, optional=True)
+    if target is None:
+        return None
+    from compressor.latency.target import TargetSettings
+
+    if isinstance(target, str):
+        target = TargetSettings(target, lut, threads)
+    if not isinstance(target, TargetSettings):
+        raise UsageError(f"target must be the name of a target or TargetSettings, not {shown(target)}.")
+    target.runtime()
+    return target
+
+
+def method_options(
+    search: str,
+    given: Mapping[str, Any] | None,
+    *,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    importance: Any = None,
+) -> dict[str, Any]:
+    """A search method's options, with what the job says about training and ranking.
+
+    Raises:
+        UsageError: an unknown method, an option that it does not have, or a value that the option does not take.
+    """
+    method = METHODS.get(read("search", Text(), search))
+    if given is not None and not isinstance(given, Mapping):
+        raise UsageError(f"options must be a mapping of names to values, not {shown(given)}.")
+    options = dict(given or {})
+    epochs = read("search_epochs", EPOCHS, epochs, optional=True)
+    batch_size = read("batch_size", BATCH_SIZE, batch_size, optional=True)
+    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+        if method.trains and value is not None:
+            options.setdefault(name, value)
+    if importance is not None:
+        ranked_by = getattr(method, "ranked_by", None)
+        if ranked_by is None:
+            raise UsageError(
+                f"{search} ranks by nothing: it learns what to keep; leave importance out, or choose oneshot or dnarch."
+            )
+        read("importance", MEASURE, importance)
+        if options.setdefault(ranked_by, importance) != importance:
+            raise UsageError(f"importance={shown(importance)} and {ranked_by}={shown(options[ranked_by])} contradict.")
+    method.check_options(options)
+    return options

@@ -1,0 +1,184 @@
+"""From a finished pipeline to a ``Report``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from torch.nn.modules.conv import _ConvTransposeNd
+
+from compressor.budget import Budget
+from compressor.costs import REPORTED_COSTS, CostTerm
+from compressor.pipeline.stages import Pipeline
+from compressor.report import (
+    Accuracy,
+    AttributeChange,
+    BlockShape,
+    BudgetResult,
+    CostResult,
+    Fixed,
+    LatencyPrediction,
+    PredictionError,
+    Report,
+    Size,
+    Verification,
+    Width,
+)
+from compressor.report.block_table import outline
+from compressor.report.records import installed_versions
+from compressor.search.constraints.constraint import Constraint
+from compressor.train import METRICS
+from profilers.machine import machine_info
+
+
+def describe_result(pipeline: Pipeline, *, name: str) -> Report:
+    """Everything the stages found; latency, files and provenance are the caller's to add."""
+    graph, settings = pipeline.graph, pipeline.settings
+    report = Report(
+        model=name,
+        model_class=graph.model_class,
+        search=settings.search,
+        data=pipeline.data.name if pipeline.data is not None else None,
+        input_shape=list(graph.input_shapes[0][1:]) if graph.input_shapes else [],
+        seed=settings.seed,
+        trained_epochs=pipeline.trained_epochs,
+        versions=installed_versions(),
+        machine=machine_info(),
+    )
+    base = settings.base
+
+    def original(term: CostTerm) -> float:
+        return term.original if base is None else base.costs.get(term.name, term.original)
+
+    for budget, constraint in zip(settings.budgets, pipeline.constraints, strict=True):
+        term = constraint.term
+        if budget.cost == "latency":
+            report.budgets.append(_latency_budget(pipeline, budget, constraint))
+            continue
+        report.budgets.append(
+            BudgetResult(budget.cost, term.unit, budget.text, original(term), constraint.limit, pipeline.reached(term))
+        )
+    for cost in REPORTED_COSTS:
+        term = pipeline.terms[cost]
+        report.costs.append(CostResult(cost, term.unit, original(term), pipeline.reached(term)))
+    report.latency_prediction = _prediction(pipeline)
+    check = pipeline.check
+    report.verification = Verification(check.error, check.tolerance, check.dtype, list(check.inputs), check.seen)
+    if pipeline.data is not None:
+        found = pipeline.scores
+        values = (found.split, found.samples, found.before, found.after_search, found.after_finetune)
+        if METRICS[found.metric].lower_is_better:
+            report.prediction_error = PredictionError(*values, metric=found.metric)
+        else:
+            report.accuracy = Accuracy(*values, metric=found.metric)
+    before = sum(p.numel() * p.element_size() for p in pipeline.model.parameters())
+    if base is not None:
+        before = round(before * base.costs["params"] / pipeline.terms["params"].original)
+    after = sum(p.numel() * p.element_size() for p in pipeline.compressed.parameters())
+    report.sizes.append(Size("Weights", before, after))
+    report.fixed = [Fixed(f.place, f.operator, f"{f.reason} ({f.channels} channels)") for f in graph.fixed]
+    report.fixed += [
+        Fixed(graph.groups[g].name, "", f"{_units(pipeline, g)} units, as asked: {said}")
+        for g, said in pipeline.wanted.said.items()
+    ]
+    report.fixed += [Fixed(g, "", "left whole: removing its channels was not exact") for g in pipeline.refused]
+    report.widths = _widths(pipeline)
+    report.blocks = _blocks(pipeline)
+    removed = pipeline.architecture.blocks
+    report.blocks_removed = [name for name in removed if base is None or name in base.blocks]
+    report.attributes_changed = _attributes(pipeline)
+    report.history = [_entry(pipeline, entry) for entry in pipeline.decision.history]
+    return report
+
+
+def _latency_budget(pipeline: Pipeline, budget: Budget, constraint: Constraint) -> BudgetResult:
+    """In what the device said where it was asked, else in predictions."""
+    term, held = constraint.term, pipeline.held
+    if held is None:
+        reached = pipeline.reached(term)
+        return BudgetResult("latency", "ms", budget.text, term.original, constraint.limit, reached)
+    last = held.rounds[held.best if held.best is not None else held.fastest]
+    unchanged = pipeline.decision.units.all() and pipeline.decision.gates_or_all(pipeline.graph).all()
+    reached = last.original_ms if unchanged else last.measured_ms
+    return BudgetResult("latency", "ms", budget.text, last.original_ms, last.limit_ms, reached)
+
+
+def _prediction(pipeline: Pipeline) -> LatencyPrediction | None:
+    if pipeline.on_device is None:
+        return None
+    found, held = pipeline.on_device.prediction, pipeline.held
+    return LatencyPrediction(
+        target=found.target,
+        mean_error=found.held_out.get("mean_error"),
+        kendall_tau=found.held_out.get("kendall_tau"),
+        networks=int(found.held_out.get("networks", 0)),
+        points=found.known + found.measured,
+        estimated=list(found.estimated),
+        unmeasured=list(found.unmeasured),
+        rounds=[{**vars(r), "used": r.used} for r in held.rounds] if held is not None else [],
+        noise=found.noise,
+    )
+
+
+def _blocks(pipeline: Pipeline) -> list[BlockShape]:
+    """The outline; of a grown network beside its base's, without what neither has."""
+    rows, base = outline(pipeline.model, pipeline.graph, pipeline.architecture), pipeline.settings.base
+    if base is None:
+        return rows
+    found = []
+    for row in rows:
+        old = base.blocks.get(row.name)
+        if old is not None:
+            kernel, resolution, width = old.kernel_before, old.resolution_before, old.width_before
+            found.append(replace(row, kernel_before=kernel, resolution_before=resolution, width_before=width))
+        elif not row.removed:
+            found.append(replace(row, kernel_before=[], resolution_before=[], width_before=[]))
+    return found
+
+
+def _widths(pipeline: Pipeline) -> list[Width]:
+    """Output channels of every weight with two or more axes, in the order of the module tree."""
+    architecture = pipeline.architecture
+    kinds = {product.place: product.kind for product in pipeline.graph.products}
+    gone = tuple(f"{module}." for module in architecture.removed)
+    modules, base = dict(pipeline.model.named_modules()), pipeline.settings.base
+    of_base = {} if base is None else dict(base.model.named_parameters(remove_duplicate=False))
+    rows = []
+    for parameter in pipeline.graph.parameters.values():
+        if parameter.is_buffer or len(parameter.shape) < 2 or not parameter.reached:
+            continue
+        layer = parameter.name.removesuffix(".weight")
+        axis = 1 if isinstance(modules.get(layer), _ConvTransposeNd) else 0
+        kept = 0 if parameter.name.startswith(gone) and gone else len(architecture.kept(parameter.name, axis))
+        before = parameter.shape[axis]
+        if base is not None:
+            before = of_base[parameter.name].shape[axis] if parameter.name in of_base else 0
+        if before or kept:
+            rows.append(Width(layer, before, kept, kinds.get(layer, "")))
+    return rows
+
+
+def _attributes(pipeline: Pipeline) -> list[AttributeChange]:
+    modules = dict(pipeline.model.named_modules())
+    return [
+        AttributeChange(module, attribute, _plain(getattr(modules[module], attribute, None)), value)
+        for module, values in pipeline.architecture.attributes.items()
+        for attribute, value in values.items()
+    ]
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _entry(pipeline: Pipeline, entry: dict[str, Any]) -> dict[str, Any]:
+    """A history entry with costs in their units (methods note fractions of the original)."""
+    costs = {n: entry[n] * t.original for n, t in pipeline.terms.items() if isinstance(entry.get(n), float)}
+    rest = {k: v for k, v in entry.items() if k not in pipeline.terms}
+    return {**rest, "costs": costs}
+
+
+def _units(pipeline: Pipeline, group: int) -> str:
+    """``at least 16 of 32``."""
+    total, chosen = len(pipeline.graph.groups[group]), pipeline.wanted.chosen.get(group)
+    return f"{len(chosen)} of {total}" if chosen is not None else f"at least {pipeline.wanted.least[group]} of {total}"

@@ -1,0 +1,65 @@
+"""What the stages of a job train and evaluate with: the settings of the job turned into a ``Trainer``'s."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from compressor.data import Data
+from compressor.nn.generated import computed, settle_
+from compressor.pipeline.settings import Settings
+from compressor.train import TrainConfig, Trainer
+from compressor.train.generated import ComputedWeights
+from compressor.train.objectives import evaluate, objective
+from compressor.train.progress import Progress
+
+
+def fit(
+    model: nn.Module,
+    data: Data,
+    settings: Settings,
+    epochs: int,
+    *,
+    teacher: nn.Module | None,
+    lr: float | None,
+    checkpoint: Path | None,
+    progress: Progress | None,
+) -> None:
+    """Train in place: SGD, or AdamW at a fifth of the rate where the weights are computed by a small network."""
+    source, given = computed(model), lr or settings.lr
+    config = TrainConfig(
+        epochs=epochs,
+        batch_size=settings.batch_size,
+        lr=given if source is None else given / 5,  # rates of AdamW are smaller
+        optimizer="sgd" if source is None else "adamw",
+        distill=settings.distill if teacher is not None else 0.0,
+        seed=settings.seed,
+    )
+    Trainer(
+        model,
+        data,
+        config,
+        hooks=None if source is None else ComputedWeights(source),
+        teacher=teacher if config.distill else None,
+        loss_fn=settings.loss_fn,
+        checkpoint=checkpoint,
+        progress=progress,
+    ).run()
+    settle_(model)
+
+
+def score(model: nn.Module, data: Data, settings: Settings) -> dict[str, Any]:
+    """``score``, ``samples`` and the ``metric``'s name on the test split, or on the validation split without one."""
+    split = data.test if data.test is not None else data.val
+    found = evaluate(model, split, loss_fn=settings.loss_fn, task=data.task)
+    return {"score": found.score, "samples": found.count, "metric": found.metric.name}
+
+
+def search_loss(data: Data | None, settings: Settings) -> Callable[[Any, Tensor], Tensor] | None:
+    """The user's loss, or that of a task that is no classification: searches know cross entropy alone."""
+    if settings.loss_fn is not None or data is None or not data.task.is_regression:
+        return settings.loss_fn
+    return objective(data.task).loss

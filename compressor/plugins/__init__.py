@@ -1,0 +1,1 @@
+"""Plug-ins by name, and the user's own code by name."""

@@ -1,0 +1,1 @@
+"""How budgets and wishes are met, whatever the method."""

@@ -1,0 +1,1 @@
+"""The search methods, each in a folder of its own."""

@@ -1,0 +1,1 @@
+"""DNArch: width, depth, kernel and resolution as differentiable masks."""

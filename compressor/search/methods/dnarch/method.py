@@ -1,0 +1,61 @@
+"""DNArch as a search method."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from compressor.arrays import FloatArray
+from compressor.nn.generated import computed
+from compressor.search.base import SearchContext
+from compressor.search.constraints.projector import Projector
+from compressor.search.importance.rank import rank
+from compressor.search.methods.dnarch.config import COMPONENTS, DnarchConfig
+from compressor.search.methods.dnarch.learner import DnarchSession
+from compressor.search.result import SearchResult
+from compressor.search.training.learner import learn, require_data
+
+
+class Dnarch:
+    """The method on the program's own training loop."""
+
+    trains = True
+    ranked_by = "order"
+
+    @staticmethod
+    def check_options(options: dict[str, Any]) -> None:
+        """See ``DnarchConfig``."""
+        DnarchConfig.from_options(options)
+
+    @staticmethod
+    def traces(options: dict[str, Any]) -> frozenset[str]:
+        """Kernels and resolution, unless other components are asked for."""
+        learn = DnarchConfig.from_options(options).learn or COMPONENTS
+        return frozenset({"kernel", "resolution"}.intersection(learn))
+
+    def learner(self, context: SearchContext) -> DnarchSession:
+        config = DnarchConfig.from_options(context.options)
+        components = config.components(context.graph)
+        projector = Projector(
+            context.graph,
+            context.constraints,
+            round_to=context.round_to,
+            depth="depth" in components,
+            wanted=context.wanted,
+        )
+        session = DnarchSession(context.model, projector, config, self._scores(context, config))
+        if config.grow > 1:
+            session.strengthen_()
+        return session
+
+    def run(self, context: SearchContext) -> SearchResult:
+        data = require_data(context, "dnarch")
+        session = self.learner(context)
+        optimizer = session.config.optimizer or ("sgd" if computed(context.model) is None else "adamw")
+        return learn(context, data, session.config, session, optimizer)
+
+    def _scores(self, context: SearchContext, config: DnarchConfig) -> tuple[FloatArray, FloatArray]:
+        if config.importance is None:
+            return np.zeros(context.graph.n_units), np.zeros(len(context.graph.blocks))
+        return rank(context, config.importance)

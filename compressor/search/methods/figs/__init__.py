@@ -1,0 +1,1 @@
+"""FiGS: stochastic channel masks."""

@@ -1,0 +1,48 @@
+"""From logits to a hard choice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from compressor.arrays import BoolArray, UnitMask
+from compressor.search.constraints.projector import Projector
+
+
+class _Decision:
+    """The decided masks, units then blocks, or ``None`` while the search goes on; survives a kill."""
+
+    def __init__(self) -> None:
+        self.masks: Tensor | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"masks": self.masks}
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        self.masks = state["masks"]
+
+
+def decide(projector: Projector, logits: Tensor, blocks: Tensor) -> tuple[UnitMask, BoolArray]:
+    """Units and gates, see ``FigsSession.decide``. Works for any logits of shapes (n_units,) and (n_blocks,)."""
+    priority, block_logits = logits.numpy(), blocks.numpy()
+    group = torch.from_numpy(projector.group_of)
+    sizes = np.array([len(g) for g in projector.graph.groups])
+
+    def shifted(t: float) -> tuple[UnitMask, BoolArray]:
+        expected = torch.zeros(len(sizes), dtype=torch.float64).index_add(0, group, torch.sigmoid(logits + t))
+        counts = np.minimum(np.floor(expected.numpy() + 1e-6).astype(np.int64), sizes)
+        gates = (block_logits + t >= 0) | ~projector.removable
+        return projector.choose(projector.allowed(counts), priority), projector.graph.gates(gates)
+
+    low, high = -40.0, 40.0
+    if projector.fits(*shifted(high)):
+        return shifted(high)
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if projector.fits(*shifted(middle)) else (low, middle)
+    units, gates = shifted(low)
+    gates = projector.graph.gates(projector.restore(units, gates, block_logits))
+    return projector.fill(units, torch.sigmoid(logits).numpy(), gates=gates), gates

@@ -1,0 +1,41 @@
+"""FiGS as a search method."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from compressor.search.base import SearchContext
+from compressor.search.constraints.projector import Projector
+from compressor.search.methods.figs.config import FigsConfig
+from compressor.search.methods.figs.learner import FigsSession
+from compressor.search.result import SearchResult
+from compressor.search.training.learner import learn, require_data
+
+
+class Figs:
+    """The method on the program's own training loop."""
+
+    trains = True
+
+    @staticmethod
+    def check_options(options: dict[str, Any]) -> None:
+        """See ``FigsConfig``."""
+        FigsConfig.from_options(options)
+
+    @staticmethod
+    def traces(options: dict[str, Any]) -> frozenset[str]:
+        """Nothing more than channels and blocks."""
+        return frozenset()
+
+    def learner(self, context: SearchContext) -> FigsSession:
+        config = FigsConfig.from_options(context.options)
+        projector = Projector(
+            context.graph, context.constraints, round_to=context.round_to, depth=config.depth, wanted=context.wanted
+        )
+        projector.check_reachable()
+        return FigsSession(context.model, projector, config)
+
+    def run(self, context: SearchContext) -> SearchResult:
+        data = require_data(context, "figs")
+        session = self.learner(context)
+        return learn(context, data, session.config, session)

@@ -1,0 +1,50 @@
+"""One-shot search: no training. Remove, in small rounds, the units that matter least per unit of cost.
+
+A unit's importance is scaled by its group's scarcity, ``sum(importance of all) / sum(importance of the kept)``: the
+less is left of a layer, the dearer each further channel, so that no layer collapses. What it costs is the gradient of
+the budgets at the current sizes, which fall as its neighbours are removed. A whole block goes where that is cheaper
+than the channels which save as much (``depth``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from compressor.search.base import SearchContext
+from compressor.search.constraints.greedy import _entry, remove
+from compressor.search.constraints.projector import Projector
+from compressor.search.importance.rank import rank
+from compressor.search.methods.oneshot.config import OneShotConfig
+from compressor.search.result import SearchResult
+
+
+class OneShot:
+    """The method. Its options are those of ``OneShotConfig``."""
+
+    trains = False
+    ranked_by = "importance"
+
+    @staticmethod
+    def check_options(options: dict[str, Any]) -> None:
+        """See ``OneShotConfig``."""
+        OneShotConfig.from_options(options)
+
+    @staticmethod
+    def traces(options: dict[str, Any]) -> frozenset[str]:
+        """Nothing more than channels and blocks."""
+        return frozenset()
+
+    def run(self, context: SearchContext) -> SearchResult:
+        config = OneShotConfig.from_options(context.options)
+        projector = Projector(
+            context.graph, context.constraints, round_to=context.round_to, depth=config.depth, wanted=context.wanted
+        )
+        projector.check_reachable()
+        measure = config.importance or ("taylor" if context.data is not None else "magnitude")
+        scores, blocks = rank(context, measure, batches=config.batches)
+        units, gates, history = remove(projector, scores, blocks, rounds=config.rounds)
+        units = projector.fill(units, scores, gates=gates)
+        history.append(_entry(projector, units, gates, len(history)))
+        return SearchResult(units, torch.from_numpy(scores), history, gates, torch.from_numpy(blocks))

@@ -1,0 +1,191 @@
+"""Training during a search: the method's settings and hooks on the program's own loop.
+
+Once it is decided what is kept, the steps that are left train the trimmed network itself (``trimmed``).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from compressor.data import Data
+from compressor.errors import TrainingError, UsageError
+from compressor.masks import Masking, Pass
+from compressor.search.base import SearchContext
+from compressor.search.constraints.projector import Projector
+from compressor.search.result import SearchResult
+from compressor.search.training.decided_network import Trimmed
+from compressor.train import Hooks, Progress, Span, TrainConfig, Trainer
+from compressor.train.optim import optimizer_parameters
+from compressor.train.splits import call_model, steps_per_epoch
+
+
+class Schedule(Protocol):
+    """What every method that learns has among its settings."""
+
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def lr(self) -> float: ...
+    @property
+    def max_steps(self) -> int | None: ...
+
+
+def require_data(context: SearchContext, method: str) -> Data:
+    """The data to learn from. Raises ``UsageError`` if there is none."""
+    if context.data is None:
+        raise UsageError(f"{method} learns from data: pass --data (or data=), or use --search oneshot.")
+    data: Data = context.data
+    return data
+
+
+class Learner(Hooks, ABC):
+    """A method as the training loop sees it, the program's own or one of the user's."""
+
+    projector: Projector
+    masking: Masking
+    seed: int | None = None
+    """What masks are drawn from in a loop of the user's own, with the step; None draws from PyTorch's generator."""
+
+    @abstractmethod
+    def applied(self) -> AbstractContextManager[Pass | None]:
+        """Inside, the model runs with the masks of this step, the same in every forward; None if there are none."""
+
+    @property
+    @abstractmethod
+    def learns(self) -> bool:
+        """Whether masks move at the end of this step."""
+
+    def order(self) -> list[int]:
+        """What the masks were laid out by, if the weights had a say in it."""
+        return []
+
+    def require_finite(self) -> None:
+        """Raise ``TrainingError`` if a mask is NaN or infinite: nothing can be decided on it."""
+        parameters = [p for optimizer in self.optimizers().values() for p in optimizer_parameters(optimizer)]
+        if not all(bool(torch.isfinite(p).all()) for p in parameters):
+            raise TrainingError(
+                "What is kept cannot be decided, as masks have become NaN or infinite. Go on from an earlier "
+                "checkpoint with a lower learning rate or clipped gradients, and look for NaN in the data."
+            )
+
+    def decides_after(self, total_steps: int) -> int | None:
+        """Steps of ``total_steps`` after which ``settle`` may be called, and what it decides on be trained by itself;
+        None if masks are needed to the end."""
+        return None
+
+    @abstractmethod
+    def settle(self) -> None:
+        """Decide now and for good; weights then are those of the network decided on. Harmless when called again."""
+
+    @abstractmethod
+    def decide(self, history: list[dict[str, Any]] | None = None) -> SearchResult:
+        """What is kept."""
+
+    def fold_(self, decision: SearchResult) -> None:
+        """Bring into the weights what masks still did to those that are kept. Harmless when called again."""
+
+    @property
+    def call(self) -> Callable[[nn.Module, Any], Any]:
+        """How the network that is trained by itself is run."""
+        return call_model
+
+
+def learn(
+    context: SearchContext, data: Data, schedule: Schedule, learner: Learner, optimizer: str = "sgd"
+) -> SearchResult:
+    """Train ``context.model`` in place, with the context's loss, teacher, seed, checkpoint and progress, and decide."""
+    steps = schedule.epochs * steps_per_epoch(data.train, schedule.batch_size) if schedule.epochs else 0
+    total = steps if schedule.max_steps is None else min(steps, schedule.max_steps)
+    config = TrainConfig(
+        epochs=schedule.epochs,
+        batch_size=schedule.batch_size,
+        lr=schedule.lr,
+        optimizer=optimizer,
+        seed=context.seed,
+        distill=context.distill,
+        max_steps=schedule.max_steps,
+        log_every=max(1, min(20, total // 50)),  # so often that a report can draw how the costs of a short search went
+    )
+    progress = None if context.progress is None else _Shared(context.progress)
+
+    def trainer(model: nn.Module, hooks: Hooks, checkpoint: Path | None, span: Span | None = None) -> Trainer:
+        return Trainer(
+            model,
+            data,
+            config,
+            teacher=context.teacher,
+            loss_fn=context.loss_fn,
+            hooks=hooks,
+            checkpoint=checkpoint,
+            progress=progress,
+            span=span,
+        )
+
+    try:
+        until = learner.decides_after(total)
+        if until is None or until >= total:
+            decision = learner.decide(trainer(context.model, learner, context.checkpoint).run().history)
+            learner.fold_(decision)
+            return decision
+        searching = trainer(context.model, learner, context.checkpoint, Span(0, until))
+        history, momenta = searching.run().history, searching.momenta()
+        del searching
+        learner.settle()
+        checkpoint = context.checkpoint and context.checkpoint.with_suffix(f".decided{context.checkpoint.suffix}")
+        trimmed = Trimmed.of(context.model, context.graph, learner.decide(), data.train)
+        if trimmed is None:
+            rest = trainer(context.model, learner, checkpoint, Span(until, None, momenta))
+            return learner.decide([*history, *rest.run().history])
+        span = Span(until, None, trimmed.momenta(momenta))
+        del momenta  # of the full network; memory that the small one is to do without
+        history += trainer(trimmed.model, _Decided(learner), checkpoint, span).run().history
+        trimmed.put_back_()
+        return learner.decide(history)
+    finally:
+        if progress is not None:
+            progress.end()
+
+
+class _Decided(Hooks):
+    """Trains what was decided on as any other network, and reports its costs."""
+
+    def __init__(self, learner: Learner) -> None:
+        self._learner = learner
+
+    def forward(self, model: nn.Module, inputs: Any) -> Any:
+        return self._learner.call(model, inputs)
+
+    def log(self) -> dict[str, Any]:
+        return self._learner.log()
+
+
+class _Shared:
+    """One progress for all parts of a search."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress, self._started = progress, False
+
+    def start(self, total_steps: int, done_steps: int) -> None:
+        if not self._started:
+            self._progress.start(total_steps, done_steps)
+        self._started = True
+
+    def advance(self, done_steps: int, **shown: float) -> None:
+        self._progress.advance(done_steps, **shown)
+
+    def close(self) -> None:
+        """A part has ended."""
+
+    def end(self) -> None:
+        """All have."""
+        if self._started:
+            self._progress.close()

@@ -1,0 +1,1 @@
+"""What training aims at, and how it is scored."""

@@ -1,0 +1,92 @@
+"""Loss and score of a model on a split."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from compressor.data.base import Split
+from compressor.data.task import Task
+from compressor.errors import DataError
+from compressor.train.layout import accepts_channels_last, channels_last, to_device
+from compressor.train.modes import deterministic, mode, model_device
+from compressor.train.objectives.losses import LossFn
+from compressor.train.objectives.objective import LOSS, TOP_1, Metric, objective
+from compressor.train.objectives.outputs import primary_output
+from compressor.train.rng import isolated_rng
+from compressor.train.splits import Forward, batch_count, call_model
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What an evaluation found."""
+
+    accuracy: float | None
+    """Fraction of targets that have the highest logit; None if the targets are not class indices."""
+    loss: float
+    """Mean over samples."""
+    count: int
+    """Samples seen."""
+    score: float | None = None
+    """What ``metric`` says: the accuracy, an error, or the loss where there is nothing better; None for NaN."""
+    metric: Metric = TOP_1
+
+
+def evaluate(
+    model: nn.Module,
+    split: Split,
+    batch_size: int | None = None,
+    device: torch.device | None = None,
+    *,
+    loss_fn: LossFn | None = None,
+    task: Task | None = None,
+    forward: Forward = call_model,
+) -> Metrics:
+    """Run the model over the split in evaluation mode, without gradients; the modes it had come back.
+
+    Args:
+        batch_size: 256 if not given; on the CPU 64, where larger ones fall out of its caches.
+        device: where the model is; found out if not given.
+        loss_fn: ``loss_fn(outputs, targets)``; the task's own if not given.
+        task: what is to be predicted, as ``Data.task`` says; classification if not given. For pixels with classes of
+            their own the accuracy is that of pixels.
+        forward: how the model is run, ``forward(model, inputs)``; for instance with masks.
+
+    Raises:
+        DataError: the split is empty, or the targets do not fit the model's outputs.
+    """
+    where = device or model_device(model)
+    size = batch_size or (64 if where.type == "cpu" else 256)
+    goal = objective(task)
+    loss_of = loss_fn or goal.loss
+    images_last: bool | None = None
+    losses: list[Tensor] = []
+    correct: list[Tensor] = []
+    counts: list[int] = []
+    decided = 0
+    with isolated_rng() as give_way, deterministic(where), mode(model, training=False), torch.no_grad():
+        for inputs, targets in split.batches(size):
+            give_way()
+            moved, given = to_device(targets, where), to_device(inputs, where)
+            if images_last is None:
+                images_last = accepts_channels_last(model, given, forward)
+            outputs = forward(model, channels_last(given) if images_last else given)
+            if loss_fn is None and not counts:
+                goal.check(primary_output(outputs), moved)
+            losses.append(loss_of(outputs, moved))
+            counts.append(batch_count(moved))
+            if goal.hits is not None and (hits := goal.hits(outputs, moved)) is not None:
+                correct.append(hits[0])
+                decided += hits[1]
+    if not counts:
+        raise DataError("The split to evaluate on is empty; give data with at least one sample.")
+    weights = torch.tensor(counts, dtype=torch.float64)
+    loss = float((torch.stack(losses).double().cpu() * weights).sum() / weights.sum())
+    accuracy = int(torch.stack(correct).sum()) / decided if decided else None
+    if accuracy is not None:
+        return Metrics(accuracy, loss, sum(counts), accuracy, goal.metric)
+    named = goal.metric if loss_fn is None and goal.hits is None else LOSS
+    return Metrics(None, loss, sum(counts), loss if math.isfinite(loss) else None, named)

@@ -1,0 +1,112 @@
+"""What a task asks of training: the loss to minimise, the metric to report, the lesson that a teacher gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from compressor.data.task import IGNORED, Task
+from compressor.errors import DataError
+from compressor.train.objectives.distill import distillation_loss
+from compressor.train.objectives.losses import LossFn, check_class_targets, cross_entropy
+from compressor.train.objectives.outputs import primary_output
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a score is called, and which direction is better."""
+
+    name: str
+    lower_is_better: bool
+
+
+TOP_1 = Metric("top-1 accuracy", lower_is_better=False)
+TOP_1_DENSE = Metric("top-1 accuracy per position", lower_is_better=False)
+RELATIVE_L2 = Metric("relative L2 error", lower_is_better=True)
+SQUARED = Metric("mean squared error", lower_is_better=True)
+LOSS = Metric("loss", lower_is_better=True)
+METRICS = {metric.name: metric for metric in (TOP_1, TOP_1_DENSE, RELATIVE_L2, SQUARED, LOSS)}
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The loss and metric of a task.
+
+    Attributes:
+        loss: ``loss(outputs, targets)`` to a scalar.
+        check: refuses targets that the loss cannot be taken of: ``check(output, targets)`` raises ``DataError``.
+        lesson: ``lesson(student's output, teacher's output)``: the distillation loss.
+        metric: what the score is.
+        hits: right answers in a batch and how many there were; None where the score is the mean loss.
+    """
+
+    loss: LossFn
+    check: Callable[[Tensor, Any], None]
+    lesson: Callable[[Tensor, Tensor], Tensor]
+    metric: Metric
+    hits: Callable[[Any, Any], tuple[Tensor, int] | None] | None
+
+
+def objective(task: Task | None = None, *, label_smoothing: float = 0.0, temperature: float = 4.0) -> Objective:
+    """Cross entropy and accuracy for classes; relative L2 error for fields; mean squared error for other values."""
+    if task is None or not task.is_regression:
+
+        def lesson(student: Tensor, teacher: Tensor) -> Tensor:
+            return distillation_loss(student, teacher, temperature)
+
+        metric = TOP_1_DENSE if task is not None and task.dense else TOP_1
+        return Objective(cross_entropy(label_smoothing), check_class_targets, lesson, metric, class_hits)
+    loss, metric = (relative_l2, RELATIVE_L2) if task.relative else (squared_error, SQUARED)
+    return Objective(loss, check_values, loss, metric, None)
+
+
+def relative_l2(outputs: Any, targets: Tensor) -> Tensor:
+    """Mean over samples of |prediction - target| / |target|, L2 norms over everything else."""
+    prediction, wanted = _aligned(primary_output(outputs), targets)
+    # float32 under mixed precision: squares of small errors vanish in half precision.
+    error: Tensor = torch.linalg.vector_norm((prediction.float() - wanted.float()).flatten(1), dim=1)
+    size: Tensor = torch.linalg.vector_norm(wanted.float().flatten(1), dim=1)
+    return (error / size.clamp_min(torch.finfo(torch.float32).tiny)).mean()
+
+
+def squared_error(outputs: Any, targets: Tensor) -> Tensor:
+    """Mean of (prediction - target) squared."""
+    prediction, wanted = _aligned(primary_output(outputs), targets)
+    return functional.mse_loss(prediction.float(), wanted.float())
+
+
+def check_values(prediction: Tensor, targets: Any) -> None:
+    """Refuse targets that are not of the prediction's shape. Raises ``DataError``."""
+    if not isinstance(targets, Tensor):
+        raise DataError(f"Targets are {type(targets).__name__}, not a tensor; pass a loss_fn(outputs, targets).")
+    ours, theirs = _aligned(prediction, targets)
+    if ours.shape != theirs.shape:
+        raise DataError(
+            f"Targets have shape {tuple(targets.shape)}, but the model's output has {tuple(prediction.shape)}; use a "
+            "model that gives one value for each target, or pass a loss_fn."
+        )
+
+
+def class_hits(outputs: Any, targets: Any) -> tuple[Tensor, int] | None:
+    """Targets with the highest logit, and targets in all; None if the targets are not classes of these outputs."""
+    if not isinstance(targets, Tensor) or targets.is_floating_point():
+        return None
+    logits = primary_output(outputs)
+    if logits.ndim < 2 or logits.shape[:1] + logits.shape[2:] != targets.shape:
+        return None
+    counted = targets.numel() if targets.ndim == 1 else int((targets != IGNORED).sum())
+    return (logits.argmax(dim=1) == targets).sum(), counted
+
+
+def _aligned(prediction: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Both without a channel axis of one that the other lacks."""
+    if prediction.ndim == targets.ndim + 1 and prediction.shape[1] == 1:
+        return prediction.squeeze(1), targets
+    if targets.ndim == prediction.ndim + 1 and targets.shape[1] == 1:
+        return prediction, targets.squeeze(1)
+    return prediction, targets

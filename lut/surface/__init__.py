@@ -1,0 +1,1 @@
+"""Interpolation of latencies, and where to measure next."""

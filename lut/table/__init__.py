@@ -1,0 +1,1 @@
+"""Storage and sharing of latency tables."""
