@@ -14,8 +14,8 @@ from compressor.architecture.architecture import Architecture
 from compressor.budget import parse_budgets
 from compressor.errors import UsageError
 from compressor.graph.programs import require_module
-from compressor.jobs.config import ROUND_TO, Choices, LeastWidths
 from compressor.options import Flag, Patterns, read, shown
+from compressor.options.shared import ROUND_TO
 from compressor.pipeline.console import Console
 from compressor.pipeline.defaults import DEFAULT_EPOCHS, default_search
 from compressor.pipeline.delivery import deliver_result
@@ -23,6 +23,7 @@ from compressor.pipeline.settings import Settings, measured_on, method_options
 from compressor.pipeline.stages import Pipeline
 from compressor.pipeline.summary import describe_result
 from compressor.report import Report
+from compressor.search.constraints.wishes import ChosenChannels, LeastWidths
 
 if TYPE_CHECKING:
     from compressor.data import Data
@@ -257,7 +258,7 @@ def prepare(
         include=read("include", Patterns(), include),
         exclude=read("exclude", Patterns(), exclude),
         keep=read("keep", LeastWidths(), keep),
-        choose=read("choose", Choices(), choose, optional=True),
+        choose=read("choose", ChosenChannels(), choose, optional=True),
         example_kwargs=example_kwargs,
         batch_axis=batch_axis,
         target=measured_on(target, lut),

@@ -12,16 +12,11 @@ from compressor.errors import UsageError
 from compressor.options import shown
 
 _DECIMAL = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
-
-
 _BYTES = {
     **{"": 1.0, "b": 1.0, "k": 1e3, "kb": 1e3, "m": 1e6, "mb": 1e6, "g": 1e9, "gb": 1e9},
     **{"kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30},
 }
-
-
 _MILLISECONDS = {"": 1.0, "us": 1e-3, "µs": 1e-3, "μs": 1e-3, "ms": 1.0, "s": 1e3}
-
 
 _UNITS: dict[str, dict[str, float]] = {
     "flops": _DECIMAL,
@@ -30,8 +25,6 @@ _UNITS: dict[str, dict[str, float]] = {
     "latency": _MILLISECONDS,
     "complexity": _DECIMAL,
 }
-
-
 _EXAMPLES = {
     "flops": "2G, 500M, 1.5e9 multiply-adds, or 50%",
     "params": "5M, 250k, 1e6, or 50%",
@@ -39,13 +32,10 @@ _EXAMPLES = {
     "latency": "3ms, 800us, 0.1s, or 50%",
     "complexity": "2G, 500M, 1.5e9 operations, or 50%",
 }
-
-
 BASE_UNITS = {"flops": "macs", "params": "params", "memory": "bytes", "latency": "ms", "complexity": "operations"}
-
+"""The unit of ``Budget.limit`` for each cost."""
 
 _TEXT = re.compile(r"(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*(?P<unit>%|[a-zµμ]*)", re.IGNORECASE)
-
 
 _LONGEST = 100  # characters of an amount
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import cast
 
+from compressor.plugins.registry import Registry
 from exporters.base import Availability, Exporter
 from exporters.errors import ExporterUsageError
-from exporters.plugins import PluginTable
 
 #: The export format that needs data.
 INT8_FORMAT = "onnx-int8"
 
 
-FORMATS = PluginTable(
+FORMATS = Registry(
     "export format",
     {
         "onnx": "exporters.formats.onnx:OnnxExporter",
@@ -34,7 +34,7 @@ def names() -> list[str]:
 
 def get(name: str) -> Exporter:
     """The exporter called ``name``. Raises :class:`ExporterUsageError` with the closest names if there is none."""
-    return cast(Exporter, FORMATS.create(name))
+    return cast(Exporter, FORMATS.get(name)())
 
 
 def availability() -> dict[str, Availability]:

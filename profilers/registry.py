@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import cast
 
-from exporters.plugins import PluginTable
+from compressor.plugins.registry import Registry
 from profilers.base import Availability, Runtime
 from profilers.errors import ProfilerUsageError
 
-RUNTIMES = PluginTable(
+RUNTIMES = Registry(
     "target",
     {
         "torch-cpu": "profilers.runtimes.torch_cpu:TorchCpu",
@@ -32,7 +32,7 @@ def names() -> list[str]:
 
 def get(name: str) -> Runtime:
     """The runtime called ``name``. Raises :class:`ProfilerUsageError` with the closest names if there is none."""
-    return cast(Runtime, RUNTIMES.create(name))
+    return cast(Runtime, RUNTIMES.get(name)())
 
 
 def availability() -> dict[str, Availability]:

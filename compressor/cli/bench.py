@@ -11,7 +11,8 @@ from compressor.cli.options import Of, trust_option
 from compressor.cli.output import Output, output_options
 from compressor.cli.structure import load_structure
 from compressor.errors import UsageError
-from compressor.jobs.config import BATCH_SIZE, SECONDS, THREADS, Shape
+from compressor.options import Shape
+from compressor.options.shared import BATCH_SIZE, SECONDS, THREADS
 
 if TYPE_CHECKING:
     from torch import nn

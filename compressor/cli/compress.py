@@ -11,7 +11,8 @@ from compressor.budget import BASE_UNITS, parse_budgets
 from compressor.cli.options import Names, Of, keep_option, model_option, stack, structure_options, trust_option
 from compressor.cli.output import JobInterrupted, Output
 from compressor.errors import UsageError
-from compressor.jobs.config import (
+from compressor.jobs.config import JobConfig, default_out
+from compressor.options.shared import (
     BATCH_SIZE,
     BENCH_SECONDS,
     DISTILL,
@@ -23,8 +24,6 @@ from compressor.jobs.config import (
     SEED,
     SHARE,
     THREADS,
-    JobConfig,
-    default_out,
 )
 from compressor.pipeline.defaults import DEFAULT_BENCH_SECONDS, DEFAULT_EPOCHS, default_search
 from exporters.registry import INT8_FORMAT

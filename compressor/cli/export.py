@@ -14,7 +14,7 @@ from compressor.cli.output import Output, output_options
 from compressor.cli.structure import load_structure
 from compressor.cli.tables import amount
 from compressor.errors import UsageError
-from compressor.jobs.config import OPSET
+from compressor.options.shared import OPSET
 from exporters.registry import INT8_FORMAT
 
 

@@ -10,8 +10,8 @@ from compressor.cli.options import folder_argument, keep_option, model_option, s
 from compressor.cli.output import Output, output_options
 from compressor.cli.structure import load_structure
 from compressor.cli.tables import amount, table
-from compressor.jobs.config import LeastWidths
 from compressor.options import read
+from compressor.search.constraints.wishes import LeastWidths
 
 _ROWS = 40
 
@@ -45,7 +45,7 @@ def inspect(
     least = read("--keep", LeastWidths(), keep)
     with output.working():
         from compressor.graph import capture
-        from compressor.report.inspection import describe
+        from compressor.search.inspection import describe
 
         loaded = load_structure(
             model, num_classes=num_classes, input_shape=input_shape, trust_factories=trust_factories, folder=folder

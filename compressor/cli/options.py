@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from compressor.errors import UsageError
-from compressor.jobs.config import NUM_CLASSES, Shape
-from compressor.options import Kind, read, shown
+from compressor.options import Kind, Shape, read, shown
+from compressor.options.shared import NUM_CLASSES
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 

@@ -10,8 +10,8 @@ import click
 from compressor.cli.lut import lut_option
 from compressor.cli.options import Of, folder_argument, model_option, structure_options, trust_option
 from compressor.cli.output import JobInterrupted, Output, output_options
-from compressor.jobs.config import SECONDS, THREADS
 from compressor.options import Number, Whole
+from compressor.options.shared import SECONDS, THREADS
 
 
 @click.command()

@@ -5,123 +5,34 @@ Nothing here imports torch: the command line parses and refuses bad input before
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from compressor.budget import Budget
 from compressor.errors import UsageError
-from compressor.options import Flag, Number, Options, Patterns, Place, Text, Whole, option, read, shown
+from compressor.options import Flag, Options, Patterns, Place, Shape, Text, option, read, shown
+from compressor.options.shared import (
+    BATCH_SIZE,
+    BENCH_SECONDS,
+    DISTILL,
+    EPOCHS,
+    GROW,
+    LR,
+    NUM_CLASSES,
+    PENALTY,
+    ROUND_TO,
+    SEED,
+    SHARE,
+    THREADS,
+)
 from compressor.pipeline.defaults import DEFAULT_BENCH_SECONDS
-
-# What arguments of Python and options of the command line take alike.
-EPOCHS = Whole(0, 1_000_000)
-BATCH_SIZE = Whole(1)
-LR = Number(above=0)
-DISTILL = Number(least=0, most=1)
-ROUND_TO = Whole(1)
-SEED = Whole(0, 2**63 - 1)
-THREADS = Whole(1, 4096)
-NUM_CLASSES = Whole(1, 10_000_000)
-GROW = Whole(1, 1000)
-PENALTY = Number(above=0)
-SHARE = Number(least=0, most=1)
-SECONDS = Number(above=0)
-BENCH_SECONDS = Number(least=0)
-OPSET = Whole(1, 1000)
-
-MOST_ELEMENTS = 2**28  # of one input: a gigabyte of floats
-#: Where jobs that name no folder have theirs.
-DEFAULT_FOLDER = "compressed"
-
-
-"""The unit of ``Budget.limit`` for each cost."""
-
+from compressor.search.constraints.wishes import LeastWidths
+from compressor.storage.job import DEFAULT_FOLDER
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
-
-
-@dataclass(frozen=True)
-class Least:
-    """A least width of the layers that a pattern matches: a number of channels, or a share of what a layer has."""
-
-    pattern: str
-    value: float
-    relative: bool
-    text: str
-
-    def share(self, width: int) -> float:
-        """Of a layer's ``width`` channels."""
-        return min(1.0, self.value if self.relative else self.value / width)
-
-
-def parse_least(pattern: object, given: object) -> Least:
-    """Read one least width, such as ``"layer4*"`` and ``"50%"`` or ``16``. Raises ``ValueError`` if it is none."""
-    if not isinstance(pattern, str) or not pattern.strip():
-        raise ValueError
-    pattern, text = pattern.strip(), given.strip() if isinstance(given, str) else given
-    if isinstance(text, str) and text.endswith("%"):
-        share = Number(above=0, most=100).read(text[:-1])
-        return Least(pattern, share / 100, True, f"{pattern}={share:g}%")
-    width = Whole(1).read(text)
-    return Least(pattern, width, False, f"{pattern}={width}")
-
-
-@dataclass(frozen=True)
-class LeastWidths:
-    """Least widths by pattern: a mapping, or texts such as ``layer4*=50%``."""
-
-    expected: ClassVar[str] = "patterns with a number of channels or a share, such as layer4*=50% or conv1=16"
-
-    def read(self, value: Any) -> tuple[Least, ...]:
-        """All of them, in order. Raises ``ValueError``."""
-        if isinstance(value, Mapping):
-            return tuple(parse_least(pattern, given) for pattern, given in value.items())
-        found = []
-        for each in (value,) if isinstance(value, str) else value:
-            if isinstance(each, Least):
-                found.append(each)
-            elif isinstance(each, str) and "=" in each:
-                pattern, _, given = each.rpartition("=")
-                found.append(parse_least(pattern, given))
-            else:
-                raise ValueError
-        return tuple(found)
-
-
-@dataclass(frozen=True)
-class Choices:
-    """Channels to keep, by layer."""
-
-    expected: ClassVar[str] = "a mapping of layers to the channels to keep, such as {'layer1.0.conv1': [0, 3, 5]}"
-
-    def read(self, value: Any) -> dict[str, tuple[int, ...]]:
-        """By name. Raises ``ValueError``."""
-        if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-            raise ValueError
-        if any(isinstance(each, (str, bytes, Mapping)) for each in value.values()):
-            raise ValueError
-        return {name: tuple(Whole(0).read(i) for i in each) for name, each in value.items()}
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Positive sizes of one input, such as ``3,224,224``; text is read, too."""
-
-    expected: ClassVar[str] = f"positive sizes such as 3,224,224, of at most {MOST_ELEMENTS:,} elements"
-
-    def read(self, value: Any) -> tuple[int, ...]:
-        """The sizes. Raises ``ValueError``."""
-        parts = value.replace("x", ",").split(",") if isinstance(value, str) else value
-        if not isinstance(parts, (tuple, list)):
-            raise ValueError
-        sizes = tuple(Whole(1).read(part) for part in parts)
-        if not sizes or math.prod(sizes) > MOST_ELEMENTS:
-            raise ValueError
-        return sizes
 
 
 @dataclass(frozen=True)

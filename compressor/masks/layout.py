@@ -3,31 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from compressor.errors import UnsupportedModelError
-from compressor.graph.graph import Site
-from compressor.graph.recording.module_stack import ModuleStack, function_name
+from compressor.graph.graph import Graph, Site
+from compressor.graph.recording.module_stack import function_name
+from compressor.masks.part_stack import PartStack, Place, put_back
 from compressor.masks.sites import HANDLERS
 from compressor.nn.modules import as_written
 from compressor.nn.multihead import narrowed
 from compressor.nn.swap import flat_weights
 
-if TYPE_CHECKING:
-    from compressor.masks.masking import Masking
 
-Place = tuple[dict[str, Any], str]
-"""The name space of a module, and what it calls a tensor."""
+class Masked(Protocol):
+    """What a layout asks of the masks that it places."""
+
+    model: nn.Module
+    graph: Graph
+    stack: PartStack | None
+    recurrent: list[nn.RNNBase]
+    attends: bool
+    n_axes: int
+
+    @property
+    def functions(self) -> set[str]: ...
+
+    def resampled(self) -> AbstractContextManager[None]: ...
+
+    def site(self, name: str) -> list[Site]: ...
+
+    def mask_of(self, site: Site, masks: list[Tensor], gates: list[Tensor]) -> Tensor | None: ...
 
 
 class Layout:
     """Where the tensors of a pass go: first those that modules see, then masks of axes and gates, for calls."""
 
-    def __init__(self, masking: Masking, places: list[Place]) -> None:
+    def __init__(self, masking: Masked, places: list[Place]) -> None:
         self.masking, self.places = masking, places
 
     @contextmanager
@@ -35,7 +50,7 @@ class Layout:
         masking = self.masking
         before = [space.get(attribute) for space, attribute in self.places]
         with ExitStack() as stack:
-            stack.callback(_put_back, self.places, before)
+            stack.callback(put_back, self.places, before)
             for (space, attribute), tensor in zip(self.places, tensors, strict=False):
                 space[attribute] = tensor
             stack.enter_context(as_written())
@@ -64,71 +79,8 @@ class Layout:
         return None if stack is None else stack.position()
 
 
-class PartStack(ModuleStack):
-    """Knows which module is running, also in a part of the model that runs by itself, or whose forward is called past
-    the module.
-
-    Args:
-        places: the modules it is asked about.
-    """
-
-    def __init__(self, model: nn.Module, places: set[str]) -> None:
-        super().__init__(model)
-        self._asked = {name: self.by_name[name] for name in places if name in self.by_name and name}
-        self._inside = False
-        self._alone: Callable[[], AbstractContextManager[None]] = nullcontext
-
-    def position(self) -> tuple[list[str], dict[tuple[str, str], int]]:
-        return list(self.stack), dict(self.counts)
-
-    @contextmanager
-    def at(self, position: tuple[list[str], dict[tuple[str, str], int]] | None) -> Iterator[None]:
-        """Inside, the program is at ``position``; None: at the beginning of the model, or of a module by itself."""
-        before, inside = (self.stack, self.counts), self._inside
-        stack, counts = position or ([""], {})
-        self.stack, self.counts, self._inside = list(stack), dict(counts), True
-        try:
-            yield
-        finally:
-            (self.stack, self.counts), self._inside = before, inside
-
-    @contextmanager
-    def watched(self, alone: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
-        """``watch``; a module that is run by itself runs inside what ``alone`` gives."""
-        before, self._alone = self._alone, alone
-        spaces = [vars(module) for module in self._asked.values()]
-        forwards = [space.get("forward") for space in spaces]
-        try:
-            for name, module in self._asked.items():
-                vars(module)["forward"] = self._forward(name, module.forward)
-            with self.watch():
-                yield
-        finally:
-            self._alone = before
-            _put_back([(space, "forward") for space in spaces], forwards)
-
-    def _watched(self, name: str, run: Callable[..., Any]) -> Callable[..., Any]:
-        watched = super()._watched(name, run)
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            if self._inside:
-                return watched(*args, **kwargs)
-            with self._alone():
-                return watched(*args, **kwargs)
-
-        return call
-
-    def _forward(self, name: str, run: Callable[..., Any]) -> Callable[..., Any]:
-        past = self._watched(name, run)
-
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            return run(*args, **kwargs) if self._inside and self.place == name else past(*args, **kwargs)
-
-        return forward
-
-
 class _Sites(TorchFunctionMode):
-    def __init__(self, masking: Masking, masks: list[Tensor], gates: list[Tensor]) -> None:
+    def __init__(self, masking: Masked, masks: list[Tensor], gates: list[Tensor]) -> None:
         super().__init__()
         self.masking, self.masks, self.gates, self.names = masking, masks, gates, masking.functions
 
@@ -159,11 +111,3 @@ class _Sites(TorchFunctionMode):
                 ) from error
 
         return handled
-
-
-def _put_back(places: list[Place], before: list[Any]) -> None:
-    for (space, attribute), value in zip(reversed(places), reversed(before), strict=True):
-        if value is None:
-            space.pop(attribute, None)
-        else:
-            space[attribute] = value

@@ -22,7 +22,8 @@ from compressor.errors import UsageError
 from compressor.graph.axis import Axis
 from compressor.graph.graph import Graph, Site
 from compressor.masks.bands import Bands
-from compressor.masks.layout import Layout, PartStack, Place
+from compressor.masks.layout import Layout
+from compressor.masks.part_stack import PartStack, Place
 from compressor.masks.recompute import Pass, Passes
 from compressor.nn import resampling
 

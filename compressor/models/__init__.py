@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from compressor.models.loaded import LoadedModel, list_models, load_model, rebuild, resolve, with_example
+from compressor.models.loaded import LoadedModel, list_models, load_model, resolve, with_example
+from compressor.models.rebuilding import rebuild
 from compressor.models.weights import WeightsInfo, fit_state_dict, read_state_dict
 
 __all__ = [

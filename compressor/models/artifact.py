@@ -263,7 +263,7 @@ def class_name(model: nn.Module) -> str:
 
 
 def _rebuild(folder: Path, manifest: Manifest, trust_factories: Sequence[str]) -> nn.Module:
-    from compressor.models import rebuild
+    from compressor.models.rebuilding import rebuild
 
     if manifest.description is None or manifest.description["source"] == "folder":  # which would not be this one
         raise UsageError(

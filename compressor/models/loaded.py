@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from compressor.errors import UsageError
 from compressor.models.base import Plan, Request, Source, WeightsUnavailableError
 from compressor.models.checkpoints import archive_kind
-from compressor.models.described import require_known_source, require_registered, require_trusted
+from compressor.models.described import require_registered
+from compressor.models.rebuilding import name_in_source
 from compressor.models.saved_folder import FolderSource
 from compressor.models.sources import SOURCES
 from compressor.models.weights import WeightsInfo, fit_state_dict, read_state_dict
@@ -167,37 +168,6 @@ def _into_folder(
     return LoadedModel(model, folder, info, _example(model, plan, request, seed), "folder", plan.kwargs)
 
 
-def rebuild(
-    description: Mapping[str, Any], *, trust_factories: Sequence[str] | None = None, longest: int = 2**20
-) -> nn.Module:
-    """A fresh model as ``LoadedModel.describe`` described it, in evaluation mode; its weights are to be loaded next.
-
-    Args:
-        trust_factories: factories, modules and packages whose code may be imported because the description says so;
-            None for a description of the caller's own, which is trusted.
-        longest: the longest axis of the model's parameters, as far as known.
-
-    Raises:
-        UsageError: the description is incomplete, names what is not registered or trusted, or cannot be built here.
-    """
-    try:
-        spec, source_name, kwargs = description["spec"], description["source"], description["kwargs"]
-    except KeyError as error:
-        raise UsageError(f"The model description lacks {error}; expected spec, source and kwargs.") from error
-    require_known_source(source_name)
-    if source_name == "folder":
-        return FolderSource(trust_factories or ()).build(spec, kwargs).eval()
-    name = _name_in_source(spec, source_name)
-    source: Source = SOURCES.get(source_name)()
-    if source_name == "factory":
-        if trust_factories is not None:
-            require_trusted(name, trust_factories)
-    else:
-        require_registered(source_name, source, name, kwargs, longest)
-    with isolated_rng():
-        return source.build(name, kwargs).eval()
-
-
 def list_models(pattern: str | None = None) -> list[str]:
     """Names that ``load_model`` takes, sorted: shipped and torchvision's, and timm's if the pattern begins ``timm:``.
 
@@ -267,10 +237,6 @@ def _plain_names() -> list[str]:
     return _source("shipped").names() + _source("torchvision").names()
 
 
-def _name_in_source(spec: str, source_name: str) -> str:
-    return spec.removeprefix("timm:") if source_name == "timm" else spec
-
-
 def _other_weights(
     model: nn.Module, spec: str, weights: str, source: Source, source_name: str, reason: str | None
 ) -> WeightsInfo:
@@ -281,7 +247,7 @@ def _other_weights(
     if source.own_weights is not None:
         if weights == "none" and source_name == "folder":
             raise UsageError(f"The saved model in '{spec}' has its own weights; leave --weights out.")
-        name = _name_in_source(spec, source_name)
+        name = name_in_source(spec, source_name)
         return WeightsInfo(weights, source.own_weights, weights == "default" and source.own_weights_trained(name))
     if weights == "none":
         return WeightsInfo(weights, "random initialisation", False)

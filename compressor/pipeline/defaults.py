@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 DEFAULT_EPOCHS = 5
-
-
 DEFAULT_BENCH_SECONDS = 10.0
 
 

@@ -33,7 +33,6 @@ from compressor.graph import capture
 from compressor.graph.inputs.input_axes import arguments, input_tensors
 from compressor.graph.patterns import require_matches
 from compressor.graph.programs import in_place
-from compressor.jobs.config import Least
 from compressor.masks import Pass
 from compressor.masks.gradients import MaskGradients
 from compressor.masks.recompute import in_checkpoint
@@ -51,6 +50,7 @@ from compressor.search import METHODS
 from compressor.search.base import SearchContext
 from compressor.search.constraints.constraint import Constraint, RoundTo
 from compressor.search.constraints.wanted import wanted
+from compressor.search.constraints.wishes import Least
 from compressor.search.importance import FROM_DATA
 from compressor.search.training.learner import Learner
 from compressor.train.optim import has_gradients, optimizer_parameters

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from compressor.budget import Budget
 from compressor.errors import UsageError
-from compressor.jobs.config import BATCH_SIZE, DISTILL, EPOCHS, LR, ROUND_TO, SEED, THREADS, Choices, Least, LeastWidths
 from compressor.options import Called, OneOf, Options, Patterns, Place, Text, option, read, shown
+from compressor.options.shared import BATCH_SIZE, DISTILL, EPOCHS, LR, ROUND_TO, SEED, THREADS
 from compressor.search import METHODS
+from compressor.search.constraints.wishes import ChosenChannels, Least, LeastWidths
 from compressor.search.importance import FROM_DATA
 from compressor.search.methods.oneshot.config import MEASURE
 
@@ -49,7 +50,7 @@ class Settings(Options):
     include: tuple[str, ...] = option((), Patterns(), "What may be compressed.")
     exclude: tuple[str, ...] = option((), Patterns(), "What is left alone.")
     keep: tuple[Least, ...] = option((), LeastWidths(), "Least widths of layers.")
-    choose: Mapping[str, tuple[int, ...]] = option(None, Choices(), "Channels that layers keep.")
+    choose: Mapping[str, tuple[int, ...]] = option(None, ChosenChannels(), "Channels that layers keep.")
     keep_outputs: tuple[str, ...] = option((), Patterns(), "Modules whose outputs keep all channels.")
     batch_axis: BatchAxis = "auto"
     seed: int = option(0, SEED, "Of everything that is drawn.")

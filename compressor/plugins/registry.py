@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -16,12 +16,17 @@ def closest(name: str, choices: list[str], n: int = 3) -> list[str]:
     return difflib.get_close_matches(name, choices, n=n, cutoff=0.4)
 
 
-def unknown_name(kind: str, name: str, choices: list[str], *, listing: str | None = None) -> UsageError:
-    """An error for a name that is not registered, with the closest names and the way to see them all."""
+def unknown_text(kind: str, name: str, choices: list[str], *, listing: str | None = None) -> str:
+    """What to say of a name that is not registered: the closest names, and the way to see them all."""
     near = closest(name, choices)
     hint = f" Did you mean {', '.join(near)}?" if near else ""
     every = listing or f"Choose from: {', '.join(sorted(choices))}."
-    return UsageError(f"Unknown {kind} {name!r}.{hint} {every}")
+    return f"Unknown {kind} {name!r}.{hint} {every}"
+
+
+def unknown_name(kind: str, name: str, choices: list[str], *, listing: str | None = None) -> UsageError:
+    """The same as an error."""
+    return UsageError(unknown_text(kind, name, choices, listing=listing))
 
 
 class Registry:
@@ -30,50 +35,67 @@ class Registry:
     Args:
         kind: what an entry is, in the singular, for error messages ("search method").
         entries: built-in names with their ``"module:attr"`` targets.
-        group: entry-point group through which other distributions add entries; a name that is already
-            taken raises instead of replacing silently.
+        group: entry-point group through which other distributions add entries; a name that is already taken raises
+            instead of replacing silently.
+        error: the class of what is raised.
     """
 
-    def __init__(self, kind: str, entries: dict[str, str], group: str | None = None) -> None:
+    def __init__(
+        self,
+        kind: str,
+        entries: Mapping[str, str],
+        group: str | None = None,
+        error: type[Exception] = UsageError,
+    ) -> None:
         self.kind = kind
+        self._error = error
         self._targets: dict[str, str] = {}
         self._group = group
-        self._discovered = group is None
         for name, target in entries.items():
             self.register(name, target)
 
     def register(self, name: str, target: str) -> None:
-        """Add an entry. Raises ``UsageError`` for a duplicate name or a target that is not ``"module:attr"``."""
-        if name in self._targets:
-            raise UsageError(f"The {self.kind} {name!r} is registered already, as {self._targets[name]!r}.")
-        module, _, attr = target.partition(":")
-        if not module or not attr:
-            raise UsageError(f"The {self.kind} {name!r} needs a target of the form 'module:attr', not {target!r}.")
-        self._targets[name] = target
+        """Add an entry. Raises for a name that is taken, or a target that is not ``"module:attr"``."""
+        _add(self._targets, name, target, self.kind, self._error)
 
     def names(self) -> list[str]:
         """All registered names, sorted."""
-        self._discover()
-        return sorted(self._targets)
+        return sorted(self._known())
 
-    def __contains__(self, name: str) -> bool:
-        self._discover()
-        return name in self._targets
+    def targets(self) -> dict[str, str]:
+        """Every name with the ``"module:attr"`` that implements it."""
+        return dict(self._known())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._known()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())
 
     def get(self, name: str) -> Any:
-        """Import and return the entry. Raises ``UsageError`` with the closest names if there is none."""
-        self._discover()
-        if name not in self._targets:
-            raise unknown_name(self.kind, name, self.names())
-        module, _, attr = self._targets[name].partition(":")
-        return getattr(importlib.import_module(module), attr)
+        """Import and return the entry. Raises with the closest names if there is none."""
+        known = self._known()
+        if name not in known:
+            raise self._error(unknown_text(self.kind, name, sorted(known)))
+        module, _, attribute = known[name].partition(":")
+        found: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+        return found
 
-    def _discover(self) -> None:
-        if self._discovered:
-            return
-        self._discovered = True
-        for point in entry_points(group=self._group or ""):
-            self.register(point.name, point.value)
+    def _known(self) -> dict[str, str]:
+        if self._group is not None:
+            found = dict(self._targets)
+            for point in entry_points(group=self._group):
+                _add(found, point.name, point.value, self.kind, self._error)
+            self._targets, self._group = found, None  # only once all of them fit
+        return self._targets
+
+
+def _add(targets: dict[str, str], name: str, target: str, kind: str, error: type[Exception]) -> None:
+    if name in targets:
+        raise error(f"The {kind} {name!r} of {target!r} is taken by {targets[name]!r}; rename or remove one of them.")
+    module, _, attribute = target.partition(":")
+    if not module or not attribute:
+        raise error(f"The {kind} {name!r} needs a target of the form 'module:attr', not {target!r}.")
+    targets[name] = target

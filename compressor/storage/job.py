@@ -31,7 +31,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from compressor.errors import UsageError
-from compressor.jobs.config import DEFAULT_FOLDER
 from compressor.storage.files import (
     atomic_save_safetensors,
     atomic_write_json,
@@ -47,6 +46,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SCHEMA_VERSION = 1
+#: Where jobs that name no folder have theirs.
+DEFAULT_FOLDER = "compressed"
 _FOLDER = ".job"
 _STAGE_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 

@@ -14,9 +14,9 @@ from torch import nn
 import compressor
 from compressor.errors import UnreachableBudgetError, UsageError
 from compressor.graph import capture
-from compressor.jobs.config import LeastWidths
 from compressor.search import METHODS
 from compressor.search.constraints.wanted import wanted
+from compressor.search.constraints.wishes import LeastWidths
 
 METHOD_NAMES = METHODS.names()
 

@@ -14,9 +14,9 @@ from compressor.errors import UsageError
 from compressor.graph.axis import Axis
 from compressor.graph.graph import Graph, Parameter
 from compressor.graph.patterns import matches, require_matches
-from compressor.jobs.config import Least
 from compressor.options import shown
 from compressor.plugins.registry import closest
+from compressor.search.constraints.wishes import Least
 
 
 @dataclass(frozen=True)

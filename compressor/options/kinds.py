@@ -1,8 +1,4 @@
-"""What options take, said once: checks, messages, the command line's types and the tables in the docs come from it.
-
-A *kind* says which values an option takes and reads them; ``option`` makes a dataclass field of a kind, and a dataclass
-that derives from ``Options`` reads every such field when it is made. Nothing here imports torch.
-"""
+"""Which values options take: each kind reads them, and says in words what it expects."""
 
 from __future__ import annotations
 
@@ -10,14 +6,15 @@ import math
 import numbers
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol
 
 from compressor.errors import UsageError
 from compressor.plugins.registry import closest
 
 MOST = 2**31 - 1  # of anything counted: what PyTorch's own arguments take everywhere
+MOST_ELEMENTS = 2**28  # of one input: a gigabyte of floats
 _DIGITS = 40  # of a number in text; longer ones are no number that anyone means
 
 
@@ -236,6 +233,23 @@ class Either:
             return self.second.read(value)
 
 
+@dataclass(frozen=True)
+class Shape:
+    """Positive sizes of one input, such as ``3,224,224``; text is read, too."""
+
+    expected: ClassVar[str] = f"positive sizes such as 3,224,224, of at most {MOST_ELEMENTS:,} elements"
+
+    def read(self, value: Any) -> tuple[int, ...]:
+        """The sizes. Raises ``ValueError``."""
+        parts = value.replace("x", ",").split(",") if isinstance(value, str) else value
+        if not isinstance(parts, (tuple, list)):
+            raise ValueError
+        sizes = tuple(Whole(1).read(part) for part in parts)
+        if not sizes or math.prod(sizes) > MOST_ELEMENTS:
+            raise ValueError
+        return sizes
+
+
 def shown(value: Any) -> str:
     """A value as messages show it: on one line and not too long."""
     try:
@@ -266,64 +280,3 @@ def _number_text(text: str) -> str:
     if len(text) > _DIGITS:
         raise ValueError
     return text.strip()
-
-
-def option(default: Any, kind: Kind, doc: str, *, optional: bool | None = None) -> Any:
-    """A dataclass field of this kind. ``optional``: whether None is allowed; by default where it is the default."""
-    metadata = {"kind": kind, "doc": doc, "optional": default is None if optional is None else optional}
-    return field(default=default, metadata=metadata)
-
-
-@dataclass(frozen=True)
-class Described:
-    """One option for tables: ``takes`` in words, the default as one would write it."""
-
-    name: str
-    takes: str
-    default: str
-    doc: str
-
-
-@dataclass(frozen=True)
-class Options:
-    """Base of what has options: reads every field of a kind. Raises ``UsageError`` for a value that is none."""
-
-    owner: ClassVar[str] = ""
-
-    def __post_init__(self) -> None:
-        for each in fields(self):
-            if "kind" in each.metadata:
-                value = getattr(self, each.name)
-                checked = read(each.name, each.metadata["kind"], value, optional=each.metadata["optional"])
-                object.__setattr__(self, each.name, checked)
-
-    @classmethod
-    def from_options(cls, given: Mapping[str, Any]) -> Self:
-        """The options in a mapping. Raises ``UsageError`` for one that does not exist, with the closest that does."""
-        if not isinstance(given, Mapping):
-            raise UsageError(f"The options of {cls.owner} must be a mapping of names to values, not {shown(given)}.")
-        known = [each.name for each in fields(cls)]
-        for name in given:
-            if name not in known:
-                near = closest(name, known, n=1) if isinstance(name, str) else []
-                hint = f" Did you mean {near[0]}?" if near else ""  # the names that follow are many
-                wanted = name if isinstance(name, str) else shown(name)
-                raise UsageError(f"{cls.owner} has no option {wanted}.{hint} It has {', '.join(sorted(known))}.")
-        return cls(**given)
-
-    @classmethod
-    def described(cls) -> list[Described]:
-        """All options, for tables."""
-        found = []
-        for each in fields(cls):
-            kind = each.metadata.get("kind")
-            if kind is not None:
-                default = "" if each.default is None else str(each.default)
-                found.append(Described(each.name, kind.expected, default, each.metadata["doc"]))
-        return found
-
-
-def table(described: Iterable[Described]) -> str:
-    """Options as a table in Markdown."""
-    rows = [f"| `{d.name}` | {d.takes} | {f'`{d.default}`' if d.default else ''} | {d.doc} |" for d in described]
-    return "\n".join(["| option | takes | default | what it is |", "| --- | --- | --- | --- |", *rows])

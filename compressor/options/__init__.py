@@ -1,0 +1,48 @@
+"""What options take, said once: checks, messages, the command line's types and the tables in the docs come from it.
+
+A *kind* says which values an option takes and reads them; ``option`` makes a dataclass field of a kind, and a dataclass
+that derives from ``Options`` reads every such field when it is made. Nothing here imports torch.
+"""
+
+from compressor.options.fields import Described, Options, option, table
+from compressor.options.kinds import (
+    MOST,
+    MOST_ELEMENTS,
+    Called,
+    Either,
+    Flag,
+    Kind,
+    Number,
+    OneOf,
+    Patterns,
+    Place,
+    Shape,
+    SomeOf,
+    Text,
+    Whole,
+    read,
+    shown,
+)
+
+__all__ = [
+    "MOST",
+    "MOST_ELEMENTS",
+    "Called",
+    "Described",
+    "Either",
+    "Flag",
+    "Kind",
+    "Number",
+    "OneOf",
+    "Options",
+    "Patterns",
+    "Place",
+    "Shape",
+    "SomeOf",
+    "Text",
+    "Whole",
+    "option",
+    "read",
+    "shown",
+    "table",
+]

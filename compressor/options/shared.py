@@ -1,0 +1,18 @@
+"""What arguments of Python and options of the command line take alike."""
+
+from compressor.options.kinds import Number, Whole
+
+EPOCHS = Whole(0, 1_000_000)
+BATCH_SIZE = Whole(1)
+LR = Number(above=0)
+DISTILL = Number(least=0, most=1)
+ROUND_TO = Whole(1)
+SEED = Whole(0, 2**63 - 1)
+THREADS = Whole(1, 4096)
+NUM_CLASSES = Whole(1, 10_000_000)
+GROW = Whole(1, 1000)
+PENALTY = Number(above=0)
+SHARE = Number(least=0, most=1)
+SECONDS = Number(above=0)
+BENCH_SECONDS = Number(least=0)
+OPSET = Whole(1, 1000)
