@@ -6,8 +6,12 @@ Generated examples are the same in every run; `HYPOTHESIS_PROFILE=explore` looks
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for processes that tests start, too
+for folder in ("cli", "models"):  # their networks stand for a user's own modules: ``job_networks:plain``
+    sys.path.append(str(Path(__file__).parent / folder))
 
 
 def pytest_configure() -> None:

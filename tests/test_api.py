@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from api_models import EXAMPLE, Autoencoder, Net, TwoInputs, loader, net, same
 from torch import nn
 
 import compressor
 from compressor import Architecture, Result
 from compressor.costs import build
 from compressor.errors import UnreachableBudgetError, UnsupportedModelError, UsageError
+from tests.api_models import EXAMPLE, Autoencoder, Net, TwoInputs, loader, net, same
 
 QUICK = {"search_epochs": 1, "finetune_epochs": 1, "batch_size": 32}
 

@@ -1,9 +1,14 @@
-"""Which way imports point, and that nothing is unpickled: read from the source, nothing is run."""
+"""The house holds: which rooms there are, which way imports point, and that nothing is unpickled.
+
+All of it is read from the source; nothing is run. Imports for type checkers and imports inside functions count, too.
+"""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -11,55 +16,125 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("compressor", "profilers", "exporters", "lut")
 
-# What the files of a package must never import.
-FORBIDDEN = {
-    "lut": ("compressor", "profilers", "exporters", "torch"),
-    "exporters": ("compressor", "profilers", "lut"),
-    "profilers": ("compressor",),
-    "compressor/graph": tuple(
-        f"compressor.{name}" for name in ("masks", "costs", "search", "trim", "train", "models", "data", "api", "cli")
-    ),
-    "compressor/masks": tuple(f"compressor.{name}" for name in ("search", "train", "models", "data", "api", "cli")),
-    "compressor/costs": tuple(
-        f"compressor.{name}" for name in ("search", "trim", "train", "models", "data", "api", "cli")
-    ),
-    "compressor/trim": tuple(f"compressor.{name}" for name in ("search", "train", "models", "data", "api", "cli")),
-    "compressor/search": ("compressor.models", "compressor.api", "compressor.cli"),
-    "compressor/train": tuple(f"compressor.{name}" for name in ("search", "models", "api", "cli")),
-    "compressor/models": tuple(f"compressor.{name}" for name in ("search", "train", "data", "api", "cli")),
-    "compressor/data": tuple(f"compressor.{name}" for name in ("search", "train", "models", "api", "cli")),
-    "compressor/api": ("compressor.cli",),
-}
+#: Bottom up: a room imports only itself and what stands above it in this list.
+ROOMS = (
+    "lut",
+    "compressor.printable",
+    "compressor.errors",
+    "compressor.arrays",
+    "compressor.plugins",
+    "compressor.process",
+    "compressor.options",
+    "compressor.budget",
+    "exporters",
+    "profilers",
+    "compressor.storage",
+    "compressor.nn",
+    "compressor.architecture",
+    "compressor.graph",
+    "compressor.masks",
+    "compressor.costs",
+    "compressor.data",
+    "compressor.trim",
+    "compressor.train",
+    "compressor.backbones",
+    "compressor.report",
+    "compressor.models",
+    "compressor.search",
+    "compressor.latency",
+    "compressor.deploy",
+    "compressor.pipeline",
+    "compressor.jobs",
+    "compressor.api",
+    "compressor.cli",
+    "compressor",
+)
+#: Rooms that a light part of the program imports: no torch, whatever they lead to.
+LIGHT = ("lut", "compressor.options.shared", "compressor.budget", "compressor.jobs.config", "compressor.cli.app")
+HEAVY = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "sklearn", "fvcore", "safetensors"}
 
 
-def files(package: str) -> list[Path]:
-    folder = ROOT / package
-    return sorted(folder.rglob("*.py")) if folder.is_dir() else [p for p in [folder.with_suffix(".py")] if p.exists()]
+@cache
+def modules() -> dict[str, Path]:
+    found = {}
+    for package in PACKAGES:
+        for file in sorted((ROOT / package).rglob("*.py")):
+            parts = file.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return found
 
 
-def running_imports(node: ast.AST) -> Iterator[str]:
-    """Imports that happen when the program runs; those for type checkers alone do not count."""
+def room(module: str) -> str:
+    parts = module.split(".")
+    inside = next((r for n in (2, 1) if (r := ".".join(parts[:n])) in ROOMS), None)
+    if module == "compressor.__main__":
+        return "compressor"
+    assert inside is not None
+    assert inside != "compressor" or len(parts) == 1, f"{module} is in no room"
+    return inside
+
+
+def imports(node: ast.AST, *, always: bool = True) -> Iterator[str]:
+    """Modules that a module imports; without ``always`` those alone that its own import brings in."""
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+        inner = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef))
+        if not always and (inner or (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test))):
             continue
         if isinstance(child, ast.Import):
             yield from (alias.name for alias in child.names)
-        elif isinstance(child, ast.ImportFrom) and child.module and not child.level:
-            yield child.module
-            yield from (f"{child.module}.{alias.name}" for alias in child.names)
-        yield from running_imports(child)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.module and not child.level, "imports are absolute"
+            names = [f"{child.module}.{alias.name}" for alias in child.names]
+            yield from (name if name in modules() else child.module for name in names)
+        yield from imports(child, always=always)
 
 
-@pytest.mark.parametrize("package", FORBIDDEN)
-def test_imports_point_one_way(package: str) -> None:
+@cache
+def imported(module: str, always: bool = True) -> frozenset[str]:
+    return frozenset(imports(ast.parse(modules()[module].read_text(encoding="utf-8")), always=always))
+
+
+def test_imports_point_one_way() -> None:
+    rank = {name: index for index, name in enumerate(ROOMS)}
     wrong = [
-        f"{file.relative_to(ROOT)} imports {name}"
-        for file in files(package)
-        for name in running_imports(ast.parse(file.read_text(encoding="utf-8")))
-        for banned in FORBIDDEN[package]
-        if name == banned or name.startswith(banned + ".")
+        f"{module} imports {other}"
+        for module in modules()
+        for other in imported(module)
+        if other in modules() and rank[room(other)] > rank[room(module)]
     ]
     assert wrong == []
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    graph = {module: {other for other in imported(module) if other in modules()} for module in modules()}
+    try:
+        tuple(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(f"a circle of imports: {' -> '.join(error.args[1])}")
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_what_reads_a_command_line_imports_nothing_heavy(module: str) -> None:
+    pending, seen = [module], {module}
+    while pending:
+        here = pending.pop()
+        parents = {here.rpartition(".")[0]} & set(modules())  # their __init__ runs first
+        for other in imported(here, False) | parents:
+            assert other.partition(".")[0] not in HEAVY, f"{here} imports {other}"
+            if other in modules() and other not in seen:
+                seen.add(other)
+                pending.append(other)
+
+
+def test_nothing_lies_loose() -> None:
+    assert len(list((ROOT / "compressor").glob("*.py"))) <= 7
+    lengths = sorted(len(file.read_text(encoding="utf-8").splitlines()) for file in modules().values())
+    assert lengths[len(lengths) // 2] <= 120
+    assert [name for name, file in modules().items() if len(file.read_text(encoding="utf-8").splitlines()) > 400] == []
+
+
+def files(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
 
 
 def test_nothing_is_unpickled() -> None:

@@ -88,7 +88,9 @@ class ParameterMask:
 
 @dataclass(eq=False)
 class ComputedWeight:
-    """A weight that the forward computes from ``parameters``, as the argument of one call; see ``graph/effective``."""
+    """A weight that the forward computes from ``parameters``, as the argument of one call.
+
+    See ``graph/analysis/effective``."""
 
     place: str
     function: str

@@ -10,7 +10,12 @@ import click
 
 from compressor.cli.app import COMMANDS, group
 
-MODELS = ["job_networks:plain", "job_networks:fixed", "job_networks:raises", "job_networks:returns_a_number"]
+MODELS = [
+    "job_networks:plain",
+    "job_networks:fixed",
+    "job_networks:raises",
+    "job_networks:returns_a_number",
+]
 MODELS += [
     "job_networks:nope",
     "no_such_module:make",

@@ -63,10 +63,26 @@ def failing(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> s
         (3, ["--model", "job_networks:plain", *SMALL, "--budget-flops", "0.01%"], "smallest"),
         (3, ["--model", "job_networks:plain", *SMALL, "--budget-memory", "1B"], "smallest"),
         (3, ["--model", "job_networks:plain", *DIGITS, "--budget-params", "1"], "smallest"),
-        (3, ["--model", "job_networks:plain", *DIGITS, "--budget-params", "1", "--train-epochs", "99"], "smallest"),
-        (2, ["--model", "job_networks:plain", *DIGITS, *HALF, "--train-epochs", "99", "--exclude", "frist"], "first"),
-        (2, ["--model", "job_networks:plain", *DIGITS, *HALF, "--train-epochs", "99", "--keep", "first=99"], "has 16"),
-        (2, ["--model", "job_networks:plain", *DIGITS, *HALF, "--train-epochs", "99", "--distill", "3"], "from 0 to 1"),
+        (
+            3,
+            ["--model", "job_networks:plain", *DIGITS, "--budget-params", "1", "--train-epochs", "99"],
+            "smallest",
+        ),
+        (
+            2,
+            ["--model", "job_networks:plain", *DIGITS, *HALF, "--train-epochs", "99", "--exclude", "frist"],
+            "first",
+        ),
+        (
+            2,
+            ["--model", "job_networks:plain", *DIGITS, *HALF, "--train-epochs", "99", "--keep", "first=99"],
+            "has 16",
+        ),
+        (
+            2,
+            ["--model", "job_networks:plain", *DIGITS, *HALF, "--train-epochs", "99", "--distill", "3"],
+            "from 0 to 1",
+        ),
         (4, ["--model", "job_networks:raises", *SMALL, *HALF], "ValueError: no luck"),
         (4, ["--model", "job_networks:raises", *DIGITS, *HALF], "ValueError: no luck"),
         (4, ["--model", "job_networks:empty", *SMALL, *HALF], "no parameters"),
@@ -144,7 +160,16 @@ def test_data_that_does_not_fit(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arrays: dict[str, Any], said: str
 ) -> None:
     np.savez(tmp_path / "data.npz", **arrays)
-    arguments = ["--model", "job_networks:plain", "--weights", "none", "--export", "none", "--bench-seconds", "0"]
+    arguments = [
+        "--model",
+        "job_networks:plain",
+        "--weights",
+        "none",
+        "--export",
+        "none",
+        "--bench-seconds",
+        "0",
+    ]
     arguments += ["--data", f"npz:{tmp_path / 'data.npz'}", "--search-epochs", "1", "--finetune-epochs", "1", "--quiet"]
     assert main([*arguments, *HALF, "--out", str(tmp_path / "out")]) in (2, 4)
     out, err = capsys.readouterr()
@@ -223,7 +248,16 @@ def test_outputs_in_dicts_and_tuples_work_to_the_end(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
 ) -> None:
     out = tmp_path / "out"
-    arguments = ["--model", f"job_networks:returns_{form}", "--weights", "none", "--data", "digits", *HALF, "--quiet"]
+    arguments = [
+        "--model",
+        f"job_networks:returns_{form}",
+        "--weights",
+        "none",
+        "--data",
+        "digits",
+        *HALF,
+        "--quiet",
+    ]
     arguments += ["--search-epochs", "1", "--finetune-epochs", "1", "--bench-seconds", "0.2", "--out", str(out)]
     assert main([*arguments, "--format", "json"]) == 0
     document = json.loads(capsys.readouterr().out)
@@ -266,7 +300,16 @@ def test_full_disk_is_one_line_and_leaves_no_half_file(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="signals are a POSIX matter")
 def test_interrupt_is_one_line_and_the_job_can_go_on(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    arguments = ["--model", "job_networks:plain", *DIGITS, *HALF, "--train-epochs", "5000", "--search", "oneshot"]
+    arguments = [
+        "--model",
+        "job_networks:plain",
+        *DIGITS,
+        *HALF,
+        "--train-epochs",
+        "5000",
+        "--search",
+        "oneshot",
+    ]
     arguments += ["--finetune-epochs", "0", "--out", str(out)]
     heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # tests in the background of a shell inherit deafness
     with subprocess.Popen(

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_lines import CommandLines, lay_out
 
 from compressor.cli import main
 from compressor.errors import CompressorError
+from tests.cli.command_lines import CommandLines, lay_out
 
 HERE = Path(__file__).parent
 DOCUMENTED = {0, 1, 2, 3, 4, 5, 130}

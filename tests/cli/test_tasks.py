@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import task_networks
 import torch
 
 import compressor
@@ -18,6 +17,7 @@ from compressor.costs import build
 from compressor.graph import capture
 from compressor.models import artifact
 from compressor.models.example_inputs import make_inputs
+from tests.cli import task_networks
 
 RNG = np.random.default_rng(0)
 TRUSTED = ("task_networks",)
@@ -88,7 +88,14 @@ def test_tokens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_tokens_of_a_loader(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    document = job(capsys, tmp_path / "out", "--model", "task_networks:sequence", "--data", "task_networks:pairs")
+    document = job(
+        capsys,
+        tmp_path / "out",
+        "--model",
+        "task_networks:sequence",
+        "--data",
+        "task_networks:pairs",
+    )
     assert document["accuracy"]["split"] == "val"
 
 
@@ -219,7 +226,16 @@ def test_continuous_networks(
 
 def test_a_network_that_may_grow_is_compared_with_its_base(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_speech(tmp_path, length=16, takes=8)
-    arguments = ["--model", "task_networks:growing", "--data", f"fsdd:{tmp_path}", "--search", "dnarch", "--grow", "2"]
+    arguments = [
+        "--model",
+        "task_networks:growing",
+        "--data",
+        f"fsdd:{tmp_path}",
+        "--search",
+        "dnarch",
+        "--grow",
+        "2",
+    ]
     document = job(capsys, tmp_path / "out", *arguments)
     base = task_networks.growing(10, 1)
     macs = build("flops", capture(base, torch.randn(1, 1, 16))).original
@@ -232,7 +248,14 @@ def test_a_network_that_may_grow_is_compared_with_its_base(tmp_path: Path, capsy
 
 def test_a_weight_of_the_cost_that_rises(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_fields(tmp_path / "d.npz")
-    arguments = ["--model", "task_networks:field", "--data", f"npz:{tmp_path / 'd.npz'}", "--search", "dnarch"]
+    arguments = [
+        "--model",
+        "task_networks:field",
+        "--data",
+        f"npz:{tmp_path / 'd.npz'}",
+        "--search",
+        "dnarch",
+    ]
     job(capsys, tmp_path / "out", *arguments, "--penalty", "5", "--penalty-ramp", "0.5")
     lonely = [*arguments, *QUICK, "--budget-flops", "50%", "--out", str(tmp_path / "other"), "--penalty-ramp", "0.5"]
     assert main(lonely) == 2
@@ -241,7 +264,14 @@ def test_a_weight_of_the_cost_that_rises(tmp_path: Path, capsys: pytest.CaptureF
 
 def test_a_search_is_compiled_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_fields(tmp_path / "d.npz")
-    arguments = ["--model", "task_networks:field", "--data", f"npz:{tmp_path / 'd.npz'}", "--search", "dnarch"]
+    arguments = [
+        "--model",
+        "task_networks:field",
+        "--data",
+        f"npz:{tmp_path / 'd.npz'}",
+        "--search",
+        "dnarch",
+    ]
     arguments += ["--learn", "width", "--compiler"]
     job(capsys, tmp_path / "out", *arguments, "eager")
     assert main([*arguments, "nope", *QUICK, "--budget-flops", "50%", "--out", str(tmp_path / "other")]) == 2

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cost_models import MODELS, Depthwise, Residual, image
 from fvcore.nn import FlopCountAnalysis
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
@@ -20,6 +19,7 @@ from compressor.errors import UsageError
 from compressor.graph import capture
 from compressor.graph.graph import Graph
 from compressor.trim import plan, trim
+from tests.costs.cost_models import MODELS, Depthwise, Residual, image
 
 COUNTED = ("conv", "linear", "matmul", "bmm", "addmm", "einsum")
 

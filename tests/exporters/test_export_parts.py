@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from export_models import Convnet, Refuses
 from torch import nn
 
 from exporters import registry
@@ -19,6 +18,7 @@ from exporters.errors import ExporterError, ExporterUsageError, MissingPackageEr
 from exporters.files import staged
 from exporters.inputs import batch_axes, flatten_outputs, model_precision, random_inputs
 from exporters.quiet import first_line
+from tests.exporters.export_models import Convnet, Refuses
 
 
 def test_every_registered_format_keeps_the_interface() -> None:

@@ -6,12 +6,12 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from export_models import AnyNumber, Chatty, Convnet, FixedBatch, ManyOutputs, Refuses, TwoInputs
 from torch import nn
 
 import exporters.formats.onnx
 from exporters.errors import ExportCheckError, ExporterUsageError, UnsupportedExportError
 from exporters.formats.onnx import OnnxExporter
+from tests.exporters.export_models import AnyNumber, Chatty, Convnet, FixedBatch, ManyOutputs, Refuses, TwoInputs
 
 IMAGE = torch.zeros(1, 3, 12, 12)  # only its shape may matter
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
-from export_models import Convnet, Refuses
 
 from exporters.errors import ExportCheckError, ExporterUsageError, UnsupportedExportError
 from exporters.formats.onnx import OnnxExporter, onnxruntime_run
 from exporters.formats.onnx_int8 import OnnxInt8Exporter, inputs_of
 from exporters.formats.tensorrt_rtx import TensorRTRTXExporter
+from tests.exporters.export_models import Convnet, Refuses
 
 IMAGE = torch.zeros(1, 3, 12, 12)
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from export_models import Convnet, FixedBatch, ManyOutputs, Refuses, TwoInputs
 
 from exporters.errors import ExporterUsageError, MissingPackageError, UnsupportedExportError
 from exporters.formats.onnx import OnnxExporter
 from exporters.formats.openvino import OpenVinoExporter
+from tests.exporters.export_models import Convnet, FixedBatch, ManyOutputs, Refuses, TwoInputs
 
 IMAGE = torch.zeros(1, 3, 12, 12)
 installed = pytest.mark.skipif(not OpenVinoExporter().is_available().ok, reason="openvino is not installed")

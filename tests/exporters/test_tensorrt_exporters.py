@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from export_models import Convnet, ManyOutputs, Refuses
 
 from exporters.base import Availability
 from exporters.errors import ExporterUsageError, MissingPackageError, UnsupportedExportError
@@ -14,6 +13,7 @@ from exporters.formats.onnx_source import HalfInside
 from exporters.formats.tensorrt import TensorRTExporter
 from exporters.formats.tensorrt_rtx import TensorRTRTXExporter
 from exporters.nvidia import gpu_availability
+from tests.exporters.export_models import Convnet, ManyOutputs, Refuses
 
 IMAGE = torch.zeros(1, 3, 12, 12)
 installed = pytest.mark.skipif(not TensorRTRTXExporter().is_available().ok, reason="tensorrt_rtx is not installed")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from export_models import Convnet, FixedBatch, ManyOutputs, Refuses
 
 from exporters.errors import ExporterUsageError, UnsupportedExportError
 from exporters.formats.torch_export import TorchExportExporter, load_program
+from tests.exporters.export_models import Convnet, FixedBatch, ManyOutputs, Refuses
 
 IMAGE = torch.zeros(1, 3, 12, 12)
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from simulated_models import example, network, simulated
 
 import compressor
 from compressor.graph import capture
@@ -26,11 +25,12 @@ from profilers.cuda import CudaRunner
 from profilers.errors import DeviceLostError, RefusedError
 from profilers.layers.layer_timer import LayerTimer
 from profilers.runtimes.simulated import SimulatedDevice
+from tests.latency.simulated_models import example, network, simulated
 
 WORKER = """
 import sys
 sys.path.insert(0, sys.argv[2])
-from simulated_models import example, network
+from tests.latency.simulated_models import example, network
 from compressor.graph import capture
 from compressor.latency.profile import open_timer, profile
 from lut import LatencyTable

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from simulated_models import example, network, simulated
 
 from compressor.graph import capture
 from compressor.latency.profile import Profiled, open_timer, profile, target_of
@@ -23,6 +22,7 @@ from profilers.reference import Reference
 from profilers.runtimes.simulated import SimulatedDevice
 from profilers.runtimes.simulated_work import Work
 from profilers.stats import quiet_ms
+from tests.latency.simulated_models import example, network, simulated
 
 CONV = Signature("conv2d", (3, 3), (1, 1), (1, 1), (1, 1), spatial=(14, 14))
 

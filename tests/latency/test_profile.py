@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from simulated_models import example, network
 from torch import nn
 
 from compressor.graph import capture
@@ -20,6 +19,7 @@ from profilers.errors import ProfilerUsageError, RefusedError
 from profilers.layers.layer_timer import LayerTimer
 from profilers.runtimes.simulated import SimulatedDevice
 from profilers.runtimes.simulated_work import Work
+from tests.latency.simulated_models import example, network
 
 
 def test_every_signature_of_a_graph_is_measured_and_a_second_run_measures_nothing(tmp_path: Path) -> None:

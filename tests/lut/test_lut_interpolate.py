@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from lut_devices import noisy, ragged, smooth, stairs, took
 
 from lut import InvalidKeyError, Measurement
 from lut.surface.estimate import detect
 from lut.surface.interpolate import Surface, usable
 from lut.surface.steps import SMOOTH, Pattern
+from tests.lut.lut_devices import noisy, ragged, smooth, stairs, took
 
 channels = st.integers(1, 300)
 places = st.tuples(channels, channels)

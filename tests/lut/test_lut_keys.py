@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lut_devices import CONV, TARGET
 
 from lut import Device, InvalidKeyError, Measurement, Signature, Target, cpu_device
+from tests.lut.lut_devices import CONV, TARGET
 
 sizes = st.lists(st.integers(1, 512), max_size=3).map(tuple)
 attributes = st.dictionaries(

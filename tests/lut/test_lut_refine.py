@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from lut_devices import noisy, ragged, smooth, stairs
 
 from lut import InvalidKeyError
 from lut.surface.refine import Domain, Refinement, Refiner, refine
 from lut.surface.steps import Pattern
+from tests.lut.lut_devices import noisy, ragged, smooth, stairs
 
 Device = Callable[[int, int], float]
 WIDE = Domain((8, 512), (8, 512))

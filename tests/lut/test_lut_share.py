@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from lut_devices import CONV, OTHER, POOL, TARGET, took
 
 from compressor.cli import main
 from lut import Calibration, InvalidKeyError, LatencyTable, LutError, Measurement, MissingPackageError, Row
 from lut.table.share import merge, merge_rows, read_csv, read_parquet, write_csv, write_parquet
+from tests.lut.lut_devices import CONV, OTHER, POOL, TARGET, took
 
 measurements = st.one_of(
     st.builds(

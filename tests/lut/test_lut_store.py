@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-from lut_devices import CONV, OTHER, POOL, TARGET, took
 
 from lut import (
     Calibration,
@@ -27,12 +26,12 @@ from lut import (
     UnknownTargetError,
     default_path,
 )
+from tests.lut.lut_devices import CONV, OTHER, POOL, TARGET, took
 
 HERE = Path(__file__).resolve().parent
 WRITER = """
 import sys
-sys.path.insert(0, {here!r})
-from lut_devices import CONV, TARGET, took
+from tests.lut.lut_devices import CONV, TARGET, took
 from lut import LatencyTable
 path, first, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 with LatencyTable(path) as table:
@@ -48,10 +47,9 @@ def path(tmp_path: Path) -> Path:
 
 
 def writer(path: Path, first: int, count: int) -> subprocess.Popen[str]:
-    code = WRITER.format(here=str(HERE))
     environment = {**os.environ, "PYTHONPATH": str(HERE.parent.parent)}
     return subprocess.Popen(
-        [sys.executable, "-c", code, str(path), str(first), str(count)],
+        [sys.executable, "-c", WRITER, str(path), str(first), str(count)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

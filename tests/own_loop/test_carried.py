@@ -14,8 +14,7 @@ from torch.optim import Optimizer
 import compressor
 from compressor.errors import UsageError
 from compressor.pipeline.session import Session
-
-from .loops import EXAMPLE, Convolutions, Net, batch, made, opened
+from tests.own_loop.loops import EXAMPLE, Convolutions, Net, batch, made, opened
 
 
 class Tied(nn.Module):

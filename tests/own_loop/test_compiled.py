@@ -13,8 +13,7 @@ from torch.nn import functional as F
 
 from compressor.nn.modules import as_written
 from compressor.pipeline.session import Session
-
-from .loops import EXAMPLE, Convolutions, Net, Run, batch, loop, made, opened
+from tests.own_loop.loops import EXAMPLE, Convolutions, Net, Run, batch, loop, made, opened
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compressor.errors import TrainingError, UsageError
-
-from .loops import EXAMPLE, Convolutions, Net, Run, batch, flat, loop, made, opened
+from tests.own_loop.loops import EXAMPLE, Convolutions, Net, Run, batch, flat, loop, made, opened
 
 STEPS = 8
 

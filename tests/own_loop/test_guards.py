@@ -20,8 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 
 import compressor
 from compressor.errors import UsageError
-
-from .loops import EXAMPLE, Net, batch, loop, made, opened
+from tests.own_loop.loops import EXAMPLE, Net, batch, loop, made, opened
 
 
 @pytest.mark.parametrize("steps", [1.5, True, False, "ten", None, math.nan, math.inf, [3], torch.tensor(2.5), 1 + 0j])

@@ -18,8 +18,7 @@ from torch.nn.parallel import DistributedDataParallel as DDP
 import compressor
 from compressor.errors import UsageError
 from compressor.process.ranks import Ranks
-
-from .loops import EXAMPLE, Convolutions, Net, batch, made, opened
+from tests.own_loop.loops import EXAMPLE, Convolutions, Net, batch, made, opened
 
 STEPS = 6
 

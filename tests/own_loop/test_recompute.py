@@ -16,8 +16,7 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import Checkpoi
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 import compressor
-
-from .loops import EXAMPLE, WIDTH, Block, Convolutions, Net, batch, flat, loop, made, opened
+from tests.own_loop.loops import EXAMPLE, WIDTH, Block, Convolutions, Net, batch, flat, loop, made, opened
 
 
 class Again(torch.autograd.Function):

@@ -7,7 +7,6 @@ from dataclasses import fields
 from html.parser import HTMLParser
 
 import pytest
-from fake_report import fake_latency, fake_report, slower_report
 
 from compressor.errors import UsageError
 from compressor.report import (
@@ -26,6 +25,7 @@ from compressor.report import (
     summary_text,
     wording,
 )
+from tests.report.fake_report import fake_latency, fake_report, slower_report
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 

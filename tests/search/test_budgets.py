@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from search_models import NETWORKS, context, trace
 from torch import nn
 from torchvision import models
 
@@ -21,6 +20,7 @@ from compressor.search.base import SearchContext
 from compressor.search.constraints.constraint import Constraint, hard_sizes, readable
 from compressor.search.constraints.projector import Projector
 from compressor.search.result import SearchResult
+from tests.search.search_models import NETWORKS, context, trace
 
 QUICK = {"figs": {"epochs": 1, "batch_size": 32}, "oneshot": {}}
 

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from search_models import EXAMPLE, NETWORKS, Residual, context, plain, residual
 from torch import Tensor, nn
 
 from compressor.costs import build
@@ -21,6 +20,7 @@ from compressor.search.methods.dnarch.config import DnarchConfig
 from compressor.search.methods.dnarch.learner import DnarchSession
 from compressor.search.methods.dnarch.method import Dnarch
 from compressor.trim import plan, trim
+from tests.search.search_models import EXAMPLE, NETWORKS, Residual, context, plain, residual
 
 
 def session(

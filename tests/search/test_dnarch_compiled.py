@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from search_models import EXAMPLE, attention, context, data, residual
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 
@@ -17,6 +16,7 @@ from compressor.search.constraints.projector import Projector
 from compressor.search.methods.dnarch.config import DnarchConfig
 from compressor.search.methods.dnarch.learner import DnarchSession
 from compressor.search.training.shrinking import MOST_BUILDS
+from tests.search.search_models import EXAMPLE, attention, context, data, residual
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from search_models import EXAMPLE, context, plain, residual
 from torch import Tensor, nn
 
 import compressor
@@ -19,6 +18,7 @@ from compressor.search.constraints.projector import Projector
 from compressor.search.methods.dnarch.config import DnarchConfig
 from compressor.search.methods.dnarch.learner import DnarchSession
 from compressor.search.methods.dnarch.method import Dnarch
+from tests.search.search_models import EXAMPLE, context, plain, residual
 
 CPU = torch.device("cpu")
 
@@ -158,7 +158,7 @@ def test_all_components_meet_a_budget_closely() -> None:
 
 
 def test_from_the_function_down_to_the_cropped_network(tmp_path: Any) -> None:
-    from search_models import data
+    from tests.search.search_models import data
 
     given = data()
     result = compressor.compress(

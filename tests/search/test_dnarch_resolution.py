@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from search_models import EXAMPLE, context, data, plain, residual
 from torch import nn
 
 import compressor
@@ -24,6 +23,7 @@ from compressor.search.methods.dnarch.config import DnarchConfig
 from compressor.search.methods.dnarch.learner import DnarchSession
 from compressor.search.methods.dnarch.least_savings import SHARE, least_cuts
 from compressor.search.methods.dnarch.method import Dnarch
+from tests.search.search_models import EXAMPLE, context, data, plain, residual
 
 CPU = torch.device("cpu")
 

@@ -7,7 +7,6 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from search_models import EXAMPLE, NETWORKS, context, data
 from torch import Tensor, nn
 
 from compressor.search.constraints.projector import Projector
@@ -16,6 +15,7 @@ from compressor.search.methods.figs.fading import EVERY, Fading
 from compressor.search.methods.figs.learner import FigsSession
 from compressor.search.methods.figs.method import Figs
 from compressor.search.training.shrinking import EVEN
+from tests.search.search_models import EXAMPLE, NETWORKS, context, data
 
 
 def session(network: str, **settings: object) -> tuple[nn.Module, FigsSession]:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from search_models import EXAMPLE, NETWORKS, context, data, plain, residual
 
 from compressor.errors import UsageError
 from compressor.search.constraints.constraint import hard_sizes
@@ -18,6 +17,7 @@ from compressor.search.methods.figs.decision import decide
 from compressor.search.methods.figs.learner import FigsSession, Multipliers
 from compressor.search.methods.figs.method import Figs
 from compressor.search.methods.figs.sampling import sample
+from tests.search.search_models import EXAMPLE, NETWORKS, context, data, plain, residual
 
 
 def session(network: str = "residual", shares: dict[str, float] | None = None, **settings: object) -> FigsSession:

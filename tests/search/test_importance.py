@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from search_models import EXAMPLE, NETWORKS, data, residual
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
@@ -22,6 +21,7 @@ from compressor.search.base import SearchContext
 from compressor.search.constraints.constraint import Constraint
 from compressor.search.importance import MEASURES
 from compressor.search.importance.rank import rank
+from tests.search.search_models import EXAMPLE, NETWORKS, data, residual
 
 EVERY = MEASURES.names()
 

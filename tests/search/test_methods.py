@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from search_models import EXAMPLE, NETWORKS, context, residual
 from torch import nn
 
 from compressor.errors import UnreachableBudgetError, UsageError
@@ -18,6 +17,7 @@ from compressor.search.base import SearchContext
 from compressor.search.constraints.constraint import hard_sizes
 from compressor.search.result import SearchResult
 from compressor.trim import trim_verified
+from tests.search.search_models import EXAMPLE, NETWORKS, context, residual
 
 EVERY = METHODS.names()
 TRAINING = [name for name in EVERY if METHODS.get(name).trains]

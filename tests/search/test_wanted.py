@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from search_models import EXAMPLE, NETWORKS, data, plain, residual
 from torch import nn
 
 import compressor
@@ -17,6 +16,7 @@ from compressor.graph import capture
 from compressor.search import METHODS
 from compressor.search.constraints.wanted import wanted
 from compressor.search.constraints.wishes import LeastWidths
+from tests.search.search_models import EXAMPLE, NETWORKS, data, plain, residual
 
 METHOD_NAMES = METHODS.names()
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tiny import fingerprint, tiny_data, tiny_model
 from torch import Tensor, nn
 
 from compressor.train import Hooks, TrainConfig, Trainer
+from tests.train.tiny import fingerprint, tiny_data, tiny_model
 
 
 class Multiplier:

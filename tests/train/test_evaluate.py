@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from compressor.errors import DataError
 from compressor.train import recalibrate_batchnorm
 from compressor.train.objectives import evaluate
-
-from .tiny import RandomSplit, fingerprint, tiny_model
+from tests.train.tiny import RandomSplit, fingerprint, tiny_model
 
 
 class Fixed:

@@ -19,8 +19,7 @@ from compressor.storage.files import load_safetensors
 from compressor.train import Hooks, TrainConfig, Trainer
 from compressor.train.objectives import evaluate
 from compressor.train.rng import rng_state
-
-from .tiny import RandomSplit, TinyData, fingerprint, tiny_data, tiny_model
+from tests.train.tiny import RandomSplit, TinyData, fingerprint, tiny_data, tiny_model
 
 CONFIG = TrainConfig(epochs=2, batch_size=16)
 

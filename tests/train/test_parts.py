@@ -22,8 +22,7 @@ from compressor.train.resume.tree import flatten, unflatten
 from compressor.train.rng import derive_seed, isolated_rng, rng_state, seed_everything, set_rng_state
 from compressor.train.schedule import cosine_with_warmup
 from compressor.train.splits import batch_count, call_model
-
-from .tiny import fingerprint, tiny_data, tiny_model
+from tests.train.tiny import fingerprint, tiny_data, tiny_model
 
 LOGITS, OTHER = torch.ones(2, 3), torch.zeros(2, 5)
 Named = namedtuple("Named", ["aux", "logits"])

@@ -15,8 +15,7 @@ import torch
 from compressor.errors import CompressorError, UsageError
 from compressor.storage.job import Job
 from compressor.train import Hooks, TrainConfig, Trainer
-
-from .tiny import fingerprint, tiny_data, tiny_model
+from tests.train.tiny import fingerprint, tiny_data, tiny_model
 
 SCRIPT = Path(__file__).with_name("killed.py")
 ROOT = Path(__file__).parents[2]

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from compressor.errors import UsageError
 from compressor.train import Hooks, Span, TrainConfig, Trainer
-
-from .tiny import fingerprint, tiny_data, tiny_model
+from tests.train.tiny import fingerprint, tiny_data, tiny_model
 
 STEPS = 15  # three epochs of five
 

@@ -1,4 +1,4 @@
-"""Weights as the forward uses them, whatever the model stores (``graph/effective``)."""
+"""Weights as the forward uses them, whatever the model stores (``graph/analysis/effective``)."""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from simulated_models import example, network, simulated
 from torch import nn
 
 import compressor
@@ -25,6 +24,7 @@ from compressor.pipeline.stages import Pipeline
 from compressor.search.result import SearchResult
 from compressor.storage.job import Job
 from profilers.runtimes.simulated import SimulatedDevice
+from tests.latency.simulated_models import example, network, simulated
 
 
 @pytest.fixture(scope="module")

@@ -7,16 +7,21 @@ from typing import Any
 
 import pytest
 import torch
-from artifact_models import Net, Other
 from torch import nn
 
 from compressor.architecture.architecture import Architecture
 from compressor.errors import CompressorError, UnsupportedModelError, UsageError, WeightsError
 from compressor.models import artifact
 from compressor.report import Report
+from tests.models.artifact_models import Net, Other
 
 KEPT = [0, 2, 3, 6, 7]
-DESCRIPTION = {"spec": "artifact_models:make_net", "source": "factory", "kwargs": {}, "input_shape": [3, 8, 8]}
+DESCRIPTION = {
+    "spec": "artifact_models:make_net",
+    "source": "factory",
+    "kwargs": {},
+    "input_shape": [3, 8, 8],
+}
 IMAGE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 

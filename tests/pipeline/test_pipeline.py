@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from api_models import EXAMPLE, loader, net
 from torch import Tensor, nn
 
 import compressor.train as training
@@ -18,6 +17,7 @@ from compressor.pipeline.settings import Settings
 from compressor.pipeline.stages import Pipeline
 from compressor.pipeline.summary import describe_result
 from compressor.storage.job import Job
+from tests.api_models import EXAMPLE, loader, net
 
 STAGES = ("train", "search", "finetune")
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from search_models import NETWORKS, Splits, context, data, residual
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 
@@ -22,6 +21,7 @@ from compressor.search.training import decided_network as module
 from compressor.search.training.decided_network import Trimmed
 from compressor.train import TrainConfig, Trainer
 from compressor.trim import plan, trim
+from tests.search.search_models import NETWORKS, Splits, context, data, residual
 
 METHODS: dict[str, Any] = {"figs": Figs, "dnarch": Dnarch}
 OPTIONS: dict[str, dict[str, Any]] = {

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from simulated_models import example, network, simulated
 
 import compressor
 from compressor.costs import Sizes, build
@@ -22,6 +21,7 @@ from compressor.latency.target import LatencySession
 from compressor.latency.term import Latency
 from compressor.search.constraints.constraint import hard_sizes
 from compressor.trim import trim_verified
+from tests.latency.simulated_models import example, network, simulated
 
 
 @pytest.fixture(scope="module")

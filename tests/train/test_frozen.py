@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from api_models import EXAMPLE, loader
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -20,6 +19,7 @@ from compressor.graph import capture
 from compressor.masks import Masking
 from compressor.masks.straight_through import hard
 from compressor.search.training.shrinking import Live
+from tests.api_models import EXAMPLE, loader
 
 
 class Branch(nn.Module):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from search_models import Residual
 from torch import Tensor, nn
 
 from compressor.backbones.ccnn_search import SearchableCCNN
@@ -21,6 +20,7 @@ from compressor.search.constraints.projector import Projector
 from compressor.search.methods.dnarch.config import DnarchConfig
 from compressor.search.methods.dnarch.kernel_resampling import Coarser
 from compressor.search.methods.dnarch.learner import DnarchSession
+from tests.search.search_models import Residual
 
 CPU = torch.device("cpu")
 

@@ -7,8 +7,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from search_models import NETWORKS, context, trace
-from test_budgets import BACKBONES, QUICK, backbone, search
 
 import compressor
 from compressor.costs import build
@@ -16,6 +14,8 @@ from compressor.search.base import SearchContext
 from compressor.search.constraints.channel_multiples import MOST, SHARE, even_widths
 from compressor.search.constraints.constraint import Constraint
 from compressor.search.constraints.projector import GAP, Projector
+from tests.search.search_models import NETWORKS, context, trace
+from tests.search.test_budgets import BACKBONES, QUICK, backbone, search
 
 
 @pytest.mark.parametrize("name", BACKBONES)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from search_models import EXAMPLE, NETWORKS, context, data, residual
 from torch import Tensor, nn
 
 from compressor.backbones.ccnn_search import SearchableCCNN
@@ -23,6 +22,7 @@ from compressor.search.methods.dnarch.config import DnarchConfig
 from compressor.search.methods.dnarch.learner import DnarchSession
 from compressor.search.methods.dnarch.method import Dnarch
 from compressor.trim import plan, trim
+from tests.search.search_models import EXAMPLE, NETWORKS, context, data, residual
 
 
 def session(model: nn.Module, x: Tensor = EXAMPLE, share: float = 0.5, **settings: Any) -> DnarchSession:

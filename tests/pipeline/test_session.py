@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from api_models import EXAMPLE, Net, loader, net
 from torch import nn
 
 import compressor
@@ -15,6 +14,7 @@ from compressor.backbones.ccnn_search import SearchableCCNN
 from compressor.costs import build
 from compressor.errors import UnreachableBudgetError, UnsupportedModelError, UsageError
 from compressor.pipeline.session import Session
+from tests.api_models import EXAMPLE, Net, loader, net
 
 
 def train(model: nn.Module, session: Session, steps: int, *, first: int = 0) -> None:
