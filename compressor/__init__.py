@@ -13,6 +13,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from compressor.storage.version import VERSION as __version__
+
 if TYPE_CHECKING:
     from compressor.api import Result, compress, prepare
     from compressor.architecture.architecture import Architecture
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from compressor.models.artifact import load
     from compressor.report import Report
 
-__version__ = "0.1.0"
 
 _NAMES = {
     "Architecture": "compressor.architecture.architecture",
@@ -41,6 +42,7 @@ __all__ = [
     "Graph",
     "Report",
     "Result",
+    "__version__",
     "capture",
     "compress",
     "load",

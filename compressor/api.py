@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.architecture.architecture import Architecture
+from compressor.architecture.rounds import known_whole
 from compressor.budget import parse_budgets
 from compressor.errors import UsageError
 from compressor.graph.programs import require_module
@@ -39,7 +40,7 @@ class Result:
 
     Attributes:
         model: the compressed network: an ordinary module of the original's class, in evaluation mode.
-        architecture: what was kept; applies to a fresh original.
+        architecture: what was done in all rounds of compression together; applies to a fresh original.
         report: what was asked, reached and measured.
     """
 
@@ -203,7 +204,8 @@ def compress(
         deliver_result(pipeline, report, None, ("onnx",))
     report.stage_seconds = dict(console.stage_seconds)
     report.warnings = list(console.warnings)
-    return Result(pipeline.compressed.eval(), pipeline.architecture, report, pipeline.example)
+    architecture = known_whole(pipeline.compressed, pipeline.architecture)
+    return Result(pipeline.compressed.eval(), architecture, report, pipeline.example)
 
 
 def prepare(

@@ -83,7 +83,8 @@ def imports(node: ast.AST, *, always: bool = True) -> Iterator[str]:
         if isinstance(child, ast.Import):
             yield from (alias.name for alias in child.names)
         elif isinstance(child, ast.ImportFrom):
-            assert child.module and not child.level, "imports are absolute"
+            assert child.module, "imports are absolute"
+            assert not child.level, "imports are absolute"
             names = [f"{child.module}.{alias.name}" for alias in child.names]
             yield from (name if name in modules() else child.module for name in names)
         yield from imports(child, always=always)

@@ -1,65 +1,100 @@
-"""``Architecture``: the decision. What of every parameter is kept, which attributes change, which blocks go.
+"""``Architecture``: the decision, as edits that make the compressed network of a fresh original.
 
-It needs no graph to be applied: a fresh original model becomes the trimmed one by slicing alone.
+It needs no graph to be applied. Architectures compose: what a second search did to the result of a first is one
+architecture together with it, which applies to the first original.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Annotated, Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Annotated, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from compressor.architecture.edits import (
+    Edit,
+    Remove,
+    Renumber,
+    ReplaceConvolution,
+    Resample,
+    SetSizes,
+    Slice,
+    Work,
+    edit_from_json,
+)
+from compressor.architecture.edits.slice import axes_of
+from compressor.architecture.history import remember
 from compressor.errors import UsageError
-from compressor.nn import multihead, resampling
-from compressor.nn.stubs import stand_in
-from compressor.nn.tensors import laid_out_like
-from compressor.nn.walk import every_module
+from compressor.nn.copying import skeleton
 from compressor.storage.codec import Keys, decode
 
-SCHEMA_VERSION = 1
+_E = TypeVar("_E", bound=Edit)
+
+#: 1 had what is kept by parameter, 2 has a list of edits; both are read.
+SCHEMA_VERSION = 2
 
 
-def set_size_(module: nn.Module, name: str, value: Any) -> None:
-    """Give an attribute that holds one or several sizes another value, of the type it has."""
-    current = getattr(module, name, None)
-    setattr(
-        module, name, dict(value) if isinstance(value, dict) else tuple(value) if isinstance(current, tuple) else value
-    )
-    if name == "axes_lengths" and isinstance(getattr(module, "_axes_lengths", None), tuple):
-        vars(module)["_axes_lengths"] = tuple(value.items())  # einops computes with a second copy
-
-
-@dataclass
+@dataclass(eq=False)
 class Architecture:
-    """What is kept of a model.
+    """What is done to a model.
 
     Attributes:
         model_class: qualified name of the original's class.
         shapes: shape of every parameter and buffer of the original.
-        indices: per parameter or buffer, per axis, the indices kept, ascending; only where some are removed.
-        attributes: per module, attributes and their new values.
-        removed: modules taken out of the model, with what replaces each, see ``compressor.nn.stubs``; and parameters of
-            modules that stay, replaced by ``"scalar"``.
+        edits: what is done to it, in order.
         blocks: names of the residual branches taken out.
         groups: per group name, how many units it had and which are kept.
         aliases: other names of tied parameters, by their first name.
-        resolutions: branches that compute on fewer samples: the modules whose input is resampled, the module whose
-            output is resampled back, and per spatial axis the samples outside and inside.
-        renumbered: buffers whose entries are positions along some axis, with the positions kept there, ascending.
     """
 
     model_class: str
     shapes: dict[str, list[int]]
-    indices: dict[str, dict[int, list[int]]] = field(default_factory=dict)
-    attributes: dict[str, dict[str, Any]] = field(default_factory=dict)
-    removed: dict[str, str] = field(default_factory=dict)
+    edits: tuple[Edit, ...] = ()
     blocks: list[str] = field(default_factory=list)
     groups: dict[str, dict[str, Any]] = field(default_factory=dict)
     aliases: dict[str, list[str]] = field(default_factory=dict)
-    resolutions: list[dict[str, Any]] = field(default_factory=list)
-    renumbered: dict[str, list[int]] = field(default_factory=dict)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Architecture) and self.to_json() == other.to_json()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @cached_property
+    def indices(self) -> dict[str, dict[int, list[int]]]:
+        """Per parameter or buffer, per axis, the original's indices that are kept, ascending; only where some go."""
+        found: dict[str, dict[int, list[int]]] = {}
+        for edit in self.edits:
+            if isinstance(edit, Slice):
+                own = found.setdefault(edit.parameter, {})
+                for axis, kept in edit.kept.items():
+                    own[axis] = [own[axis][i] for i in kept] if axis in own else list(kept)
+            elif isinstance(edit, ReplaceConvolution):  # no index of the new kernel is one of the old
+                found[edit.tensor] = {axis: kept for axis, kept in found.get(edit.tensor, {}).items() if axis < 2}
+        return found
+
+    @cached_property
+    def attributes(self) -> dict[str, dict[str, Any]]:
+        """Per module, attributes that hold sizes and their new values."""
+        found: dict[str, dict[str, Any]] = {}
+        for edit in self._of(SetSizes):
+            found.setdefault(edit.module, {}).update(edit.values)
+        return found
+
+    @cached_property
+    def removed(self) -> dict[str, str]:
+        """Modules and parameters taken out, with what replaces each, see ``Remove``."""
+        return {edit.name: edit.by for edit in self._of(Remove)}
+
+    @cached_property
+    def resolutions(self) -> list[Resample]:
+        """Branches that compute on fewer samples."""
+        return self._of(Resample)
+
+    def _of(self, kind: type[_E]) -> list[_E]:
+        return [edit for edit in self.edits if isinstance(edit, kind)]
 
     def kept(self, fqn: str, axis: int) -> list[int]:
         """The indices kept of a parameter or buffer along an axis; none if its module was taken out.
@@ -76,6 +111,8 @@ class Architecture:
         axis %= len(shape)
         if self.is_removed(name):
             return []
+        if axis > 1 and (replaced := [e for e in self._of(ReplaceConvolution) if e.tensor == name]):
+            return list(range(replaced[-1].kernel_size[axis - 2]))
         return list(self.indices.get(name, {}).get(axis, range(shape[axis])))
 
     def first_name(self, fqn: str) -> str:
@@ -95,161 +132,182 @@ class Architecture:
         return False
 
     def slice(self, fqn: str, tensor: Tensor) -> Tensor:
-        """What is kept of a tensor that is laid out like the parameter: a gradient, a momentum. Always a copy.
+        """What becomes of a tensor that is laid out like the parameter: a gradient, a momentum. Always a copy.
 
         Of a parameter that was taken out an empty tensor is left.
         """
         if self.is_removed(fqn):
             return tensor.new_empty(0)
         sliced = tensor.detach()
-        for axis, indices in self.indices.get(fqn, {}).items():
-            sliced = sliced.index_select(axis, torch.tensor(indices, device=tensor.device))
-        if fqn in self.renumbered:
-            positions = torch.tensor(self.renumbered[fqn], device=tensor.device)
-            return torch.searchsorted(positions, sliced.to(positions.dtype)).to(tensor.dtype)
+        for edit in self._by_tensor.get(fqn, ()):
+            sliced = edit.sliced(fqn, sliced)
         return sliced.clone() if sliced.data_ptr() == tensor.data_ptr() else sliced
 
     def put_back_(self, fqn: str, tensor: Tensor, kept: Tensor) -> None:
         """Write ``kept``, laid out as ``slice`` gives it, to where it came from; the rest of ``tensor`` stays."""
         if self.is_removed(fqn):
             return
-        if fqn in self.renumbered:
-            kept = torch.tensor(self.renumbered[fqn], device=kept.device)[kept.long()].to(kept.dtype)
+        own = self._by_tensor.get(fqn, ())
+        for edit in reversed(own):
+            if isinstance(edit, Renumber):
+                kept = edit.restored(kept)
+        if any(isinstance(edit, ReplaceConvolution) for edit in own):
+            numbers = torch.arange(1, tensor.numel() + 1, device=tensor.device).reshape(tensor.shape)
+            numbers = self.slice(fqn, numbers)  # 0 for what was not there before
+            places_before = torch.unravel_index(numbers[numbers > 0] - 1, tensor.shape)
+            tensor.detach()[places_before] = kept.detach()[numbers > 0]
+            return
         indices, axes = self.indices.get(fqn, {}), range(tensor.ndim)
         places = [torch.as_tensor(indices.get(d, range(tensor.shape[d])), device=tensor.device) for d in axes]
         where = tuple(place.reshape([-1 if d == e else 1 for e in axes]) for d, place in enumerate(places))
         tensor.detach()[where] = kept.detach()
 
+    @cached_property
+    def _by_tensor(self) -> dict[str, list[Edit]]:
+        found: dict[str, list[Edit]] = {}
+        for edit in self.edits:
+            if edit.tensor:
+                found.setdefault(edit.tensor, []).append(edit)
+        return found
+
     def apply_(self, model: nn.Module) -> nn.Module:
-        """Turn a fresh original model into the trimmed one, in place, without tracing.
+        """Turn a fresh original model into the compressed one, in place, without tracing.
 
         Raises:
-            UsageError: the model's parameters have other names or shapes than the original's, or the architecture names
-                what the model has not, or more than it has. Nothing is changed then.
+            UsageError: the model's parameters have other names or shapes than the original's, or an edit does not fit:
+                it names what the model has not, or more than it has. Nothing is changed then.
         """
-        from compressor.architecture.fitting import require_fit
-
-        require_fit(self, model)
-        tensors: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
-        tensors.update(model.named_buffers(remove_duplicate=False))
-        modules = dict(model.named_modules(remove_duplicate=False))
-        for name in self.indices:
-            new = self.resized(name, tensors[name])
-            for alias in self.aliases.get(name, [name]):
-                owner, _, attribute = alias.rpartition(".")
-                space = modules[owner]._parameters if isinstance(new, nn.Parameter) else modules[owner]._buffers
-                space[attribute] = new
-        from compressor.architecture.history import remember
-
-        self.finish_(model)
-        remember(model, self)
+        self._require_original(model)
+        rehearsal = Work(skeleton(model))
+        for edit in self.edits:
+            edit.check(rehearsal)
+            edit.apply_(rehearsal)
+        work = Work(model)
+        for edit in self.edits:
+            edit.apply_(work)
+        remember(model, self.to_json())
         return model
 
-    def resized(self, name: str, tensor: Tensor) -> Tensor:
-        """The parameter or buffer after the trim: laid out in memory as before (channels last, say); a parameter stays
-        one and keeps ``requires_grad``."""
-        sliced = laid_out_like(tensor, self.slice(name, tensor))
-        return nn.Parameter(sliced, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else sliced
+    def without(self, kind: type[Edit]) -> Architecture:
+        """The same without edits of one kind."""
+        return replace(self, edits=tuple(edit for edit in self.edits if not isinstance(edit, kind)))
 
-    def stubs(self, model: nn.Module) -> dict[int, nn.Module]:
-        """What replaces the modules of ``model`` that are taken out, by their identity."""
-        modules = dict(model.named_modules(remove_duplicate=False))
-        return {
-            id(modules[name]): stand_in(kind, modules[name]) for name, kind in self.removed.items() if name in modules
-        }
+    def then(self, second: Architecture) -> Architecture:
+        """This architecture and, on its result, ``second``: one that applies to this one's original."""
+        blocks = [*self.blocks, *(name for name in second.blocks if name not in self.blocks)]
+        groups = dict(self.groups)
+        for name, group in second.groups.items():
+            before = self.groups.get(name)
+            if before is not None and len(before["kept"]) == group["size"]:
+                group = {**group, "size": before["size"], "kept": [before["kept"][i] for i in group["kept"]]}
+            groups[name] = group
+        aliases = {**second.aliases, **self.aliases}
+        return Architecture(self.model_class, self.shapes, (*self.edits, *second.edits), blocks, groups, aliases)
 
-    def finish_(self, model: nn.Module) -> None:
-        """Set attributes and take out modules, once parameters are sliced."""
-        stubs = self.stubs(model)
-        for parent in every_module(model):
-            for name, child in parent._modules.items():
-                if id(child) in stubs:
-                    parent._modules[name] = stubs[id(child)]
-        modules = dict(model.named_modules(remove_duplicate=False))
-        for name, kind in self.removed.items():
-            owner, _, attribute = name.rpartition(".")
-            if kind == "scalar":
-                like = modules[owner]._parameters.pop(attribute, None)
-                dtype = like.dtype if like is not None else None
-                device = like.device if like is not None else None
-                modules[owner].register_buffer(attribute, torch.zeros((), dtype=dtype, device=device), persistent=False)
-        for module in modules.values():
-            if isinstance(module, nn.RNNBase):  # keeps a list of its weights
-                module._flat_weights = [getattr(module, name) for name in module._flat_weights_names]
-        for name, values in self.attributes.items():
-            if multihead.WIDTHS[0] in values and multihead.can_narrow(modules[name]):
-                multihead.narrow_(modules[name])
-            for attribute, value in values.items():
-                set_size_(modules[name], attribute, value)
-        for each in self.resolutions:
-            resampling.attach_(model, each["inputs"], each["output"], each["sizes"])
+    def _require_original(self, model: nn.Module) -> None:
+        tensors = Work(model).tensors
+        for name, shape in self.shapes.items():
+            if name not in tensors:
+                raise UsageError(
+                    f"The model has no parameter {name!r}, which the architecture ({self.model_class}) has."
+                )
+            if list(tensors[name].shape) != shape:
+                raise UsageError(
+                    f"{name!r} has shape {list(tensors[name].shape)}; the architecture was made for {shape[:8]}. "
+                    "Build the model with the arguments of the original."
+                )
+        for first, names in self.aliases.items():
+            for name in (first, *names):
+                there = first in self.shapes and name in tensors
+                if not there or tensors[name].shape != tensors[first].shape:
+                    raise UsageError(f"architecture.aliases: {name!r} is no other name of {first!r} in this model.")
 
     def to_json(self) -> dict[str, Any]:
         """A JSON document, with a schema version."""
         return {
             "schema_version": SCHEMA_VERSION,
             "model_class": self.model_class,
-            "groups": self.groups,
-            "attributes": self.attributes,
-            "removed": self.removed,
-            "blocks": self.blocks,
+            "parameters": self.shapes,
             "aliases": self.aliases,
-            "resolutions": self.resolutions,
-            "renumbered": self.renumbered,
-            "parameters": {
-                name: {
-                    "shape": shape,
-                    **({"kept": {str(a): i for a, i in self.indices[name].items()}} if name in self.indices else {}),
-                }
-                for name, shape in self.shapes.items()
-            },
+            "edits": [edit.to_json() for edit in self.edits],
+            "blocks": self.blocks,
+            "groups": self.groups,
         }
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Architecture:
-        """Read what ``to_json`` wrote.
+        """Read what ``to_json`` wrote, in this version of the program or an earlier one.
 
         Raises:
-            UsageError: another schema version, or no architecture at all.
+            UsageError: a newer schema version, or no architecture at all.
         """
         version = document.get("schema_version") if isinstance(document, dict) else None
+        if version == 1:
+            return _from_schema_1(document)
         if version != SCHEMA_VERSION:
-            raise UsageError(f"The architecture has schema version {version!r}; this program reads {SCHEMA_VERSION}.")
+            newer = type(version) is int and version > SCHEMA_VERSION
+            raise UsageError(
+                f"The architecture has schema version {version!r}; this program reads 1 to {SCHEMA_VERSION}"
+                f"{': update compressor' if newer else ''}."
+            )
         found = decode(_Document, document, "architecture")
-        return cls(
-            model_class=found.model_class,
-            shapes={name: entry.shape for name, entry in found.parameters.items()},
-            indices={
-                name: {_axis(axis, name): indices for axis, indices in entry.kept.items()}
-                for name, entry in found.parameters.items()
-                if entry.kept is not None
-            },
-            attributes=found.attributes,
-            removed=found.removed,
-            blocks=found.blocks,
-            groups=found.groups,
-            aliases=found.aliases,
-            resolutions=found.resolutions,
-            renumbered=found.renumbered,
-        )
+        edits = tuple(edit_from_json(edit, f"architecture.edits[{i}]") for i, edit in enumerate(found.edits))
+        return cls(found.model_class, found.parameters, edits, found.blocks, found.groups, found.aliases)
+
+    @classmethod
+    def of(
+        cls,
+        model_class: str,
+        shapes: dict[str, list[int]],
+        *,
+        indices: Mapping[str, Mapping[int, list[int]]] | None = None,
+        attributes: Mapping[str, Mapping[str, Any]] | None = None,
+        removed: Mapping[str, str] | None = None,
+        resolutions: Iterable[Resample] = (),
+        renumbered: Mapping[str, list[int]] | None = None,
+        blocks: list[str] | None = None,
+        groups: dict[str, dict[str, Any]] | None = None,
+        aliases: dict[str, list[str]] | None = None,
+    ) -> Architecture:
+        """An architecture from what one search decided, in an order in which each edit fits.
+
+        Arguments are named like the properties. ``renumbered``: buffers whose entries are positions along some axis,
+        with the positions kept there, ascending.
+        """
+        edits: list[Edit] = [Slice(name, dict(kept)) for name, kept in (indices or {}).items()]
+        edits += [Renumber(name, kept) for name, kept in (renumbered or {}).items()]
+        edits += [Remove(name, by) for name, by in (removed or {}).items()]
+        edits += [SetSizes(name, dict(values)) for name, values in (attributes or {}).items()]
+        return cls(model_class, shapes, (*edits, *resolutions), blocks or [], groups or {}, aliases or {})
+
+
+_Groups = dict[str, Annotated[dict[str, Any], Keys({"size": int, "kept": list[int]})]]
 
 
 @dataclass(frozen=True)
-class _Parameter:
+class _Document:
+    model_class: str
+    parameters: dict[str, list[int]]
+    edits: list[Any]
+    blocks: list[str] = field(default_factory=list)
+    groups: _Groups = field(default_factory=dict)
+    aliases: dict[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _OldParameter:
     shape: list[int]
     kept: dict[str, list[int]] | None = None
 
 
 @dataclass(frozen=True)
-class _Document:
-    """An architecture as JSON."""
-
+class _OldDocument:
     model_class: str
-    parameters: dict[str, _Parameter]
+    parameters: dict[str, _OldParameter]
     attributes: dict[str, dict[str, int | list[int] | dict[str, int]]] = field(default_factory=dict)
     removed: dict[str, str] = field(default_factory=dict)
     blocks: list[str] = field(default_factory=list)
-    groups: dict[str, Annotated[dict[str, Any], Keys({"size": int, "kept": list[int]})]] = field(default_factory=dict)
+    groups: _Groups = field(default_factory=dict)
     aliases: dict[str, list[str]] = field(default_factory=dict)
     resolutions: list[
         Annotated[dict[str, Any], Keys({"inputs": list[str], "output": str, "sizes": list[list[int]]})]
@@ -257,7 +315,24 @@ class _Document:
     renumbered: dict[str, list[int]] = field(default_factory=dict)
 
 
-def _axis(text: str, name: str) -> int:
-    if not text.isdecimal() or len(text) > 2:
-        raise UsageError(f"architecture.parameters.{name[:60]}.kept has the key {text[:20]!r}; expected an axis.")
-    return int(text)
+def _from_schema_1(document: dict[str, Any]) -> Architecture:
+    found = decode(_OldDocument, document, "architecture")
+    return Architecture.of(
+        found.model_class,
+        {name: entry.shape for name, entry in found.parameters.items()},
+        indices={
+            name: axes_of(entry.kept, f"architecture.parameters.{name[:60]}.kept")
+            for name, entry in found.parameters.items()
+            if entry.kept is not None
+        },
+        attributes=found.attributes,
+        removed=found.removed,
+        resolutions=[
+            Resample(each["output"], each["inputs"], each["sizes"], str(each.get("block", "")))
+            for each in found.resolutions
+        ],
+        renumbered=found.renumbered,
+        blocks=found.blocks,
+        groups=found.groups,
+        aliases=found.aliases,
+    )

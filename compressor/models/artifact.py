@@ -18,13 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from compressor.architecture.architecture import Architecture
-from compressor.architecture.history import left_to_apply, rounds
+from compressor.architecture.rounds import composed, left_to_apply, whole
 from compressor.errors import CompressorError, UnsupportedModelError, UsageError, WeightsError
 from compressor.models.example_inputs import describe_inputs, make_inputs
 from compressor.nn.tensors import example_of
-from compressor.storage.codec import Keys, decode
+from compressor.printable import printable
+from compressor.storage.codec import Keys, check, decode
 from compressor.storage.files import atomic_save_safetensors, atomic_write_json, atomic_write_text, load_safetensors
 from compressor.storage.reading import LARGE, SMALL, Limits, read_json, require_memory_for, sha256
+from compressor.storage.version import VERSION
 
 if TYPE_CHECKING:
     from compressor.report import Report
@@ -33,8 +35,8 @@ if TYPE_CHECKING:
 
 ARCHITECTURE, WEIGHTS, REPORT, PAGE = "architecture.json", "model.safetensors", "report.json", "report.html"
 
-#: Raised whenever a reader of the previous version would build another network.
-SCHEMA_VERSION = 1
+#: Raised whenever a reader of the previous version would build another network; folders of 1 are read.
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Manifest:
     Attributes:
         description: how to build the original again, see ``compressor.models.rebuild``; ``None`` if only the user can.
         model_class: qualified name of the class.
-        architectures: what was applied to the original, in order: a network may be compressed more than once.
+        architecture: what was applied to the original, in every round of compression.
         tied: names of tensors that are stored under another name.
         weights: bytes and SHA-256 of the weights file.
         inputs: how to make example inputs again, see ``compressor.models.example_inputs``; ``None`` if they were not
@@ -53,14 +55,14 @@ class Manifest:
 
     description: Annotated[dict[str, Any], Keys({"spec": str, "source": str, "kwargs": dict[str, Any]})] | None
     model_class: str
-    architectures: list[dict[str, Any]]
+    architecture: dict[str, Any]
     tied: dict[str, str]
     weights: Annotated[dict[str, Any], Keys({"bytes": int, "sha256": str})]
     inputs: Any
 
     def to_json(self) -> dict[str, Any]:
         """The document, ``schema_version`` first."""
-        return {"schema_version": SCHEMA_VERSION, **vars(self)}
+        return {"schema_version": SCHEMA_VERSION, "compressor": VERSION, **vars(self)}
 
 
 def save(
@@ -110,11 +112,9 @@ def save_model(
     """Write the weights, then the architecture that names their checksum; returns both paths. See :func:`save`."""
     folder = Path(folder)
     tensors, tied = unshared(model)
-    chain = rounds(model, architecture)
     kept = dict(description) if description is not None else None
     if kept is not None and kept.get("source") == "folder":
-        before = read_manifest(kept["spec"])
-        kept, chain = before.description, [*before.architectures, chain[-1]]
+        kept = read_manifest(kept["spec"]).description
     inputs = None
     if example_inputs is not None:
         inputs = describe_inputs(example_of(example_inputs))
@@ -122,7 +122,7 @@ def save_model(
     manifest = Manifest(
         description=kept,
         model_class=class_name(model),
-        architectures=chain,
+        architecture=whole(model, architecture).to_json(),
         tied=tied,
         weights={"bytes": (folder / WEIGHTS).stat().st_size, "sha256": sha256(folder / WEIGHTS)},
         inputs=inputs,
@@ -170,11 +170,11 @@ def load(folder: str | Path, model: nn.Module | None = None, *, trust_factories:
             "pass a fresh original, built with the arguments it had when it was compressed."
         )
     try:
-        decided = [Architecture.from_json(document) for document in manifest.architectures]
+        decided = Architecture.from_json(manifest.architecture)
     except UsageError as error:
         raise UsageError(f"{folder / ARCHITECTURE}: {error} Compress the model again.") from error
-    for architecture in decided[len(decided) - len(left_to_apply(model, manifest.architectures)) :]:
-        model = architecture.apply_(model)
+    if (rest := left_to_apply(model, decided)) is not None:
+        model = rest.apply_(model)
     _fill(model, tensors, folder)
     return model.eval()
 
@@ -202,8 +202,8 @@ def load_report(folder: str | Path) -> Report:
 
 
 def load_architecture(folder: str | Path) -> Architecture:
-    """The last decision made about the model in ``folder``."""
-    return Architecture.from_json(read_manifest(folder).architectures[-1])
+    """What was decided about the model in ``folder``, in all rounds together."""
+    return Architecture.from_json(read_manifest(folder).architecture)
 
 
 def example_inputs(folder: str | Path, batch: int | None = None) -> Example | None:
@@ -223,16 +223,27 @@ def read_manifest(folder: str | Path) -> Manifest:
     value = _read_json(Path(folder), ARCHITECTURE, LARGE)
     place = Path(folder) / ARCHITECTURE
     found = value.get("schema_version")
-    if type(found) is not int or not isinstance(value.get("architectures"), list) or not value["architectures"]:
+    if type(found) is not int or found < 1:
         raise UsageError(f"{place} was not written by compress; pass a folder that compress wrote.")
     if found > SCHEMA_VERSION:
+        by = value.get("compressor")
+        newer = f"compressor {printable(by)}" if isinstance(by, str) and len(by) < 40 else "a newer compressor"
         raise UsageError(
-            f"{place} has schema_version {found}, this program reads up to {SCHEMA_VERSION}; update compressor."
+            f"{place} has schema_version {found} and was written by {newer}; this is {VERSION}, which reads up to "
+            f"{SCHEMA_VERSION}: update compressor."
         )
     try:
-        return decode(Manifest, value, "architecture")
+        return decode(Manifest, _from_schema_1(value) if found == 1 else value, "architecture")
     except UsageError as error:
         raise UsageError(f"{place}: {error} Compress the model again.") from error
+
+
+def _from_schema_1(value: dict[str, Any]) -> dict[str, Any]:
+    """Schema 1 had a list of architectures, one for each round."""
+    rounds = check(list[dict[str, Any]], value.get("architectures"), "architecture.architectures")
+    if not rounds:
+        raise UsageError("architecture.architectures is empty; expected one at least.")
+    return {**value, "architecture": composed([Architecture.from_json(each) for each in rounds]).to_json()}
 
 
 def unshared(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -270,7 +281,7 @@ def _rebuild(folder: Path, manifest: Manifest, trust_factories: Sequence[str]) -
             f"{folder} does not say how to build {manifest.model_class}; pass a fresh original: "
             f"compressor.load({str(folder)!r}, model=...)."
         )
-    shapes = _shapes(manifest.architectures[0].get("parameters"))
+    shapes = _shapes(manifest.architecture.get("parameters"))
     cure = "pass a fresh original: compressor.load(..., model=...)"
     require_memory_for(folder, 4.0 * sum(math.prod(shape) for shape in shapes), cure)
     try:
@@ -282,8 +293,7 @@ def _rebuild(folder: Path, manifest: Manifest, trust_factories: Sequence[str]) -
 
 def _shapes(parameters: Any) -> list[list[int]]:
     """The shapes of the original's parameters, as far as they are some."""
-    entries = parameters.values() if isinstance(parameters, dict) else ()
-    shapes = [entry.get("shape") for entry in entries if isinstance(entry, dict)]
+    shapes = parameters.values() if isinstance(parameters, dict) else ()
     return [
         s for s in shapes if isinstance(s, list) and all(type(size) is int and 0 <= size < 2**40 for size in s[:16])
     ]

@@ -13,6 +13,7 @@ import types
 from collections import OrderedDict
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from compressor.errors import UnsupportedModelError
@@ -58,6 +59,36 @@ def deep_copy(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module
         if name in vars(twin) and rebinding.closes_over(value):
             vars(twin)[name] = rebinding.rebound(value)
     return copied
+
+
+def skeleton(model: nn.Module) -> nn.Module:
+    """Modules of the same classes, names and attributes, whose floating-point tensors hold no data; it does not run.
+
+    Whole numbers are copied: edits look at them.
+    """
+    tensors: dict[int, Any] = {id(None): None}
+
+    def bare(tensor: Tensor) -> Tensor:
+        if id(tensor) not in tensors:
+            kept = not (tensor.is_floating_point() or tensor.is_complex()) or tensor.layout is not torch.strided
+            value = tensor.detach().clone() if kept else torch.empty_like(tensor, device="meta", requires_grad=False)
+            tensors[id(tensor)] = nn.Parameter(value, False) if isinstance(tensor, nn.Parameter) else value
+        found: Tensor = tensors[id(tensor)]
+        return found
+
+    twins: dict[int, nn.Module] = {}
+    for module in every_module(model):
+        twin: nn.Module = object.__new__(type(module))
+        for name, value in vars(module).items():
+            vars(twin)[name] = copy.copy(value) if isinstance(value, (dict, list, set)) else value
+        twins[id(module)] = twin
+    for twin in twins.values():
+        for name, child in twin._modules.items():
+            twin._modules[name] = None if child is None else twins[id(child)]
+        for register in (twin._parameters, twin._buffers):
+            for name, tensor in register.items():
+                register[name] = None if tensor is None else bare(tensor)  # type: ignore[assignment]
+    return twins[id(model)]
 
 
 def same_tensors(model: nn.Module) -> nn.Module:

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from compressor.architecture.architecture import Architecture
 from compressor.architecture.history import remember
+from compressor.architecture.rounds import known_whole
 from compressor.budget import Budget
 from compressor.costs import build
 from compressor.errors import TrainingError, UsageError
@@ -68,6 +69,7 @@ class Session:
     """See the module docstring. ``architecture`` and ``check`` are set by ``finish``."""
 
     architecture: Architecture
+    _decided: Architecture  # in this round
     check: Check
 
     def __init__(
@@ -371,8 +373,9 @@ class Session:
         found = self._learner.decide()
         self._learner.fold_(found)
         result, self.held = self._end.run(found)
-        self.architecture, self.check, self._small = result.architecture, result.check, result.model
-        remember(result.model, result.architecture, self.model)
+        self._decided, self.check, self._small = result.architecture, result.check, result.model
+        remember(result.model, result.architecture.to_json(), self.model)
+        self.architecture = known_whole(result.model, result.architecture)
         observe_anew_(result.model)
         return result.model
 
@@ -388,7 +391,7 @@ class Session:
         """
         if self._small is None:
             raise UsageError("carry_optimizer() is for the network that finish() returns; call that first.")
-        carry_(optimizer, self.model, self._small, self.architecture)
+        carry_(optimizer, self.model, self._small, self._decided)
 
     def _require_sound(self) -> None:
         self._learner.require_finite()

@@ -321,7 +321,7 @@ class Pipeline:
     def _use(self, result: TrimResult) -> None:
         self.compressed, self.architecture, self.check = result.model, result.architecture, result.check
         observe_anew_(self.compressed)
-        remember(self.compressed, self.architecture, self.model)
+        remember(self.compressed, self.architecture.to_json(), self.model)
 
     def _measure_target(self) -> None:
         """Profile and calibrate; the latency term comes from it."""

@@ -120,7 +120,7 @@ def _row(name: str, layers: list[_Layer], architecture: Architecture, residual: 
     largest = max(layers, key=lambda layer: math.prod(layer.kernel[0]) if layer.kernel[0] else 0)
     removed = all(not layer.outputs[1] for layer in layers)
     resolution = next((layer.resolution for layer in reversed(chain) if layer.resolution), [])
-    inside = {entry["block"]: [size for _, size in entry["sizes"]] for entry in architecture.resolutions}
+    inside = {entry.block: [size for _, size in entry.sizes] for entry in architecture.resolutions}
     return BlockShape(
         name=name,
         kernel_before=largest.kernel[0],

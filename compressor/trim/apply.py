@@ -7,6 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from compressor.architecture.architecture import Architecture
+from compressor.architecture.edits import Work
+from compressor.architecture.edits.slice import like, refresh_flat_weights_
 from compressor.nn.copying import deep_copy
 from compressor.nn.generated import computed
 
@@ -20,15 +22,21 @@ def trim(model: nn.Module, architecture: Architecture) -> nn.Module:
     Raises:
         UnsupportedModelError: the model cannot be copied.
     """
-    memo: dict[int, Any] = dict(architecture.stubs(model))
+    memo: dict[int, Any] = {}
+    work = Work(model)
+    for edit in architecture.edits:
+        memo.update(edit.copied(work))
     if (source := computed(model)) is not None:
         memo[id(source)] = None  # what is left is trained as it is
     tensors: dict[str, Tensor] = dict(model.named_parameters())
     tensors.update(model.named_buffers())
     for name, tensor in tensors.items():
-        if architecture.removed and architecture.is_removed(name):
-            continue
-        memo[id(tensor)] = architecture.resized(name, tensor)
+        if id(tensor) not in memo and not architecture.is_removed(name):
+            memo[id(tensor)] = like(tensor, tensor.detach())
     trimmed = deep_copy(model, memo)
-    architecture.finish_(trimmed)
+    copy = Work(trimmed)
+    for edit in architecture.edits:
+        edit.finish_(copy)
+    for module in trimmed.modules():
+        refresh_flat_weights_(module)
     return trimmed

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
 from compressor.architecture.architecture import Architecture
-from compressor.arrays import BoolArray, UnitMask
+from compressor.architecture.edits import Resample
+from compressor.arrays import BoolArray, IntArray, UnitMask
 from compressor.graph.graph import Graph
 from compressor.nn import multihead
 
@@ -30,10 +32,33 @@ def plan(model: nn.Module, graph: Graph, units: UnitMask, gates: BoolArray | Non
         for d, axis in enumerate(parameter.axes):
             if axis is not None and len(kept[axis.index]) < len(axis):
                 indices.setdefault(parameter.name, {})[d] = kept[axis.index].tolist()
-    architecture = Architecture(
-        model_class=graph.model_class,
-        shapes={p.name: list(p.shape) for p in graph.parameters.values()},
+    decided = Architecture.of(
+        graph.model_class,
+        {p.name: list(p.shape) for p in graph.parameters.values()},
         indices=indices,
+        removed=removed,
+        aliases={p.name: list(p.names) for p in graph.parameters.values() if len(p.names) > 1},
+    )
+    lengths = {index: len(k) for index, k in kept.items()}
+    attributes, renumbered = _sizes(model, graph, decided, lengths), {}
+    for order in graph.orders:
+        entries, target = kept[order.entries.index], kept[order.target.index]
+        if len(target) == len(order.target):
+            continue
+        if not order.attribute:
+            renumbered[order.name] = target.tolist()
+        elif not decided.is_gone(order.name):
+            values = np.asarray(getattr(model.get_submodule(order.name), order.attribute))[entries]
+            attributes.setdefault(order.name, {})[order.attribute] = np.searchsorted(target, values).tolist()
+    return Architecture.of(
+        decided.model_class,
+        decided.shapes,
+        indices=indices,
+        attributes=attributes,
+        removed=removed,
+        resolutions=_resolutions(graph, kept, graph.gates(gates)),
+        renumbered=renumbered,
+        blocks=blocks,
         groups={
             g.name: {
                 "size": len(g),
@@ -45,29 +70,15 @@ def plan(model: nn.Module, graph: Graph, units: UnitMask, gates: BoolArray | Non
             }
             for g in graph.groups
         },
-        removed=removed,
-        blocks=blocks,
-        aliases={p.name: list(p.names) for p in graph.parameters.values() if len(p.names) > 1},
+        aliases=decided.aliases,
     )
-    there = graph.gates(gates)
+
+
+def _resolutions(graph: Graph, kept: dict[int, IntArray], gates: BoolArray) -> Iterator[Resample]:
     for found in graph.resolutions:
         sizes = [[len(axis), len(kept[axis.index])] for axis in found.axes]
-        if there[found.block] and any(inside < n for n, inside in sizes):
-            block = graph.blocks[found.block].name
-            entry = {"block": block, "inputs": list(found.inputs), "output": found.output, "sizes": sizes}
-            architecture.resolutions.append(entry)
-    _mend(model, graph, architecture, {index: len(k) for index, k in kept.items()})
-    for order in graph.orders:
-        entries, target = kept[order.entries.index], kept[order.target.index]
-        if len(target) == len(order.target):
-            continue
-        if not order.attribute:
-            architecture.renumbered[order.name] = target.tolist()
-        elif not _gone(order.name, architecture):
-            values = np.asarray(getattr(model.get_submodule(order.name), order.attribute))[entries]
-            changed = architecture.attributes.setdefault(order.name, {})
-            changed[order.attribute] = np.searchsorted(target, values).tolist()
-    return architecture
+        if gates[found.block] and any(inside < n for n, inside in sizes):
+            yield Resample(found.output, list(found.inputs), sizes, graph.blocks[found.block].name)
 
 
 def _removed(graph: Graph, gates: BoolArray | None) -> tuple[dict[str, str], list[str], set[str]]:
@@ -88,16 +99,14 @@ def _above(name: str) -> list[str]:
     return [".".join(parts[:n]) for n in range(1, len(parts))]
 
 
-def _gone(module: str, architecture: Architecture) -> bool:
-    return module in architecture.removed or any(above in architecture.removed for above in _above(module))
-
-
-def _mend(model: nn.Module, graph: Graph, architecture: Architecture, lengths: dict[int, int]) -> None:
+def _sizes(
+    model: nn.Module, graph: Graph, architecture: Architecture, lengths: dict[int, int]
+) -> dict[str, dict[str, Any]]:
     """Attributes that hold sizes: those the trace saw in use, and those PyTorch's own modules keep."""
     modules = dict(model.named_modules())
     changes: dict[str, dict[str, Any]] = {}
     for use in graph.attributes:
-        if _gone(use.module, architecture):
+        if architecture.is_gone(use.module):
             continue
         value = round(use.offset + use.factor * lengths[use.axis.index])
         if use.index is None:
@@ -108,14 +117,16 @@ def _mend(model: nn.Module, graph: Graph, architecture: Architecture, lengths: d
             items[use.index] = value
             changes.setdefault(use.module, {})[use.name] = items
     for name, module in modules.items():
-        if _gone(name, architecture):
+        if architecture.is_gone(name):
             continue
         for attribute, value in _own_sizes(name, module, architecture, changes.get(name, {})).items():
             changes.setdefault(name, {})[attribute] = value
+    found = {}
     for name, values in changes.items():
         new = {k: v for k, v in values.items() if _differs(getattr(modules[name], k, None), v)}
         if new:
-            architecture.attributes[name] = new
+            found[name] = new
+    return found
 
 
 def _differs(current: Any, new: Any) -> bool:

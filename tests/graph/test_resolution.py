@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.architecture.architecture import Architecture
+from compressor.architecture.edits import Resample
 from compressor.costs import build
 from compressor.graph import Graph, capture
 from compressor.search.constraints.constraint import hard_sizes
@@ -119,8 +120,8 @@ def test_a_branch_sees_the_low_pass_of_its_stream(name: str) -> None:
     x = torch.cos(2 * torch.pi * torch.arange(12) / 12 * 2).expand(1, 6, 12, 12) + 0.5
     whole = nn.Sequential(nn.Identity(), model, nn.Identity())
     sizes = [[12, 5], [12, 5]]
-    entry = {"block": "1", "inputs": ["1.branch"], "output": "1.branch", "sizes": sizes}
-    small = Architecture("", {}, resolutions=[entry]).apply_(nn.Sequential(nn.Identity(), model, nn.Identity()))
+    entry = Resample("1.branch", ["1.branch"], sizes, block="1")
+    small = Architecture.of("", {}, resolutions=[entry]).apply_(nn.Sequential(nn.Identity(), model, nn.Identity()))
     with torch.no_grad():
         torch.testing.assert_close(small(x), x + nn.Sequential(*whole[1].branch)(x), rtol=1e-4, atol=1e-5)
 

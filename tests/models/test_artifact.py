@@ -37,7 +37,7 @@ def narrow_architecture() -> Architecture:
     indices["one.weight"] = {0: KEPT, 1: KEPT}
     indices["head.weight"] = {1: KEPT}
     net = Net()
-    return Architecture(
+    return Architecture.of(
         model_class="artifact_models.Net",
         shapes={name: list(v.shape) for name, v in (*net.named_parameters(), *net.named_buffers())},
         indices=indices,
@@ -141,7 +141,7 @@ def test_precision_is_kept(tmp_path: Path, trained: nn.Module) -> None:
 
 def test_compressing_a_saved_folder_again_does_not_depend_on_it(folder: Path, tmp_path: Path) -> None:
     model = artifact.load(folder, trust_factories=("artifact_models",))
-    again = Architecture(
+    again = Architecture.of(
         model_class="artifact_models.Net",
         shapes={"head.weight": [4, 5], "head.bias": [4]},
         indices={"head.weight": {0: [1, 3]}, "head.bias": {0: [1, 3]}},

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 import compressor
+from compressor.architecture.architecture import Architecture
 from compressor.errors import UsageError
 from compressor.models import artifact
 
@@ -68,7 +69,8 @@ def test_every_round_loads(net: str, shares: tuple[str, ...], tmp_path: Path) ->
             assert torch.equal(step(x), model(x))
         if number == 1:  # from disk, or from a copy, it goes on as from memory
             model = copy.deepcopy(fresh)
-    assert len(artifact.read_manifest(folders[-1]).architectures) == len(shares)
+    assert Architecture.from_json(artifact.read_manifest(folders[-1]).architecture).apply_(make()) is not None
+    assert result.architecture.apply_(make()).state_dict().keys() == model.state_dict().keys()
     with pytest.raises(UsageError, match="compressed already"):
         compressor.load(folders[0], model=copy.deepcopy(model))
 

@@ -24,7 +24,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compressor.architecture.architecture import Architecture, set_size_
+from compressor.architecture.architecture import Architecture
+from compressor.architecture.edits import Resample
+from compressor.architecture.edits.set_sizes import set_size_
 from compressor.arrays import BoolArray, IntArray
 from compressor.errors import CompressorError
 from compressor.graph.axis import Axis
@@ -306,8 +308,7 @@ class Live:
         self._resting = self._final = None
         self._built = (units, gates)
         graph = self.graph
-        architecture = plan(self.model, graph, units, graph.gates(gates))
-        architecture.resolutions = []  # matrices come with the masks
+        architecture = plan(self.model, graph, units, graph.gates(gates)).without(Resample)  # matrices come with masks
         narrow = any(multihead.WIDTHS[0] in values for values in architecture.attributes.values())
         key = gates.tobytes()
         if key != self._blocks or narrow:
