@@ -15,16 +15,18 @@ from compressor.architecture.rounds import known_whole
 from compressor.budget import parse_budgets
 from compressor.errors import UsageError
 from compressor.graph.programs import require_module
-from compressor.options import Flag, Patterns, read, shown
-from compressor.options.shared import ROUND_TO
+from compressor.nn.tensors import example_of
+from compressor.options import Flag, Text, read, shown
 from compressor.pipeline.console import Console
 from compressor.pipeline.defaults import DEFAULT_EPOCHS, default_search
 from compressor.pipeline.delivery import deliver_result
+from compressor.pipeline.events import Events
 from compressor.pipeline.settings import Settings, measured_on, method_options
 from compressor.pipeline.stages import Pipeline
 from compressor.pipeline.summary import describe_result
 from compressor.report import Report
-from compressor.search.constraints.wishes import ChosenChannels, LeastWidths
+from compressor.search import METHODS
+from compressor.search.options import Method
 
 if TYPE_CHECKING:
     from compressor.data import Data
@@ -193,17 +195,15 @@ def compress(
     for name, flag in (("benchmark", benchmark), ("verbose", verbose)):
         read(name, Flag(), flag)
     splits = as_data(data, own_loss=loss_fn is not None)
-    console = Console(quiet=not verbose)
+    events = Events(Console(quiet=not verbose))
     with torch.inference_mode(False), torch.enable_grad():  # whatever the caller is in: this may train
-        pipeline = Pipeline(
-            model, example_inputs, settings, example_kwargs=example_kwargs, data=splits, console=console
-        )
+        pipeline = Pipeline(model, example_inputs, settings, example_kwargs=example_kwargs, data=splits, events=events)
         pipeline.run()
     report = describe_result(pipeline, name=type(pipeline.model).__name__)
     if benchmark:
         deliver_result(pipeline, report, None, ("onnx",))
-    report.stage_seconds = dict(console.stage_seconds)
-    report.warnings = list(console.warnings)
+    report.stage_seconds = dict(events.stage_seconds)
+    report.warnings = list(events.warnings)
     architecture = known_whole(pipeline.compressed, pipeline.architecture)
     return Result(pipeline.compressed.eval(), architecture, report, pipeline.example)
 
@@ -248,24 +248,23 @@ def prepare(
 
     require_module(model)
     require_example(example_inputs, example_kwargs)
-    return Session(
-        model,
-        example_inputs,
-        parse_budgets(budgets),
+    method: Method = METHODS.get(read("search", Text(), search))
+    if not method.own_loop:
+        raise UsageError(f"{search} does not train, so it has no session; call compressor.compress instead.")
+    settings = Settings(
+        budgets=parse_budgets(budgets),
         search=search,
-        options=options,
-        importance=importance,
-        total_steps=total_steps,
-        round_to=read("round_to", ROUND_TO, round_to, optional=True),
-        include=read("include", Patterns(), include),
-        exclude=read("exclude", Patterns(), exclude),
-        keep=read("keep", LeastWidths(), keep),
-        choose=read("choose", ChosenChannels(), choose, optional=True),
-        example_kwargs=example_kwargs,
+        options=method_options(search, method.for_own_loop(options), importance=importance),
+        round_to=round_to,
+        include=include,  # type: ignore[arg-type]  # a text by itself is one pattern
+        exclude=exclude,  # type: ignore[arg-type]
+        keep=keep,  # type: ignore[arg-type]
+        choose=choose,  # type: ignore[arg-type]
         batch_axis=batch_axis,
         target=measured_on(target, lut),
-        process_group=process_group,
     )
+    example = example_of(example_inputs, example_kwargs)
+    return Session(model, example, settings, total_steps=total_steps, process_group=process_group)
 
 
 def require_example(inputs: Any, kwargs: Any) -> None:

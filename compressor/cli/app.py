@@ -14,6 +14,7 @@ import click
 
 from compressor.cli import streams
 from compressor.cli.compress import COMPRESS_OPTIONS, compress
+from compressor.cli.method_options import method_options
 from compressor.cli.output import JobInterrupted, Output, error_document, output_options, write_json
 from compressor.cli.streams import StdoutError
 from compressor.plugins.registry import Registry, closest
@@ -49,6 +50,20 @@ EPILOG = (
 class CompressGroup(click.Group):
     """A group whose own options are the main job; other commands are imported when they are called for."""
 
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        return [*super().get_params(ctx), *method_options()]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The job's options, then those of each search method under a heading of its own, then the commands."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            if (record := parameter.get_help_record(ctx)) is not None:
+                sections.setdefault(getattr(parameter, "heading", "Options"), []).append(record)
+        for heading, rows in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(rows)
+        self.format_commands(ctx, formatter)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return COMMANDS.names()
 
@@ -66,6 +81,13 @@ class CompressGroup(click.Group):
             hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(COMMANDS)},"
             ctx.fail(f"Unknown command {args[0]!r}; {hint} (The main job takes options only: compress --model M ...)")
         return super().resolve_command(ctx, args)
+
+
+def _flag(name: str) -> str:
+    """An option as it is written."""
+    method, _, own = name.rpartition("__")
+    written = own.replace("_", "-")
+    return f"--{written}" if method in ("", "short") else f"--{method}.{written}"
 
 
 def _version(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
@@ -96,7 +118,7 @@ def group(ctx: click.Context, /, output: Output, **options: Any) -> None:
     given = [name for name in options if ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE]
     if ctx.invoked_subcommand is not None:
         if given:
-            flag = f"--{given[0].replace('_', '-')}"
+            flag = _flag(given[0])
             ctx.fail(f"{flag} stands before the command; write: compress {ctx.invoked_subcommand} {flag} ...")
         return
     if not given:

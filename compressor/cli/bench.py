@@ -60,7 +60,7 @@ def bench(
             for name in names:
                 if not Path(name).exists():
                     models[name] = load_structure(name, input_shape=input_shape).model
-        with output.console().stage(f"Time on {target}"):
+        with output.events().stage(f"Time on {target}"):
             found = benching.bench(
                 models,
                 inputs,

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from compressor.budget import BASE_UNITS, parse_budgets
+from compressor.cli.method_options import own_options
 from compressor.cli.options import Names, Of, keep_option, model_option, stack, structure_options, trust_option
 from compressor.cli.output import JobInterrupted, Output
 from compressor.errors import UsageError
@@ -17,12 +18,9 @@ from compressor.options.shared import (
     BENCH_SECONDS,
     DISTILL,
     EPOCHS,
-    GROW,
     LR,
-    PENALTY,
     ROUND_TO,
     SEED,
-    SHARE,
     THREADS,
 )
 from compressor.pipeline.defaults import DEFAULT_BENCH_SECONDS, DEFAULT_EPOCHS, default_search
@@ -55,43 +53,14 @@ COMPRESS_OPTIONS = stack(
         "Without it nothing is trained.",
     ),
     click.option(
-        "--search", metavar="S", help="What chooses: oneshot, figs or dnarch. [figs with data, oneshot without]"
+        "--search",
+        metavar="S",
+        help="What chooses; options of each are listed below. [figs with data, oneshot without]",
     ),
     click.option(
         "--importance",
         metavar="I",
         help="oneshot, dnarch: rank channels by magnitude (l2), l1, taylor, bn-scale or random. [taylor with data]",
-    ),
-    click.option(
-        "--learn",
-        type=Names(),
-        default=(),
-        metavar="C,...",
-        help="dnarch: what to learn, of width, depth, kernel and resolution. [all there is]",
-    ),
-    click.option(
-        "--penalty",
-        type=Of(PENALTY),
-        metavar="X",
-        help="dnarch: a fixed weight of the cost, such as 5. [none]",
-    ),
-    click.option(
-        "--penalty-ramp",
-        type=Of(SHARE),
-        metavar="F",
-        help="dnarch: the share of the steps before the decision over which --penalty rises from zero. [0]",
-    ),
-    click.option(
-        "--compiler",
-        metavar="NAME",
-        help="dnarch: a backend of torch.compile, such as inductor, for the search's steps. [not compiled]",
-    ),
-    click.option(
-        "--grow",
-        type=Of(GROW),
-        default=1,
-        metavar="N",
-        help="dnarch: let the network grow to N times its width and depth; shares in budgets stay its own. [1]",
     ),
     click.option("--train-epochs", type=Of(EPOCHS), metavar="N", help="Train the original first, for N epochs. [0]"),
     click.option(
@@ -148,7 +117,7 @@ def compress(output: Output, options: Mapping[str, Any]) -> None:
         from compressor.jobs.run import run_job
 
         try:
-            report = run_job(config, console=output.console())
+            report = run_job(config, events=output.events())
         except KeyboardInterrupt as error:
             raise JobInterrupted(
                 f"Interrupted. Run the same command again to go on from where it stopped (kept in '{config.out}')."
@@ -163,6 +132,7 @@ def job_config(options: Mapping[str, Any]) -> JobConfig:
     if values["model"] is None:
         raise UsageError("The model is missing; name one, for example --model resnet50 (compress models lists them).")
     values["search"] = values["search"] or default_search(values["data"])
+    values["options"] = own_options(values)
     given = {cost: values.pop(f"budget_{cost}") for cost in BASE_UNITS}
     budgets = parse_budgets({cost: text for cost, text in given.items() if text is not None})
     _check_names(values)

@@ -83,7 +83,7 @@ def export(
         for path in [out / f"{stem}{registry.get(name).suffix}" for name in formats]:
             if path.exists() and not force:
                 raise UsageError(f"'{path}' exists; pass --force to overwrite it, or another --out.")
-        console = output.console()
+        events = output.events()
         loaded = load_structure(
             model,
             weights=weights,
@@ -93,7 +93,7 @@ def export(
             folder=folder,
         )
         if loaded.weights.warning:
-            console.warn(loaded.weights.warning)
+            events.warn(loaded.weights.warning)
         options: dict[str, Any] = {"precision": precision, "opset_version": opset, "dynamic_axes": dynamic_axes}
         split = None
         if data is not None:
@@ -101,13 +101,13 @@ def export(
 
             split = load_data(data)
             options["calibration"] = int8.calibration_inputs(split)
-        with console.stage("Export"), made_folder(out):
+        with events.stage("Export"), made_folder(out):
             written = export_all(loaded.model, loaded.example_inputs, out, formats, stem=stem, **options)
         files = [info.to_json() for info in written]
         quantised = next((info for info in written if info.format == INT8_FORMAT), None)
         found = None
         if quantised is not None:
-            with console.stage("Evaluate"), tempfile.TemporaryDirectory() as scratch:
+            with events.stage("Evaluate"), tempfile.TemporaryDirectory() as scratch:
                 (single,) = export_all(loaded.model, loaded.example_inputs, scratch, ["onnx"], check=False)
                 found = encode(int8.describe(single.path, quantised, split, threads=None, seconds=5.0))
     document = {"model": model, "weights": loaded.weights.to_json(), "files": files, "int8": found}

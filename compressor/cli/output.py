@@ -15,6 +15,7 @@ import click
 
 from compressor.cli import streams
 from compressor.pipeline.console import Console
+from compressor.pipeline.events import Events
 from compressor.printable import printable, printable_json
 
 SCHEMA_VERSION = 1
@@ -32,9 +33,9 @@ class Output:
     debug: bool = False
     quiet: bool = False
 
-    def console(self) -> Console:
-        """Messages to stderr as the user wants them."""
-        return Console(quiet=self.quiet)
+    def events(self) -> Events:
+        """Events that are written to stderr as the user wants them."""
+        return Events(Console(quiet=self.quiet))
 
     @contextmanager
     def working(self) -> Iterator[None]:

@@ -50,7 +50,7 @@ def profile(
 
     Points are shared with every model that has the same operators. Stop it whenever you like; run it again to go on.
     """
-    console = output.console()
+    events = output.events()
     with output.working():
         from compressor.cli.structure import load_structure
         from compressor.graph import capture
@@ -70,11 +70,11 @@ def profile(
             nonlocal shown
             if done > shown:
                 shown = done
-                console.info(f"{done} of {total} operators, {label}")
+                events.info(f"{done} of {total} operators, {label}")
 
         with LatencyTable(lut_file) as table, open_timer(runtime, table, threads=threads) as timer:
             if table.set_aside is not None:
-                console.warn(f"The table was damaged; it was set aside as {table.set_aside}, and a new one begun.")
+                events.warn(f"The table was damaged; it was set aside as {table.set_aside}, and a new one begun.")
             try:
                 found = measure(
                     graph,
@@ -89,7 +89,7 @@ def profile(
                 raise JobInterrupted(f"Interrupted; run it again to go on (kept in {table.path}).") from error
             path = str(table.path)
     if found.noise:
-        console.warn(found.noise)
+        events.warn(found.noise)
     document = {"path": path, **found.to_json()}
     output.emit(document, lambda: _text(document))
 

@@ -29,5 +29,5 @@ def report(folder: Path, html: Path | None, output: Output) -> None:
             raise UsageError(f"{file}: {error}") from error
         if html is not None:
             atomic_write_text(html, render_html(loaded))
-            output.console().info(f"Wrote {html}.")
+            output.events().info(f"Wrote {html}.")
     output.emit(loaded.to_json(), lambda: summary_text(loaded))

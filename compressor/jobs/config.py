@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,15 @@ from compressor.options.shared import (
     BENCH_SECONDS,
     DISTILL,
     EPOCHS,
-    GROW,
     LR,
     NUM_CLASSES,
-    PENALTY,
     ROUND_TO,
     SEED,
-    SHARE,
     THREADS,
 )
 from compressor.pipeline.defaults import DEFAULT_BENCH_SECONDS
 from compressor.search.constraints.wishes import LeastWidths
+from compressor.storage.codec import encode
 from compressor.storage.job import DEFAULT_FOLDER
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
@@ -47,11 +45,7 @@ class JobConfig(Options):
         data: a data specification, or None: then nothing is trained.
         search: name of a search method.
         importance: name of the measure that a method which ranks ranks by; None leaves it to the method.
-        learn: components for a method that learns several, such as width and depth; empty for all the model has.
-        penalty: fixed weight of the cost for a method that has one; None finds it from the budgets.
-        penalty_ramp: share of the steps before the decision over which that weight rises from zero.
-        compiler: backend of ``torch.compile`` for a method that takes one; None does not compile.
-        grow: search inside a network so many times as wide and as deep; shares in budgets are the model's own.
+        options: the search method's own, by name (``docs/options.md``).
         train_epochs: epochs of training the original first (it has no pretrained weights).
         search_epochs: epochs of the search itself, for methods that train.
         finetune_epochs: epochs of fine-tuning the compressed model.
@@ -81,11 +75,7 @@ class JobConfig(Options):
     data: str | None = option(None, Text(), "A data specification.")
     search: str = option("oneshot", Text(), "Name of the search method.")
     importance: str | None = option(None, Text(), "Name of the measure that units are ranked by.")
-    learn: tuple[str, ...] = option((), Patterns(), "dnarch: components to learn.")
-    penalty: float | None = option(None, PENALTY, "dnarch: a fixed weight of the cost.")
-    penalty_ramp: float | None = option(None, SHARE, "dnarch: how long that weight rises from zero.")
-    compiler: str | None = option(None, Text(), "dnarch: a backend of torch.compile.")
-    grow: int = option(1, GROW, "dnarch: let the network grow.")
+    options: Mapping[str, Any] = field(default_factory=dict)
     train_epochs: int = option(0, EPOCHS, "Epochs of training the original first.")
     search_epochs: int = option(0, EPOCHS, "Epochs of a search that trains.")
     finetune_epochs: int = option(0, EPOCHS, "Epochs of fine-tuning.")
@@ -112,6 +102,7 @@ class JobConfig(Options):
         if not isinstance(self.model, str) or not self.model.strip():
             raise UsageError("The model is empty; name one, for example --model resnet50 (compress models lists them).")
         super().__post_init__()
+        object.__setattr__(self, "options", dict(self.options))
         read("keep", LeastWidths(), self.keep)
         if not self.budgets:
             raise UsageError("No budget was given; pass at least one, for example --budget-flops 50%.")
@@ -132,12 +123,13 @@ class JobConfig(Options):
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as plain JSON values."""
-        values = asdict(self)
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+        values: dict[str, Any] = encode(asdict(self))
+        return values
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> JobConfig:
         """Read what ``to_json`` wrote. Raises ``UsageError`` for keys that do not exist."""
+        values = upgraded(values)
         known = {f.name for f in fields(cls)}
         if strange := sorted(set(values) - known):
             raise UsageError(f"Unknown job settings: {', '.join(strange)}. Known are: {', '.join(sorted(known))}.")
@@ -154,6 +146,18 @@ class JobConfig(Options):
         return {
             key: value for key, value in self.to_json().items() if key not in {"out", "force", "lut", "trust_factories"}
         }
+
+
+def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as an earlier version of the program wrote them, in today's form: options of methods stood loose."""
+    found = dict(values)
+    if "options" not in found:
+        given = {name: found.pop(name, default) for name, default in _LOOSE.items()}
+        found["options"] = {name: value for name, value in given.items() if value != _LOOSE[name]}
+    return found
+
+
+_LOOSE: dict[str, Any] = {"learn": [], "penalty": None, "penalty_ramp": None, "compiler": None, "grow": 1}
 
 
 def default_out(model: str, budgets: tuple[Budget, ...]) -> str:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from compressor.errors import UsageError
-from compressor.jobs.config import JobConfig
+from compressor.jobs.config import JobConfig, upgraded
 from compressor.nn.tensors import resolve_device, to_device
-from compressor.pipeline.console import Console
 from compressor.pipeline.delivery import deliver_result
+from compressor.pipeline.events import Events
 from compressor.pipeline.settings import Settings, measured_on, method_options
 from compressor.pipeline.stages import Pipeline
 from compressor.pipeline.summary import describe_result
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _OPTIONS = {
     name: f"--{name.replace('_', '-')}"
     for name in (
-        "weights", "data", "search", "importance", "learn", "penalty", "penalty_ramp", "compiler", "grow",
+        "weights", "data", "search", "importance",
         "train_epochs", "search_epochs",
         "finetune_epochs", "batch_size", "lr", "distill", "round_to", "include", "exclude", "keep", "export",
         "bench_seconds",
@@ -37,7 +37,7 @@ _OPTIONS = {
 }  # fmt: skip
 
 
-def run_job(config: JobConfig, *, console: Console) -> Report:
+def run_job(config: JobConfig, *, events: Events) -> Report:
     """The command line's main job: everything lands in ``config.out``, and a killed job goes on from there."""
     from compressor.data import load_data
     from compressor.models import artifact, load_model
@@ -47,17 +47,18 @@ def run_job(config: JobConfig, *, console: Console) -> Report:
     device = _available(resolve_device(config.device))
     settings = _settings(config)
     settings.require_data_for(config.data)
-    with Job.open(config.out, config.identity(), force=config.force, warn=console.warn) as job:
+    grow = settings.growth
+    with Job.open(config.out, config.identity(), force=config.force, warn=events.warn, upgrade=upgraded) as job:
         finished = job.stage("report")
         if finished is not None and artifact.is_complete(config.out):
             try:
                 report = artifact.load_whole_report(config.out)
             except UsageError as error:
-                console.warn(f"{error} What is damaged is made again.")
+                events.warn(f"{error} What is damaged is made again.")
             else:
-                console.info(f"{config.out} is complete already; delete it or choose another --out to run again.")
+                events.info(f"{config.out} is complete already; delete it or choose another --out to run again.")
                 return report
-        with console.stage("load"):
+        with events.stage("load"):
             data = _load_data(load_data, config)
             asked: dict[str, Any] = {
                 "weights": config.weights,
@@ -68,19 +69,17 @@ def run_job(config: JobConfig, *, console: Console) -> Report:
                 "seed": config.seed,
                 "trust_factories": config.trust_factories,
             }
-            if config.grow > 1:
+            if grow > 1:
                 from compressor.pipeline.growth import require_room
 
-                require_room(lambda grow: load_model(config.model, **asked, grow=grow).model, config.grow)
-            loaded = load_model(config.model, **asked, grow=config.grow if config.grow > 1 else None)
+                require_room(lambda n: load_model(config.model, **asked, grow=n).model, grow)
+            loaded = load_model(config.model, **asked, grow=grow if grow > 1 else None)
         if not loaded.weights.pretrained and config.train_epochs and data is not None:
-            console.info(f"No pretrained weights for {config.model}: it is trained from random ones.")
+            events.info(f"No pretrained weights for {config.model}: it is trained from random ones.")
         elif loaded.weights.warning:
-            console.warn(loaded.weights.warning)
+            events.warn(loaded.weights.warning)
         if data is None:
-            console.info(
-                "No --data: nothing is trained or evaluated; channels are ranked by the size of their weights."
-            )
+            events.info("No --data: nothing is trained or evaluated; channels are ranked by the size of their weights.")
         call = data.example if data is not None else loaded.example
         example, shape = call.args, tuple(call.tensors[0].shape[1:])
         if config.input_shape is not None and shape != config.input_shape:
@@ -89,10 +88,10 @@ def run_job(config: JobConfig, *, console: Console) -> Report:
                 f"{shown(shape)}; leave the option out, or pass data of that shape."
             )
         budgets, base = config.budgets, None
-        if config.grow > 1:
+        if grow > 1:
             from compressor.pipeline.growth import base_budgets, describe_base, require_memory
 
-            require_memory(loaded.model.to(device), to_device(example, device), config.batch_size, config.grow)
+            require_memory(loaded.model.to(device), to_device(example, device), config.batch_size, grow)
             base = describe_base(
                 budgets, load_model(config.model, **asked).model.to(device), to_device(example, device)
             )
@@ -105,7 +104,7 @@ def run_job(config: JobConfig, *, console: Console) -> Report:
             example_kwargs=dict(call.kwargs),
             data=data,
             job=job,
-            console=console,
+            events=events,
         )
         pipeline.run()
         report = describe_result(pipeline, name=printable(config.model))
@@ -114,8 +113,8 @@ def run_job(config: JobConfig, *, console: Console) -> Report:
         report.pretrained = loaded.weights.pretrained or config.train_epochs > 0
         report.command = printable(command_of(config))
         deliver_result(pipeline, report, Path(config.out), config.export, config.bench_seconds)
-        report.stage_seconds = dict(console.stage_seconds)
-        report.warnings = list(console.warnings)
+        report.stage_seconds = dict(events.stage_seconds)
+        report.warnings = list(events.warnings)
         artifact.save(
             config.out,
             pipeline.compressed.eval(),
@@ -135,7 +134,7 @@ def _settings(config: JobConfig) -> Settings:
         search=config.search,
         options=method_options(
             config.search,
-            _given(config),
+            config.options,
             epochs=config.search_epochs,
             batch_size=config.batch_size,
             importance=config.importance,
@@ -171,19 +170,13 @@ def command_of(config: JobConfig) -> str:
             for item in value if name in ("include", "exclude", "keep") else (value,):
                 shown = ",".join(map(str, item)) if isinstance(item, tuple) else str(item)
                 parts += [option, shown or "none"]
+    for name, value in config.options.items():
+        parts += [f"--{config.search}.{name.replace('_', '-')}", _written(value)]
     return shlex.join([*parts, "--out", config.out])
 
 
-def _given(config: JobConfig) -> dict[str, Any]:
-    """Settings of the search method that were asked for."""
-    given = {
-        "learn": config.learn or None,
-        "penalty": config.penalty,
-        "penalty_ramp": config.penalty_ramp,
-        "compiler": config.compiler,
-        "grow": config.grow if config.grow > 1 else None,
-    }
-    return {name: value for name, value in given.items() if value is not None}
+def _written(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
 
 
 def _implied_outputs(model: str, data: Data | None) -> int | None:

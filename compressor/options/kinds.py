@@ -97,11 +97,13 @@ class Number:
 
 @dataclass(frozen=True)
 class Flag:
-    """True or false."""
+    """True or false; the words are read, too."""
 
     expected: ClassVar[str] = "True or False"
 
     def read(self, value: Any) -> bool:
+        if isinstance(value, str) and value.strip().lower() in ("true", "false"):
+            return value.strip().lower() == "true"
         if not isinstance(value, bool):
             raise ValueError
         return value

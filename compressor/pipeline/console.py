@@ -1,13 +1,21 @@
-"""What a long job says while it works: to stderr, so that stdout holds the result alone."""
+"""A listener that writes to a terminal or a log: to stderr, so that stdout holds the result alone."""
 
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
+from compressor.pipeline.events import (
+    Event,
+    Message,
+    StageBegan,
+    StageEnded,
+    Step,
+    TrainingBegan,
+    TrainingEnded,
+    Warned,
+)
 from compressor.printable import printable
 
 if TYPE_CHECKING:
@@ -15,54 +23,44 @@ if TYPE_CHECKING:
 
 
 class Console:
-    """Messages, stages and progress of one job.
+    """Writes events as lines, and training as a bar where a person looks at a terminal.
 
     Args:
         stream: where to write; stderr unless given.
         quiet: write warnings only.
-
-    Attributes:
-        warnings: every warning so far, for the report.
-        stage_seconds: how long each finished stage took, in the order they ended.
     """
 
     def __init__(self, stream: IO[str] | None = None, *, quiet: bool = False) -> None:
         self._stream = stream
         self.quiet = quiet
-        self.warnings: list[str] = []
-        self.stage_seconds: dict[str, float] = {}
+        self.steps = not quiet
+        self._progress: Progress | None = None
 
-    def info(self, text: str) -> None:
-        """Say something worth knowing."""
-        if not self.quiet:
-            self._line(printable(text))
-
-    def warn(self, text: str) -> None:
-        """Say something that must not be missed, once; quiet or not."""
-        if text in self.warnings:
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Warned):
+            self._warn(event.text)
+        elif self.quiet:
             return
-        self.warnings.append(text)
-        target = self._target()
-        label = "\033[1;33mWarning:\033[0m" if target.isatty() else "Warning:"
+        elif isinstance(event, Message):
+            self._line(printable(event.text))
+        elif isinstance(event, StageBegan):
+            self._line(f"{event.stage} ...")
+        elif isinstance(event, StageEnded):
+            self._line(f"{event.stage}: {event.seconds:.1f} s")
+        elif isinstance(event, TrainingBegan):
+            from compressor.train.progress import make_progress
+
+            self._progress = make_progress(event.stage, self._target())
+            self._progress.start(event.total, event.done)
+        elif isinstance(event, Step) and self._progress is not None:
+            self._progress.advance(event.done, **event.values)
+        elif isinstance(event, TrainingEnded) and self._progress is not None:
+            self._progress.close()
+            self._progress = None
+
+    def _warn(self, text: str) -> None:
+        label = "\033[1;33mWarning:\033[0m" if self._target().isatty() else "Warning:"
         self._line(f"{label} {printable(text)}")
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Announce a stage and time it. Times of stages with the same name add up."""
-        self.info(f"{name} ...")
-        started = time.perf_counter()
-        yield
-        seconds = time.perf_counter() - started
-        self.stage_seconds[name] = self.stage_seconds.get(name, 0.0) + seconds
-        self.info(f"{name}: {seconds:.1f} s")
-
-    def progress(self, label: str) -> Progress | None:
-        """What a training loop reports its steps to; None if nothing is to be shown."""
-        if self.quiet:
-            return None
-        from compressor.train.progress import make_progress
-
-        return make_progress(label, self._target())
 
     def _target(self) -> IO[str]:
         # Looked up on use: stderr may have been replaced since.

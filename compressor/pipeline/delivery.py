@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from compressor.pipeline.defaults import DEFAULT_BENCH_SECONDS
+from compressor.pipeline.events import FileWritten
 from compressor.pipeline.stages import Pipeline
 from compressor.report import Report
 
@@ -24,7 +25,7 @@ def deliver_result(
     base = pipeline.settings.base
     asked = pipeline.settings.target  # a network made for one target is to be seen there, under the same conditions
     known = asked is not None and isinstance(asked.target, str)
-    with pipeline.console.stage("export and benchmark"), tempfile.TemporaryDirectory() as scratch:
+    with pipeline.events.stage("export and benchmark"), tempfile.TemporaryDirectory() as scratch:
         delivery = deliver(
             (pipeline.model if base is None else base.model).eval(),
             pipeline.compressed.eval(),
@@ -38,9 +39,12 @@ def deliver_result(
             # What a latency budget was held with has one length: open ones may take longer.
             dynamic_axes=None if asked is not None else "auto",
         )
-    report.files += delivery.files if out is not None else []
+    if out is not None:
+        report.files += delivery.files
+        for file in delivery.files:
+            pipeline.events.emit(FileWritten(file.path, file.format, file.bytes))
     report.sizes += delivery.sizes
     report.latencies += delivery.latencies
     report.quantisation = delivery.quantisation
     for warning in delivery.warnings:
-        pipeline.console.warn(warning)
+        pipeline.events.warn(warning)

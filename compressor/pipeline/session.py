@@ -17,7 +17,7 @@ plain.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +27,8 @@ from torch import Tensor, nn
 from compressor.architecture.architecture import Architecture
 from compressor.architecture.history import remember
 from compressor.architecture.rounds import known_whole
-from compressor.budget import Budget
-from compressor.costs import build
 from compressor.errors import TrainingError, UsageError
-from compressor.graph import capture
-from compressor.graph.inputs.input_axes import arguments, input_tensors
-from compressor.graph.patterns import require_matches
+from compressor.graph.graph import Graph
 from compressor.graph.programs import in_place
 from compressor.masks import Pass
 from compressor.masks.gradients import MaskGradients
@@ -40,29 +36,22 @@ from compressor.masks.recompute import in_checkpoint
 from compressor.nn.generated import computed
 from compressor.nn.modules import require_whole_tensors
 from compressor.nn.quantization import observe_anew_
-from compressor.nn.tensors import example_of, not_finite
-from compressor.options import Text, Whole, read
+from compressor.nn.tensors import not_finite
+from compressor.options import Whole, read
 from compressor.pipeline.entry import Entry, require_free
-from compressor.pipeline.session_end import End, measured
-from compressor.pipeline.session_options import in_full
-from compressor.pipeline.settings import method_options
+from compressor.pipeline.problem import Problem
+from compressor.pipeline.settings import Settings
 from compressor.process.ranks import Ranks
-from compressor.search import METHODS
-from compressor.search.base import SearchContext
-from compressor.search.constraints.constraint import Constraint, RoundTo
-from compressor.search.constraints.wanted import wanted
-from compressor.search.constraints.wishes import Least
 from compressor.search.importance import FROM_DATA
+from compressor.search.result import SearchResult
 from compressor.search.training.learner import Learner
 from compressor.train.optim import has_gradients, optimizer_parameters
 from compressor.train.optimizer_state import carry_
-from compressor.trim import Check
-from compressor.trim.sound import require_sound
+from compressor.trim import Check, TrimResult
+from exporters.example import Example
 
 if TYPE_CHECKING:
-    from compressor.graph.inputs.input_axes import BatchAxis
     from compressor.latency.refinement import Held
-    from compressor.latency.target import TargetSettings
 
 
 class Session:
@@ -75,36 +64,17 @@ class Session:
     def __init__(
         self,
         model: nn.Module,
-        example_inputs: Any,
-        budgets: tuple[Budget, ...],
+        example: Example,
+        settings: Settings,
         *,
-        search: str,
-        options: Mapping[str, Any] | None,
         total_steps: int,
-        round_to: int | None,
-        include: tuple[str, ...],
-        exclude: tuple[str, ...],
-        example_kwargs: dict[str, Any] | None,
-        batch_axis: BatchAxis = "auto",
-        target: TargetSettings | None = None,
-        importance: Any = None,
-        keep: tuple[Least, ...] = (),
-        choose: Mapping[str, tuple[int, ...]] | None = None,
         process_group: Any = None,
     ) -> None:
-        method = METHODS.get(read("search", Text(), search))
-        if not hasattr(method, "learner"):
-            raise UsageError(f"{search} does not train, so it has no session; call compressor.compress instead.")
-        options = method_options(search, in_full(options), importance=importance)
-        if options.get(getattr(method, "ranked_by", "")) in FROM_DATA:
+        if settings.measure in FROM_DATA:
             raise UsageError("Taylor looks at data, and a loop of your own shows none beforehand; rank by magnitude.")
         self.total_steps = read("total_steps", Whole(1), total_steps)
-        self._latency = next((b for b in budgets if b.cost == "latency"), None)
-        if self._latency is not None and target is None:
-            raise UsageError(
-                "A latency budget needs a target to measure on; pass target=, for example target='onnxruntime-cpu'."
-            )
         self._ranks = Ranks(model, process_group)
+        self._measured = any(budget.cost == "latency" for budget in settings.budgets)
         self._require_one_device()
         self.model = model = in_place(model)
         require_free(model)
@@ -114,47 +84,15 @@ class Session:
                 f"{type(model).__name__} has weights that another network computes, and a loop of your own would not "
                 "train that; call compressor.compress instead."
             )
-        self._inputs = example_inputs
-        require_matches(model, include=include, exclude=exclude)
-        traces = method.traces(options)
-        self.graph = capture(
-            model,
-            example_inputs,
-            example_kwargs=example_kwargs,
-            include=include,
-            exclude=exclude,
-            kernels="kernel" in traces,
-            resolution="resolution" in traces,
-            batch_axis=batch_axis,
-        )
-        require_sound(model, self.graph, arguments(example_inputs, example_kwargs))
-        want = wanted(model, self.graph, keep, choose)
-        device = None
-        if self._latency is not None and target is not None:
-            device = measured(model, self.graph, example_inputs, example_kwargs, target)
-        terms = {b.cost: build(b.cost, self.graph) for b in budgets if b.cost != "latency"}
-        if device is not None:
-            terms["latency"] = device.term
-        self._constraints = [Constraint(terms[b.cost], b.limit(terms[b.cost].original)) for b in budgets]
-        liked = device.multiples() if device is not None and round_to is None else None
-        grid: RoundTo = round_to if liked is None else liked
-        context = SearchContext(
-            model,
-            self.graph,
-            self._constraints,
-            round_to=grid,
-            options=options,
-            wanted=want,
-            example=example_of(example_inputs, example_kwargs),
-        )
-        self._learner: Learner = method().learner(context)
+        self._problem = problem = Problem(model, example, settings, warnings.warn)
+        problem.trace()
+        if problem.is_measured:
+            problem.measure(copied=True)
+        problem.limit()
+        self._learner: Learner = settings.method().learner(problem.context(model))
         self._learner.seed = torch.initial_seed()
         self._steps = self._forwards = self._skipped = 0
         self._learner.before_step(0, self.total_steps)
-        depth, kwargs = bool(self._learner.projector.removable.any()), example_kwargs
-        self._end = End(
-            model, self.graph, self._constraints, example_inputs, kwargs, grid, depth, want, device, self._latency
-        )
         self._lost = set(not_finite(model))
         self.held: Held | None = None
         self._said: set[str] = set()
@@ -165,8 +103,13 @@ class Session:
         self._agree()
         self._entry = Entry(model, self._run, self._aside)
 
+    @property
+    def graph(self) -> Graph:
+        """The trace of the model."""
+        return self._problem.graph
+
     def _require_one_device(self) -> None:
-        if self._latency is not None and self._ranks.size > 1:
+        if self._measured and self._ranks.size > 1:
             raise UsageError(
                 f"A latency budget is measured by one process, and {self._ranks.size} train together; limit flops, "
                 "params or memory here, or prepare with process_group=, a group of one."
@@ -180,7 +123,7 @@ class Session:
         mine = {
             "the model": (self.graph.model_class, self.graph.n_units),
             "total_steps": self.total_steps,
-            "a budget": [(c.name, c.limit) for c in self._constraints],
+            "a budget": [(c.name, c.limit) for c in self._problem.constraints],
             "the order of channels by their weights": self._learner.order(),
             "seed": self._learner.seed,
         }
@@ -192,7 +135,9 @@ class Session:
         learns = self.model.training and (torch.is_grad_enabled() or in_checkpoint())
         if not learns and self._under is None:
             return forward(*args, **kwargs)
-        self._require_one_size(args)
+        if self.graph.resolutions:
+            cure = "pass an example of that size, or options={'learn': 'width,depth,kernel'}"
+            self._problem.require_one_size(args, "The loop has inputs of", cure)
         self._learner.masking.require_unchanged()
         self._forwards += learns
         self._gradients.forward_begins()
@@ -201,18 +146,6 @@ class Session:
         with self._learner.applied() as made:
             outputs = forward(*args, **kwargs)
             return outputs if made is None else made.over(outputs, self._gradients)
-
-    def _require_one_size(self, args: Any) -> None:
-        firsts = [input_tensors((each,), {})[:1] for each in (args, self._inputs)]
-        if not self.graph.resolutions or not all(firsts):
-            return
-        sizes = ["x".join(map(str, x.shape[2:])) for (x,) in firsts]
-        if sizes[0] != sizes[1]:
-            raise UsageError(
-                f"The loop has inputs of {sizes[0]}, example_inputs were of {sizes[1]}, but with a learned "
-                "resolution the network runs at one size; pass an example of that size, or "
-                "options={'learn': 'width,depth,kernel'}."
-            )
 
     @contextmanager
     def masked(self) -> Iterator[None]:
@@ -372,12 +305,28 @@ class Session:
         self.close()
         found = self._learner.decide()
         self._learner.fold_(found)
-        result, self.held = self._end.run(found)
+        result = self._trimmed_and_held(found)
         self._decided, self.check, self._small = result.architecture, result.check, result.model
         remember(result.model, result.architecture.to_json(), self.model)
         self.architecture = known_whole(result.model, result.architecture)
         observe_anew_(result.model)
         return result.model
+
+    def _trimmed_and_held(self, found: SearchResult) -> TrimResult:
+        problem = self._problem
+        decision, result = problem.trim(self.model, found)
+        if problem.device is None:
+            return result
+
+        def trim(network: SearchResult) -> tuple[SearchResult, nn.Module]:
+            settled, trimmed = problem.trim(self.model, network)
+            return settled, trimmed.model
+
+        self.held, network = problem.hold_on_device(problem.device, decision, trim)
+        if network is not decision:
+            _, result = problem.trim(self.model, network)
+        problem.close()
+        return result
 
     def carry_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         """After ``finish``: let the loop's optimizer go on with the small network, in place.

@@ -15,8 +15,8 @@ from compressor.options import Called, OneOf, Options, Patterns, Place, Text, op
 from compressor.options.shared import BATCH_SIZE, DISTILL, EPOCHS, LR, ROUND_TO, SEED, THREADS
 from compressor.search import METHODS
 from compressor.search.constraints.wishes import ChosenChannels, Least, LeastWidths
-from compressor.search.importance import FROM_DATA
-from compressor.search.methods.oneshot.config import MEASURE
+from compressor.search.importance import FROM_DATA, MEASURE
+from compressor.search.options import Method, MethodConfig
 
 if TYPE_CHECKING:
     from compressor.graph.inputs.input_axes import BatchAxis
@@ -58,24 +58,32 @@ class Settings(Options):
     target: TargetSettings | None = None
     base: Base | None = None
     """Where the network searched in is a grown one."""
+    method: Method = field(init=False, repr=False, compare=False)
+    config: MethodConfig = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        METHODS.get(self.search).check_options(dict(self.options))
+        object.__setattr__(self, "method", METHODS.get(self.search))
+        object.__setattr__(self, "config", self.method.read(self.options))
         if any(budget.cost == "latency" for budget in self.budgets) and self.target is None:
             raise UsageError(
                 "A latency budget needs a target to measure on; pass --target (or target=), for example "
                 "onnxruntime-cpu."
             )
 
+    @property
+    def measure(self) -> Any:
+        """What the method was asked to rank by, if it ranks and was asked."""
+        return self.options.get(self.method.ranked_by) if self.method.ranked_by else None
+
     def require_data_for(self, data: object) -> None:
         """Raise ``UsageError`` if what was asked for needs data and ``data`` is None."""
         if data is not None:
             return
-        method = METHODS.get(self.search)
-        if method.trains:
+        if self.method.trains:
             raise UsageError(f"{self.search} learns from data: pass --data (or data=), or use --search oneshot.")
-        if (measure := self.options.get(getattr(method, "ranked_by", ""))) in FROM_DATA:
+        if self.measure in FROM_DATA:
+            measure = self.measure
             raise UsageError(f"{measure} looks at data: pass --data (or data=), or rank by magnitude.")
         if self.train_epochs or self.finetune_epochs:
             raise UsageError("Epochs were asked for but there is no data to train on; pass --data (or data=).")
@@ -124,7 +132,7 @@ def method_options(
     Raises:
         UsageError: an unknown method, an option that it does not have, or a value that the option does not take.
     """
-    method = METHODS.get(read("search", Text(), search))
+    method: Method = METHODS.get(read("search", Text(), search))
     if given is not None and not isinstance(given, Mapping):
         raise UsageError(f"options must be a mapping of names to values, not {shown(given)}.")
     options = dict(given or {})
@@ -134,7 +142,7 @@ def method_options(
         if method.trains and value is not None:
             options.setdefault(name, value)
     if importance is not None:
-        ranked_by = getattr(method, "ranked_by", None)
+        ranked_by = method.ranked_by
         if ranked_by is None:
             raise UsageError(
                 f"{search} ranks by nothing: it learns what to keep; leave importance out, or choose oneshot or dnarch."
@@ -142,5 +150,5 @@ def method_options(
         read("importance", MEASURE, importance)
         if options.setdefault(ranked_by, importance) != importance:
             raise UsageError(f"importance={shown(importance)} and {ranked_by}={shown(options[ranked_by])} contradict.")
-    method.check_options(options)
+    method.read(options)
     return options

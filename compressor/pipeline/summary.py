@@ -50,7 +50,7 @@ def describe_result(pipeline: Pipeline, *, name: str) -> Report:
     def original(term: CostTerm) -> float:
         return term.original if base is None else base.costs.get(term.name, term.original)
 
-    for budget, constraint in zip(settings.budgets, pipeline.constraints, strict=True):
+    for budget, constraint in zip(settings.budgets, pipeline.problem.constraints, strict=True):
         term = constraint.term
         if budget.cost == "latency":
             report.budgets.append(_latency_budget(pipeline, budget, constraint))
@@ -59,7 +59,7 @@ def describe_result(pipeline: Pipeline, *, name: str) -> Report:
             BudgetResult(budget.cost, term.unit, budget.text, original(term), constraint.limit, pipeline.reached(term))
         )
     for cost in REPORTED_COSTS:
-        term = pipeline.terms[cost]
+        term = pipeline.problem.terms[cost]
         report.costs.append(CostResult(cost, term.unit, original(term), pipeline.reached(term)))
     report.latency_prediction = _prediction(pipeline)
     check = pipeline.check
@@ -73,15 +73,15 @@ def describe_result(pipeline: Pipeline, *, name: str) -> Report:
             report.accuracy = Accuracy(*values, metric=found.metric)
     before = sum(p.numel() * p.element_size() for p in pipeline.model.parameters())
     if base is not None:
-        before = round(before * base.costs["params"] / pipeline.terms["params"].original)
+        before = round(before * base.costs["params"] / pipeline.problem.terms["params"].original)
     after = sum(p.numel() * p.element_size() for p in pipeline.compressed.parameters())
     report.sizes.append(Size("Weights", before, after))
     report.fixed = [Fixed(f.place, f.operator, f"{f.reason} ({f.channels} channels)") for f in graph.fixed]
     report.fixed += [
         Fixed(graph.groups[g].name, "", f"{_units(pipeline, g)} units, as asked: {said}")
-        for g, said in pipeline.wanted.said.items()
+        for g, said in pipeline.problem.wanted.said.items()
     ]
-    report.fixed += [Fixed(g, "", "left whole: removing its channels was not exact") for g in pipeline.refused]
+    report.fixed += [Fixed(g, "", "left whole: removing its channels was not exact") for g in pipeline.problem.refused]
     report.widths = _widths(pipeline)
     report.blocks = _blocks(pipeline)
     removed = pipeline.architecture.blocks
@@ -104,9 +104,9 @@ def _latency_budget(pipeline: Pipeline, budget: Budget, constraint: Constraint) 
 
 
 def _prediction(pipeline: Pipeline) -> LatencyPrediction | None:
-    if pipeline.on_device is None:
+    if pipeline.problem.device is None:
         return None
-    found, held = pipeline.on_device.prediction, pipeline.held
+    found, held = pipeline.problem.device.prediction, pipeline.held
     return LatencyPrediction(
         target=found.target,
         mean_error=found.held_out.get("mean_error"),
@@ -173,12 +173,13 @@ def _plain(value: Any) -> Any:
 
 def _entry(pipeline: Pipeline, entry: dict[str, Any]) -> dict[str, Any]:
     """A history entry with costs in their units (methods note fractions of the original)."""
-    costs = {n: entry[n] * t.original for n, t in pipeline.terms.items() if isinstance(entry.get(n), float)}
-    rest = {k: v for k, v in entry.items() if k not in pipeline.terms}
+    costs = {n: entry[n] * t.original for n, t in pipeline.problem.terms.items() if isinstance(entry.get(n), float)}
+    rest = {k: v for k, v in entry.items() if k not in pipeline.problem.terms}
     return {**rest, "costs": costs}
 
 
 def _units(pipeline: Pipeline, group: int) -> str:
     """``at least 16 of 32``."""
-    total, chosen = len(pipeline.graph.groups[group]), pipeline.wanted.chosen.get(group)
-    return f"{len(chosen)} of {total}" if chosen is not None else f"at least {pipeline.wanted.least[group]} of {total}"
+    total, wanted = len(pipeline.graph.groups[group]), pipeline.problem.wanted
+    chosen = wanted.chosen.get(group)
+    return f"{len(chosen)} of {total}" if chosen is not None else f"at least {wanted.least[group]} of {total}"

@@ -1,13 +1,13 @@
-"""Search methods. New ones register under ``compressor.search``."""
+"""Search methods. New ones register under ``compressor.search``: a ``Method`` (``search.options``) each."""
 
 from compressor.plugins.registry import Registry
 
 METHODS = Registry(
     "search method",
     {
-        "oneshot": "compressor.search.methods.oneshot.method:OneShot",
-        "figs": "compressor.search.methods.figs.method:Figs",
-        "dnarch": "compressor.search.methods.dnarch.method:Dnarch",
+        "oneshot": "compressor.search.methods.oneshot.config:METHOD",
+        "figs": "compressor.search.methods.figs.config:METHOD",
+        "dnarch": "compressor.search.methods.dnarch.config:METHOD",
     },
     group="compressor.search",
 )

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -56,23 +56,7 @@ class SearchContext:
 
 
 class SearchMethod(Protocol):
-    """A search method: ``run`` decides which units are kept under all constraints.
-
-    ``trains`` says whether it changes the weights of ``context.model``. A method that ranks by importance has, as
-    ``ranked_by``, the name of the option that says by which.
-    """
-
-    trains: ClassVar[bool]
-
-    @staticmethod
-    def check_options(options: dict[str, Any]) -> None:
-        """Refuse unusable options before any work. Raises ``UsageError``."""
-        ...
-
-    @staticmethod
-    def traces(options: dict[str, Any]) -> frozenset[str]:
-        """What ``capture`` is to look for besides channels and blocks: "kernel", "resolution"."""
-        ...
+    """A search method: ``run`` decides what is kept under all constraints. See ``search.options.Method``, too."""
 
     def run(self, context: SearchContext) -> SearchResult:
         """Search. Raises ``UnreachableBudgetError`` before any work if a budget cannot be met."""

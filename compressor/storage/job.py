@@ -87,12 +87,14 @@ class Job:
         *,
         force: bool = False,
         warn: Callable[[str], None] | None = None,
+        upgrade: Callable[[dict[str, Any]], dict[str, Any]] = dict,
     ) -> Job:
         """Open ``out`` for the job that ``fingerprint`` (JSON values) describes, making or continuing it.
 
         A folder whose job has stored nothing yet is taken over. With ``force``, a folder of another job loses what
         that job stored under ``.job``; other files stay until they are written again. A folder of the same job is
-        continued with or without ``force``. ``warn`` is told of what is damaged and done again.
+        continued with or without ``force``. ``warn`` is told of what is damaged and done again. ``upgrade`` turns a
+        fingerprint that an earlier version wrote into today's.
 
         Raises:
             UsageError: ``out`` is a file, holds another job or other files, or another process works in it.
@@ -110,7 +112,7 @@ class Job:
             folder.mkdir(parents=True, exist_ok=True)
             lock = FolderLock.acquire(folder / _FOLDER / "lock", folder)
         try:
-            resumed = _claim(folder / _FOLDER, folder, dict(fingerprint), force)
+            resumed = _claim(folder / _FOLDER, folder, dict(fingerprint), force, upgrade)
         except BaseException:
             lock.release()
             raise
@@ -260,11 +262,19 @@ def _refuse_foreign(out: Path, force: bool) -> None:
         )
 
 
-def _claim(folder: Path, out: Path, fingerprint: dict[str, Any], force: bool) -> bool:
+def _claim(
+    folder: Path,
+    out: Path,
+    fingerprint: dict[str, Any],
+    force: bool,
+    upgrade: Callable[[dict[str, Any]], dict[str, Any]],
+) -> bool:
     """Make the folder this job's; returns whether it was already. Called with the lock held."""
     wanted = json.loads(json.dumps(fingerprint))  # as it will read when it comes back
     path = folder / "job.json"
     found = _read_json(path) if path.exists() else None
+    if found is not None and isinstance(found.get("fingerprint"), dict):
+        found["fingerprint"] = upgrade(found["fingerprint"])
     if found is not None and found.get("schema_version") == SCHEMA_VERSION and found.get("fingerprint") == wanted:
         remove_stale_temporaries(folder)
         return True

@@ -6,6 +6,7 @@ the graph says, runs on inputs of another size and trains.
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from compressor.architecture.architecture import Architecture
 from compressor.costs import build
@@ -25,6 +27,11 @@ from compressor.search.constraints.constraint import hard_sizes
 from compressor.trim import Verifier, plan, trim
 
 Run = Callable[..., Any]
+
+
+def assert_same(first: Any, second: Any) -> None:
+    for one, two in zip(pytree.tree_leaves(first), pytree.tree_leaves(second), strict=True):
+        assert not isinstance(one, Tensor) or torch.equal(one, two)
 
 
 def check_every_choice(model: nn.Module, graph: Graph, *inputs: Tensor, other: tuple[Tensor, ...] = ()) -> None:
@@ -41,6 +48,8 @@ def check_every_choice(model: nn.Module, graph: Graph, *inputs: Tensor, other: t
         check = verifier.check(units, small, architecture, gates)
         assert check.passed, (choice, check)
         assert sum(p.numel() for p in small.parameters()) == float(params(hard_sizes(graph, units, gates)))
+        fresh = architecture.apply_(copy.deepcopy(model).eval())
+        assert_same(fresh(*inputs), small.eval()(*inputs))
         if other:
             small.eval()(*other)
         small.train()(*inputs).sum().backward()

@@ -18,6 +18,7 @@ from compressor.jobs.config import JobConfig
 from compressor.jobs.run import run_job
 from compressor.models import load_model
 from compressor.pipeline.console import Console
+from compressor.pipeline.events import Events
 from compressor.pipeline.growth import (
     base_budgets,
     describe_base,
@@ -149,7 +150,7 @@ def test_a_report_compares_with_the_base(tmp_path: Path) -> None:
         bench_seconds=0,
         out=str(tmp_path / "out"),
     )
-    report = run_job(config, console=Console(quiet=True))
+    report = run_job(config, events=Events(Console(quiet=True)))
     widths = {width.layer: width for width in report.widths}
     assert widths["blocks.0.mid"].before == 140
     assert widths["decoder"].before == widths["decoder"].after == 10

@@ -3,6 +3,7 @@
 A measure is a function of a ``Ranking`` (``base``) that gives one number per unit.
 """
 
+from compressor.options import Called, Either, OneOf
 from compressor.plugins.registry import Registry
 
 MEASURES = Registry(
@@ -21,4 +22,7 @@ MEASURES = Registry(
 #: Measures that look at data.
 FROM_DATA = frozenset({"taylor"})
 
-__all__ = ["FROM_DATA", "MEASURES"]
+#: What an option takes that names a measure.
+MEASURE = Either(OneOf(MEASURES.names), Called("importance(group)"))
+
+__all__ = ["FROM_DATA", "MEASURE", "MEASURES"]

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from compressor.errors import UsageError
-from compressor.options import Called, Either, Flag, Number, OneOf, Options, SomeOf, Text, Whole, option, shown
+from compressor.options import Called, Either, Flag, Number, OneOf, SomeOf, Text, Whole, option, shown
 from compressor.search.importance import MEASURES
+from compressor.search.options import Method, MethodConfig
 
 if TYPE_CHECKING:
     from compressor.graph.graph import Graph
@@ -24,10 +25,15 @@ def _orders() -> list[str]:
 
 
 @dataclass(frozen=True)
-class DnarchConfig(Options):
+class DnarchConfig(MethodConfig):
     """Settings of the search; the training's own are ``TrainConfig``'s."""
 
     owner: ClassVar[str] = "dnarch"
+    not_in_own_loop: ClassVar[Mapping[str, str]] = {
+        "grow": "budgets would be shares of the larger network",
+        "compiler": "compile your own model instead",
+        "live": "the optimizer of your loop holds the full weights",
+    }
 
     epochs: int = option(3, Whole(), "Epochs of the search; --search-epochs.")
     batch_size: int = option(64, Whole(1), "Samples in a batch; --batch-size.")
@@ -131,6 +137,14 @@ class DnarchConfig(Options):
             _check_compiler(self.compiler)
 
     @property
+    def decides(self) -> frozenset[str]:
+        return frozenset(self.learn or COMPONENTS)
+
+    @property
+    def growth(self) -> int:
+        return self.grow
+
+    @property
     def taus(self) -> tuple[float, float]:
         """Steepness of the masks over channels and over blocks."""
         return self.width_tau or WIDTH_TAU * self.grow, self.depth_tau or DEPTH_TAU * self.grow
@@ -181,3 +195,13 @@ def why_whole(reasons: Mapping[str, str], verb: str) -> str:
     """Why nothing of this kind can change, by the first few."""
     found = [f"{place or 'the model'}{verb}{reason}" for place, reason in reasons.items()]
     return ", ".join(found[:2]) + (f" and {len(found) - 2} more" if len(found) > 2 else "")
+
+
+METHOD = Method(
+    "dnarch",
+    DnarchConfig,
+    "compressor.search.methods.dnarch.method:Dnarch",
+    trains=True,
+    ranked_by="order",
+    own_loop=True,
+)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from compressor.arrays import FloatArray
@@ -11,7 +9,7 @@ from compressor.nn.generated import computed
 from compressor.search.base import SearchContext
 from compressor.search.constraints.projector import Projector
 from compressor.search.importance.rank import rank
-from compressor.search.methods.dnarch.config import COMPONENTS, DnarchConfig
+from compressor.search.methods.dnarch.config import DnarchConfig
 from compressor.search.methods.dnarch.learner import DnarchSession
 from compressor.search.result import SearchResult
 from compressor.search.training.learner import learn, require_data
@@ -19,20 +17,6 @@ from compressor.search.training.learner import learn, require_data
 
 class Dnarch:
     """The method on the program's own training loop."""
-
-    trains = True
-    ranked_by = "order"
-
-    @staticmethod
-    def check_options(options: dict[str, Any]) -> None:
-        """See ``DnarchConfig``."""
-        DnarchConfig.from_options(options)
-
-    @staticmethod
-    def traces(options: dict[str, Any]) -> frozenset[str]:
-        """Kernels and resolution, unless other components are asked for."""
-        learn = DnarchConfig.from_options(options).learn or COMPONENTS
-        return frozenset({"kernel", "resolution"}.intersection(learn))
 
     def learner(self, context: SearchContext) -> DnarchSession:
         config = DnarchConfig.from_options(context.options)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from compressor.options import Flag, Number, Options, Whole, option
+from compressor.options import Flag, Number, Whole, option
+from compressor.search.options import Method, MethodConfig
 
 LOGITS = 8.0
 """Logits stay within plus and minus this."""
 
 
 @dataclass(frozen=True)
-class FigsConfig(Options):
+class FigsConfig(MethodConfig):
     """Settings of the search; the training's own are ``TrainConfig``'s."""
 
     owner: ClassVar[str] = "figs"
+    not_in_own_loop: ClassVar[Mapping[str, str]] = {"live": "the optimizer of your loop holds the full weights"}
 
     epochs: int = option(3, Whole(), "Epochs of the search; --search-epochs.")
     batch_size: int = option(64, Whole(1), "Samples in a batch; --batch-size.")
@@ -42,3 +45,6 @@ class FigsConfig(Options):
     patience: int = option(100, Whole(), "Steps in a row after which what fades is gone; 0 keeps all to the end.")
     live: bool = option(True, Flag(), "Whether only what is left is computed: the cost of a step, not its result.")
     max_steps: int | None = option(None, Whole(1), "Most steps of the search.")
+
+
+METHOD = Method("figs", FigsConfig, "compressor.search.methods.figs.method:Figs", trains=True, own_loop=True)

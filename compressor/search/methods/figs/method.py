@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from compressor.search.base import SearchContext
 from compressor.search.constraints.projector import Projector
 from compressor.search.methods.figs.config import FigsConfig
@@ -14,18 +12,6 @@ from compressor.search.training.learner import learn, require_data
 
 class Figs:
     """The method on the program's own training loop."""
-
-    trains = True
-
-    @staticmethod
-    def check_options(options: dict[str, Any]) -> None:
-        """See ``FigsConfig``."""
-        FigsConfig.from_options(options)
-
-    @staticmethod
-    def traces(options: dict[str, Any]) -> frozenset[str]:
-        """Nothing more than channels and blocks."""
-        return frozenset()
 
     def learner(self, context: SearchContext) -> FigsSession:
         config = FigsConfig.from_options(context.options)

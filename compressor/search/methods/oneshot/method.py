@@ -8,8 +8,6 @@ than the channels which save as much (``depth``).
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from compressor.search.base import SearchContext
@@ -22,19 +20,6 @@ from compressor.search.result import SearchResult
 
 class OneShot:
     """The method. Its options are those of ``OneShotConfig``."""
-
-    trains = False
-    ranked_by = "importance"
-
-    @staticmethod
-    def check_options(options: dict[str, Any]) -> None:
-        """See ``OneShotConfig``."""
-        OneShotConfig.from_options(options)
-
-    @staticmethod
-    def traces(options: dict[str, Any]) -> frozenset[str]:
-        """Nothing more than channels and blocks."""
-        return frozenset()
 
     def run(self, context: SearchContext) -> SearchResult:
         config = OneShotConfig.from_options(context.options)

@@ -1,0 +1,81 @@
+"""Options of the search methods on the command line: ``--figs.tau 0.01``. Each method declares its own."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from functools import cache
+from typing import Any
+
+import click
+
+from compressor.cli.options import Of
+from compressor.errors import UsageError
+from compressor.options import read
+from compressor.search import METHODS
+from compressor.search.options import Method
+
+#: What the job itself says for every method: ``--search-epochs``, ``--batch-size`` and ``--importance``.
+_OF_THE_JOB = ("epochs", "batch_size")
+#: Options that had names of their own before; they go to the method that is chosen.
+_SHORT = ("learn", "penalty", "penalty_ramp", "compiler", "grow")
+
+
+class MethodOption(click.Option):
+    """An option of one search method; ``heading`` is where the help lists it."""
+
+    def __init__(self, method: str, name: str, **more: Any) -> None:
+        super().__init__([f"--{method}.{name.replace('_', '-')}", key_of(method, name)], **more)
+        self.heading = f"Options of --search {method}"
+
+
+def key_of(method: str, name: str) -> str:
+    """What click calls the value."""
+    return f"{method}__{name}"
+
+
+@cache
+def method_options() -> tuple[click.Option, ...]:
+    """An option for each of each method, and the short names."""
+    found: list[click.Option] = []
+    for name in METHODS:
+        method: Method = METHODS.get(name)
+        for each in fields(method.config):
+            if "kind" in each.metadata and each.name not in _OF_THE_JOB:
+                default = "" if each.default is None else f" [{each.default}]"
+                text = f"{each.metadata['doc']}{default}"
+                found.append(MethodOption(name, each.name, type=Of(each.metadata["kind"]), metavar="X", help=text))
+    for name in _SHORT:
+        found.append(click.Option([f"--{name.replace('_', '-')}", f"short__{name}"], hidden=True))
+    return tuple(found)
+
+
+def own_options(values: dict[str, Any]) -> dict[str, Any]:
+    """Take all of them out of ``values``; returns those of the method chosen.
+
+    Raises:
+        UsageError: an option of another method was given, or one twice.
+    """
+    chosen, found = values["search"], {}
+    for key in [key for key in values if "__" in key]:
+        value = values.pop(key)
+        if value is None:
+            continue
+        method, _, name = key.partition("__")
+        if method == "short":
+            value = _of_method(chosen, name, value)
+        elif method != chosen:
+            flag = f"--{method}.{name.replace('_', '-')}"
+            raise UsageError(f"{flag} is for --search {method}, and {chosen} was chosen; leave one of them out.")
+        if found.setdefault(name, value) != value:
+            flags = f"--{name.replace('_', '-')} and --{chosen}.{name.replace('_', '-')}"
+            raise UsageError(f"{flags} say different things; keep one of them.")
+    return found
+
+
+def _of_method(method: str, name: str, value: Any) -> Any:
+    """A short name's value as the method reads it; the method itself refuses what it does not have."""
+    if method in METHODS:
+        for each in fields(METHODS.get(method).config):
+            if each.name == name:
+                return read(f"--{name.replace('_', '-')}", each.metadata["kind"], value)
+    return value

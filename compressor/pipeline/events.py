@@ -1,0 +1,173 @@
+"""What happens in a job, as typed events: whoever wants to know listens.
+
+Nothing in the program prints while it works. A console, the history in the report, trackers and services are listeners:
+functions of one event. They are called in the thread of the job, in the order in which they were added, and must return
+quickly.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Event:
+    """Base of all events."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The event as JSON values, its kind under ``"event"``."""
+        return {"event": type(self).__name__, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class StageBegan(Event):
+    """A stage begins, such as ``"search"``."""
+
+    stage: str
+
+
+@dataclass(frozen=True)
+class StageEnded(Event):
+    """A stage is done; stages that fail have no end."""
+
+    stage: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TrainingBegan(Event):
+    """Training begins, or goes on after ``done`` of ``total`` steps."""
+
+    stage: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Step(Event):
+    """A training step is done; ``values`` has numbers such as the loss."""
+
+    stage: str
+    done: int
+    total: int
+    values: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainingEnded(Event):
+    """Training ended, well or not."""
+
+    stage: str
+
+
+@dataclass(frozen=True)
+class Metric(Event):
+    """A network was evaluated: ``name`` says on what scale, ``of`` which network (``"before"``, ``"after-search"``)."""
+
+    of: str
+    name: str
+    value: float | None
+    split: str = "test"
+    samples: int | None = None
+
+
+@dataclass(frozen=True)
+class Decision(Event):
+    """It is decided what is kept: costs of the result by name, and how many units and blocks stay."""
+
+    costs: Mapping[str, float]
+    units: int
+    all_units: int
+    blocks: int
+    all_blocks: int
+
+
+@dataclass(frozen=True)
+class FileWritten(Event):
+    """A file of the result is there."""
+
+    path: str
+    kind: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Message(Event):
+    """Something worth knowing, in a line."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Warned(Event):
+    """Something that must not be missed; each text comes once."""
+
+    text: str
+
+
+Listener = Callable[[Event], None]
+
+
+class Events:
+    """Emits the events of one job, and keeps what its report says of them.
+
+    Attributes:
+        warnings: every warning so far.
+        stage_seconds: how long each finished stage took, in the order they ended; stages of the same name add up.
+    """
+
+    def __init__(self, *listeners: Listener) -> None:
+        self.listeners = list(listeners)
+        self.warnings: list[str] = []
+        self.stage_seconds: dict[str, float] = {}
+
+    def emit(self, event: Event) -> None:
+        """Tell every listener."""
+        for listener in self.listeners:
+            listener(event)
+
+    def info(self, text: str) -> None:
+        """Say something worth knowing."""
+        self.emit(Message(text))
+
+    def warn(self, text: str) -> None:
+        """Say something that must not be missed, once."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+            self.emit(Warned(text))
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Announce a stage and time it."""
+        self.emit(StageBegan(name))
+        started = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - started
+        self.stage_seconds[name] = self.stage_seconds.get(name, 0.0) + seconds
+        self.emit(StageEnded(name, seconds))
+
+    def progress(self, stage: str) -> StepEvents | None:
+        """What a training loop reports its steps to; None if nobody listens to steps (``steps`` of a listener)."""
+        wanted = any(getattr(listener, "steps", True) for listener in self.listeners)
+        return StepEvents(self, stage) if wanted else None
+
+
+class StepEvents:
+    """A training loop's progress (``train.progress.Progress``) as events."""
+
+    def __init__(self, events: Events, stage: str) -> None:
+        self._events, self._stage, self._total = events, stage, 0
+
+    def start(self, total_steps: int, done_steps: int) -> None:
+        self._total = total_steps
+        self._events.emit(TrainingBegan(self._stage, done_steps, total_steps))
+
+    def advance(self, done_steps: int, **shown: float) -> None:
+        self._events.emit(Step(self._stage, done_steps, self._total, shown))
+
+    def close(self) -> None:
+        self._events.emit(TrainingEnded(self._stage))

@@ -1,0 +1,266 @@
+"""What is to be solved, whoever trains: a traced network, what it costs and may cost, and the way from a decision to a
+network that is exactly what was decided.
+
+The stages of a job and a session in a loop of the user's own both stand on this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from compressor.costs import CostTerm, build
+from compressor.errors import UnsupportedModelError, UsageError, VerificationError
+from compressor.graph import Graph, capture
+from compressor.graph.inputs.input_axes import arguments, input_tensors
+from compressor.graph.patterns import require_matches
+from compressor.nn.copying import deep_copy
+from compressor.pipeline.settings import Settings
+from compressor.search.base import SearchContext
+from compressor.search.constraints.constraint import Constraint, RoundTo, hard_sizes, readable
+from compressor.search.constraints.greedy import shrink
+from compressor.search.constraints.projector import Projector
+from compressor.search.constraints.wanted import Wanted, wanted
+from compressor.search.result import SearchResult
+from compressor.trim import TrimResult, trim_verified
+from compressor.trim.sound import require_sound
+from exporters.example import Example
+
+if TYPE_CHECKING:
+    from compressor.latency.refinement import Held
+    from compressor.latency.target import LatencySession
+    from compressor.storage.job import Diary, Job
+
+_ATTEMPTS = 3
+
+
+class Problem:
+    """One network under its budgets. Call ``trace``, ``measure`` if there is a latency budget, then ``limit``.
+
+    Args:
+        model: traced and decided about; not changed.
+        example: the whole call it is traced with.
+        settings: what was asked for.
+        warn: tells the user.
+
+    Attributes:
+        graph: the trace.
+        terms: cost terms by name.
+        constraints: the budgets, all of which hold in the end.
+        wanted: what the user wants kept in any case.
+        device: where a latency budget holds, once measured.
+        refused: groups and blocks that could not be trimmed exactly, and stay whole.
+    """
+
+    graph: Graph
+    wanted: Wanted
+
+    def __init__(self, model: nn.Module, example: Example, settings: Settings, warn: Callable[[str], None]) -> None:
+        self.model, self.example, self.settings, self.warn = model, example, settings, warn
+        self.terms: dict[str, CostTerm] = {}
+        self.constraints: list[Constraint] = []
+        self.device: LatencySession | None = None
+        self.refused: list[str] = []
+
+    # ---- what is to be solved
+
+    def trace(self, costs: tuple[str, ...] = ()) -> None:
+        """Capture, and the terms of all budgets and of ``costs``.
+
+        Raises:
+            UsageError: patterns or wishes that match nothing. UnsupportedModelError: the model cannot be traced.
+        """
+        settings = self.settings
+        require_matches(
+            self.model, include=settings.include, exclude=settings.exclude, keep_outputs=settings.keep_outputs
+        )
+        decides = settings.config.decides
+        self.graph = capture(
+            self.model,
+            self.example.args,
+            example_kwargs=dict(self.example.kwargs),
+            include=settings.include,
+            exclude=settings.exclude,
+            keep_outputs=settings.keep_outputs,
+            kernels="kernel" in decides,
+            resolution="resolution" in decides,
+            batch_axis=settings.batch_axis,
+        )
+        require_sound(self.model, self.graph, arguments(self.example.args, dict(self.example.kwargs)))
+        names = dict.fromkeys([*costs, *(budget.cost for budget in settings.budgets)])
+        self.terms = {name: build(name, self.graph) for name in names if name != "latency"}
+        self.wanted = wanted(self.model, self.graph, settings.keep, settings.choose)
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether a budget is about latency."""
+        return any(budget.cost == "latency" for budget in self.settings.budgets)
+
+    def measure(
+        self, job: Job | None = None, *, copied: bool, progress: Callable[[str, int, int], None] | None = None
+    ) -> LatencySession:
+        """Profile and calibrate the target; the latency term comes from it.
+
+        Args:
+            copied: whether the model will be trained: what is timed is compared with the network it was made from.
+        """
+        from compressor.latency.target import LatencySession
+
+        assert self.settings.target is not None, "settings with a latency budget have a target"
+        stored = job.stage("target") if job is not None else None
+        self.device = LatencySession(
+            deep_copy(self.model) if copied else self.model,
+            self.graph,
+            self.example,
+            self.settings.target,
+            known=stored.data if stored is not None else None,
+            progress=progress,
+        )
+        if job is not None and stored is None:
+            job.store("target", self.device.to_json())
+        self.terms["latency"] = self.device.term
+        return self.device
+
+    def limit(self) -> None:
+        """Turn budgets into constraints.
+
+        Raises:
+            UnreachableBudgetError: one is below what the model can be brought to.
+            UnsupportedModelError: nothing can be decided about the model.
+        """
+        self.constraints = [
+            Constraint(self.terms[b.cost], b.limit(self.terms[b.cost].original)) for b in self.settings.budgets
+        ]
+        projector = self.projector()
+        if not self.nothing_to_do and not self.graph.groups and not projector.removable.any():
+            blocks = "whole blocks may not go as depth is off" if self.graph.blocks else "no block can go as a whole"
+            raise UnsupportedModelError(
+                f"Nothing in {self.graph.model_class} can be removed: every channel is held fixed ('compress "
+                f"inspect' says by what), and {blocks}. Free modules with --include/--exclude, or change the model."
+            )
+        projector.check_reachable()
+
+    @property
+    def nothing_to_do(self) -> bool:
+        """Whether the model is within every budget already."""
+        return not self.wanted.chosen and all(c.limit >= c.term.original for c in self.constraints)
+
+    def require_one_size(self, inputs: Any, of: str, cure: str) -> None:
+        """A network with a lowered resolution runs at one size alone: raise ``UsageError`` for inputs of another."""
+        firsts = [input_tensors((each,), {})[:1] for each in (inputs, self.example.args)]
+        if not all(firsts):
+            return
+        sizes, traced = ("x".join(map(str, x.shape[2:])) for (x,) in firsts)
+        if sizes != traced:
+            raise UsageError(
+                f"{of} {sizes}, and the network was traced at {traced}, but with a learned resolution it runs at one "
+                f"size; {cure}."
+            )
+
+    # ---- on the way to a decision
+
+    @property
+    def grid(self) -> RoundTo:
+        """The user's multiple; with a latency budget and none given, the multiples that the target likes."""
+        if self.device is None or self.settings.round_to is not None:
+            return self.settings.round_to
+        return self.device.multiples()
+
+    def projector(self, grid: RoundTo = None) -> Projector:
+        """Makes hard choices that are within every budget, on ``grid`` or the job's own."""
+        return Projector(
+            self.graph,
+            self.constraints,
+            round_to=self.grid if grid is None else grid,
+            whole=set(self.refused),
+            depth="depth" in self.settings.config.decides,
+            wanted=self.wanted,
+        )
+
+    def context(self, model: nn.Module, **more: Any) -> SearchContext:
+        """What a search method gets; ``model`` is the one it may train."""
+        return SearchContext(
+            model=model,
+            graph=self.graph,
+            constraints=self.constraints,
+            round_to=self.grid,
+            options=dict(self.settings.options),
+            example=self.example,
+            wanted=self.wanted,
+            warn=self.warn,
+            **more,
+        )
+
+    def reached(self, term: CostTerm, decision: SearchResult) -> float:
+        """A cost of what was decided."""
+        with torch.no_grad():
+            return float(term(hard_sizes(self.graph, decision.units, decision.gates)))
+
+    def summary(self, constraint: Constraint) -> str:
+        """``flops 41.2 MMACs of at most 50 MMACs``."""
+        term = constraint.term
+        return f"{term.name} {readable(term.original, term.unit)} of at most {readable(constraint.limit, term.unit)}"
+
+    # ---- from a decision to a network
+
+    def trim(self, model: nn.Module, decision: SearchResult) -> tuple[SearchResult, TrimResult]:
+        """Trim ``model`` exactly; what is not exact stays whole, and it is decided again under the same budgets.
+
+        Returns:
+            The decision this had to come to, and the trimmed network with its check.
+
+        Raises:
+            VerificationError: no exact trim was found.
+        """
+        for _ in range(_ATTEMPTS):
+            result = trim_verified(
+                model,
+                self.graph,
+                decision.units,
+                self.example.args,
+                dict(self.example.kwargs),
+                seed=self.settings.seed,
+                gates=decision.gates,
+            )
+            result.require_exact()
+            if not result.refused:
+                return decision, result
+            self.refused = sorted({*self.refused, *result.refused})
+            self.warn(
+                f"Removing (channels of) {', '.join(result.refused[:4])}"
+                f"{' and others' if len(result.refused) > 4 else ''} was not exact "
+                f"({result.reason}); they stay whole."
+            )
+            projector = self.projector()
+            projector.check_reachable()
+            decision = shrink(projector, decision)
+        raise VerificationError(
+            f"No exact trim was found after {_ATTEMPTS} attempts; exclude {', '.join(self.refused[:6])} with --exclude."
+        )
+
+    def hold_on_device(
+        self,
+        device: LatencySession,
+        decision: SearchResult,
+        trim: Callable[[SearchResult], tuple[SearchResult, nn.Module]],
+        diary: Diary | None = None,
+    ) -> tuple[Held, SearchResult]:
+        """Time the exported network; decide again until the latency budget holds there.
+
+        Args:
+            trim: trims a decision exactly; returns the one it had to come to, and the network.
+            diary: keeps what was measured.
+        """
+        from compressor.latency.enforce import Enforcer, finer
+
+        budget = next(b for b in self.settings.budgets if b.cost == "latency")
+        enforcer = Enforcer(device, budget, self.constraints, self.projector, trim, finer(self.grid), diary)
+        return enforcer.run(decision, self.warn)
+
+    def close(self) -> None:
+        """Let go of the target."""
+        if self.device is not None:
+            self.device.close()

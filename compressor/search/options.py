@@ -1,0 +1,77 @@
+"""What a search method declares before it is loaded: its options, what it decides, and where its code is.
+
+Nothing here imports torch: the command line lists every method's options and refuses bad ones before anything heavy is
+loaded.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from compressor.errors import UsageError
+from compressor.options import Options, shown
+
+
+@dataclass(frozen=True)
+class MethodConfig(Options):
+    """Base of a method's options. Their declarations are the checks, the command line and the tables in the docs.
+
+    A method that trains has ``epochs`` and ``batch_size`` among them, and takes them from the job where they are not
+    given. ``not_in_own_loop`` says which options a training loop of the user's own cannot have, and why.
+    """
+
+    not_in_own_loop: ClassVar[Mapping[str, str]] = {}
+
+    @property
+    def decides(self) -> frozenset[str]:
+        """What is decided on: of ``"width"``, ``"depth"``, ``"kernel"`` and ``"resolution"``."""
+        return frozenset({"width", "depth"} if getattr(self, "depth", True) else {"width"})
+
+    @property
+    def growth(self) -> int:
+        """How many times as wide and as deep as the model the network is that is searched in."""
+        return 1
+
+
+@dataclass(frozen=True)
+class Method:
+    """A search method by its declaration; calling it loads and makes the method (see ``search.base.SearchMethod``).
+
+    Attributes:
+        name: as ``--search`` takes it.
+        config: the class of its options.
+        implementation: ``"module:class"``, imported on first use.
+        trains: whether it learns from data and changes the weights of the model that it searches in.
+        ranked_by: the option that says by which measure it ranks, if it ranks.
+        own_loop: whether it can run in a training loop of the user's own.
+    """
+
+    name: str
+    config: type[MethodConfig]
+    implementation: str
+    trains: bool
+    ranked_by: str | None = None
+    own_loop: bool = False
+
+    def __call__(self) -> Any:
+        module, _, attribute = self.implementation.partition(":")
+        return getattr(importlib.import_module(module), attribute)()
+
+    def read(self, options: Mapping[str, Any]) -> MethodConfig:
+        """The options, checked. Raises ``UsageError`` for what it does not have or take."""
+        return self.config.from_options(options)
+
+    def for_own_loop(self, options: Mapping[str, Any] | None) -> dict[str, Any]:
+        """The options of a loop that computes the whole network. Raises ``UsageError`` for what it cannot have."""
+        if options is not None and not isinstance(options, Mapping):
+            raise UsageError(f"options must be a mapping of names to values, not {shown(options)}.")
+        for name, why in self.config.not_in_own_loop.items():
+            if name in (options or {}):
+                raise UsageError(f"{name} is for compressor.compress, not for a loop of your own: {why}.")
+        given = dict(options or {})
+        if "live" in self.config.not_in_own_loop:
+            given["live"] = False
+        return given
