@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from compressor.architecture.architecture import Architecture
     from compressor.errors import CompressorError
     from compressor.graph import Graph, capture
+    from compressor.latency.target import TargetSettings
     from compressor.models.artifact import load
+    from compressor.pipeline.arguments import Scope, Training
     from compressor.report import Report
 
 
@@ -30,6 +32,9 @@ _NAMES = {
     "Graph": "compressor.graph",
     "Report": "compressor.report",
     "Result": "compressor.api",
+    "Scope": "compressor.pipeline.arguments",
+    "TargetSettings": "compressor.latency.target",
+    "Training": "compressor.pipeline.arguments",
     "capture": "compressor.graph",
     "compress": "compressor.api",
     "load": "compressor.models.artifact",
@@ -42,6 +47,9 @@ __all__ = [
     "Graph",
     "Report",
     "Result",
+    "Scope",
+    "TargetSettings",
+    "Training",
     "__version__",
     "capture",
     "compress",

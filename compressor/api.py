@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from compressor.architecture.architecture import Architecture
 from compressor.architecture.rounds import known_whole
@@ -17,10 +17,11 @@ from compressor.errors import UsageError
 from compressor.graph.programs import require_module
 from compressor.nn.tensors import example_of
 from compressor.options import Flag, Text, read, shown
+from compressor.pipeline.arguments import Scope, Training, gathered, refuse_unknown
 from compressor.pipeline.console import Console
 from compressor.pipeline.defaults import DEFAULT_EPOCHS, default_search
 from compressor.pipeline.delivery import deliver_result
-from compressor.pipeline.events import Events
+from compressor.pipeline.events import Events, Listener
 from compressor.pipeline.settings import Settings, measured_on, method_options
 from compressor.pipeline.stages import Pipeline
 from compressor.pipeline.summary import describe_result
@@ -101,27 +102,17 @@ def compress(
     *,
     data: Data | tuple[Any, ...] | Mapping[str, Any] | None = None,
     search: str | None = None,
-    importance: str | Callable[..., Any] | None = None,
     options: Mapping[str, Any] | None = None,
-    search_epochs: int | None = None,
-    finetune_epochs: int | None = None,
-    batch_size: int = 64,
-    lr: float = 0.05,
-    distill: float = 0.0,
-    round_to: int | None = None,
-    include: str | Sequence[str] = (),
-    exclude: str | Sequence[str] = (),
-    keep: Mapping[str, str | int] | Sequence[str] | str = (),
-    choose: Mapping[str, Sequence[int]] | None = None,
-    keep_outputs: str | Sequence[str] = (),
+    importance: str | Callable[..., Any] | None = None,
+    training: Training | None = None,
+    scope: Scope | None = None,
+    target: str | TargetSettings | None = None,
     example_kwargs: dict[str, Any] | None = None,
     batch_axis: BatchAxis = "auto",
-    loss_fn: Callable[[Any, Tensor], Tensor] | None = None,
-    seed: int = 0,
-    target: str | TargetSettings | None = None,
-    lut: str | Path | None = None,
     benchmark: bool = False,
     verbose: bool = False,
+    listeners: Sequence[Listener] = (),
+    **former: Any,
 ) -> Result:
     """Compress a network under budgets. The model passed in is not changed.
 
@@ -129,33 +120,24 @@ def compress(
         model: any module, on any device, in any mode. What ``DataParallel``, ``DistributedDataParallel`` or
             ``torch.compile`` wrap is compressed, without the wrapper.
         example_inputs: a tensor or a tuple of positional arguments; one example is enough.
-        batch_axis: the axis along which examples lie: one for all input tensors, or one for each (positional ones
-            first) with ``None`` for those without; ``None`` where there is no batch. By default it is found: the axis
-            along which examples do not see each other. Costs are those of one example, or of the inputs as they are.
         budgets: cost to limit: ``{"flops": "50%", "params": "5M", "memory": "12MB", "latency": "3ms"}``. All of them
             hold in the result.
         data: ``compressor.data.Data``, loaders ``(train, val)`` or ``(train, val, test)``, or a mapping with these
             names. Without data nothing is trained and channels are ranked by their weights.
         search: ``"figs"`` (default with data), ``"dnarch"``, or ``"oneshot"`` (default without).
+        options: settings of the search method (``docs/options.md``).
         importance: what units are ranked by where the method ranks them: "magnitude", "l1", "l2", "taylor", "random",
             "bn-scale", or a function of a group (``docs/importance.md``). Default: taylor with data, else magnitude.
-        options: settings of the search method (``docs/options.md``).
-        search_epochs, finetune_epochs: epochs of training; default 5 with data.
-        round_to: keep widths at multiples of this; 1 allows any. Default: at even ones, of the largest power of two up
-            to 16 that is at most an eighth of a width, which runtimes compute fastest, as far as budgets can be met so;
-            with a latency budget at those that the target likes.
-        include, exclude: shell-style patterns over module names; a text by itself is one pattern.
-        keep: least widths by pattern over module names, such as ``{"layer4*": "50%", "conv1": 16}``; of several that
-            match a layer the largest holds. Blocks with such a layer are not taken out.
-        choose: the channels that layers keep, no more and no less, such as ``{"layer1.0.conv1": [0, 3, 5]}``; layers
-            that share their channels keep the same.
-        keep_outputs: patterns of modules whose outputs keep all channels.
-        loss_fn: ``loss_fn(outputs, targets)``; default that of the data's task: cross entropy for classes, relative L2
-            error for fields, squared error for other values.
+        training: epochs, learning rate, loss and the like, see ``compressor.Training``.
+        scope: which parts may change and how far, see ``compressor.Scope``.
         target: where a latency budget holds, such as ``"onnxruntime-cpu"``; or ``TargetSettings`` for more choice.
-        lut: file of the latency table; default is the user's cache.
+        batch_axis: the axis along which examples lie: one for all input tensors, or one for each (positional ones
+            first) with ``None`` for those without; ``None`` where there is no batch. By default it is found: the axis
+            along which examples do not see each other. Costs are those of one example, or of the inputs as they are.
         benchmark: export to ONNX and time both networks, for the report.
         verbose: progress on stderr.
+        listeners: functions that are told what happens, see ``compressor.pipeline.events``.
+        former: fields of ``Training`` and ``Scope``, and ``lut``, as keywords of their own; deprecated.
 
     Raises:
         UsageError: unusable arguments, all found before any work. UnreachableBudgetError: a budget below what the
@@ -164,6 +146,10 @@ def compress(
     """
     require_module(model)
     require_example(example_inputs, example_kwargs)
+    train = gathered("training", training, Training(), former, stacklevel=3)
+    within = gathered("scope", scope, Scope(), former, stacklevel=3)
+    lut = former.pop("lut", None)
+    refuse_unknown("compress", former)
     default = DEFAULT_EPOCHS if data is not None else 0
     method = search if search is not None else default_search("data" if data is not None else None)
     settings = Settings(
@@ -172,30 +158,25 @@ def compress(
         options=method_options(
             method,
             options,
-            epochs=search_epochs if search_epochs is not None else default,
-            batch_size=batch_size,
+            epochs=train.search_epochs if train.search_epochs is not None else default,
+            batch_size=train.batch_size,
             importance=importance,
         ),
-        finetune_epochs=finetune_epochs if finetune_epochs is not None else default,
-        batch_size=batch_size,
-        lr=lr,
-        distill=distill,
-        round_to=round_to,
-        include=include,  # type: ignore[arg-type]  # a text by itself is one pattern
-        exclude=exclude,  # type: ignore[arg-type]
-        keep=keep,  # type: ignore[arg-type]  # read from what a user may write
-        choose=choose,  # type: ignore[arg-type]
-        keep_outputs=keep_outputs,  # type: ignore[arg-type]
+        finetune_epochs=train.finetune_epochs if train.finetune_epochs is not None else default,
+        batch_size=train.batch_size,
+        lr=train.lr,
+        distill=train.distill,
         batch_axis=batch_axis,
-        seed=seed,
-        loss_fn=loss_fn,
+        seed=train.seed,
+        loss_fn=train.loss_fn,
         target=measured_on(target, lut),
+        **within.values(),
     )
     settings.require_data_for(data)
     for name, flag in (("benchmark", benchmark), ("verbose", verbose)):
         read(name, Flag(), flag)
-    splits = as_data(data, own_loss=loss_fn is not None)
-    events = Events(Console(quiet=not verbose))
+    splits = as_data(data, own_loss=train.loss_fn is not None)
+    events = Events(Console(quiet=not verbose), *listeners)
     with torch.inference_mode(False), torch.enable_grad():  # whatever the caller is in: this may train
         pipeline = Pipeline(model, example_inputs, settings, example_kwargs=example_kwargs, data=splits, events=events)
         pipeline.run()
@@ -213,31 +194,26 @@ def prepare(
     example_inputs: Any,
     budgets: Mapping[str, str | float],
     *,
-    search: str = "figs",
-    importance: str | Callable[..., Any] | None = None,
-    options: Mapping[str, Any] | None = None,
     total_steps: int,
-    round_to: int | None = None,
-    include: str | Sequence[str] = (),
-    exclude: str | Sequence[str] = (),
-    keep: Mapping[str, str | int] | Sequence[str] | str = (),
-    choose: Mapping[str, Sequence[int]] | None = None,
+    search: str = "figs",
+    options: Mapping[str, Any] | None = None,
+    importance: str | Callable[..., Any] | None = None,
+    scope: Scope | None = None,
+    target: str | TargetSettings | None = None,
     example_kwargs: dict[str, Any] | None = None,
     batch_axis: BatchAxis = "auto",
-    target: str | TargetSettings | None = None,
-    lut: str | Path | None = None,
     process_group: Any = None,
+    **former: Any,
 ) -> Session:
     """Put masks into a model for a training loop of one's own. See ``compressor.pipeline.session.Session``.
 
     Args:
-        search: ``"figs"`` or ``"dnarch"``; of its ``options`` those of the program's own training are left aside.
-        batch_axis: as for ``compress``.
         total_steps: how many times ``session.step()`` will be called; budgets are approached over them.
-        importance, keep, choose: as for ``compress``.
-        target, lut: where a latency budget holds and the file of its table, as for ``compress``.
+        search: ``"figs"`` or ``"dnarch"``; of its ``options`` those of the program's own training are left aside.
+        importance, scope, target, batch_axis: as for ``compress``.
         process_group: the processes that train this model together; default those of the ``DistributedDataParallel``
             passed in, or all. For work that each process does by itself, a group of one.
+        former: fields of ``Scope``, and ``lut``, as keywords of their own; deprecated.
 
     Raises:
         UsageError: a method that does not train, an option that a loop of one's own cannot have, a model that has an
@@ -248,6 +224,9 @@ def prepare(
 
     require_module(model)
     require_example(example_inputs, example_kwargs)
+    within = gathered("scope", scope, Scope(), former, stacklevel=3)
+    lut = former.pop("lut", None)
+    refuse_unknown("prepare", former)
     method: Method = METHODS.get(read("search", Text(), search))
     if not method.own_loop:
         raise UsageError(f"{search} does not train, so it has no session; call compressor.compress instead.")
@@ -255,13 +234,9 @@ def prepare(
         budgets=parse_budgets(budgets),
         search=search,
         options=method_options(search, method.for_own_loop(options), importance=importance),
-        round_to=round_to,
-        include=include,  # type: ignore[arg-type]  # a text by itself is one pattern
-        exclude=exclude,  # type: ignore[arg-type]
-        keep=keep,  # type: ignore[arg-type]
-        choose=choose,  # type: ignore[arg-type]
         batch_axis=batch_axis,
         target=measured_on(target, lut),
+        **within.values(),
     )
     example = example_of(example_inputs, example_kwargs)
     return Session(model, example, settings, total_steps=total_steps, process_group=process_group)

@@ -1,0 +1,102 @@
+"""What belongs together among the arguments of ``compress`` and ``prepare``, and their former names."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from compressor.errors import UsageError
+from compressor.options import Called, Options, Patterns, option, shown
+from compressor.options.shared import BATCH_SIZE, DISTILL, EPOCHS, LR, ROUND_TO, SEED
+from compressor.search.constraints.wishes import ChosenChannels, LeastWidths
+
+
+@dataclass(frozen=True)
+class Training(Options):
+    """How the program trains.
+
+    Attributes:
+        search_epochs, finetune_epochs: epochs of the search and after it; default 5 with data.
+        batch_size: samples in a batch of images made here; loaders have their own.
+        lr: learning rate of fine-tuning.
+        distill: weight in [0, 1] of what the original says in the loss.
+        loss_fn: ``loss_fn(outputs, targets)``; default that of the data's task: cross entropy for classes, relative L2
+            error for fields, squared error for other values.
+        seed: of everything that is drawn.
+    """
+
+    search_epochs: int | None = option(None, EPOCHS, "Epochs of the search.")
+    finetune_epochs: int | None = option(None, EPOCHS, "Epochs of fine-tuning.")
+    batch_size: int = option(64, BATCH_SIZE, "Samples in a batch.")
+    lr: float = option(0.05, LR, "Learning rate of fine-tuning.")
+    distill: float = option(0.0, DISTILL, "Weight of the original's outputs in the loss.")
+    loss_fn: Callable[[Any, Tensor], Tensor] | None = option(None, Called("loss_fn(outputs, targets)"), "The loss.")
+    seed: int = option(0, SEED, "Of everything that is drawn.")
+
+
+@dataclass(frozen=True)
+class Scope(Options):
+    """Which parts of a model may change, and how far.
+
+    Attributes:
+        include, exclude: shell-style patterns over module names; a text by itself is one pattern.
+        keep: least widths by pattern over module names, such as ``{"layer4*": "50%", "conv1": 16}``; of several that
+            match a layer the largest holds. Blocks with such a layer are not taken out.
+        choose: the channels that layers keep, no more and no less, such as ``{"layer1.0.conv1": [0, 3, 5]}``; layers
+            that share their channels keep the same.
+        keep_outputs: patterns of modules whose outputs keep all channels.
+        round_to: keep widths at multiples of this; 1 allows any. Default: at even ones, of the largest power of two up
+            to 16 that is at most an eighth of a width, which runtimes compute fastest, as far as budgets can be met so;
+            with a latency budget at those that the target likes.
+    """
+
+    include: str | tuple[str, ...] = option((), Patterns(), "What may be compressed.")
+    exclude: str | tuple[str, ...] = option((), Patterns(), "What is left alone.")
+    keep: Any = option((), LeastWidths(), "Least widths of layers.")
+    choose: Mapping[str, Any] | None = option(None, ChosenChannels(), "Channels that layers keep.")
+    keep_outputs: str | tuple[str, ...] = option((), Patterns(), "Modules whose outputs keep all channels.")
+    round_to: int | None = option(None, ROUND_TO, "What widths are multiples of.")
+
+    def values(self) -> dict[str, Any]:
+        """By name, as ``Settings`` takes them."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+
+_O = TypeVar("_O", bound=Options)
+
+
+def gathered(name: str, given: _O | None, default: _O, former: dict[str, Any], *, stacklevel: int) -> _O:
+    """``given``, or what former keywords say, taken out of ``former``.
+
+    Args:
+        name: of the argument that takes it, for messages.
+        default: an instance with nothing but defaults.
+
+    Raises:
+        UsageError: ``given`` is something else, or stands beside former keywords for it.
+    """
+    kind = type(default)
+    if given is not None and not isinstance(given, kind):
+        raise UsageError(f"{name} must be a compressor.{kind.__name__}, not {shown(given)}.")
+    loose = {each.name: former.pop(each.name) for each in fields(kind) if each.name in former}
+    if not loose:
+        return default if given is None else given
+    listed = ", ".join(f"{each}=..." for each in loose)
+    if given is not None:
+        raise UsageError(f"{listed} is a part of {name}; give it there alone: compressor.{kind.__name__}({listed}).")
+    warnings.warn(
+        f"{listed} as arguments of their own are deprecated; pass {name}=compressor.{kind.__name__}({listed}).",
+        DeprecationWarning,
+        stacklevel=stacklevel,
+    )
+    return replace(default, **loose)
+
+
+def refuse_unknown(function: str, former: Mapping[str, Any]) -> None:
+    """Raise ``TypeError``, as Python does, for arguments that there are not."""
+    if former:
+        raise TypeError(f"{function}() got an unexpected keyword argument {next(iter(former))!r}")
