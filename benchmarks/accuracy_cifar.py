@@ -38,8 +38,7 @@ from compressor.search.constraints.constraint import Constraint
 from compressor.search.constraints.projector import Projector
 from compressor.search.importance.rank import rank
 from compressor.search.methods.dnarch.method import Dnarch
-from compressor.train import TrainConfig, Trainer, recalibrate_batchnorm
-from compressor.train.objectives import evaluate
+from compressor.train import TrainConfig, Trainer, evaluate, recalibrate_batchnorm
 from compressor.trim import trim_verified
 
 METHODS = (

@@ -42,9 +42,8 @@ from compressor.search.methods.dnarch.learner import DnarchSession
 from compressor.search.methods.dnarch.method import Dnarch
 from compressor.search.result import SearchResult
 from compressor.search.training.learner import learn as train
-from compressor.train import TrainConfig, Trainer, recalibrate_batchnorm
+from compressor.train import TrainConfig, Trainer, evaluate, recalibrate_batchnorm
 from compressor.train.generated import ComputedWeights
-from compressor.train.objectives import evaluate
 from compressor.trim import trim_verified
 
 BLOCKS = 4

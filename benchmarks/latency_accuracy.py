@@ -32,8 +32,7 @@ from compressor.search.base import SearchContext
 from compressor.search.constraints.constraint import Constraint
 from compressor.search.methods.oneshot.method import OneShot
 from compressor.search.result import SearchResult
-from compressor.train import TrainConfig, Trainer, recalibrate_batchnorm
-from compressor.train.objectives import evaluate
+from compressor.train import TrainConfig, Trainer, evaluate, recalibrate_batchnorm
 from compressor.trim import trim_verified
 
 CLOSE = 0.01

@@ -15,8 +15,7 @@ import torch
 import compressor
 from compressor.backbones.resnet_cifar import resnet20_cifar
 from compressor.data import load_data
-from compressor.train import TrainConfig, Trainer
-from compressor.train.objectives import evaluate
+from compressor.train import TrainConfig, Trainer, evaluate
 
 
 def main(epochs: int, out: Path) -> None:

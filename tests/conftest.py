@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for processes that tests start, too
-for folder in ("cli", "models"):  # their networks stand for a user's own modules: ``job_networks:plain``
-    sys.path.append(str(Path(__file__).parent / folder))
+# Networks there stand for a user's own modules: ``job_networks:plain``.
+sys.path.append(str(Path(__file__).parent / "cli"))
 
 
 def pytest_configure() -> None:

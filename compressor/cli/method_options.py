@@ -55,7 +55,8 @@ def own_options(values: dict[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: an option of another method was given, or one twice.
     """
-    chosen, found = values["search"], {}
+    chosen: str = values["search"]
+    found: dict[str, Any] = {}
     for key in [key for key in values if "__" in key]:
         value = values.pop(key)
         if value is None:

@@ -51,7 +51,7 @@ def calibration_inputs(data: Data | None, samples: int = CALIBRATION_SAMPLES) ->
 
 def evaluate_file(path: Path, split: Split, task: Task, batch_size: int | None = None) -> Metrics:
     """What the task's metric says of an ONNX file."""
-    from compressor.train.objectives import evaluate
+    from compressor.train import evaluate
 
     return evaluate(OnnxNetwork(path), split, batch_size, torch.device("cpu"), task=task)
 

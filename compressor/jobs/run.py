@@ -47,7 +47,7 @@ def run_job(config: JobConfig, *, events: Events) -> Report:
     device = _available(resolve_device(config.device))
     settings = _settings(config)
     settings.require_data_for(config.data)
-    grow = settings.growth
+    grow = settings.config.growth
     with Job.open(config.out, config.identity(), force=config.force, warn=events.warn, upgrade=upgraded) as job:
         finished = job.stage("report")
         if finished is not None and artifact.is_complete(config.out):

@@ -223,7 +223,8 @@ def read_manifest(folder: str | Path) -> Manifest:
     value = _read_json(Path(folder), ARCHITECTURE, LARGE)
     place = Path(folder) / ARCHITECTURE
     found = value.get("schema_version")
-    if type(found) is not int or found < 1:
+    old = value.get("architectures")
+    if type(found) is not int or found < 1 or (found == 1 and not (isinstance(old, list) and old)):
         raise UsageError(f"{place} was not written by compress; pass a folder that compress wrote.")
     if found > SCHEMA_VERSION:
         by = value.get("compressor")
@@ -241,8 +242,6 @@ def read_manifest(folder: str | Path) -> Manifest:
 def _from_schema_1(value: dict[str, Any]) -> dict[str, Any]:
     """Schema 1 had a list of architectures, one for each round."""
     rounds = check(list[dict[str, Any]], value.get("architectures"), "architecture.architectures")
-    if not rounds:
-        raise UsageError("architecture.architectures is empty; expected one at least.")
     return {**value, "architecture": composed([Architecture.from_json(each) for each in rounds]).to_json()}
 
 

@@ -145,6 +145,8 @@ def _key(text: str) -> Key:
 
 
 def _items(text: str) -> tuple[Key | None, ...]:
+    if text.isdigit() and len(text) > 2:
+        raise UsageError(f"The architecture replaces a module by one that returns {text[:20]}... things.")
     if text.isdigit():
         return ("tensor", *[None] * int(text))
     return tuple(None if item == "none" else _key(item) for item in text.split(","))

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from compressor.data import Data
 from compressor.nn.generated import computed, settle_
 from compressor.pipeline.settings import Settings
-from compressor.train import TrainConfig, Trainer
+from compressor.train import TrainConfig, Trainer, evaluate, objective
 from compressor.train.generated import ComputedWeights
-from compressor.train.objectives import evaluate, objective
 from compressor.train.progress import Progress
 
 

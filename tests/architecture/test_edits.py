@@ -161,6 +161,14 @@ def test_an_edit_that_does_not_fit_changes_nothing(name: str) -> None:
     }
 
 
+def outcome(model: nn.Module) -> object:
+    """What a network says, or why it does not: some edits by themselves leave sizes that do not meet."""
+    try:
+        return model(IMAGE).tolist()
+    except RuntimeError as error:
+        return str(error)
+
+
 def _attributes(model: nn.Module) -> dict[str, list[str]]:
     return {name: list(vars(module)) for name, module in model.named_modules()}
 
@@ -199,7 +207,7 @@ def test_architectures_compose(first: str, second: str) -> None:
     whole_model.load_state_dict(step.state_dict())
     if first == second == "slice":
         assert one.kept("stem.weight", 0) == [0, 5]
-    assert torch.equal(step(IMAGE), whole_model(IMAGE))
+    assert outcome(step) == outcome(whole_model)
     assert whole(step, late) == one
     assert composed([early, late]) == one
     rest = left_to_apply(early.apply_(net()), one)

@@ -10,8 +10,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
 from compressor.errors import TrainingError
-from compressor.train import Hooks, TrainConfig, Trainer, recalibrate_batchnorm
-from compressor.train.objectives import evaluate
+from compressor.train import Hooks, TrainConfig, Trainer, evaluate, recalibrate_batchnorm
 from tests.train.tiny import tiny_data, tiny_model
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")]

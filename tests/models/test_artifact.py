@@ -17,7 +17,7 @@ from tests.models.artifact_models import Net, Other
 
 KEPT = [0, 2, 3, 6, 7]
 DESCRIPTION = {
-    "spec": "artifact_models:make_net",
+    "spec": "tests.models.artifact_models:make_net",
     "source": "factory",
     "kwargs": {},
     "input_shape": [3, 8, 8],
@@ -38,7 +38,7 @@ def narrow_architecture() -> Architecture:
     indices["head.weight"] = {1: KEPT}
     net = Net()
     return Architecture.of(
-        model_class="artifact_models.Net",
+        model_class="tests.models.artifact_models.Net",
         shapes={name: list(v.shape) for name, v in (*net.named_parameters(), *net.named_buffers())},
         indices=indices,
         attributes={
@@ -91,7 +91,7 @@ def test_the_folder_of_the_contract(folder: Path) -> None:
 
 
 def test_comes_back_bit_for_bit_without_the_original(folder: Path, trained: nn.Module) -> None:
-    loaded = artifact.load(folder, trust_factories=("artifact_models",))
+    loaded = artifact.load(folder, trust_factories=("tests.models.artifact_models",))
     assert type(loaded) is type(trained)
     assert not loaded.training
     assert same(loaded, trained)
@@ -103,8 +103,10 @@ def test_comes_back_into_a_model_of_the_user(folder: Path, trained: nn.Module) -
     original = Net()
     assert artifact.load(folder, model=original) is original
     assert same(original, trained)
-    with pytest.raises(UsageError, match=r"does not say how to build artifact_models.Net; pass a fresh original"):
-        artifact.load(folder, trust_factories=("artifact_models",))
+    with pytest.raises(
+        UsageError, match=r"does not say how to build tests.models.artifact_models.Net; pass a fresh original"
+    ):
+        artifact.load(folder, trust_factories=("tests.models.artifact_models",))
 
 
 def test_tied_weights_are_stored_once_and_stay_tied(folder: Path) -> None:
@@ -113,7 +115,7 @@ def test_tied_weights_are_stored_once_and_stay_tied(folder: Path) -> None:
     with safe_open(folder / "model.safetensors", framework="pt") as file:
         names = set(file.keys())
     assert ("one.weight" in names) != ("two.weight" in names)
-    loaded = artifact.load(folder, trust_factories=("artifact_models",))
+    loaded = artifact.load(folder, trust_factories=("tests.models.artifact_models",))
     assert loaded.one.weight is loaded.two.weight
 
 
@@ -133,21 +135,21 @@ def test_overlapping_views_and_empty_tensors_are_kept_apart() -> None:
 def test_precision_is_kept(tmp_path: Path, trained: nn.Module) -> None:
     trained.half()
     artifact.save(tmp_path, trained, narrow_architecture(), Report("net"), description=DESCRIPTION)
-    loaded = artifact.load(tmp_path, trust_factories=("artifact_models",))
+    loaded = artifact.load(tmp_path, trust_factories=("tests.models.artifact_models",))
     assert loaded.one.weight.dtype == torch.float16
     assert loaded.one.weight is loaded.two.weight
     assert loaded.norm.num_batches_tracked.dtype == torch.int64
 
 
 def test_compressing_a_saved_folder_again_does_not_depend_on_it(folder: Path, tmp_path: Path) -> None:
-    model = artifact.load(folder, trust_factories=("artifact_models",))
+    model = artifact.load(folder, trust_factories=("tests.models.artifact_models",))
     again = Architecture.of(
-        model_class="artifact_models.Net",
+        model_class="tests.models.artifact_models.Net",
         shapes={"head.weight": [4, 5], "head.bias": [4]},
         indices={"head.weight": {0: [1, 3]}, "head.bias": {0: [1, 3]}},
         attributes={"head": {"out_features": 2}},
     )
-    smaller = again.apply_(artifact.load(folder, trust_factories=("artifact_models",)))
+    smaller = again.apply_(artifact.load(folder, trust_factories=("tests.models.artifact_models",)))
     second = tmp_path / "second"
     description = {"spec": str(folder), "source": "folder", "kwargs": {}, "input_shape": [3, 8, 8]}
     artifact.save(second, smaller, again, Report("net"), description=description)
@@ -155,7 +157,7 @@ def test_compressing_a_saved_folder_again_does_not_depend_on_it(folder: Path, tm
         path.unlink()
     with torch.no_grad():
         torch.testing.assert_close(
-            artifact.load(second, trust_factories=("artifact_models",))(IMAGE), model(IMAGE)[:, [1, 3]]
+            artifact.load(second, trust_factories=("tests.models.artifact_models",))(IMAGE), model(IMAGE)[:, [1, 3]]
         )
     assert artifact.load_architecture(second).kept("head.weight", 0) == [1, 3]
 
@@ -164,7 +166,7 @@ def test_saving_again_replaces(folder: Path) -> None:
     torch.manual_seed(2)
     other = narrow_architecture().apply_(Net()).eval()
     artifact.save(folder, other, narrow_architecture(), Report("net"), description=DESCRIPTION)
-    assert same(artifact.load(folder, trust_factories=("artifact_models",)), other)
+    assert same(artifact.load(folder, trust_factories=("tests.models.artifact_models",)), other)
     assert len(list(folder.iterdir())) == 4
 
 
@@ -179,7 +181,7 @@ def test_example_inputs(folder: Path) -> None:
 class TestErrors:
     def test_wrong_model(self, folder: Path) -> None:
         with pytest.raises(
-            UsageError, match=r"holds a artifact_models\.Net, the model passed is a artifact_models\.Other"
+            UsageError, match=r"holds a tests\.models\.artifact_models\.Net, the model passed is a .*\.Other"
         ):
             artifact.load(folder, model=Other())
 
@@ -191,7 +193,7 @@ class TestErrors:
     def test_missing_file(self, name: str, folder: Path) -> None:
         (folder / name).unlink()
         with pytest.raises(UsageError, match=f"has no {name}"):
-            artifact.load(folder, trust_factories=("artifact_models",))
+            artifact.load(folder, trust_factories=("tests.models.artifact_models",))
 
     def test_no_folder(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="is no folder"):
@@ -203,7 +205,7 @@ class TestErrors:
         data[-5] ^= 1
         path.write_bytes(data)
         with pytest.raises(WeightsError, match="damaged"):
-            artifact.load(folder, trust_factories=("artifact_models",))
+            artifact.load(folder, trust_factories=("tests.models.artifact_models",))
 
     def test_cut_off_files(self, folder: Path) -> None:
         for name in ("model.safetensors", "architecture.json"):
@@ -211,18 +213,18 @@ class TestErrors:
             data = path.read_bytes()
             path.write_bytes(data[: len(data) // 2])
             with pytest.raises(UsageError, match="damaged") as caught:
-                artifact.load(folder, trust_factories=("artifact_models",))
+                artifact.load(folder, trust_factories=("tests.models.artifact_models",))
             assert "\n" not in str(caught.value)
             path.write_bytes(data)
 
     def test_newer_and_foreign_files(self, folder: Path) -> None:
         edit(folder, schema_version=artifact.SCHEMA_VERSION + 1)
         with pytest.raises(UsageError, match="update compressor"):
-            artifact.load(folder, trust_factories=("artifact_models",))
+            artifact.load(folder, trust_factories=("tests.models.artifact_models",))
         for text in ("[]", "{}", '{"schema_version": 1}'):
             (folder / "architecture.json").write_text(text)
             with pytest.raises(UsageError, match="not written by compress"):
-                artifact.load(folder, trust_factories=("artifact_models",))
+                artifact.load(folder, trust_factories=("tests.models.artifact_models",))
 
     def test_weights_of_another_architecture(self, folder: Path, tmp_path: Path) -> None:
         model = nn.Sequential(nn.Linear(2, 2))
@@ -231,12 +233,12 @@ class TestErrors:
         (folder / "model.safetensors").write_bytes((tmp_path / "b" / "model.safetensors").read_bytes())
         edit(folder, weights=wide["weights"], tied={})
         with pytest.raises(WeightsError, match=r"missing \(stem\.weight.*unexpected \(0\.bias"):
-            artifact.load(folder, trust_factories=("artifact_models",))
+            artifact.load(folder, trust_factories=("tests.models.artifact_models",))
 
     def test_original_that_can_no_longer_be_built(self, folder: Path) -> None:
-        edit(folder, description={**DESCRIPTION, "spec": "artifact_models:gone"})
+        edit(folder, description={**DESCRIPTION, "spec": "tests.models.artifact_models:gone"})
         with pytest.raises(CompressorError, match="pass a fresh original"):
-            artifact.load(folder, trust_factories=("artifact_models",))
+            artifact.load(folder, trust_factories=("tests.models.artifact_models",))
 
     def test_a_pickle_is_never_opened(self, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
         class Bomb:
@@ -249,7 +251,7 @@ class TestErrors:
 
         edit(folder, weights={"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()})
         with pytest.raises(UsageError, match="safetensors"):
-            artifact.load(folder, trust_factories=("artifact_models",))
+            artifact.load(folder, trust_factories=("tests.models.artifact_models",))
         assert "must never run" not in capfd.readouterr().out
 
     def test_state_that_is_no_tensor(self, tmp_path: Path) -> None:

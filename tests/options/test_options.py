@@ -69,7 +69,7 @@ def refusal(attempt: Callable[[], object]) -> str | None:
 @pytest.mark.parametrize("method", CONFIGS)
 def test_any_value_of_any_option_is_taken_or_refused_by_name(method: str, junk: object) -> None:
     for described in CONFIGS[method].described():
-        said = refusal(lambda name=described.name: METHODS.get(method).check_options({name: junk}))
+        said = refusal(lambda name=described.name: METHODS.get(method).read({name: junk}))
         assert said is None or described.name in said or described.name == "learn"
         assert len(said or "") < 500
         assert "\n" not in (said or "")
@@ -81,7 +81,7 @@ def test_options_by_default_are_what_they_take(method: str) -> None:
         assert described.takes
         assert described.doc.endswith(".")
         with pytest.raises(UsageError, match=f"no option {described.name}x. Did you mean"):
-            METHODS.get(method).check_options({f"{described.name}x": 1})
+            METHODS.get(method).read({f"{described.name}x": 1})
 
 
 BAD = [

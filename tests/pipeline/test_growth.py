@@ -31,7 +31,6 @@ from compressor.search.constraints.constraint import Constraint
 from compressor.search.constraints.projector import Projector
 from compressor.search.methods.dnarch.config import DnarchConfig
 from compressor.search.methods.dnarch.learner import DnarchSession
-from compressor.search.methods.dnarch.method import Dnarch
 
 X = torch.randn(4, 2, 24)
 
@@ -134,7 +133,7 @@ def test_who_can_grow() -> None:
         ccnn_4_140_1d(grow=0)
     with pytest.raises(UsageError, match="grow must be a whole number"):
         DnarchConfig(grow=0)
-    assert Dnarch.traces({"grow": 2}) == {"kernel", "resolution"}
+    assert DnarchConfig(grow=2).decides == {"width", "depth", "kernel", "resolution"}
 
 
 def test_a_report_compares_with_the_base(tmp_path: Path) -> None:

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.errors import DataError
-from compressor.train import recalibrate_batchnorm
-from compressor.train.objectives import evaluate
+from compressor.train import evaluate, recalibrate_batchnorm
 from tests.train.tiny import RandomSplit, fingerprint, tiny_model
 
 

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from compressor.errors import DataError, TrainingError, UsageError
 from compressor.storage.files import load_safetensors
-from compressor.train import Hooks, TrainConfig, Trainer
-from compressor.train.objectives import evaluate
+from compressor.train import Hooks, TrainConfig, Trainer, evaluate
 from compressor.train.rng import rng_state
 from tests.train.tiny import RandomSplit, TinyData, fingerprint, tiny_data, tiny_model
 

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from compressor.data import Data, from_tensors
 from compressor.data.task import IGNORED, Task
 from compressor.errors import DataError
-from compressor.train import TrainConfig, Trainer
-from compressor.train.objectives import evaluate, objective
+from compressor.train import TrainConfig, Trainer, evaluate, objective
 
 FIELD = Task("regression", dense=True, relative=True, outputs=1)
 VALUES = Task("regression", outputs=1)

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from compressor.errors import TrainingError
-from compressor.train import TrainConfig, Trainer
+from compressor.train import TrainConfig, Trainer, evaluate
 from compressor.train.layout import accepts_channels_last, channels_last, to_device
-from compressor.train.objectives import evaluate
 from compressor.train.objectives.distill import distillation_loss
 from compressor.train.objectives.outputs import primary_output
 from compressor.train.optim import model_groups

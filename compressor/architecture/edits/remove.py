@@ -12,7 +12,7 @@ from compressor.architecture.edits.base import Edit, Work
 from compressor.errors import UsageError
 from compressor.nn.stubs import stand_in, stub
 
-_STUB = re.compile(r"(identity|first|zeros?)\d?(@\w{1,100})?(\+(\d|\w[\w,]{0,200}))?")
+_STUB = re.compile(r"(identity|first|zeros?)\d?(@\w{1,100})?(\+[\w,]{1,200})?")
 SCALAR = "scalar"
 
 

@@ -29,6 +29,8 @@ class Resample(Edit):
         for name in (*self.inputs, self.output):
             if name not in work.modules:
                 self.refuse(f"the model has no module {name[:60]!r}")
+            if any(key.startswith((resampling.BEFORE, resampling.AFTER)) for key in work.modules[name]._buffers):
+                self.refuse(f"{name[:60]!r} is resampled already")
         if not 0 < len(self.sizes) <= 4:
             self.refuse("sizes must have one pair for each spatial axis")
         for pair in self.sizes:
