@@ -10,6 +10,20 @@ from dataclasses import dataclass
 
 from compressor.errors import UsageError
 from compressor.options import shown
+from compressor.plugins.registry import Registry
+
+#: What budgets can be about; a ``compressor.costs.CostTerm`` each. Other packages add theirs to the group.
+COSTS = Registry(
+    "cost",
+    {
+        "flops": "compressor.costs.flops:Flops",
+        "params": "compressor.costs.params:Params",
+        "memory": "compressor.costs.memory:Memory",
+        "complexity": "compressor.costs.complexity:Complexity",
+        "latency": "compressor.latency.term:Latency",
+    },
+    group="compressor.costs",
+)
 
 _DECIMAL = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
 _BYTES = {
@@ -32,6 +46,7 @@ _EXAMPLES = {
     "latency": "3ms, 800us, 0.1s, or 50%",
     "complexity": "2G, 500M, 1.5e9 operations, or 50%",
 }
+_OTHER = "1e6, 500k, or 50%"  # of a cost that another package added
 BASE_UNITS = {"flops": "macs", "params": "params", "memory": "bytes", "latency": "ms", "complexity": "operations"}
 """The unit of ``Budget.limit`` for each cost."""
 
@@ -76,20 +91,23 @@ def parse_budget(cost: str, given: str | float) -> Budget:
     Raises:
         UsageError: an unknown cost, text that is no amount, or an amount that is not positive and finite.
     """
-    if cost not in _UNITS:
-        raise UsageError(f"Unknown cost {shown(cost)} in a budget. Choose from: {', '.join(_UNITS)}.")
+    if cost not in COSTS:
+        raise UsageError(f"Unknown cost {shown(cost)} in a budget. Choose from: {', '.join(COSTS)}.")
+    examples = _EXAMPLES.get(cost, _OTHER)
     if isinstance(given, bool) or not isinstance(given, (str, numbers.Real)):
-        raise UsageError(
-            f"A {cost} budget must be text or a number, not {shown(given)}; for example {_EXAMPLES[cost]}."
-        )
+        raise UsageError(f"A {cost} budget must be text or a number, not {shown(given)}; for example {examples}.")
     text = given.strip() if isinstance(given, str) else _written(given)
     value, relative = _read_amount(cost, text)
     if not math.isfinite(value) or value <= 0:
-        raise UsageError(f"The {cost} budget {text!r} must be above zero and finite; for example {_EXAMPLES[cost]}.")
+        raise UsageError(f"The {cost} budget {text!r} must be above zero and finite; for example {examples}.")
     if not relative and cost != "latency" and value < 1:
         share = f"; for a share of the original write '{value:.3%}'" if not isinstance(given, str) else ""
-        raise UsageError(f"The {cost} budget {text!r} is less than one{share}; for example {_EXAMPLES[cost]}.")
+        raise UsageError(f"The {cost} budget {text!r} is less than one{share}; for example {examples}.")
     return Budget(cost, value, relative, text)
+
+
+def _units(cost: str) -> dict[str, float]:
+    return _UNITS.get(cost, _DECIMAL)
 
 
 def _written(number: numbers.Real) -> str:
@@ -101,21 +119,22 @@ def _written(number: numbers.Real) -> str:
 
 def _read_amount(cost: str, text: str) -> tuple[float, bool]:
     """Split text into its value in base units (or its fraction) and whether it is relative."""
+    examples = _EXAMPLES.get(cost, _OTHER)
     if text.lower().lstrip("+-") in {"nan", "inf", "infinity"}:
         return float(text), False
     match = _TEXT.fullmatch(text) if len(text) <= _LONGEST else None
     if match is None:
         found = shown(text) if text else "an empty text"
-        raise UsageError(f"Cannot read {found} as a {cost} budget; expected for example {_EXAMPLES[cost]}.")
+        raise UsageError(f"Cannot read {found} as a {cost} budget; expected for example {examples}.")
     number, unit = float(match["number"]), match["unit"]
     if unit == "%":
         return number / 100, True
-    scale = _UNITS[cost].get(unit.lower())
+    scale = _units(cost).get(unit.lower())
     if scale is None:
-        known = ", ".join(sorted((u for u in _UNITS[cost] if u), key=len)) + ", %"
+        known = ", ".join(sorted((u for u in _units(cost) if u), key=len)) + ", %"
         raise UsageError(
             f"Cannot read {shown(text)} as a {cost} budget: unknown unit {unit!r} (known: {known}); "
-            f"expected for example {_EXAMPLES[cost]}."
+            f"expected for example {examples}."
         )
     return number * scale, False
 

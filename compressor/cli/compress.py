@@ -13,6 +13,7 @@ from compressor.cli.options import Names, Of, keep_option, model_option, stack, 
 from compressor.cli.output import JobInterrupted, Output
 from compressor.errors import UsageError
 from compressor.jobs.config import JobConfig, default_out
+from compressor.options import shown
 from compressor.options.shared import (
     BATCH_SIZE,
     BENCH_SECONDS,
@@ -35,6 +36,13 @@ COMPRESS_OPTIONS = stack(
     click.option("--budget-latency", metavar="B", help="Most milliseconds of one run on --target: 3ms or 60%."),
     click.option(
         "--budget-complexity", metavar="B", help="Most operations with long convolutions counted as through the FFT."
+    ),
+    click.option(
+        "--budget",
+        "other_budgets",
+        multiple=True,
+        metavar="COST=B",
+        help="A budget of any cost by name, such as one that another package added; may be repeated.",
     ),
     click.option("--target", metavar="T", help="Where a latency budget holds; 'compress targets' lists them."),
     click.option("--lut", metavar="FILE", help="The latency table. [$XDG_CACHE_HOME/compressor/lut.sqlite]"),
@@ -134,7 +142,15 @@ def job_config(options: Mapping[str, Any]) -> JobConfig:
     values["search"] = values["search"] or default_search(values["data"])
     values["options"] = own_options(values)
     given = {cost: values.pop(f"budget_{cost}") for cost in BASE_UNITS}
-    budgets = parse_budgets({cost: text for cost, text in given.items() if text is not None})
+    named = {cost: text for cost, text in given.items() if text is not None}
+    for each in values.pop("other_budgets"):
+        cost, equals, text = each.partition("=")
+        if not equals:
+            raise UsageError(f"--budget takes a cost and an amount, such as flops=50%, not {shown(each)}.")
+        if cost in named:
+            raise UsageError(f"Two budgets for {cost} were given; keep one for each cost.")
+        named[cost] = text
+    budgets = parse_budgets(named)
     _check_names(values)
     data = values["data"]
     defaults = {"train_epochs": 0, "search_epochs": DEFAULT_EPOCHS, "finetune_epochs": DEFAULT_EPOCHS}

@@ -45,6 +45,7 @@ def inspect(
     least = read("--keep", LeastWidths(), keep)
     with output.working():
         from compressor.graph import capture
+        from compressor.graph.choices import CHOICES, add_choices
         from compressor.search.inspection import describe
 
         loaded = load_structure(
@@ -52,6 +53,7 @@ def inspect(
         )
         call = loaded.example
         graph = capture(loaded.model, call.args, example_kwargs=dict(call.kwargs), include=include, exclude=exclude)
+        add_choices(loaded.model, graph, CHOICES.names())
         if least:
             from compressor.search.constraints.wanted import wanted
 
@@ -91,6 +93,10 @@ def _render(found: dict[str, Any], limit: int | None) -> str:
             limit=limit,
         ),
     ]
+    if found["choices"]:
+        rows = [(c["name"], c["kind"], c["current"], _few(c["alternatives"], 8)) for c in found["choices"]]
+        title = f"{len(rows)} choices between alternatives"
+        parts.append(table(title, ("site", "kind", "has", "alternatives"), rows, limit=limit))
     if found["blocks"]:
         names = [block["name"] for block in found["blocks"]]
         parts.append(f"{len(names)} blocks that can be taken out: {_few(names, 12)}")

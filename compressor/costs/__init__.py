@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
+from compressor.budget import COSTS
 from compressor.costs.base import CostTerm
 from compressor.costs.sizes import Sizes
 from compressor.graph.graph import Graph
-from compressor.plugins.registry import Registry
 
-COSTS = Registry(
-    "cost",
-    {
-        "flops": "compressor.costs.flops:Flops",
-        "params": "compressor.costs.params:Params",
-        "memory": "compressor.costs.memory:Memory",
-        "complexity": "compressor.costs.complexity:Complexity",
-        "latency": "compressor.latency.term:Latency",
-    },
-    group="compressor.costs",
-)
 REPORTED_COSTS = ("flops", "params", "memory")
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from compressor.costs.base import CostTerm, Products
 from compressor.costs.sizes import Sizes
 from compressor.graph.axis import Axis
-from compressor.graph.graph import Graph
+from compressor.graph.graph import Graph, Parameter
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,25 @@ class Params(CostTerm):
         super().__init__(graph)
         weights = [p for p in graph.parameters.values() if not p.is_buffer]
         constants = [
-            float(math.prod(n for n, axis in zip(p.shape, p.axes, strict=True) if axis is None)) for p in weights
+            math.prod(n for n, axis in zip(p.shape, p.axes, strict=True) if axis is None)
+            / (p.scale[1] if p.scale else 1)
+            for p in weights
         ]
         gates: dict[str, tuple[int, ...]] = {}
         for block in graph.blocks:
             for name in block.parameters:
                 gates[name] = (*gates.get(name, ()), block.index)
-        terms = [_Weight(tuple(a for a in p.axes if a is not None), gates.get(p.name, ())) for p in weights]
+        terms = [_Weight(_axes(p), gates.get(p.name, ())) for p in weights]
         self._products = Products(constants, terms, graph)
 
     def __call__(self, sizes: Sizes) -> Tensor:
         return self._products(sizes).sum()
+
+
+def _axes(parameter: Parameter) -> tuple[Axis, ...]:
+    own = tuple(axis for axis in parameter.axes if axis is not None)
+    return own if parameter.scale is None else (*own, parameter.scale[0])
+
+
+def _divisor(parameter: Parameter) -> int:
+    return 1 if parameter.scale is None else parameter.scale[1]

@@ -74,8 +74,8 @@ class Sizes:
 
     @classmethod
     def full(cls, graph: Graph) -> Sizes:
-        """Everything kept."""
-        return cls(graph, torch.ones(graph.n_units, dtype=torch.float64))
+        """Everything kept, and of choices what the network has."""
+        return cls(graph, torch.from_numpy(graph.all_units()[:-1].astype(np.float64)))
 
     @cached_property
     def lengths(self) -> Tensor:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compressor.arrays import BoolArray, IntArray
+from compressor.arrays import BoolArray
 from compressor.graph.axis import Axis
+from compressor.graph.groups import Alternatives, Group
 
 if TYPE_CHECKING:
     from compressor.graph.inputs.input_axes import InputAxes
@@ -29,26 +30,8 @@ class Parameter:
     names: tuple[str, ...]
     is_buffer: bool
     reached: bool
-
-
-@dataclass(eq=False)
-class Group:
-    """Units of one kind, which take part in the same axes: the channels of a layer, the heads of an attention.
-
-    ``width`` is how many indices of the naming parameter's axis one unit carries.
-    """
-
-    index: int
-    name: str
-    units: IntArray
-    members: tuple[tuple[str, int], ...]
-    width: int
-    kind: str = "channels"
-    """"channels" (or heads, ...); "kernel": the rings of a kernel along one axis, which only go from the outside; or
-    "resolution": the frequencies of a branch along one axis, which only go from above."""
-
-    def __len__(self) -> int:
-        return len(self.units)
+    scale: tuple[Axis, int] | None = None
+    """A choice by which the number of its elements grows: the length of this axis, over what it is for ``shape``."""
 
 
 @dataclass(eq=False)
@@ -240,8 +223,23 @@ class Graph:
         raise KeyError(name)
 
     def all_units(self) -> BoolArray:
-        """A unit mask that keeps everything: ``n_units`` entries and the last, constant one."""
-        return np.ones(self.n_units + 1, dtype=np.bool_)
+        """A unit mask that keeps everything, and of choices what the network has: ``n_units`` entries and the last,
+        constant one."""
+        units = np.ones(self.n_units + 1, dtype=np.bool_)
+        for choice in self.choices:
+            units[choice.units] = choice.as_it_is
+        return units
+
+    @property
+    def choices(self) -> list[Alternatives]:
+        """The groups of which exactly one unit survives."""
+        return [group for group in self.groups if isinstance(group, Alternatives)]
+
+    def grow_units(self, count: int) -> None:
+        """Make room for ``count`` more units; what is always kept gets another number."""
+        before, self.n_units = self.n_units, self.n_units + count
+        for axis in self.axes:
+            axis.factors = np.where(axis.factors == before, self.n_units, axis.factors)
 
     def gates(self, kept: BoolArray | None) -> BoolArray:
         """Which blocks are there if ``kept`` (default all) are to be, shape (n_blocks,): inner go with outer ones."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from compressor.budget import BASE_UNITS
 from compressor.errors import UsageError
 from compressor.jobs.config import JobConfig, upgraded
 from compressor.nn.tensors import resolve_device, to_device
@@ -162,7 +163,8 @@ def command_of(config: JobConfig) -> str:
     """The command line that makes this job."""
     parts = ["compress", "--model", config.model]
     for budget in config.budgets:
-        parts += [f"--budget-{budget.cost}", budget.text]
+        known = budget.cost in BASE_UNITS
+        parts += [f"--budget-{budget.cost}", budget.text] if known else ["--budget", f"{budget.cost}={budget.text}"]
     defaults = {field.name: field.default for field in fields(JobConfig)}
     for name, option in _OPTIONS.items():
         value = getattr(config, name)

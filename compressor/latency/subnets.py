@@ -52,8 +52,8 @@ def random_choices(graph: Graph, count: int, *, seed: int = 0, narrowest: float 
         share = np.clip(around * random.uniform(0.7, 1.3, len(graph.groups)), narrowest / 2, 1.0)
         sizes = np.array([len(group) for group in graph.groups], dtype=np.int64)
         counts = projector.allowed(np.maximum((sizes * share).astype(np.int64), 1))
-        kernels = [group.index for group in graph.groups if group.kind != "channels"]
-        counts[kernels] = sizes[kernels]
+        kernels = [group.index for group in graph.groups if not group.ranked]
+        counts[kernels] = projector.most[kernels]
         found.append(Choice(projector.choose(counts, random.random(graph.n_units))))
     return found
 

@@ -15,9 +15,11 @@ from torch import nn
 from compressor.costs import CostTerm, build
 from compressor.errors import UnsupportedModelError, UsageError, VerificationError
 from compressor.graph import Graph, capture
+from compressor.graph.choices import CHOICES, add_choices
 from compressor.graph.inputs.input_axes import arguments, input_tensors
 from compressor.graph.patterns import require_matches
 from compressor.nn.copying import deep_copy
+from compressor.pipeline.chosen import with_choices
 from compressor.pipeline.settings import Settings
 from compressor.search.base import SearchContext
 from compressor.search.constraints.constraint import Constraint, RoundTo, hard_sizes, readable
@@ -77,9 +79,17 @@ class Problem:
         require_matches(
             self.model, include=settings.include, exclude=settings.exclude, keep_outputs=settings.keep_outputs
         )
-        decides = settings.config.decides
-        self.graph = capture(
-            self.model,
+        self.graph = self._captured(self.model)
+        add_choices(self.model, self.graph, [kind for kind in CHOICES if kind in settings.config.decides])
+        require_sound(self.model, self.graph, arguments(self.example.args, dict(self.example.kwargs)))
+        names = dict.fromkeys([*costs, *(budget.cost for budget in settings.budgets)])
+        self.terms = {name: build(name, self.graph) for name in names if name != "latency"}
+        self.wanted = wanted(self.model, self.graph, settings.keep, settings.choose)
+
+    def _captured(self, model: nn.Module) -> Graph:
+        settings, decides = self.settings, self.settings.config.decides
+        return capture(
+            model,
             self.example.args,
             example_kwargs=dict(self.example.kwargs),
             include=settings.include,
@@ -89,10 +99,6 @@ class Problem:
             resolution="resolution" in decides,
             batch_axis=settings.batch_axis,
         )
-        require_sound(self.model, self.graph, arguments(self.example.args, dict(self.example.kwargs)))
-        names = dict.fromkeys([*costs, *(budget.cost for budget in settings.budgets)])
-        self.terms = {name: build(name, self.graph) for name in names if name != "latency"}
-        self.wanted = wanted(self.model, self.graph, settings.keep, settings.choose)
 
     @property
     def is_measured(self) -> bool:
@@ -216,16 +222,18 @@ class Problem:
             VerificationError: no exact trim was found.
         """
         for _ in range(_ATTEMPTS):
+            chosen = with_choices(model, self.graph, decision, self._captured)
             result = trim_verified(
-                model,
-                self.graph,
-                decision.units,
+                chosen.model,
+                chosen.graph,
+                chosen.units,
                 self.example.args,
                 dict(self.example.kwargs),
                 seed=self.settings.seed,
                 gates=decision.gates,
             )
             result.require_exact()
+            result = chosen.whole(result)
             if not result.refused:
                 return decision, result
             self.refused = sorted({*self.refused, *result.refused})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from torch.nn.modules.conv import _ConvTransposeNd
 
 from compressor.budget import Budget
@@ -15,6 +16,7 @@ from compressor.report import (
     AttributeChange,
     BlockShape,
     BudgetResult,
+    ChoiceMade,
     CostResult,
     Fixed,
     LatencyPrediction,
@@ -83,6 +85,15 @@ def describe_result(pipeline: Pipeline, *, name: str) -> Report:
     ]
     report.fixed += [Fixed(g, "", "left whole: removing its channels was not exact") for g in pipeline.problem.refused]
     report.widths = _widths(pipeline)
+    report.choices = [
+        ChoiceMade(
+            choice.name,
+            choice.of,
+            choice.alternatives[choice.current].name,
+            choice.alternatives[choice.chosen(pipeline.decision.units)].name,
+        )
+        for choice in graph.choices
+    ]
     report.blocks = _blocks(pipeline)
     removed = pipeline.architecture.blocks
     report.blocks_removed = [name for name in removed if base is None or name in base.blocks]
@@ -98,7 +109,8 @@ def _latency_budget(pipeline: Pipeline, budget: Budget, constraint: Constraint) 
         reached = pipeline.reached(term)
         return BudgetResult("latency", "ms", budget.text, term.original, constraint.limit, reached)
     last = held.rounds[held.best if held.best is not None else held.fastest]
-    unchanged = pipeline.decision.units.all() and pipeline.decision.gates_or_all(pipeline.graph).all()
+    same = np.array_equal(pipeline.decision.units, pipeline.graph.all_units())
+    unchanged = same and pipeline.decision.gates_or_all(pipeline.graph).all()
     reached = last.original_ms if unchanged else last.measured_ms
     return BudgetResult("latency", "ms", budget.text, last.original_ms, last.limit_ms, reached)
 

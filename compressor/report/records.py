@@ -276,6 +276,16 @@ class Width:
 
 
 @dataclass(frozen=True)
+class ChoiceMade:
+    """What was at a site of a choice, and what is there now; ``kind`` is that of the choice."""
+
+    name: str
+    kind: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
 class BlockShape:
     """A residual block, or a layer outside of any: its sizes before and after; those after are empty if it was removed,
     and those before if the network has grown by it.
@@ -354,6 +364,7 @@ class Report:
     files: list[FileWritten] = field(default_factory=list)
     fixed: list[Fixed] = field(default_factory=list)
     widths: list[Width] = field(default_factory=list)
+    choices: list[ChoiceMade] = field(default_factory=list)
     blocks: list[BlockShape] = field(default_factory=list)
     blocks_removed: list[str] = field(default_factory=list)
     attributes_changed: list[AttributeChange] = field(default_factory=list)

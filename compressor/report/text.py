@@ -131,6 +131,10 @@ def _result(report: Report) -> list[list[str]]:
                 f"trimmed and masked network differ by {check.error:.1e} (limit {check.tolerance:.0e}) {check.what}",
             ]
         )
+    if report.choices:
+        changed = [f"{c.name} {c.before} -> {c.after}" for c in report.choices if c.after != c.before]
+        said = f": {', '.join(changed[:4])}{' ...' if len(changed) > 4 else ''}" if changed else ""
+        rows.append(["choices", f"{len(changed)} of {len(report.choices)} changed{said}"])
     if report.blocks_removed:
         rows.append(["blocks", f"{len(report.blocks_removed)} removed: {', '.join(report.blocks_removed)}"])
     if report.fixed:

@@ -8,6 +8,7 @@ from typing import Any
 from compressor.costs import Sizes, build
 from compressor.costs.flops import Flops
 from compressor.graph.graph import Graph
+from compressor.graph.groups import Alternatives
 from compressor.search.constraints.wanted import Wanted
 
 
@@ -51,6 +52,16 @@ def describe(graph: Graph, wanted: Wanted | None = None) -> dict[str, Any]:
                 "layers": [name.rpartition(".")[0] for name, axis in group.members if axis == 0][:64],
             }
             for group in graph.groups
+            if not isinstance(group, Alternatives)
+        ],
+        "choices": [
+            {
+                "name": choice.name,
+                "kind": choice.of,
+                "current": choice.alternatives[choice.current].name,
+                "alternatives": [alternative.name for alternative in choice.alternatives],
+            }
+            for choice in graph.choices
         ],
         "blocks": [
             {"name": block.name} for block in graph.blocks if wanted is None or block.index not in wanted.blocks

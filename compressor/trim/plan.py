@@ -66,7 +66,7 @@ def plan(model: nn.Module, graph: Graph, units: UnitMask, gates: BoolArray | Non
                 if g.members and all(n in lost for n, _ in g.members)
                 else np.flatnonzero(mask[g.units]).tolist(),
                 "width": g.width,
-                **({} if g.kind == "channels" else {"kind": g.kind}),
+                **({} if g.ranked else {"kind": g.kind}),
             }
             for g in graph.groups
         },

@@ -214,7 +214,7 @@ class _Case:
         graph = self.verifier.graph
         kept = np.ones(len(graph.blocks), dtype=np.bool_) if self.gates is None else self.gates
         changes = Choice(self.units, kept).changes(graph)
-        groups = [i for kind, i in changes if kind == "group" and graph.groups[i].kind == "channels"]
+        groups = [i for kind, i in changes if kind == "group" and graph.groups[i].ranked]
         found = Influence(graph, self.units, groups, self.architecture.is_gone)
         if observes(self.verifier.model):
             found.failure = "values are rounded"

@@ -27,7 +27,8 @@ from compressor.graph.analysis.module_calls import Branch
 from compressor.graph.analysis.reach import scope_of
 from compressor.graph.analysis.removal import Removals
 from compressor.graph.analysis.streams import LAYOUT, Streams
-from compressor.graph.graph import Block, Collapse, Group, Site
+from compressor.graph.graph import Block, Collapse, Site
+from compressor.graph.groups import Group
 from compressor.graph.labels.flow import Flow
 from compressor.graph.patterns import matches
 from compressor.graph.recording.values import ModuleCall, Node, Value

@@ -15,7 +15,8 @@ import torch
 
 from compressor.graph.analysis.module_calls import Branch
 from compressor.graph.axis import Axis
-from compressor.graph.graph import Block, Group, Resolution
+from compressor.graph.graph import Block, Resolution
+from compressor.graph.groups import Frequencies, Group
 from compressor.graph.recording.values import ModuleCall, Node, Value
 
 SHORTEST, LONGEST = 4, 1024  # samples along an axis; matrices of longer ones cost more than they save
@@ -83,7 +84,7 @@ class Resolutions:
             block = blocks[spatial.found.block]
             for d, axis in enumerate(spatial.found.axes):
                 units = np.unique(axis.factors[1:, 0])
-                found.append(Group(first + len(found), f"{block.name}.resolution[{d}]", units, (), 2, "resolution"))
+                found.append(Frequencies(first + len(found), f"{block.name}.resolution[{d}]", units, width=2))
                 block.groups = (*block.groups, found[-1].index)
         return found
 

@@ -10,7 +10,8 @@ import numpy as np
 from compressor.arrays import IntArray
 from compressor.graph.analysis.resolution import Resolutions
 from compressor.graph.axis import Axis
-from compressor.graph.graph import AttributeUse, Fixed, Group, Order, Parameter, ParameterMask, Site
+from compressor.graph.graph import AttributeUse, Fixed, Order, Parameter, ParameterMask, Site
+from compressor.graph.groups import Channels, Group, Rings
 from compressor.graph.labels.flow import Adjustment, Flow, Reader
 from compressor.graph.labels.labels import every, some
 from compressor.graph.patterns import matches
@@ -291,7 +292,8 @@ class Analysis:
             count = taken.get(short, 0)
             taken[short] = count + 1
             short = short if not count else f"{short}#{count + 1}"
-            groups.append(Group(g, short, units, tuple(members[g]), widths[g], kind))
+            group = Rings if kind == "kernel" else Channels
+            groups.append(group(g, short, units, tuple(members[g]), widths[g]))
         return groups
 
     def _groups_on(self, firsts: IntArray) -> list[list[int]]:

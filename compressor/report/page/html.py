@@ -44,6 +44,7 @@ def render_html(report: Report) -> str:
             sections.sizes(report),
             outline.architecture(report),
             sections.widths(report),
+            sections.choices(report),
             sections.history(report),
             sections.fixed(report),
             provenance.loading(report),

@@ -294,6 +294,23 @@ def widths(report: Report) -> Markup:
     return section("Layer widths", *parts, lead="Output channels of every layer, from the input to the output.")
 
 
+def choices(report: Report) -> Markup:
+    """What was chosen at every site that had alternatives."""
+    if not report.choices:
+        return Markup("")
+    rows = [
+        (
+            tag("code", c.name),
+            tag("span", c.kind, class_="muted"),
+            f"{c.before} → {c.after}" if c.after != c.before else c.before,
+        )
+        for c in report.choices
+    ]
+    changed = sum(c.after != c.before for c in report.choices)
+    lead = f"Sites where one of several alternatives survives: {changed} of {len(rows)} changed."
+    return section("Choices", table(("Site", "Kind", "Chosen"), rows, kinds="ttt", dense=True), lead=lead)
+
+
 def history(report: Report) -> Markup:
     """The cost while the search ran."""
     originals = {cost.name: cost.original for cost in report.costs}

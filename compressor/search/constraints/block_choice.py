@@ -45,7 +45,7 @@ def cheapest_block(
     weight = excess / max(excess.sum(), 1e-15)
     per_unit, per_block = projector.marginals(units, gates)
     saving, block_saving = weight @ per_unit, weight @ per_block
-    kept = np.flatnonzero(units[:-1])
+    kept = np.flatnonzero(units[:-1] & ~projector.swaps)
     order = kept[np.argsort(worth[kept] / np.maximum(saving[kept], 1e-15), kind="stable")]
     order = order[saving[order] > 1e-12]
     total = float((weight * excess).sum())

@@ -18,7 +18,7 @@ def even_widths(graph: Graph) -> dict[str, int]:
     most ``MOST`` and at most 1 / ``SHARE`` of its width."""
     found = {}
     for group in graph.groups:
-        if group.kind == "channels":
+        if group.ranked:
             step = min(MOST, max(1, len(group) * group.width // SHARE))
             found[group.name] = 1 << (step.bit_length() - 1)
     return found

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from compressor.arrays import BoolArray, FloatArray, UnitMask
+from compressor.search.constraints.alternatives_choice import cheapest_swap
 from compressor.search.constraints.block_choice import cheapest_block
 from compressor.search.constraints.projector import Projector
 from compressor.search.result import SearchResult
@@ -19,7 +20,7 @@ def shrink(projector: Projector, decision: SearchResult) -> SearchResult:
     units = decision.units.copy()
     for group in projector.graph.groups:
         if group.name in projector.whole:
-            units[group.units] = True
+            units[group.units] = group.as_it_is
     gates = decision.gates_or_all(projector.graph) | ~projector.removable
     blocks = None  # what is gone already is enough, as a rule: give only channels as long as there are any
     units, gates, history = remove(projector, scores, blocks, rounds=16, start=units, gates=gates)
@@ -63,7 +64,10 @@ def remove(
         block = None
         if blocks is not None:
             block = cheapest_block(projector, units, gates, blocks, worth, np.maximum(ratio - 1, 0))
-        if block is not None:
+        swap = cheapest_swap(projector, units, gates, scores, worth, np.maximum(ratio - 1, 0))
+        if swap is not None:
+            _swap(units, *swap)
+        elif block is not None:
             gates[block] = False
         else:
             _remove_round(projector, units, gates, worth, excess)
@@ -74,6 +78,11 @@ def remove(
     while not projector.fits(units, gates):  # rounding to the grid, or groups at their smallest: give way evenly
         counts = projector.counts(units)
         smaller = projector.reduced(counts)
+        if (smaller == counts).all() and projector.swaps.any():
+            cheaper = projector.cheapest(units, gates)
+            if (cheaper != units).any():
+                units = cheaper
+                continue
         if (smaller == counts).all():
             excess = np.maximum(projector.costs(units, gates) / projector.limits - 1, 0)
             block = cheapest_block(projector, units, gates, last_resort, scores, excess, forced=True)
@@ -84,6 +93,10 @@ def remove(
         units = projector.choose(smaller, np.where(units[:-1], scores + 1, -1 / (scores + 1)))
     gates = graph.gates(projector.restore(units, gates, last_resort))
     return units, gates, history
+
+
+def _swap(units: UnitMask, old: int, new: int) -> None:
+    units[old], units[new] = False, True
 
 
 def _worth(projector: Projector, units: UnitMask, scores: FloatArray) -> FloatArray:
@@ -99,7 +112,7 @@ def _remove_round(
     projector: Projector, units: UnitMask, gates: BoolArray, worth: FloatArray, excess: FloatArray
 ) -> None:
     """Remove units, in place, until the linearised costs have fallen by ``excess`` (fractions of the limits)."""
-    kept = np.flatnonzero(units[:-1])
+    kept = np.flatnonzero(units[:-1] & ~projector.swaps)
     group = projector.group_of[kept]
     n_groups = len(projector.graph.groups)
     saving = projector.marginal(units, gates)[:, kept]

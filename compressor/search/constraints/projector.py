@@ -48,16 +48,19 @@ class Projector:
         given = even_widths(graph) if round_to is None else round_to
         multiples = [given if isinstance(given, int) else given.get(g.name, 1) for g in graph.groups]
         self.steps = np.array(
-            [
-                1 if g.kind != "channels" else self._step(g.width, n)
-                for g, n in zip(graph.groups, multiples, strict=True)
-            ],
+            [g.step(n) for g, n in zip(graph.groups, multiples, strict=True)],
             dtype=np.int64,
         )
         one = np.ones_like(self.steps) if self._flexible else self.steps
-        least = [0 if g.kind != "channels" else int(s) for g, s in zip(graph.groups, one, strict=True)]
+        least = [g.least * int(s) for g, s in zip(graph.groups, one, strict=True)]
         asked = [self._on_grid(self.wanted.least.get(g.index, 0), int(one[g.index])) for g in graph.groups]
-        self.most = np.array([len(self.chosen.get(g.index, g.units)) for g in graph.groups], dtype=np.int64)
+        self.most = np.array(
+            [len(self.chosen[g.index]) if g.index in self.chosen else g.most for g in graph.groups], dtype=np.int64
+        )
+        self.swaps = np.zeros(graph.n_units, dtype=np.bool_)
+        """Units that are alternatives of a choice: they never go, but for another."""
+        for choice in graph.choices:
+            self.swaps[choice.units] = True
         self.smallest = np.array(
             [
                 most if g.name in self.whole or g.index in self.chosen else min(most, max(n, held))
@@ -81,10 +84,6 @@ class Projector:
     def start(self) -> UnitMask:
         """Everything that may be kept."""
         return self.choose(self.most, np.zeros(self.graph.n_units))
-
-    @staticmethod
-    def _step(width: int, round_to: int) -> int:
-        return int(np.lcm(width, round_to)) // width
 
     # ---- costs
 
@@ -124,8 +123,24 @@ class Projector:
     # ---- choices
 
     def minimal(self, priority: FloatArray) -> UnitMask:
-        """The smallest choice, keeping the units of highest priority."""
-        return self.choose(self.smallest, priority)
+        """The smallest choice, keeping the units of highest priority, and of alternatives the cheapest."""
+        units = self.choose(self.smallest, priority)
+        if self.swaps.any():
+            units = self.cheapest(units, ~self.removable)
+        return units
+
+    def cheapest(self, units: UnitMask, gates: BoolArray | None = None) -> UnitMask:
+        """``units`` with every choice at the alternative that costs least, over all constraints."""
+        units = units.copy()
+        prices = self.marginal(units, gates).sum(axis=0)
+        for choice in self.graph.choices:
+            if choice.name in self.whole or choice.index in self.chosen:
+                continue
+            own = prices[choice.units]
+            now = choice.chosen(units)
+            if own.min() < own[now] - 1e-12:
+                units[choice.units] = np.arange(len(choice)) == int(np.argmin(own))
+        return units
 
     def check_reachable(self) -> None:
         """Raise ``UnreachableBudgetError`` if even the smallest choice, without any block, is over a budget."""
@@ -138,12 +153,12 @@ class Projector:
         """Keep, in each group, those chosen by hand or ``counts`` units of highest priority (ties: the earlier)."""
         units = self.graph.all_units()
         for group in self.graph.groups:
-            n = int(counts[group.index])
             if group.index in self.chosen:
                 units[group.units] = np.isin(group.units, self.chosen[group.index])
-            elif n < len(group):
-                order = np.argsort(-priority[group.units], kind="stable")
-                units[group.units[order[n:]]] = False
+            elif group.name in self.whole and group.most < len(group):
+                units[group.units] = group.as_it_is
+            elif (n := int(counts[group.index])) < len(group):
+                units[group.units] = np.isin(group.units, group.kept(n, priority))
         return units
 
     def allowed(self, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -207,7 +222,7 @@ class Projector:
         units = units.copy()
         kept = self.graph.gates(gates)
         refused = {g for block in self.graph.blocks if not kept[block.index] for g in block.groups} | barred
-        refused |= set(self.chosen)
+        refused |= set(self.chosen) | {choice.index for choice in self.graph.choices}
         for _ in range(rounds):
             gap = 1.0 - self.costs(units, gates) / self.limits
             if gap.min() <= slack:

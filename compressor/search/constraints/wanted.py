@@ -109,7 +109,7 @@ def _at_least(graph: Graph, axis: Axis | None, share: float) -> Iterator[tuple[i
     factors = max(1, int((axis.factors < graph.n_units).any(axis=0).sum()))
     there = set(np.unique(axis.factors).tolist())
     for group in graph.groups:
-        if group.kind == "channels" and int(group.units[0]) in there:
+        if group.ranked and int(group.units[0]) in there:
             yield group.index, min(len(group), math.ceil(len(group) * share ** (1 / factors) - 1e-9))
 
 
@@ -167,7 +167,7 @@ def _chosen(graph: Graph, name: str, axis: Axis | None, n: int, indices: list[in
     for group in graph.groups:
         if np.isin(group.units, there).any():
             found[group.index] = group.units[units[group.units]]
-            if group.kind == "channels" and not len(found[group.index]):
+            if group.ranked and not len(found[group.index]):
                 raise UsageError(f"choose leaves nothing of group {group.name}; keep a channel of it at least.")
     return found
 

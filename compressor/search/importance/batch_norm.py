@@ -16,8 +16,8 @@ def bn_scale(ranking: Ranking) -> Scores:
     graph = ranking.graph
     scales, normed = _scales(ranking)
     by_size, _ = l2(ranking)
-    bare = [group for group in graph.groups if group.kind == "channels" and not normed[group.units].all()]
-    channels = [group for group in graph.groups if group.kind == "channels"]
+    bare = [group for group in graph.groups if group.ranked and not normed[group.units].all()]
+    channels = [group for group in graph.groups if group.ranked]
     if len(bare) == len(channels):
         raise UsageError(
             f"bn-scale ranks channels by the scales of batch norms, and no group of {graph.model_class} has one; "
@@ -28,7 +28,7 @@ def bn_scale(ranking: Ranking) -> Scores:
         ranking.warn(f"bn-scale: no batch norm follows {names}; ranked by magnitude.")
     mean = float(scales[normed].mean())
     units = scales.copy()
-    held = np.array([group.kind != "channels" for group in graph.groups], dtype=np.bool_)
+    held = np.array([not group.ranked for group in graph.groups], dtype=np.bool_)
     for group in graph.groups:
         if held[group.index] or not normed[group.units].all():
             own = by_size[group.units]

@@ -13,7 +13,7 @@ from torch import Tensor
 from compressor.arrays import IntArray
 from compressor.errors import CompressorError, UsageError
 from compressor.graph.axis import Axis
-from compressor.graph.graph import Group
+from compressor.graph.groups import Group
 from compressor.search.importance.base import Ranking, Scores, checked, inside
 from compressor.search.importance.dead import without_dead
 
@@ -53,7 +53,7 @@ def by_function(function: Callable[[UnitGroup], Any], ranking: Ranking) -> Score
     graph = ranking.graph
     units = np.ones(graph.n_units)  # rings of kernels and frequencies go in the order they stand
     name = getattr(function, "__name__", type(function).__name__)
-    channels = [group for group in graph.groups if group.kind == "channels"]
+    channels = [group for group in graph.groups if group.ranked]
     for group in channels:
         try:
             found = function(_described(ranking, group))

@@ -30,7 +30,7 @@ from compressor.architecture.edits.set_sizes import set_size_
 from compressor.arrays import BoolArray, IntArray
 from compressor.errors import CompressorError
 from compressor.graph.axis import Axis
-from compressor.graph.graph import Graph, Group, Parameter
+from compressor.graph.graph import Graph, Parameter
 from compressor.masks.bands import Bands
 from compressor.masks.recompute import Pass, Passes
 from compressor.masks.straight_through import hard
@@ -95,9 +95,9 @@ class Live:
         self._device = next(model.parameters()).device
         even = EVEN if torch.get_num_threads() > 1 or self._device.type != "cpu" else 1
         lengths = np.array([len(group) for group in graph.groups], dtype=np.int64)
-        steps = [even // np.gcd(even, g.width) if g.kind == "channels" else 1 for g in graph.groups]
+        steps = [even // np.gcd(even, g.width) if g.ranked else 1 for g in graph.groups]
         self._in_groups = (
-            np.concatenate([np.zeros(0, dtype=np.int64), *(_next_in_line(group) for group in graph.groups)]),
+            np.concatenate([np.zeros(0, dtype=np.int64), *(group.inwards for group in graph.groups)]),
             np.repeat(np.arange(len(lengths)), lengths),
             np.cumsum(lengths) - lengths,
             np.maximum(steps, -(-lengths // STEPS)) if self._compiled else np.array(steps, dtype=np.int64),
@@ -380,11 +380,6 @@ class Live:
         if columns:
             found.masks = np.stack([np.broadcast_to(c, found.shape).ravel() for c in columns], axis=1)
         return found
-
-
-def _next_in_line(group: Group) -> IntArray:
-    """The units of a group, with the rings of a kernel from the inside outwards."""
-    return group.units[::-1] if group.kind == "kernel" else group.units
 
 
 def _selection(index: list[int], device: torch.device) -> Tensor | tuple[int, int]:

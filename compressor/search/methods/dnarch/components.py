@@ -8,10 +8,11 @@ import numpy as np
 import torch
 
 from compressor.arrays import BoolArray, FloatArray
-from compressor.graph.graph import Graph, Group
+from compressor.graph.graph import Graph
+from compressor.graph.groups import Group
 from compressor.masks.ordered import Frequencies, IntArray, Kernels, Rows, TrainedKernels
 from compressor.search.constraints.projector import Projector
-from compressor.search.methods.dnarch.config import KINDS, DnarchConfig
+from compressor.search.methods.dnarch.config import DnarchConfig
 from compressor.search.methods.dnarch.least_savings import least_cuts
 
 
@@ -35,10 +36,9 @@ def component_masks(
     """
     graph = projector.graph
     components = config.components(graph)
-    learned = {kind for name, kind in KINDS.items() if name in components}
     free_to_go = projector.smallest < projector.most
-    groups = [g for g in graph.groups if g.kind in learned and free_to_go[g.index]]
-    free = {kind: [g for g in groups if g.kind == kind] for kind in KINDS.values()}
+    groups = [g for g in graph.groups if g.component in components and free_to_go[g.index]]
+    free = {kind: [g for g in groups if g.kind == kind] for kind in ("channels", "kernel", "resolution")}
     (width_tau, depth_tau), share = config.taus, 1 / config.grow
     wide = [_ordered(g.units, scores[0]) for g in free["channels"]]
     least = [projector.wanted.least.get(g.index, 0) for g in free["channels"]]

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from compressor.graph.graph import Graph
 
 COMPONENTS = ("width", "depth", "kernel", "resolution")
-KINDS = {"width": "channels", "kernel": "kernel", "resolution": "resolution"}  # groups by component
 
 WIDTH_TAU, DEPTH_TAU = 25.0, 8.0  # of networks that do not grow
 
@@ -157,8 +156,8 @@ class DnarchConfig(MethodConfig):
 
     def components(self, graph: Graph) -> set[str]:
         """What is learned of this model. Raises ``UsageError`` for a component that it does not have."""
-        kinds = {group.kind for group in graph.groups}
-        there = {name: kind in kinds for name, kind in KINDS.items()} | {"depth": bool(graph.blocks)}
+        there = dict.fromkeys(COMPONENTS, False) | {group.component: True for group in graph.groups}
+        there["depth"] = bool(graph.blocks)
         why = {
             "width": "every channel is held fixed",
             "depth": "it has no residual block that can be taken out",

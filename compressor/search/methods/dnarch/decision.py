@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from compressor.arrays import BoolArray, FloatArray, IntArray, UnitMask
-from compressor.graph.graph import Group
+from compressor.graph.groups import Group
 from compressor.masks.ordered import Rows
 from compressor.search.constraints.constraint import unreachable
 from compressor.search.constraints.projector import Projector

@@ -8,7 +8,8 @@ import numpy as np
 
 from compressor.arrays import FloatArray, IntArray
 from compressor.costs import CostTerm, build
-from compressor.graph.graph import Graph, Group
+from compressor.graph.graph import Graph
+from compressor.graph.groups import Group
 from compressor.search.constraints.constraint import hard_sizes
 
 # Of what the lowest resolution saves, that one must save at least. Resampling moves each value for few multiply-adds,

@@ -1,0 +1,97 @@
+"""A network with its choices made, before anything is trimmed: the original that the trim starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from compressor.architecture.architecture import Architecture
+from compressor.architecture.edits import Edit
+from compressor.arrays import UnitMask
+from compressor.costs import COSTS, build
+from compressor.errors import VerificationError
+from compressor.graph import Graph
+from compressor.nn.copying import deep_copy
+from compressor.search.constraints.constraint import hard_sizes
+from compressor.search.result import SearchResult
+from compressor.trim import TrimResult
+
+_COSTS = ("flops", "params")
+_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """``architecture`` made ``model`` of the original; ``units`` are those of ``graph``, its own trace."""
+
+    model: nn.Module
+    graph: Graph
+    units: UnitMask
+    architecture: Architecture | None = None
+
+    def whole(self, result: TrimResult) -> TrimResult:
+        """A trim of ``model`` as one of the original."""
+        if self.architecture is None:
+            return result
+        return replace(result, architecture=self.architecture.then(result.architecture))
+
+
+def with_choices(
+    model: nn.Module, graph: Graph, decision: SearchResult, capture: Callable[[nn.Module], Graph]
+) -> Chosen:
+    """``model`` with the alternatives that ``decision`` takes, on a copy; itself where these are what it has.
+
+    Raises:
+        UsageError: an edit does not fit.
+        VerificationError: with it the network has other groups, or costs other than was said.
+    """
+    edits: list[Edit] = []
+    for choice in graph.choices:
+        edits += choice.alternatives[choice.chosen(decision.units)].edits
+    if not edits:
+        return Chosen(model, graph, decision.units)
+    first = Architecture(
+        graph.model_class,
+        {p.name: list(p.shape) for p in graph.parameters.values()},
+        tuple(edits),
+        aliases={p.name: list(p.names) for p in graph.parameters.values() if len(p.names) > 1},
+    )
+    changed = first.apply_(deep_copy(model))
+    traced = capture(changed)
+    groups = [group for group in graph.groups if group not in graph.choices]
+    if _names(traced) != [(group.name, len(group)) for group in groups]:
+        raise VerificationError(
+            f"With {_listed(edits)} the network has other groups of channels than before, so what was decided about "
+            "them does not hold; the choice's finder must leave such sites out."
+        )
+    units = traced.all_units()
+    for mine, own in zip(groups, traced.groups, strict=True):
+        units[own.units] = decision.units[mine.units]
+    _require_costs(graph, decision, traced, units, edits)
+    return Chosen(changed, traced, units, first)
+
+
+def _names(graph: Graph) -> list[tuple[str, int]]:
+    return [(group.name, len(group)) for group in graph.groups]
+
+
+def _require_costs(graph: Graph, decision: SearchResult, traced: Graph, units: UnitMask, edits: list[Edit]) -> None:
+    for name in _COSTS:
+        if name not in COSTS:
+            continue
+        with torch.no_grad():
+            said = float(build(name, graph)(hard_sizes(graph, decision.units, decision.gates)))
+            is_ = float(build(name, traced)(hard_sizes(traced, units, decision.gates)))
+        if abs(said - is_) > _TOLERANCE * max(abs(is_), 1.0):
+            raise VerificationError(
+                f"With {_listed(edits)} the {name} are {is_:.6g}, and the choice said {said:.6g}; the choice's finder "
+                "must say how they change (``scaled``)."
+            )
+
+
+def _listed(edits: list[Edit]) -> str:
+    names = [f"{edit.kind} of {edit.subject}" for edit in edits]
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more edits" if len(names) > 3 else "")
