@@ -38,7 +38,7 @@ from compressor.search.base import SearchContext
 from compressor.search.constraints.constraint import Constraint, hard_sizes
 from compressor.search.constraints.projector import Projector
 from compressor.search.methods.dnarch.config import DnarchConfig
-from compressor.search.methods.dnarch.learner import DnarchSession
+from compressor.search.methods.dnarch.learner import DnarchLearner
 from compressor.search.methods.dnarch.method import Dnarch
 from compressor.search.result import SearchResult
 from compressor.search.training.learner import learn as train
@@ -132,7 +132,7 @@ def trained_by_hand(context: SearchContext) -> SearchResult:
     decision = chosen_by_hand(projector)
     config = DnarchConfig.from_options({**context.options, "settle": 1 - 1e-6})  # no masks are learned
     scores = np.zeros(context.graph.n_units), np.zeros(len(context.graph.blocks))
-    session = DnarchSession(context.model, projector, config, scores)
+    session = DnarchLearner(context.model, projector, config, scores)
     session.settled.decision = decision
     assert context.data is not None
     train(context, context.data, config, session, "adamw")

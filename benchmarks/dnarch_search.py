@@ -35,7 +35,7 @@ from compressor.nn.generated import computed
 from compressor.search.constraints.constraint import Constraint
 from compressor.search.constraints.projector import Projector
 from compressor.search.methods.dnarch.config import DnarchConfig
-from compressor.search.methods.dnarch.learner import DnarchSession
+from compressor.search.methods.dnarch.learner import DnarchLearner
 from compressor.search.training.decided_network import Trimmed
 from compressor.train import Hooks, TrainConfig
 from compressor.train.generated import ComputedWeights
@@ -81,7 +81,7 @@ class Runner:
         self.hooks.after_step(index, total)
         self.seconds += time.process_time() - started
 
-    def trimmed(self, session: DnarchSession) -> Runner:
+    def trimmed(self, session: DnarchLearner) -> Runner:
         """What the program trains for the rest of the steps, the time that it takes to get there included."""
         started = time.process_time()
         session.settle()
@@ -126,7 +126,7 @@ def measure(spec: str, data: Data, learn: tuple[str, ...] | None, budget: float,
     scores = np.zeros(graph.n_units), np.zeros(len(graph.blocks))
     source = computed(base)
     plain = Runner(base, Hooks() if source is None else ComputedWeights(source))
-    session = DnarchSession(model, projector, DnarchConfig(learn=learn, grow=grow), scores)
+    session = DnarchLearner(model, projector, DnarchConfig(learn=learn, grow=grow), scores)
     search = Runner(model, session)
     until = session.decides_after(args.steps)
     for index, (inputs, targets) in batches(data, args.steps, args.batch_size):

@@ -29,7 +29,7 @@ from compressor.masks.ordered import FILTERED_EVERY
 from compressor.search.constraints.constraint import Constraint
 from compressor.search.constraints.projector import Projector
 from compressor.search.methods.dnarch.config import COMPONENTS, DnarchConfig
-from compressor.search.methods.dnarch.learner import DnarchSession
+from compressor.search.methods.dnarch.learner import DnarchLearner
 from compressor.storage.files import atomic_write_text
 
 
@@ -53,7 +53,7 @@ def gradients(task: Task, data: Data) -> tuple[dict[str, FloatArray], dict[str, 
     graph = capture(model, data.example_inputs, kernels=True, resolution=True)
     projector = Projector(graph, [Constraint(build("complexity", graph), limit)])
     scores = np.zeros(graph.n_units), np.zeros(len(graph.blocks))
-    masks = DnarchSession(model, projector, DnarchConfig(grow=2), scores)
+    masks = DnarchLearner(model, projector, DnarchConfig(grow=2), scores)
     masks.strengthen_()
     rows = dict(zip(COMPONENTS, masks.rows, strict=True))
     cost = projector.constraints[0].term(masks.sizes()) / limit

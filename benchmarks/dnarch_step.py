@@ -27,7 +27,7 @@ from compressor.models import load_model
 from compressor.search.constraints.constraint import Constraint
 from compressor.search.constraints.projector import Projector
 from compressor.search.methods.dnarch.config import DnarchConfig
-from compressor.search.methods.dnarch.learner import DnarchSession
+from compressor.search.methods.dnarch.learner import DnarchLearner
 from compressor.train.layout import channels_last
 
 SHARES = (1.0, 0.75, 0.5, 0.25, 0.1)
@@ -51,7 +51,7 @@ def main() -> None:
     term = build("flops", graph)
     projector = Projector(graph, [Constraint(term, term.original)])
     scores = np.zeros(graph.n_units), np.zeros(len(graph.blocks))
-    session = DnarchSession(model, projector, DnarchConfig(learn=learn, width_tau=50.0, depth_tau=16.0), scores)
+    session = DnarchLearner(model, projector, DnarchConfig(learn=learn, width_tau=50.0, depth_tau=16.0), scores)
     inputs = channels_last(torch.randn(arguments.batch, *example.shape[1:], device=arguments.device))
     targets = torch.zeros(arguments.batch, dtype=torch.int64, device=arguments.device)
 
@@ -90,7 +90,7 @@ def main() -> None:
         )
 
 
-def cost(session: DnarchSession) -> float:
+def cost(session: DnarchLearner) -> float:
     """Multiply-adds of what the masks keep, as a share of all."""
     units, gates = (mask.detach().gt(0).cpu().numpy() for mask in session.masks())
     constraint = session.projector.constraints[0]
@@ -98,7 +98,7 @@ def cost(session: DnarchSession) -> float:
 
 
 @torch.no_grad()
-def shift(session: DnarchSession, by: float) -> None:
+def shift(session: DnarchLearner, by: float) -> None:
     """Move all masks from their largest extent by the same."""
     for rows in session.rows:
         rows.offsets.fill_(1e9)
@@ -109,7 +109,7 @@ def shift(session: DnarchSession, by: float) -> None:
         rows.clamp_()
 
 
-def shrink(session: DnarchSession, share: float) -> None:
+def shrink(session: DnarchLearner, share: float) -> None:
     """Move all masks alike until at most that share of the multiply-adds is left."""
     low, high = -2.5, 0.0
     for _ in range(30):
@@ -120,7 +120,7 @@ def shrink(session: DnarchSession, share: float) -> None:
 
 
 def interleaved(
-    ways: dict[str, Callable[[], Tensor]], session: DnarchSession, model: nn.Module, targets: Tensor, repeats: int
+    ways: dict[str, Callable[[], Tensor]], session: DnarchLearner, model: nn.Module, targets: Tensor, repeats: int
 ) -> dict[str, float]:
     """Median milliseconds of a step, each way in turn, after one round that is not counted."""
     found: dict[str, list[float]] = {name: [] for name in ways}

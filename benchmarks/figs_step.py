@@ -26,7 +26,7 @@ from compressor.graph import capture
 from compressor.search.constraints.constraint import Constraint
 from compressor.search.constraints.projector import Projector
 from compressor.search.methods.figs.config import FigsConfig
-from compressor.search.methods.figs.learner import FigsSession
+from compressor.search.methods.figs.learner import FigsLearner
 from compressor.search.training.decided_network import Trimmed
 from compressor.train import Hooks
 
@@ -66,7 +66,7 @@ def measure(steps: int) -> dict[str, list[float]]:
     graph = capture(model, torch.randn(1, 3, 32, 32))
     flops = build("flops", graph)
     projector = Projector(graph, [Constraint(flops, 0.5 * flops.original)], round_to=None)
-    sampling, deciding = (FigsSession(copy.deepcopy(model), projector, FigsConfig()) for _ in range(2))
+    sampling, deciding = (FigsLearner(copy.deepcopy(model), projector, FigsConfig()) for _ in range(2))
     with torch.no_grad():
         deciding.logits.normal_(deciding.config.start)  # a decision among channels that differ
     settled = Trimmed(deciding.masking.model, graph, deciding.decide()).model

@@ -46,8 +46,9 @@ ROOMS = (
     "compressor.pipeline",
     "compressor.jobs",
     "compressor.api",
-    "compressor.cli",
     "compressor",
+    "compressor.cli",
+    "compressor.testing",
 )
 #: Rooms that a light part of the program imports: no torch, whatever they lead to.
 LIGHT = ("lut", "compressor.options.shared", "compressor.budget", "compressor.jobs.config", "compressor.cli.app")
@@ -68,7 +69,7 @@ def room(module: str) -> str:
     parts = module.split(".")
     inside = next((r for n in (2, 1) if (r := ".".join(parts[:n])) in ROOMS), None)
     if module == "compressor.__main__":
-        return "compressor"
+        return "compressor.cli"
     assert inside is not None
     assert inside != "compressor" or len(parts) == 1, f"{module} is in no room"
     return inside

@@ -70,12 +70,10 @@ class Accuracy:
 
 
 def kendall_tau(one: Sequence[float], two: Sequence[float]) -> float:
-    """Agreement of two orders: 1 the same, -1 reversed (tau-a)."""
-    first, second = np.asarray(one), np.asarray(two)
-    if len(first) < 2:
-        return float("nan")
-    i, j = np.triu_indices(len(first), 1)
-    return float(np.mean(np.sign(first[i] - first[j]) * np.sign(second[i] - second[j])))
+    """Agreement of two orders: 1 the same, -1 reversed; NaN for fewer than two."""
+    from scipy.stats import kendalltau
+
+    return float(kendalltau(one, two).statistic) if len(one) > 1 else float("nan")
 
 
 @dataclass(frozen=True)
@@ -181,26 +179,18 @@ def fit(features: Sequence[Mapping[str, float]], measured_ms: Sequence[float]) -
 
 
 def _solve(rows: Floats, order: list[str], trust: Floats) -> Floats:
-    """Solution for relative features (networks, names), weighted by ``trust`` (networks,).
+    """Solution for relative features (networks, names), weighted by ``trust`` (networks,): least squares within bounds,
+    as most coefficients may not be negative."""
+    from scipy.optimize import lsq_linear
 
-    Names whose coefficient would be negative and may not be get none.
-    """
     start = np.array([0.0 if name in _EXTRA else 1.0 for name in order])
     least = np.array([1e-9 if name in _EXTRA else _LEAST_SHARE for name in order])
-    signed = np.array([name in _SIGNED for name in order])
+    lower = np.array([-np.inf if name in _SIGNED else 0.0 for name in order])
     weight = _PULL * np.maximum(rows.max(axis=0), least)
-    solution = np.zeros(len(order))
-    free = np.ones(len(order), dtype=np.bool_)
-    while free.any():
-        matrix = np.concatenate([rows[:, free] * trust[:, None], np.diag(weight)[free][:, free]])
-        right = np.concatenate([trust, (weight * start)[free]])
-        found, *_ = np.linalg.lstsq(matrix, right, rcond=None)
-        refused = (found < 0) & ~signed[free]
-        if not refused.any():
-            solution[free] = found
-            break
-        free[np.flatnonzero(free)[refused]] = False
-    return solution
+    matrix = np.concatenate([rows * trust[:, None], np.diag(weight)])
+    right = np.concatenate([trust, weight * start])
+    found: Floats = lsq_linear(matrix, right, bounds=(lower, np.inf), method="bvls").x
+    return found
 
 
 def time_choices(

@@ -116,7 +116,9 @@ def load_model(
         in_channels = example_shape[0]
     request = Request(num_classes, in_channels, example_shape, dense, vocabulary, grow)
     if grow and source_name not in ("shipped", "factory"):
-        raise UsageError(f"{spec} has one size; --grow takes a shipped backbone such as ccnn_4_140, or a factory.")
+        raise UsageError(
+            f"{spec} has one size; --dnarch.grow takes a shipped backbone such as ccnn_4_140, or a factory."
+        )
     fetched, reason = None, None
     if weights == "default" and source.own_weights is None:
         try:

@@ -12,7 +12,7 @@ from compressor.nn.walk import every_module, named_modules
 
 
 @contextmanager
-def shadowed(
+def swapped_tensors(
     model: nn.Module, tensors: Mapping[str, Tensor], modules: Mapping[str, nn.Module] | None = None
 ) -> Iterator[None]:
     """Let modules see other tensors under the names of their parameters and buffers.

@@ -26,7 +26,9 @@ COPIES = 4  # of the weights: themselves, gradients, momentum, and slices of the
 def describe_base(budgets: tuple[Budget, ...], base: nn.Module, example_inputs: Any) -> Base:
     """What the base network costs and how it is built. Raises ``UsageError`` for a share of its latency."""
     if any(budget.relative and budget.cost == "latency" for budget in budgets):
-        raise UsageError("With --grow a latency budget is an amount, such as 3ms: the base network is not timed.")
+        raise UsageError(
+            "With --dnarch.grow a latency budget is an amount, such as 3ms: the base network is not timed."
+        )
     graph = capture(base, example_inputs)
     names = dict.fromkeys([*REPORTED_COSTS, *(b.cost for b in budgets if b.cost != "latency")])
     whole = plan(base, graph, np.ones(graph.n_units + 1, dtype=np.bool_))
@@ -59,7 +61,7 @@ def require_room(build: Callable[[int], nn.Module], grow: int) -> None:
     if needed > free:
         raise UsageError(
             f"Grown {grow} times, the weights of the network alone take about {needed / 1e9:.3g} GB, and "
-            f"{free / 1e9:.3g} GB are free; lower --grow."
+            f"{free / 1e9:.3g} GB are free; lower --dnarch.grow."
         )
 
 
@@ -70,7 +72,7 @@ def require_memory(model: nn.Module, example_inputs: Any, batch_size: int, grow:
     if free is not None and needed > free:
         raise UsageError(
             f"Grown {grow} times, the network takes about {needed / 1e9:.3g} GB to train in batches of {batch_size}, "
-            f"and {free / 1e9:.3g} GB are free; lower --batch-size or --grow."
+            f"and {free / 1e9:.3g} GB are free; lower --batch-size or --dnarch.grow."
         )
 
 

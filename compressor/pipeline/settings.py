@@ -21,7 +21,7 @@ from compressor.search.options import Method, MethodConfig
 if TYPE_CHECKING:
     from compressor.graph.inputs.input_axes import BatchAxis
     from compressor.latency.target import TargetSettings
-    from compressor.report.records import BlockShape
+    from compressor.report.structure import BlockShape
 
 
 @dataclass(frozen=True)

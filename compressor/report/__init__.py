@@ -6,13 +6,9 @@ from compressor.report.page.html import render_html
 from compressor.report.records import (
     SCHEMA_VERSION,
     Accuracy,
-    AttributeChange,
-    BlockShape,
     BudgetResult,
-    ChoiceMade,
     CostResult,
     FileWritten,
-    Fixed,
     Latency,
     LatencyPrediction,
     PredictionError,
@@ -20,8 +16,8 @@ from compressor.report.records import (
     Report,
     Size,
     Verification,
-    Width,
 )
+from compressor.report.structure import AttributeChange, BlockShape, ChoiceMade, Fixed, Width
 from compressor.report.text import summary_text
 
 __all__ = [

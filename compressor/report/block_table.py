@@ -13,7 +13,7 @@ from compressor.architecture.architecture import Architecture
 from compressor.graph import Graph
 from compressor.graph.graph import Parameter
 from compressor.graph.operators import Operator
-from compressor.report.records import BlockShape
+from compressor.report.structure import BlockShape
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Annotated, Any
 
 from compressor.errors import UsageError
+from compressor.report.structure import AttributeChange, BlockShape, ChoiceMade, Count, Fixed, Width
 from compressor.storage.codec import Keys, Range, decode, encode
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 #: Raised whenever a reader of the previous version would misread a report.
 SCHEMA_VERSION = 1
 
-_Count = Annotated[int, Range(0, 2**63)]
 _Milliseconds = Annotated[float, Range(0, 1e12)]
 _Share = Annotated[float, Range(0, 1e9)]
 _Timing = Annotated[
@@ -26,7 +26,7 @@ _Timing = Annotated[
     Keys(
         {
             **dict.fromkeys(("version", "device", "precision"), str),
-            **dict.fromkeys(("threads", "batch", "repeats"), _Count),
+            **dict.fromkeys(("threads", "batch", "repeats"), Count),
             **dict.fromkeys(("median_ms", "p5_ms", "p90_ms", "p95_ms", "p99_ms"), _Milliseconds),
             **dict.fromkeys(("spread", "throughput_per_s"), Annotated[float, Range(0, 1e15)]),
         }
@@ -37,7 +37,7 @@ _Ratio = Annotated[
     Keys(
         {
             **dict.fromkeys(("value", "low", "high"), Annotated[float, Range(1e-9, 1e9)]),
-            **{"confidence": Annotated[float, Range(0, 1)], "rounds": _Count, "verdict": str},
+            **{"confidence": Annotated[float, Range(0, 1)], "rounds": Count, "verdict": str},
         }
     ),
 ]
@@ -108,7 +108,7 @@ class Score:
     """What ``metric`` says on ``samples`` of ``split``; ``None`` for what was not evaluated."""
 
     split: str = "test"
-    samples: _Count | None = None
+    samples: Count | None = None
     before: float | None = None
     after_search: float | None = None
     after_finetune: float | None = None
@@ -193,8 +193,8 @@ class LatencyPrediction:
     target: str
     mean_error: float | None
     kendall_tau: float | None
-    networks: _Count
-    points: _Count
+    networks: Count
+    points: Count
     estimated: list[str] = field(default_factory=list)
     unmeasured: list[str] = field(default_factory=list)
     rounds: list[_Round] = field(default_factory=list)
@@ -212,10 +212,10 @@ class Quantisation:
     before: float | None
     after: float | None
     split: str
-    samples: _Count | None
-    bytes_before: _Count
-    bytes_after: _Count
-    calibration_samples: _Count
+    samples: Count | None
+    bytes_before: Count
+    bytes_after: Count
+    calibration_samples: Count
     latency: Latency | None = None
 
     metric: str = "top-1 accuracy"
@@ -233,8 +233,8 @@ class Size:
     """Bytes of the same thing before and after ("ONNX file", "weights")."""
 
     name: str
-    original_bytes: _Count
-    compressed_bytes: _Count
+    original_bytes: Count
+    compressed_bytes: Count
 
 
 @dataclass(frozen=True)
@@ -244,7 +244,7 @@ class FileWritten:
 
     path: str
     format: str
-    bytes: _Count
+    bytes: Count
     error: float | None = None
     batches: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -254,74 +254,6 @@ class FileWritten:
         """What an exporter says about the file it wrote."""
         batches = [check.batch for check in info.checks]
         return FileWritten(info.path.name, info.format, info.bytes, info.rel_error, batches, list(info.notes))
-
-
-@dataclass(frozen=True)
-class Fixed:
-    """Something that was left alone: where, which operator, why."""
-
-    place: str
-    operator: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Width:
-    """Output channels of one layer before and after; 0 after for one that was removed, before for one that is new."""
-
-    layer: str
-    before: _Count
-    after: _Count
-    kind: str = ""
-
-
-@dataclass(frozen=True)
-class ChoiceMade:
-    """What was at a site of a choice, and what is there now; ``kind`` is that of the choice."""
-
-    name: str
-    kind: str
-    before: str
-    after: str
-
-
-@dataclass(frozen=True)
-class BlockShape:
-    """A residual block, or a layer outside of any: its sizes before and after; those after are empty if it was removed,
-    and those before if the network has grown by it.
-
-    Kernel and resolution have one number per spatial axis and are empty where there is none. Widths are the channels
-    going in, then those that each layer gives.
-    """
-
-    name: str
-    kernel_before: list[_Count]
-    kernel_after: list[_Count]
-    resolution_before: list[_Count]
-    resolution_after: list[_Count]
-    width_before: list[_Count]
-    width_after: list[_Count]
-    residual: bool
-
-    @property
-    def removed(self) -> bool:
-        """Whether it was taken out."""
-        return not self.width_after
-
-    @property
-    def new(self) -> bool:
-        """Whether the original has none."""
-        return not self.width_before
-
-
-@dataclass(frozen=True)
-class AttributeChange:
-    """A module attribute that the trim had to mend."""
-
-    module: str
-    attribute: str
-    before: Any
-    after: Any
 
 
 @dataclass
@@ -350,7 +282,7 @@ class Report:
     command: str = ""
     weights: str = ""
     pretrained: bool = True
-    trained_epochs: _Count = 0
+    trained_epochs: Count = 0
     input_shape: list[int] = field(default_factory=list)
     budgets: list[BudgetResult] = field(default_factory=list)
     costs: list[CostResult] = field(default_factory=list)

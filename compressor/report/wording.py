@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from compressor.report.records import Accuracy, BlockShape, Report, Score
+from compressor.report.records import Accuracy, Report, Score
+from compressor.report.structure import BlockShape
 
 #: The signs that typography wants; terminals get their ASCII look-alikes.
 MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"

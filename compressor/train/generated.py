@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from compressor.nn.swap import shadowed
+from compressor.nn.swap import swapped_tensors
 from compressor.train import Hooks
 from compressor.train.splits import call_model
 
@@ -22,5 +22,5 @@ class ComputedWeights(Hooks):
         return [{"params": list(self.source.parameters())}]
 
     def forward(self, model: nn.Module, inputs: Any) -> Any:
-        with shadowed(model, self.source()):
+        with swapped_tensors(model, self.source()):
             return call_model(model, inputs)

@@ -14,7 +14,7 @@ from compressor.graph.inputs.input_axes import Arguments, InputAxes, equal_axes,
 from compressor.graph.recording.forward import on_meta
 from compressor.nn.modules import evaluating
 from compressor.nn.quantization import unobserved
-from compressor.nn.swap import shadowed, unchanged
+from compressor.nn.swap import swapped_tensors, unchanged
 
 _FEW = 2  # examples of the user's own that are run
 _LARGE = 50_000  # numbers in inputs from which on others are small where the original takes such, and never longer
@@ -105,7 +105,7 @@ def _takes(model: nn.Module, graph: Graph, inputs: Arguments) -> bool:
             stand_in = torch.empty_like(find(parameter.name), device="meta")
             stand_ins.update(dict.fromkeys(parameter.names, stand_in))
     try:
-        with unchanged(model), evaluating(model), unobserved(model), torch.no_grad(), shadowed(model, stand_ins):
+        with unchanged(model), evaluating(model), unobserved(model), torch.no_grad(), swapped_tensors(model, stand_ins):
             model(*inputs[0], **inputs[1])
     except Exception:  # whatever a forward may raise
         return False

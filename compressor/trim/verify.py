@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -19,29 +19,25 @@ from torch.utils import _pytree as pytree
 
 from compressor.architecture.architecture import Architecture
 from compressor.arrays import BoolArray, UnitMask
-from compressor.errors import UnsupportedModelError, VerificationError
+from compressor.errors import UnsupportedModelError
 from compressor.graph.graph import Graph
 from compressor.graph.inputs.input_axes import arguments
 from compressor.graph.recording.forward import copied
 from compressor.masks import Masking
 from compressor.nn.modules import evaluating, uncompiled, unwrapped
 from compressor.nn.quantization import observes, unobserved
-from compressor.nn.swap import shadowed, unchanged
+from compressor.nn.swap import swapped_tensors, unchanged
 from compressor.nn.tensors import to_device
 from compressor.process.generators import isolated_rng
-from compressor.trim.apply import trim
-from compressor.trim.culprits import Change, Choice, guilty
+from compressor.trim.check import SINGLE_TOLERANCE, TOLERANCE, Check
+from compressor.trim.culprits import Choice
 from compressor.trim.double import InPrecision, precise
 from compressor.trim.influence import MOST, Influence, Watched
 from compressor.trim.outputs import Seen, difference, is_nan
-from compressor.trim.plan import plan
 from compressor.trim.probes import Probe, count, other_probes, own_probe, random_probe
-from compressor.trim.recount import disagreement
 from compressor.trim.sound import numbers_in, require_finite_inputs, require_finite_weights
 from compressor.trim.weights import Weights
 
-TOLERANCE = 1e-9
-SINGLE_TOLERANCE = 1e-4  # for models that cannot run in float64
 _TOLERANCES = {
     torch.float64: TOLERANCE,
     torch.float32: SINGLE_TOLERANCE,
@@ -49,51 +45,6 @@ _TOLERANCES = {
     torch.bfloat16: 5e-2,
 }
 _DRAWS = 4  # of weights and inputs, until every unit is seen
-
-
-@dataclass(frozen=True)
-class Check:
-    """``error`` is max |difference| / max |output| over all outputs; ``reason`` says why it is infinite.
-
-    Attributes:
-        dtype: the precision both models ran in.
-        inputs: on what they were compared.
-        seen: share of the kept units, of groups that lose some, whose change would have been noticed; ``None`` where
-            that could not be measured.
-        unseen: where no change of any would, their groups.
-    """
-
-    error: float
-    tolerance: float = TOLERANCE
-    reason: str = ""
-    dtype: str = "float64"
-    inputs: tuple[str, ...] = ()
-    seen: float | None = None
-    unseen: tuple[str, ...] = ()
-
-    @property
-    def passed(self) -> bool:
-        return self.error <= self.tolerance
-
-
-@dataclass
-class TrimResult:
-    """A trimmed model that was verified; ``refused`` lists groups and blocks left whole, as it was not exact."""
-
-    model: nn.Module
-    architecture: Architecture
-    check: Check
-    refused: list[str]
-    reason: str = ""
-
-    def require_exact(self) -> None:
-        """Raise ``VerificationError`` if the check fails even with everything restored that was not exact."""
-        if not self.check.passed:
-            raise VerificationError(
-                f"The trimmed model differs from the masked one by {self.check.error:.1e} (allowed "
-                f"{self.check.tolerance:.0e}) even with nothing removed: {self.check.reason or 'unknown cause'}. "
-                "Does its forward use random numbers, or state that changes between calls?"
-            )
 
 
 class Verifier:
@@ -318,7 +269,7 @@ class _Case:
                 else:
                     influence.failure = "the network is large"
             try:
-                with unchanged(self.trimmed), shadowed(self.trimmed, tensors), Watched() as watched:
+                with unchanged(self.trimmed), swapped_tensors(self.trimmed, tensors), Watched() as watched:
                     found.append((_run(self.trimmed, probe, dtype), watched.seen))
             except Exception as error:  # any failure of the trimmed forward is a failed check
                 found.append(error)
@@ -335,7 +286,7 @@ class _Case:
         for tensor in leaves.values():
             tensor.requires_grad_()
         with torch.enable_grad():
-            with unchanged(self.trimmed), shadowed(self.trimmed, tensors), Watched() as watched:
+            with unchanged(self.trimmed), swapped_tensors(self.trimmed, tensors), Watched() as watched:
                 found = _run(self.trimmed, probe, dtype)
             threshold = 1e3 * _TOLERANCES[dtype] if dtype is torch.float64 else 10 * _TOLERANCES[dtype]
             influence.look(leaves, found, threshold)
@@ -359,66 +310,3 @@ class _RaisesError(Exception):
     def __init__(self, cause: Exception) -> None:
         super().__init__(str(cause))
         self.cause = cause
-
-
-def trim_verified(
-    model: nn.Module,
-    graph: Graph,
-    units: UnitMask,
-    example_inputs: Any,
-    example_kwargs: dict[str, Any] | None = None,
-    *,
-    seed: int = 0,
-    gates: BoolArray | None = None,
-) -> TrimResult:
-    """Trim and verify. Groups and blocks whose removal is not exact are found by bisection, restored, and ``refused``;
-    so are all if no output depends on any of them, whatever is drawn.
-
-    The result may then lie above a budget; the caller decides again with these left whole.
-
-    Args:
-        units: which units are kept, shape (n_units,) or with the constant last entry.
-        gates: which blocks are kept, shape (n_blocks,); default all.
-
-    Raises:
-        UnsupportedModelError: the original raises on the inputs, or has weights that are not finite.
-        UsageError: inputs that are no numbers.
-    """
-    model = unwrapped(model)
-    verifier = Verifier(model, graph, example_inputs, example_kwargs, seed=seed)
-    wanted = Choice(np.append(np.asarray(units[: graph.n_units], dtype=np.bool_), True), graph.gates(gates))
-
-    def attempt(choice: Choice, *, thorough: bool = True) -> tuple[nn.Module | None, Architecture, Check]:
-        architecture = plan(model, graph, choice.units, choice.gates)
-        try:
-            trimmed = trim(model, architecture)
-        except (RuntimeError, IndexError, ValueError, KeyError, AttributeError) as error:
-            return None, architecture, Check(float("inf"), TOLERANCE, f"{type(error).__name__}: {error}")
-        check = verifier.check(choice.units, trimmed, architecture, choice.gates, thorough=thorough)
-        if thorough and check.passed:
-            wrong = disagreement(model, trimmed, graph, choice.units, choice.gates, verifier.inputs)
-            check = replace(check, error=float("inf"), reason=wrong) if wrong else check
-        return trimmed, architecture, check
-
-    trimmed, architecture, check = attempt(wanted)
-    refused: list[Change] = []
-    reason = check.reason or f"they differ by {check.error:.1e}"
-    if not check.passed:
-        changed = wanted.changes(graph)
-        quick = not attempt(wanted, thorough=False)[2].passed
-        refused = guilty(changed, lambda some: attempt(wanted.only(graph, some), thorough=not quick)[2].passed)
-        trimmed, architecture, check = attempt(wanted.without(graph, refused))
-        if not check.passed:  # none is at fault alone, only several together
-            refused = changed
-            trimmed, architecture, check = attempt(wanted.without(graph, refused))
-    for _ in range(2):  # what was left to be removed may be unseen in its turn
-        if not check.passed or len(check.unseen) < max(1, len(graph.groups)):
-            break  # a few that matter to nothing are named, and may go
-        if not refused:
-            reason = "no input was found on which the output depends on their channels"
-        refused += [("group", g.index) for g in graph.groups if g.name in check.unseen]
-        trimmed, architecture, check = attempt(wanted.without(graph, refused))
-    if trimmed is None:
-        trimmed = trim(model, architecture)
-    names = [graph.groups[i].name if kind == "group" else graph.blocks[i].name for kind, i in refused]
-    return TrimResult(trimmed, architecture, check, names, reason)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sqlite3
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -47,11 +46,11 @@ class Row(NamedTuple):
 
 
 def default_path() -> Path:
-    """``$XDG_CACHE_HOME/compressor/lut.sqlite``, or the same under ``~/.cache``."""
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG specification has relative paths ignored.
-    folder = Path(cache) if os.path.isabs(cache) else Path.home() / ".cache"
-    return folder / "compressor" / "lut.sqlite"
+    """``lut.sqlite`` in the user's cache: ``$XDG_CACHE_HOME/compressor`` or ``~/.cache/compressor`` on Linux, and where
+    caches lie on other systems."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("compressor", appauthor=False) / "lut.sqlite"
 
 
 class LatencyTable:

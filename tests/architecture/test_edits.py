@@ -165,7 +165,7 @@ def outcome(model: nn.Module) -> object:
     """What a network says, or why it does not: some edits by themselves leave sizes that do not meet."""
     try:
         return model(IMAGE).tolist()
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         return str(error)
 
 

@@ -23,7 +23,7 @@ from compressor.nn.tensors import Region, part
 from compressor.search.constraints.constraint import Constraint, hard_sizes
 from compressor.search.constraints.projector import Projector
 from compressor.search.methods.dnarch.config import DnarchConfig
-from compressor.search.methods.dnarch.learner import DnarchSession
+from compressor.search.methods.dnarch.learner import DnarchLearner
 from compressor.train.generated import ComputedWeights
 from compressor.trim import plan, trim, trim_verified
 
@@ -39,12 +39,12 @@ def traced(model: nn.Module, x: torch.Tensor) -> Graph:
     return capture(model, x, kernels=True, resolution=True)
 
 
-def session(model: nn.Module, x: torch.Tensor, **settings: Any) -> DnarchSession:
+def session(model: nn.Module, x: torch.Tensor, **settings: Any) -> DnarchLearner:
     graph = traced(model, x)
     term = build("flops", graph)
     projector = Projector(graph, [Constraint(term, 0.5 * term.original)])
     scores = np.zeros(graph.n_units), np.zeros(len(graph.blocks))
-    return DnarchSession(model, projector, DnarchConfig(**settings), scores)
+    return DnarchLearner(model, projector, DnarchConfig(**settings), scores)
 
 
 @pytest.mark.parametrize("dense", [False, True])
@@ -153,7 +153,7 @@ def test_kernels_that_a_budget_does_not_count_are_as_large_as_their_masks() -> N
     term = build("complexity", graph)
     scores = np.zeros(graph.n_units), np.zeros(len(graph.blocks))
     projector = Projector(graph, [Constraint(term, 0.8 * term.original)])
-    masks = DnarchSession(model, projector, DnarchConfig(), scores)
+    masks = DnarchLearner(model, projector, DnarchConfig(), scores)
     with torch.no_grad():
         masks.width.offsets.sub_(1.0)  # far below the budget: widths are filled up
         masks.kernel.offsets.fill_(0.4)

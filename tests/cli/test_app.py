@@ -27,11 +27,11 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Replaces the job itself; an exception put into the list is raised by the next run."""
     seen: list[Any] = []
 
-    def run_job(config: JobConfig, *, console: Any) -> FakeReport:
+    def run_job(config: JobConfig, *, events: Any) -> FakeReport:
         planned = seen.pop() if seen and isinstance(seen[-1], BaseException) else None
         seen.append(config)
         print("a library prints to stdout")
-        console.info("working")
+        events.info("working")
         if planned is not None:
             raise planned
         return FakeReport()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from compressor.cli import main
+from compressor.graph.choices import CHOICES
 
 FOUND = {
     "model": "CifarResNet",
@@ -25,6 +26,7 @@ FOUND = {
         {"name": f"layer{i}", "op": "conv2d", "macs": 1000 + i, "params": 10, "in_channels": 3, "out_channels": 16}
         for i in range(60)
     ],
+    "choices": [],
     "fixed": [{"place": "layer2.0", "operator": "pad", "reason": "zeros on both sides", "channels": 8}],
     "seconds": 0.01,
 }
@@ -40,11 +42,15 @@ def graph(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         seen.update(options, shape=tuple(example_inputs[0].shape))
         return "graph"
 
-    package, describing = ModuleType("compressor.graph"), ModuleType("compressor.report.inspection")
+    package, describing = ModuleType("compressor.graph"), ModuleType("compressor.search.inspection")
     package.capture = capture  # type: ignore[attr-defined]
     describing.describe = lambda graph: dict(FOUND)  # type: ignore[attr-defined]
+    finding = ModuleType("compressor.graph.choices")
+    finding.CHOICES = CHOICES  # type: ignore[attr-defined]
+    finding.add_choices = lambda model, graph, kinds: None  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "compressor.graph", package)
-    monkeypatch.setitem(sys.modules, "compressor.report.inspection", describing)
+    monkeypatch.setitem(sys.modules, "compressor.graph.choices", finding)
+    monkeypatch.setitem(sys.modules, "compressor.search.inspection", describing)
     return seen
 
 

@@ -125,13 +125,13 @@ def test_forward_that_raises_is_named_and_writes_nothing(tmp_path: Path) -> None
 
 def test_wrong_numbers_are_never_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "model.onnx").write_text("the old file")
-    honest = exporters.onnx.onnxruntime_run
+    honest = exporters.formats.onnx.onnxruntime_run
 
     def lying(path: Path) -> object:
         run = honest(path)
         return lambda inputs: [np.asarray(value) * 1.01 for value in run(inputs)]
 
-    monkeypatch.setattr(exporters.onnx, "onnxruntime_run", lying)
+    monkeypatch.setattr(exporters.formats.onnx, "onnxruntime_run", lying)
     with pytest.raises(ExportCheckError, match=r"differs from PyTorch by 1\.0e-02"):
         OnnxExporter().export(Convnet(), IMAGE, tmp_path / "model.onnx", dynamic_batch=False)
     assert (tmp_path / "model.onnx").read_text() == "the old file"
@@ -139,7 +139,7 @@ def test_wrong_numbers_are_never_published(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_weights_move_beside_the_graph_above_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporters.onnx, "SINGLE_FILE_BYTES", 100)
+    monkeypatch.setattr(exporters.formats.onnx, "SINGLE_FILE_BYTES", 100)
     info = OnnxExporter().export(Convnet(64), IMAGE, tmp_path / "model.onnx")
     assert [file.name for file in info.files] == ["model.onnx", "model.onnx.data"]
     assert len(info.checks) == 3

@@ -170,7 +170,7 @@ def test_sequences() -> None:
     units[graph.group("1.resolution[0]").units[6:]] = False
     result = trim_verified(model, graph, units, x)
     assert result.check.passed
-    assert result.architecture.resolutions[0]["sizes"] == [[40, 13]]
+    assert result.architecture.resolutions[0].sizes == [[40, 13]]
 
 
 def test_a_head_that_fixes_the_input_size_goes_on_working() -> None:

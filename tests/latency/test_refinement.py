@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import compressor
-from compressor.budget import parse_budget
+from compressor.budget import parse_budget, parse_budgets
 from compressor.errors import UnreachableBudgetError
 from compressor.graph import capture
 from compressor.latency.enforce import finer
@@ -177,7 +177,7 @@ def test_if_nothing_is_faster_the_original_comes_back_and_says_why(
 
 
 def pipeline(folder: Path, job: Job | None) -> Pipeline:
-    settings = Settings(compressor.config.parse_budgets({"latency": "60%"}), search="oneshot", target=simulated(folder))
+    settings = Settings(parse_budgets({"latency": "60%"}), search="oneshot", target=simulated(folder))
     return Pipeline(network(), example(), settings, job=job)
 
 

@@ -236,9 +236,7 @@ def test_a_search_of_the_programs_own(search: str, kind: Any) -> None:
                 data=(loader, loader),
                 search=search,
                 options=options,
-                search_epochs=3,
-                finetune_epochs=0,
-                batch_size=16,
+                training=compressor.Training(search_epochs=3, finetune_epochs=0, batch_size=16),
             )
         return found.model.state_dict()
 

@@ -30,7 +30,7 @@ from compressor.pipeline.growth import (
 from compressor.search.constraints.constraint import Constraint
 from compressor.search.constraints.projector import Projector
 from compressor.search.methods.dnarch.config import DnarchConfig
-from compressor.search.methods.dnarch.learner import DnarchSession
+from compressor.search.methods.dnarch.learner import DnarchLearner
 
 X = torch.randn(4, 2, 24)
 
@@ -40,10 +40,10 @@ def network(blocks: int, channels: int) -> SearchableCCNN:
     return SearchableCCNN(blocks, channels, (24,), in_channels=2, num_classes=4)
 
 
-def session(model: torch.nn.Module, limit: float, **settings: Any) -> DnarchSession:
+def session(model: torch.nn.Module, limit: float, **settings: Any) -> DnarchLearner:
     graph = capture(model, X, kernels=True, resolution=True)
     projector = Projector(graph, [Constraint(build("flops", graph), limit)])
-    return DnarchSession(model, projector, DnarchConfig(**settings), (np.zeros(graph.n_units), np.zeros(4)))
+    return DnarchLearner(model, projector, DnarchConfig(**settings), (np.zeros(graph.n_units), np.zeros(4)))
 
 
 def test_the_search_starts_at_half_of_every_width_and_of_the_blocks() -> None:
@@ -114,7 +114,7 @@ def test_weights_for_which_there_is_no_room_are_not_made(monkeypatch: pytest.Mon
     bytes_of = {n: 4 * sum(p.numel() for p in network(n, 8 * n).parameters()) for n in (4, 5)}
     monkeypatch.setattr("compressor.pipeline.growth.free_bytes", lambda _: float(bytes_of[5]))
     require_room(build, 4)
-    with pytest.raises(UsageError, match=r"Grown 8 times, the weights of the network alone .* lower --grow"):
+    with pytest.raises(UsageError, match=r"Grown 8 times, the weights of the network alone .* lower --dnarch.grow"):
         require_room(build, 8)
     assert set(made) == {1, 2}
     monkeypatch.setattr("compressor.pipeline.growth.free_bytes", lambda _: None)
@@ -142,7 +142,7 @@ def test_a_report_compares_with_the_base(tmp_path: Path) -> None:
         weights="none",
         data="digits",
         search="dnarch",
-        grow=2,
+        options={"grow": 2},
         budgets=parse_budgets({"complexity": "100%"}),
         search_epochs=1,
         finetune_epochs=0,

@@ -13,6 +13,7 @@ import compressor.train as training
 from compressor.budget import parse_budgets
 from compressor.data import from_loaders
 from compressor.pipeline.console import Console
+from compressor.pipeline.events import Events
 from compressor.pipeline.settings import Settings
 from compressor.pipeline.stages import Pipeline
 from compressor.pipeline.summary import describe_result
@@ -112,19 +113,19 @@ class SpelledWidth(nn.Module):
 
 def test_what_is_not_trimmed_exactly_stays_whole_and_the_budgets_still_hold() -> None:
     torch.manual_seed(0)
-    console = Console(quiet=True)
-    job = Pipeline(SpelledWidth(), torch.randn(1, 8), Settings(parse_budgets({"flops": "60%"})), console=console)
+    events = Events(Console(quiet=True))
+    job = Pipeline(SpelledWidth(), torch.randn(1, 8), Settings(parse_budgets({"flops": "60%"})), events=events)
     job.run()
     compressed: Any = job.compressed
-    assert job.refused == ["bad"]
+    assert job.problem.refused == ["bad"]
     assert len(compressed.bad.weight) == 32
     assert len(compressed.good.weight) < 64
     assert job.check.error <= 1e-9
-    (constraint,) = job.constraints
+    (constraint,) = job.problem.constraints
     assert job.reached(constraint.term) <= constraint.limit
     report = describe_result(job, name="spelled")
     assert any(fixed.place == "bad" and "not exact" in fixed.reason for fixed in report.fixed)
-    assert any("bad" in warning for warning in console.warnings)
+    assert any("bad" in warning for warning in events.warnings)
 
 
 def test_the_report_says_what_was_reached() -> None:

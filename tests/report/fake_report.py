@@ -11,6 +11,7 @@ from compressor.report import (
     AttributeChange,
     BlockShape,
     BudgetResult,
+    ChoiceMade,
     CostResult,
     FileWritten,
     Fixed,
@@ -121,6 +122,7 @@ def fake_report() -> Report:
             *[Fixed(f"layer{i}.shortcut", "aten.constant_pad_nd", "pads channels on both sides") for i in (2, 3)],
         ],
         widths=widths,
+        choices=[ChoiceMade("layer1.0.relu", "activation", "ReLU", "Hardtanh")],
         blocks=blocks,
         blocks_removed=["layer3.1"],
         attributes_changed=[

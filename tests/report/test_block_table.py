@@ -110,6 +110,6 @@ def test_a_lowered_resolution() -> None:
     rows = {row.name: row for row in outline(model, graph, result.architecture)}
     assert rows["blocks.0"].resolution_after == rows["blocks.0"].resolution_before == [12, 16]
     (entry,) = result.architecture.resolutions
-    assert rows["blocks.1"].resolution_after == [inside for _, inside in entry["sizes"]]
+    assert rows["blocks.1"].resolution_after == [inside for _, inside in entry.sizes]
     assert all(after < before for before, after in zip([12, 16], rows["blocks.1"].resolution_after, strict=True))
     assert rows["blocks.1"].width_before == [6, 6, 6]

@@ -20,7 +20,7 @@ from compressor.search.constraints.greedy import shrink
 from compressor.search.constraints.projector import Projector
 from compressor.search.methods.figs.config import FigsConfig
 from compressor.search.methods.figs.decision import decide
-from compressor.search.methods.figs.learner import FigsSession
+from compressor.search.methods.figs.learner import FigsLearner
 from compressor.search.methods.figs.method import Figs
 from compressor.search.methods.oneshot.method import OneShot
 from compressor.search.result import SearchResult
@@ -134,11 +134,11 @@ def test_figs_decides_gates_by_probability(graph: Graph) -> None:
 
 
 def test_figs_counts_expected_gates_in_the_cost(model: nn.Module, graph: Graph) -> None:
-    session = FigsSession(model, Projector(graph, [flops(graph, 0.5)]), FigsConfig())
+    session = FigsLearner(model, Projector(graph, [flops(graph, 0.5)]), FigsConfig())
     sizes = session.expected()
     assert sizes.gates.shape == (len(graph.blocks),)
     assert torch.allclose(sizes.gates, torch.sigmoid(torch.tensor(4.0)).double(), atol=1e-6)
-    held = FigsSession(model, Projector(graph, [flops(graph, 0.5)], depth=False), FigsConfig(depth=False))
+    held = FigsLearner(model, Projector(graph, [flops(graph, 0.5)], depth=False), FigsConfig(depth=False))
     assert bool((held.expected().gates == 1).all())
 
 

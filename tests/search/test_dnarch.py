@@ -17,7 +17,7 @@ from compressor.models import load_model
 from compressor.search.constraints.constraint import Constraint
 from compressor.search.constraints.projector import Projector
 from compressor.search.methods.dnarch.config import DnarchConfig
-from compressor.search.methods.dnarch.learner import DnarchSession
+from compressor.search.methods.dnarch.learner import DnarchLearner
 from compressor.search.methods.dnarch.method import Dnarch
 from compressor.trim import plan, trim
 from tests.search.search_models import EXAMPLE, NETWORKS, Residual, context, plain, residual
@@ -25,13 +25,13 @@ from tests.search.search_models import EXAMPLE, NETWORKS, Residual, context, pla
 
 def session(
     model: nn.Module, shares: dict[str, float] | None = None, *, everything: bool = False, **settings: Any
-) -> DnarchSession:
+) -> DnarchLearner:
     given = context(model, shares or {"flops": 0.5}, kernels=everything, resolution=everything)
     scores = np.zeros(given.graph.n_units), np.zeros(len(given.graph.blocks))
-    return DnarchSession(model, Projector(given.graph, given.constraints), DnarchConfig(**settings), scores)
+    return DnarchLearner(model, Projector(given.graph, given.constraints), DnarchConfig(**settings), scores)
 
 
-def move(masks: DnarchSession, width: float, depth: float = 0.0, rings: float = 0.0) -> None:
+def move(masks: DnarchLearner, width: float, depth: float = 0.0, rings: float = 0.0) -> None:
     with torch.no_grad():
         masks.width.offsets.sub_(width * torch.linspace(0.5, 1, len(masks.width), dtype=torch.float64))
         masks.depth.offsets.sub_(depth)
@@ -85,7 +85,7 @@ def test_where_blocks_leave_a_gap_another_block_takes_the_place_of_widths() -> N
     graph = capture(model, x)
     flops = build("flops", graph)
     projector = Projector(graph, [Constraint(flops, 0.57 * flops.original)])
-    masks = DnarchSession(model, projector, DnarchConfig(), (np.zeros(graph.n_units), np.zeros(len(graph.blocks))))
+    masks = DnarchLearner(model, projector, DnarchConfig(), (np.zeros(graph.n_units), np.zeros(len(graph.blocks))))
     with torch.no_grad():
         masks.depth.offsets.fill_(-0.33)  # three of seven blocks: 53 % with all channels, 65 % with another block
     assert masks.depth.kept().tolist() == [3]
@@ -100,7 +100,7 @@ def test_what_matters_least_goes_first() -> None:
     model = plain()
     given = context(model, {"flops": 0.5})
     scores = np.arange(given.graph.n_units, dtype=np.float64), np.zeros(0)
-    masks = DnarchSession(model, Projector(given.graph, given.constraints), DnarchConfig(), scores)
+    masks = DnarchLearner(model, Projector(given.graph, given.constraints), DnarchConfig(), scores)
     kept = masks.decide().units[:-1]
     for group in given.graph.groups:
         n = int(kept[group.units].sum())
@@ -210,7 +210,7 @@ def residual_tail() -> list[nn.Module]:
 # ---- the masks in the network
 
 
-def soft_output(masks: DnarchSession, model: nn.Module, inputs: Tensor, rest: bool = False) -> Tensor:
+def soft_output(masks: DnarchLearner, model: nn.Module, inputs: Tensor, rest: bool = False) -> Tensor:
     with masks.masked(*(masks.fixed() if rest else (mask.float() for mask in masks.masks()))):
         output: Tensor = model(inputs)
     return output

@@ -14,7 +14,7 @@ from torch._dynamo.testing import CompileCounter
 from compressor.errors import UsageError
 from compressor.search.constraints.projector import Projector
 from compressor.search.methods.dnarch.config import DnarchConfig
-from compressor.search.methods.dnarch.learner import DnarchSession
+from compressor.search.methods.dnarch.learner import DnarchLearner
 from compressor.search.training.shrinking import MOST_BUILDS
 from tests.search.search_models import EXAMPLE, attention, context, data, residual
 
@@ -27,13 +27,13 @@ def compiler() -> Any:
     torch._dynamo.reset()
 
 
-def session(model: nn.Module, compiler: Any, **traced: bool) -> DnarchSession:
+def session(model: nn.Module, compiler: Any, **traced: bool) -> DnarchLearner:
     given = context(model, {"flops": 0.3}, **traced)
     scores = np.zeros(given.graph.n_units), np.zeros(len(given.graph.blocks))
-    return DnarchSession(model, Projector(given.graph, given.constraints), DnarchConfig(compiler=compiler), scores)
+    return DnarchLearner(model, Projector(given.graph, given.constraints), DnarchConfig(compiler=compiler), scores)
 
 
-def train(masks: DnarchSession, model: nn.Module, steps: int, compiler: Any) -> list[int]:
+def train(masks: DnarchLearner, model: nn.Module, steps: int, compiler: Any) -> list[int]:
     """A search; returns how often there was something to compile until each step."""
     optimizers = [torch.optim.SGD(model.parameters(), lr=0.01), *masks.optimizers().values()]
     counts: list[int] = []

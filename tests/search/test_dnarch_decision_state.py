@@ -19,21 +19,21 @@ from compressor.search.base import SearchContext
 from compressor.search.constraints.constraint import Constraint
 from compressor.search.constraints.projector import Projector
 from compressor.search.methods.dnarch.config import DnarchConfig
-from compressor.search.methods.dnarch.learner import DnarchSession
+from compressor.search.methods.dnarch.learner import DnarchLearner
 from compressor.search.methods.dnarch.method import Dnarch
 from compressor.trim import plan, trim
 from tests.search.search_models import EXAMPLE, NETWORKS, context, data, residual
 
 
-def session(model: nn.Module, x: Tensor = EXAMPLE, share: float = 0.5, **settings: Any) -> DnarchSession:
+def session(model: nn.Module, x: Tensor = EXAMPLE, share: float = 0.5, **settings: Any) -> DnarchLearner:
     graph = capture(model, x, kernels=True, resolution=True)
     term = build("flops", graph)
     scores = np.zeros(graph.n_units), np.zeros(len(graph.blocks))
     projector = Projector(graph, [Constraint(term, share * term.original)])
-    return DnarchSession(model, projector, DnarchConfig(**settings), scores)
+    return DnarchLearner(model, projector, DnarchConfig(**settings), scores)
 
 
-def step(masks: DnarchSession, model: nn.Module, index: int, total: int, inputs: Tensor) -> Tensor:
+def step(masks: DnarchLearner, model: nn.Module, index: int, total: int, inputs: Tensor) -> Tensor:
     """One step of nothing but the masks; returns the output."""
     masks.before_step(index, total)
     output: Tensor = masks.forward(model, inputs)
@@ -46,7 +46,7 @@ def step(masks: DnarchSession, model: nn.Module, index: int, total: int, inputs:
     return output
 
 
-def offsets(masks: DnarchSession) -> Tensor:
+def offsets(masks: DnarchLearner) -> Tensor:
     return torch.cat([rows.offsets.detach().clone() for rows in masks.rows])
 
 
@@ -108,7 +108,7 @@ def test_what_is_trained_once_decided_is_what_is_left(network: str, live: bool) 
     term = build("flops", graph)
     scores = np.zeros(graph.n_units), np.zeros(len(graph.blocks))
     projector = Projector(graph, [Constraint(term, 0.5 * term.original)], depth=True)
-    masks = DnarchSession(model, projector, DnarchConfig(live=live), scores)
+    masks = DnarchLearner(model, projector, DnarchConfig(live=live), scores)
     for index in range(8):
         output = step(masks, model, index, 8, x)
     decision = masks.decide()
@@ -184,7 +184,7 @@ def test_a_grown_network_starts_with_the_first_of_everything() -> None:
     term = build("flops", graph)
     given = SearchContext(model, graph, [Constraint(term, 0.3 * term.original)])
     config = DnarchConfig(grow=2)
-    masks = DnarchSession(model, Projector(graph, given.constraints), config, Dnarch()._scores(given, config))
+    masks = DnarchLearner(model, Projector(graph, given.constraints), config, Dnarch()._scores(given, config))
     for row in masks.width.rows:
         assert (np.diff(row) > 0).all()
         assert masks.width.masks()[torch.from_numpy(row)].gt(0).tolist() == [True] * 8 + [False] * 8

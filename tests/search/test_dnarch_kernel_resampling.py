@@ -19,18 +19,18 @@ from compressor.search.constraints.constraint import Constraint
 from compressor.search.constraints.projector import Projector
 from compressor.search.methods.dnarch.config import DnarchConfig
 from compressor.search.methods.dnarch.kernel_resampling import Coarser
-from compressor.search.methods.dnarch.learner import DnarchSession
+from compressor.search.methods.dnarch.learner import DnarchLearner
 from tests.search.search_models import Residual
 
 CPU = torch.device("cpu")
 
 
-def session(model: nn.Module, x: Tensor, **settings: object) -> DnarchSession:
+def session(model: nn.Module, x: Tensor, **settings: object) -> DnarchLearner:
     graph = capture(model, x, kernels=True, resolution=True)
     term = build("flops", graph)
     projector = Projector(graph, [Constraint(term, 0.5 * term.original)])
     scores = np.zeros(graph.n_units), np.zeros(len(graph.blocks))
-    return DnarchSession(model, projector, DnarchConfig(**settings), scores)  # type: ignore[arg-type]
+    return DnarchLearner(model, projector, DnarchConfig(**settings), scores)  # type: ignore[arg-type]
 
 
 class Smooth(nn.Module):

@@ -16,7 +16,7 @@ from compressor.masks import gaussian
 from compressor.masks.ordered import Kernels, TrainedKernels
 from compressor.search.constraints.projector import Projector
 from compressor.search.methods.dnarch.config import DnarchConfig
-from compressor.search.methods.dnarch.learner import DnarchSession
+from compressor.search.methods.dnarch.learner import DnarchLearner
 from compressor.search.methods.dnarch.method import Dnarch
 from tests.search.search_models import EXAMPLE, context, plain, residual
 
@@ -44,10 +44,10 @@ def large() -> Large:
     return Large()
 
 
-def session(model: nn.Module, share: float = 0.5, **settings: Any) -> DnarchSession:
+def session(model: nn.Module, share: float = 0.5, **settings: Any) -> DnarchLearner:
     given = context(model, {"flops": share}, kernels=True)
     scores = np.zeros(given.graph.n_units), np.zeros(len(given.graph.blocks))
-    return DnarchSession(model, Projector(given.graph, given.constraints), DnarchConfig(**settings), scores)
+    return DnarchLearner(model, Projector(given.graph, given.constraints), DnarchConfig(**settings), scores)
 
 
 def rows(*sizes: tuple[int, int]) -> Kernels:

@@ -20,7 +20,7 @@ from compressor.nn import resampling, spectral
 from compressor.search.constraints.constraint import hard_sizes
 from compressor.search.constraints.projector import Projector
 from compressor.search.methods.dnarch.config import DnarchConfig
-from compressor.search.methods.dnarch.learner import DnarchSession
+from compressor.search.methods.dnarch.learner import DnarchLearner
 from compressor.search.methods.dnarch.least_savings import SHARE, least_cuts
 from compressor.search.methods.dnarch.method import Dnarch
 from tests.search.search_models import EXAMPLE, context, data, plain, residual
@@ -28,10 +28,10 @@ from tests.search.search_models import EXAMPLE, context, data, plain, residual
 CPU = torch.device("cpu")
 
 
-def session(model: nn.Module, share: float = 0.5, **settings: Any) -> DnarchSession:
+def session(model: nn.Module, share: float = 0.5, **settings: Any) -> DnarchLearner:
     given = context(model, {"flops": share}, resolution=True)
     scores = np.zeros(given.graph.n_units), np.zeros(len(given.graph.blocks))
-    return DnarchSession(model, Projector(given.graph, given.constraints), DnarchConfig(**settings), scores)
+    return DnarchLearner(model, Projector(given.graph, given.constraints), DnarchConfig(**settings), scores)
 
 
 @pytest.mark.parametrize("crossing", [-0.79, -0.5, 0.0, 0.4, 0.99])

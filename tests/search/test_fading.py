@@ -12,19 +12,19 @@ from torch import Tensor, nn
 from compressor.search.constraints.projector import Projector
 from compressor.search.methods.figs.config import FigsConfig
 from compressor.search.methods.figs.fading import EVERY, Fading
-from compressor.search.methods.figs.learner import FigsSession
+from compressor.search.methods.figs.learner import FigsLearner
 from compressor.search.methods.figs.method import Figs
 from compressor.search.training.shrinking import EVEN
 from tests.search.search_models import EXAMPLE, NETWORKS, context, data
 
 
-def session(network: str, **settings: object) -> tuple[nn.Module, FigsSession]:
+def session(network: str, **settings: object) -> tuple[nn.Module, FigsLearner]:
     model = NETWORKS[network]().double()
     given = context(NETWORKS[network](), {"flops": 0.5})
-    return model, FigsSession(model, Projector(given.graph, given.constraints), FigsConfig(**settings))  # type: ignore[arg-type]
+    return model, FigsLearner(model, Projector(given.graph, given.constraints), FigsConfig(**settings))  # type: ignore[arg-type]
 
 
-def fade(search: FigsSession, share: float, seed: int = 0) -> None:
+def fade(search: FigsLearner, share: float, seed: int = 0) -> None:
     """Let a random share of everything be negligible for long enough."""
     source = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -33,7 +33,7 @@ def fade(search: FigsSession, share: float, seed: int = 0) -> None:
         search._fade(step)
 
 
-def outcome(model: nn.Module, search: FigsSession) -> list[Tensor]:
+def outcome(model: nn.Module, search: FigsLearner) -> list[Tensor]:
     """Output and gradients under one sample of the masks."""
     torch.manual_seed(3)
     model.zero_grad()
@@ -107,7 +107,7 @@ def test_every_group_keeps_its_smallest_width(round_to: int) -> None:
     model = NETWORKS["residual"]()
     given = context(model, {"flops": 0.5}, round_to=round_to)
     projector = Projector(given.graph, given.constraints, round_to=round_to)
-    search = FigsSession(model, projector, FigsConfig(patience=10))
+    search = FigsLearner(model, projector, FigsConfig(patience=10))
     fade(search, 1.0)
     left = ~search.fading.gone.numpy()[: given.graph.n_units]
     assert np.array_equal(projector.counts(left), projector.smallest)
@@ -117,7 +117,7 @@ def test_every_group_keeps_its_smallest_width(round_to: int) -> None:
 def test_what_is_gone_stays_gone_and_the_budget_holds() -> None:
     seen: list[Tensor] = []
 
-    class Watched(FigsSession):
+    class Watched(FigsLearner):
         def after_step(self, step: int, total_steps: int) -> None:
             super().after_step(step, total_steps)
             seen.append(self.fading.gone.clone())
@@ -126,7 +126,7 @@ def test_what_is_gone_stays_gone_and_the_budget_holds() -> None:
     options = {"epochs": 40, "batch_size": 32, "patience": 5, "negligible": 0.3, "settle": 1.0, "logit_lr": 0.2}
     given = context(model, {"flops": 0.4}, data=data(), options=options)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("compressor.search.methods.figs.learner.FigsSession", Watched)
+        patch.setattr("compressor.search.methods.figs.method.FigsLearner", Watched)
         decision = Figs().run(given)
     assert 0 < int(seen[-1].sum()) < len(seen[-1])
     for before, after in itertools.pairwise(seen):

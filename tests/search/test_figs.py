@@ -14,16 +14,16 @@ from compressor.search.constraints.constraint import hard_sizes
 from compressor.search.constraints.projector import Projector
 from compressor.search.methods.figs.config import FigsConfig
 from compressor.search.methods.figs.decision import decide
-from compressor.search.methods.figs.learner import FigsSession, Multipliers
+from compressor.search.methods.figs.learner import FigsLearner, Multipliers
 from compressor.search.methods.figs.method import Figs
 from compressor.search.methods.figs.sampling import sample
 from tests.search.search_models import EXAMPLE, NETWORKS, context, data, plain, residual
 
 
-def session(network: str = "residual", shares: dict[str, float] | None = None, **settings: object) -> FigsSession:
+def session(network: str = "residual", shares: dict[str, float] | None = None, **settings: object) -> FigsLearner:
     model = NETWORKS[network]()
     given = context(model, shares or {"flops": 0.5})
-    return FigsSession(model, Projector(given.graph, given.constraints), FigsConfig(**settings))  # type: ignore[arg-type]
+    return FigsLearner(model, Projector(given.graph, given.constraints), FigsConfig(**settings))  # type: ignore[arg-type]
 
 
 def test_a_mask_is_on_as_often_as_its_probability_says() -> None:
@@ -76,7 +76,7 @@ def test_masks_act_in_the_forward_pass_and_leave_no_trace() -> None:
     model = plain()
     model.eval()
     given = context(model, {"flops": 0.5})
-    masks = FigsSession(model, Projector(given.graph, given.constraints), FigsConfig())
+    masks = FigsLearner(model, Projector(given.graph, given.constraints), FigsConfig())
     names = list(model.state_dict())
     whole = model(EXAMPLE)
     with torch.no_grad():

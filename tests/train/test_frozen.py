@@ -18,6 +18,7 @@ from compressor.errors import UsageError
 from compressor.graph import capture
 from compressor.masks import Masking
 from compressor.masks.straight_through import hard
+from compressor.pipeline.session import Session
 from compressor.search.training.shrinking import Live
 from tests.api_models import EXAMPLE, loader
 
@@ -191,7 +192,7 @@ def test_where_all_is_frozen_channels_go_all_the_same() -> None:
         assert torch.equal(tensor, result.architecture.slice(first, before[first])), name
 
 
-def loop(model: nn.Module, session: compressor.session.Session, steps: int) -> None:
+def loop(model: nn.Module, session: Session, steps: int) -> None:
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=0.05, weight_decay=0.01)
     batches = [batch for _ in range(steps) for batch in loader()]

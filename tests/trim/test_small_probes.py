@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from compressor.graph import capture
 from compressor.trim import trim_verified
-from compressor.trim.verify import TrimResult
+from compressor.trim.check import TrimResult
 
 LARGE = torch.randn(1, 3, 160, 160, generator=torch.Generator().manual_seed(0))
 

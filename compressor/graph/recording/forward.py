@@ -19,7 +19,7 @@ from compressor.graph.recording.values import Value
 from compressor.nn.modules import evaluating, uncompiled
 from compressor.nn.multihead import narrowed
 from compressor.nn.quantization import unobserved
-from compressor.nn.swap import shadowed, unchanged
+from compressor.nn.swap import swapped_tensors, unchanged
 from compressor.nn.walk import every_module, named_modules
 from compressor.process.generators import isolated_rng
 
@@ -108,7 +108,7 @@ def record(
     inputs = [recorder.value_outside(t) for t in input_tensors(args, kwargs)]
     kept = _KeptOutputs(model, keep_outputs)
     modules = recorder.modules
-    shadowing = shadowed(model, shadows, modules.by_every_name)
+    shadowing = swapped_tensors(model, shadows, modules.by_every_name)
     with unchanged(model), shadowing, traceable_attributes(modules.by_name), kept.watch(), recorder.recording():
         n_parameters = count_parameters(model)
         try:

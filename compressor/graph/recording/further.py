@@ -21,7 +21,7 @@ from compressor.graph.inputs.input_axes import Arguments, InputAxes
 from compressor.graph.recording.forward import Recording, copied, on_meta, tensors_in, tracing
 from compressor.graph.recording.traceable_attributes import traceable_attributes
 from compressor.graph.recording.values import ModuleCall, Value
-from compressor.nn.swap import shadowed
+from compressor.nn.swap import swapped_tensors
 from compressor.nn.walk import named_modules
 
 _RANDOM = ((8, 1.0), (1, 0.1), (8, 10.0), (1, 0.0), (8, 1.0), (1, 1.0))
@@ -164,7 +164,11 @@ def _append(seen: Recording, model: nn.Module, inputs: Arguments, found: Further
     recorder = seen.recorder
     n = len(recorder.nodes)
     try:
-        with shadowed(model, recorder.shadows), traceable_attributes(recorder.modules.by_name), recorder.recording():
+        with (
+            swapped_tensors(model, recorder.shadows),
+            traceable_attributes(recorder.modules.by_name),
+            recorder.recording(),
+        ):
             output = model(*inputs[0], **inputs[1])
         found.outputs += [recorder.value(t) for t in tensors_in(output)]
     except Exception:  # whatever a forward may raise
@@ -185,7 +189,7 @@ def _in_place_of_twins(seen: Recording, name: str, calls: list[ModuleCall], foun
         n = len(recorder.nodes)
         try:
             with (
-                shadowed(seen.model, recorder.shadows),
+                swapped_tensors(seen.model, recorder.shadows),
                 traceable_attributes(modules),
                 recorder.recording(),
             ):

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from compressor.report import wording
 from compressor.report.page.charts import WIDTH, coordinate
 from compressor.report.page.markup import Markup, join, legend, section, table, tag
-from compressor.report.records import BlockShape, Report
+from compressor.report.records import Report
+from compressor.report.structure import BlockShape
 
 #: Up to this many rows picture and table are shown open; longer ones fold away.
 OPEN_ROWS = 40

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from compressor.nn.modules import as_written
-from compressor.nn.swap import shadowed
+from compressor.nn.swap import swapped_tensors
 
 
 class Shadows:
@@ -22,7 +22,7 @@ class Shadows:
     def placed(self, tensors: Sequence[Tensor]) -> Iterator[None]:
         """See ``masks.recompute.Stage``."""
         named = dict(zip(self._names, tensors, strict=True))
-        with as_written() if self._written else nullcontext(), shadowed(self._copy, named, self._modules):
+        with as_written() if self._written else nullcontext(), swapped_tensors(self._copy, named, self._modules):
             yield
 
     def calls(self, tensors: Sequence[Tensor], position: Any) -> AbstractContextManager[None]:

@@ -63,7 +63,7 @@ AIM = 0.9
 NEAR = 0.8  # of the threshold: channels with such masks are computed with those that live, as they may live soon
 
 
-class DnarchSession(Learner):
+class DnarchLearner(Learner):
     """The masks, as the training loop sees them.
 
     Args:

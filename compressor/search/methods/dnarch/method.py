@@ -10,7 +10,7 @@ from compressor.search.base import SearchContext
 from compressor.search.constraints.projector import Projector
 from compressor.search.importance.rank import rank
 from compressor.search.methods.dnarch.config import DnarchConfig
-from compressor.search.methods.dnarch.learner import DnarchSession
+from compressor.search.methods.dnarch.learner import DnarchLearner
 from compressor.search.result import SearchResult
 from compressor.search.training.learner import learn, require_data
 
@@ -18,7 +18,7 @@ from compressor.search.training.learner import learn, require_data
 class Dnarch:
     """The method on the program's own training loop."""
 
-    def learner(self, context: SearchContext) -> DnarchSession:
+    def learner(self, context: SearchContext) -> DnarchLearner:
         config = DnarchConfig.from_options(context.options)
         components = config.components(context.graph)
         projector = Projector(
@@ -28,7 +28,7 @@ class Dnarch:
             depth="depth" in components,
             wanted=context.wanted,
         )
-        session = DnarchSession(context.model, projector, config, self._scores(context, config))
+        session = DnarchLearner(context.model, projector, config, self._scores(context, config))
         if config.grow > 1:
             session.strengthen_()
         return session

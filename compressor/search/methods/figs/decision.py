@@ -26,7 +26,7 @@ class _Decision:
 
 
 def decide(projector: Projector, logits: Tensor, blocks: Tensor) -> tuple[UnitMask, BoolArray]:
-    """Units and gates, see ``FigsSession.decide``. Works for any logits of shapes (n_units,) and (n_blocks,)."""
+    """Units and gates, see ``FigsLearner.decide``. Works for any logits of shapes (n_units,) and (n_blocks,)."""
     priority, block_logits = logits.numpy(), blocks.numpy()
     group = torch.from_numpy(projector.group_of)
     sizes = np.array([len(g) for g in projector.graph.groups])

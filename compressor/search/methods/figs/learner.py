@@ -52,7 +52,7 @@ from compressor.train.splits import call_model
 logger = logging.getLogger(__name__)
 
 
-class FigsSession(Learner):
+class FigsLearner(Learner):
     """The masks, as the training loop sees them. Also usable in a user's own loop (``compressor.prepare``)."""
 
     def __init__(self, model: nn.Module, projector: Projector, config: FigsConfig) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from compressor.search.base import SearchContext
 from compressor.search.constraints.projector import Projector
 from compressor.search.methods.figs.config import FigsConfig
-from compressor.search.methods.figs.learner import FigsSession
+from compressor.search.methods.figs.learner import FigsLearner
 from compressor.search.result import SearchResult
 from compressor.search.training.learner import learn, require_data
 
@@ -13,13 +13,13 @@ from compressor.search.training.learner import learn, require_data
 class Figs:
     """The method on the program's own training loop."""
 
-    def learner(self, context: SearchContext) -> FigsSession:
+    def learner(self, context: SearchContext) -> FigsLearner:
         config = FigsConfig.from_options(context.options)
         projector = Projector(
             context.graph, context.constraints, round_to=context.round_to, depth=config.depth, wanted=context.wanted
         )
         projector.check_reachable()
-        return FigsSession(context.model, projector, config)
+        return FigsLearner(context.model, projector, config)
 
     def run(self, context: SearchContext) -> SearchResult:
         data = require_data(context, "figs")
