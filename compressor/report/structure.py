@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
-if TYPE_CHECKING:
-    pass
 from compressor.storage.codec import Range
 
 Count = Annotated[int, Range(0, 2**63)]
