@@ -80,7 +80,7 @@ def test_documents_name_what_exists(document: Path) -> None:
         options |= {option for parameter in COMMANDS.get(command).params for option in parameter.opts}
     assert {
         option for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+(?:\.[a-z-]+)?", text) if option not in options
-    } <= {"--price.love"}  # of the plug-in that is shown
+    } <= {"--coins.patience"}  # of the plug-in that is shown
     for command in re.findall(r"^ *(?:- `)?compress ([a-z]\w*)", text, flags=re.MULTILINE):
         assert command in COMMANDS
     for target in re.findall(r"\]\(([^)#]+)\)", text):
