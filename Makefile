@@ -8,9 +8,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := compressor profilers exporters lut
 
-.PHONY: help setup demo test test-slow test-all lint types format clean
+.PHONY: help setup demo test test-slow test-all lint types format docs clean
 help:
-	@echo "make demo | test | test-slow | test-all | lint | types | format | clean"
+	@echo "make demo | test | test-slow | test-all | lint | types | format | docs | clean"
 
 setup: $(READY)
 
@@ -51,5 +51,13 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# The documentation as a site; its examples run with the tests (tests/test_extending.py, tests/graph/test_rules.py).
+docs: $(READY)
+	rm -rf build/pages && mkdir -p build/pages/docs build/pages/benchmarks
+	cp README.md build/pages/index.md
+	cp CONTRIBUTING.md CHANGELOG.md SECURITY.md LICENSE build/pages/
+	cp docs/*.md build/pages/docs/ && cp benchmarks/*.md build/pages/benchmarks/
+	$(BIN)/zensical build --strict
+
 clean:
-	rm -rf demo-out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf demo-out site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -143,6 +143,14 @@ def compress(
         UsageError: unusable arguments, all found before any work. UnreachableBudgetError: a budget below what the
         model can be brought to.
         UnsupportedModelError: the model cannot be traced. VerificationError: no exact trim was found.
+
+    >>> import torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(8, 64), torch.nn.ReLU(), torch.nn.Linear(64, 4))
+    >>> result = compress(model, torch.randn(1, 8), {"params": "50%"})
+    >>> sum(p.numel() for p in result.model.parameters()) <= 0.5 * sum(p.numel() for p in model.parameters())
+    True
+    >>> result.architecture.kept("2.weight", 1) == result.architecture.kept("0.weight", 0)
+    True
     """
     require_module(model)
     require_example(example_inputs, example_kwargs)
@@ -219,6 +227,15 @@ def prepare(
         UsageError: a method that does not train, an option that a loop of one's own cannot have, a model that has an
             open session or sharded weights.
         UnreachableBudgetError, UnsupportedModelError: as ``compress``.
+
+    >>> import torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.ReLU(), torch.nn.Linear(32, 4))
+    >>> session = prepare(model, torch.randn(1, 8), {"params": "50%"}, total_steps=4)
+    >>> for _ in range(4):
+    ...     (model(torch.randn(16, 8)).square().mean() + session.cost_loss()).backward()
+    ...     session.step()
+    >>> sum(p.numel() for p in session.finish().parameters()) <= 210
+    True
     """
     from compressor.pipeline.session import Session
 

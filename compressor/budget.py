@@ -90,6 +90,11 @@ def parse_budget(cost: str, given: str | float) -> Budget:
 
     Raises:
         UsageError: an unknown cost, text that is no amount, or an amount that is not positive and finite.
+
+    >>> parse_budget("flops", "50%").limit(8e9)
+    4000000000.0
+    >>> parse_budget("memory", "12MiB").value
+    12582912.0
     """
     if cost not in COSTS:
         raise UsageError(f"Unknown cost {shown(cost)} in a budget. Choose from: {', '.join(COSTS)}.")

@@ -29,9 +29,8 @@ def main(epochs: int, out: Path) -> None:
         data.example_inputs,
         budgets={"flops": "50%", "params": "60%"},
         data=data,
-        search_epochs=epochs,
-        finetune_epochs=epochs,
-        distill=0.3,  # from the original, which stays as it is
+        # The original, which stays as it is, teaches the small one.
+        training=compressor.Training(search_epochs=epochs, finetune_epochs=epochs, distill=0.3),
     )
 
     for budget in result.report.budgets:

@@ -26,6 +26,9 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
         ("own_training_loop", ["--epochs", "2"], "after fine-tuning"),
         ("own_training_loop", ["--epochs", "2", "--search", "dnarch"], "after fine-tuning"),
         ("latency_budget", ["simulated"], "at most"),
+        ("segmentation", ["--epochs", "1"], "pixels that are right"),
+        ("audio", ["--epochs", "1"], "tones that are told"),
+        ("vision_transformer", ["--epochs", "1", "--out", "vit"], "exported vit/model.onnx"),
     ],
 )
 def test_examples_run(tmp_path: Path, name: str, arguments: list[str], said: str) -> None:
@@ -47,6 +50,9 @@ def test_every_example_is_tested() -> None:
         "own_training_loop",
         "latency_budget",
         "tensorrt_offline",
+        "segmentation",
+        "audio",
+        "vision_transformer",
     }
 
 

@@ -193,7 +193,13 @@ class Architecture:
         return replace(self, edits=tuple(edit for edit in self.edits if not isinstance(edit, kind)))
 
     def then(self, second: Architecture) -> Architecture:
-        """This architecture and, on its result, ``second``: one that applies to this one's original."""
+        """This architecture and, on its result, ``second``: one that applies to this one's original.
+
+        >>> early = Architecture("Linear", {"weight": [4, 8]}, (Slice("weight", {1: [0, 2, 4, 6]}),))
+        >>> late = Architecture("Linear", {"weight": [4, 4]}, (Slice("weight", {1: [1, 3]}),))
+        >>> early.then(late).kept("weight", 1)
+        [2, 6]
+        """
         blocks = [*self.blocks, *(name for name in second.blocks if name not in self.blocks)]
         groups = dict(self.groups)
         for name, group in second.groups.items():

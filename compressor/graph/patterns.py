@@ -12,7 +12,11 @@ from compressor.plugins.registry import closest
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:
-    """Whether a module name, or the name of a module around it, matches one of the shell-style patterns."""
+    """Whether a module name, or the name of a module around it, matches one of the shell-style patterns.
+
+    >>> matches("layer4.0.conv1", ["layer4*"]), matches("layer4.0.conv1", ["conv1"])
+    (True, False)
+    """
     parts = name.split(".")
     return any(fnmatchcase(".".join(parts[: i + 1]), pattern) for pattern in patterns for i in range(len(parts)))
 

@@ -27,6 +27,9 @@ class Training(Options):
         loss_fn: ``loss_fn(outputs, targets)``; default that of the data's task: cross entropy for classes, relative L2
             error for fields, squared error for other values.
         seed: of everything that is drawn.
+
+    >>> Training(finetune_epochs=20, lr=0.01).finetune_epochs
+    20
     """
 
     search_epochs: int | None = option(None, EPOCHS, "Epochs of the search.")
@@ -52,6 +55,9 @@ class Scope(Options):
         round_to: keep widths at multiples of this; 1 allows any. Default: at even ones, of the largest power of two up
             to 16 that is at most an eighth of a width, which runtimes compute fastest, as far as budgets can be met so;
             with a latency budget at those that the target likes.
+
+    >>> Scope(exclude="head*", keep={"conv1": 16}).exclude
+    ('head*',)
     """
 
     include: str | tuple[str, ...] = option((), Patterns(), "What may be compressed.")
