@@ -88,7 +88,7 @@ class Runner:
         trimmed = Trimmed(self.model, session.graph, session.decide())
         small = Runner(trimmed.model, Hooks())
         load_named_state(
-            trimmed.model, small.optimizers[0], trimmed.momenta(named_state(self.model, self.optimizers[0]))
+            trimmed.model, small.optimizers[0], trimmed.optimizer_state(named_state(self.model, self.optimizers[0]))
         )
         small.seconds = self.seconds + time.process_time() - started
         return small

@@ -90,7 +90,7 @@ def time_twice(session: LatencySession, choices: dict[str, Choice], rounds: int)
         paths = {n: session.subnets.write(choices[n], n) for n in names[start : start + 10]}
         for into in (measured, again):
             timed = time_networks(
-                session.timer, paths, session.subnets.original, yardstick_ms=session.original_ms, rounds=rounds
+                session.timer, paths, session.subnets.original, reference_ms=session.original_ms, rounds=rounds
             )
             into |= timed.networks_ms
     repeat = sum(abs(again[n] / measured[n] - 1) for n in names) / len(names)

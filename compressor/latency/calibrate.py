@@ -15,8 +15,8 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-import numpy.typing as npt
 
+from compressor.arrays import FloatArray
 from compressor.graph.graph import Graph
 from compressor.latency.predict import CLASSES, Coefficients
 from compressor.latency.signatures import signature_of
@@ -29,8 +29,6 @@ from profilers.contention import BUSY
 from profilers.interleave import runs_in_turn
 from profilers.layers.layer_timer import LayerTimer
 from profilers.stats import quiet_ms
-
-Floats = npt.NDArray[np.float64]
 
 #: Networks that another version timed are timed anew.
 TIMING_VERSION = 5
@@ -78,9 +76,9 @@ def kendall_tau(one: Sequence[float], two: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class Timed:
-    """Networks timed in turn with a yardstick, in ms; ``busy`` says that others held the cores meanwhile."""
+    """Networks timed in turn with a reference, in ms; ``busy`` says that others held the cores meanwhile."""
 
-    yardstick_ms: float
+    reference_ms: float
     networks_ms: dict[str, float]
     busy: bool
 
@@ -96,20 +94,20 @@ def model_key(graph: Graph) -> str:
 def time_networks(
     timer: LayerTimer,
     paths: Mapping[str, Path],
-    yardstick: Path,
+    reference: Path,
     *,
-    yardstick_ms: float | None = None,
+    reference_ms: float | None = None,
     rounds: int = 5,
     progress: Callable[[int, int], None] | None = None,
 ) -> Timed:
-    """Milliseconds of a network that serves as yardstick, and of others, in the table's time.
+    """Milliseconds of a network that serves as reference, and of others, in the table's time.
 
-    Every burst of a network is followed and preceded by one of the yardstick, the original as a rule, and is given as
+    Every burst of a network is followed and preceded by one of the reference, the original as a rule, and is given as
     a multiple of it: contention for caches and memory slows whole networks down by more than it does the reference
-    operator, and slows the yardstick down alike.
+    operator, and slows the reference down alike.
 
     Args:
-        yardstick_ms: what the yardstick takes, if that is known; else it is measured against the reference operator.
+        reference_ms: what the reference takes, if that is known; else it is measured against the reference operator.
         rounds: at least; more where they do not agree.
 
     Raises:
@@ -127,14 +125,14 @@ def time_networks(
             waited.append(samples.waited)
             return quiet_ms(samples)
 
-        ruler, loaded = load(yardstick), {name: load(path) for name, path in paths.items()}
+        ruler, loaded = load(reference), {name: load(path) for name, path in paths.items()}
         own: list[float] = []
         waited: list[float] = []
         ratios: dict[str, list[float]] = {name: [] for name in loaded}
         for number in range(_MORE_ROUNDS * rounds):
             if number >= rounds and np.mean([_uncertainty(v) for v in ratios.values()] or [0.0]) <= _CERTAIN:
                 break
-            drift = timer.drift() if yardstick_ms is None else 1.0
+            drift = timer.drift() if reference_ms is None else 1.0
             before = burst(*ruler)
             for name, network in loaded.items():
                 took, after = burst(*network), burst(*ruler)
@@ -144,7 +142,7 @@ def time_networks(
             own.append(before / drift)
             if progress is not None:
                 progress(min(number + 1, rounds), rounds)
-    scale = median(own) if yardstick_ms is None else yardstick_ms
+    scale = median(own) if reference_ms is None else reference_ms
     networks_ms = {name: scale * median(values) for name, values in ratios.items()}
     return Timed(scale, networks_ms, sum(waited) / len(waited) > BUSY)
 
@@ -178,7 +176,7 @@ def fit(features: Sequence[Mapping[str, float]], measured_ms: Sequence[float]) -
     )
 
 
-def _solve(rows: Floats, order: list[str], trust: Floats) -> Floats:
+def _solve(rows: FloatArray, order: list[str], trust: FloatArray) -> FloatArray:
     """Solution for relative features (networks, names), weighted by ``trust`` (networks,): least squares within bounds,
     as most coefficients may not be negative."""
     from scipy.optimize import lsq_linear
@@ -189,7 +187,7 @@ def _solve(rows: Floats, order: list[str], trust: Floats) -> Floats:
     weight = _PULL * np.maximum(rows.max(axis=0), least)
     matrix = np.concatenate([rows * trust[:, None], np.diag(weight)])
     right = np.concatenate([trust, weight * start])
-    found: Floats = lsq_linear(matrix, right, bounds=(lower, np.inf), method="bvls").x
+    found: FloatArray = lsq_linear(matrix, right, bounds=(lower, np.inf), method="bvls").x
     return found
 
 
@@ -213,7 +211,7 @@ def time_choices(
     """
     paths = {f"subnet{index}": write(choice, f"subnet{index}") for index, choice in enumerate(choices)}
     timed = time_networks(timer, paths, original, rounds=rounds, progress=progress)
-    return {"original": timed.yardstick_ms, **timed.networks_ms}, timed.busy
+    return {"original": timed.reference_ms, **timed.networks_ms}, timed.busy
 
 
 def calibrate(

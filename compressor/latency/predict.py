@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from statistics import median
 
 import numpy as np
-import numpy.typing as npt
 
+from compressor.arrays import FloatArray
 from compressor.graph.graph import Graph
 from compressor.graph.operators import Operator
 from compressor.latency.profile import Family, family_of
@@ -23,8 +23,6 @@ from lut import Point, Signature
 from lut.surface.estimate import detect
 from lut.surface.interpolate import Surface
 from lut.surface.steps import Pattern
-
-Floats = npt.NDArray[np.float64]
 
 #: Operators that share a factor; "ragged" are convolutions whose channels do not suit the runtime's own layout.
 CLASSES = ("conv", "ragged", "depthwise", "product", "other")
@@ -118,9 +116,9 @@ class Lookup:
         if self.estimated:
             self._estimate(distinct)
         self._known: list[dict[Point, int]] = [{} for _ in distinct]
-        self._values: list[Floats] = [np.zeros((0, 4)) for _ in distinct]
+        self._values: list[FloatArray] = [np.zeros((0, 4)) for _ in distinct]
 
-    def __call__(self, channels_in: Floats, channels_out: Floats) -> Floats:
+    def __call__(self, channels_in: FloatArray, channels_out: FloatArray) -> FloatArray:
         """Value in ms, slopes in ms per channel, and whether channels are ragged (0 to 1): shape (n_operators, 4).
 
         Args:
@@ -129,7 +127,7 @@ class Lookup:
         low_in, low_out = np.floor(channels_in), np.floor(channels_out)
         part_in, part_out = channels_in - low_in, channels_out - low_out
         whole = not (part_in.any() or part_out.any())
-        result: Floats = self._at(low_in, low_out)
+        result: FloatArray = self._at(low_in, low_out)
         if whole:
             return result
         up_in, up_out = np.ceil(channels_in), np.ceil(channels_out)
@@ -138,7 +136,7 @@ class Lookup:
         far = self._at(low_in, up_out) * (1 - a) + self._at(up_in, up_out) * a
         return np.asarray(near * (1 - b) + far * b)
 
-    def _at(self, channels_in: Floats, channels_out: Floats) -> Floats:
+    def _at(self, channels_in: FloatArray, channels_out: FloatArray) -> FloatArray:
         """The same at whole counts, from the cache where they were asked for before."""
         ones = channels_in.astype(np.int64).tolist()
         twos = channels_out.astype(np.int64).tolist()

@@ -12,17 +12,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from compressor.arrays import BoolArray, IntArray
 from compressor.masks import gaussian, sigmoid
 from compressor.masks.sigmoid import THRESHOLD
 from compressor.masks.straight_through import fill, floored
 from compressor.nn import spectral
-
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 
 FILTERED_EVERY = 2
 

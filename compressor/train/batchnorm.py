@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from compressor.data.base import Split
 from compressor.errors import DataError
 from compressor.train.frozen import keeps_statistics
-from compressor.train.layout import to_device
+from compressor.train.layout import copied_to_device
 from compressor.train.modes import deterministic, mode, model_device
 from compressor.train.rng import isolated_rng
 from compressor.train.splits import Forward, call_model
@@ -69,7 +69,7 @@ def recalibrate_batchnorm(
                 layer.train()
             seen = 0
             for inputs, _ in islice(source, batches):
-                forward(model, to_device(inputs, where))
+                forward(model, copied_to_device(inputs, where))
                 seen += 1
         if not seen:
             raise DataError("The split for recalibrating BatchNorm yielded no batch; give data with samples.")

@@ -50,7 +50,7 @@ def _last(images: Tensor) -> Tensor:
     return images.as_strided(images.shape, (height * width, 1, width, 1))
 
 
-def to_device(value: Any, device: torch.device) -> Any:
+def copied_to_device(value: Any, device: torch.device) -> Any:
     """``value`` with copies on ``device`` of all tensors in it: a forward may change what it is given in place."""
     return _map(value, lambda tensor: tensor.to(device, non_blocking=True, copy=True))
 

@@ -16,7 +16,7 @@ from compressor.errors import UsageError
 from compressor.train.config import TrainConfig
 from compressor.train.frozen import training
 from compressor.train.hooks import Hooks
-from compressor.train.layout import accepts_channels_last, channels_last, to_device
+from compressor.train.layout import accepts_channels_last, channels_last, copied_to_device
 from compressor.train.lost import what_is_lost
 from compressor.train.meter import LossMeter
 from compressor.train.modes import deterministic, mode, model_device
@@ -59,8 +59,8 @@ class Span:
     """The step it begins with, counted from 0."""
     last: int | None = None
     """The step before which it ends; None: with the run."""
-    momenta: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """What the optimizer remembers of each parameter when it begins, see ``Trainer.momenta``."""
+    optimizer_state: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What the optimizer remembers of each parameter when it begins, see ``Trainer.optimizer_state``."""
 
 
 class Trainer:
@@ -134,7 +134,7 @@ class Trainer:
         optimizers |= {f"hooks.{name}": optimizer for name, optimizer in self._hooks.optimizers().items()}
         self._main = main
         if main is not None:
-            load_named_state(model, main, part.momenta)
+            load_named_state(model, main, part.optimizer_state)
         owned = {id(p) for p in model.parameters()}
         self._clipped = [p for p in optimizer_parameters(main) if id(p) in owned] if main is not None else []
         self._state = TrainingState(model, optimizers, scaler, self._hooks, Counters(step=part.first))
@@ -165,7 +165,7 @@ class Trainer:
                 self._train(rng)
             return TrainResult(list(counters.history), counters.step, counters.seconds)
 
-    def momenta(self) -> dict[str, dict[str, Any]]:
+    def optimizer_state(self) -> dict[str, dict[str, Any]]:
         """What the optimizer remembers of each of the model's parameters, by name, for a trainer that goes on."""
         return {} if self._main is None else named_state(self.model, self._main)
 
@@ -214,7 +214,7 @@ class Trainer:
     def _step(self, step: int, inputs: Any, targets: Any) -> Tensor:
         """One step; returns the loss, still on its device."""
         config, hooks, state = self.config, self._hooks, self._state
-        inputs, targets = to_device(inputs, self.device), to_device(targets, self.device)
+        inputs, targets = copied_to_device(inputs, self.device), copied_to_device(targets, self.device)
         if self._main is not None:
             factor = self._factor(step)
             for group in self._main.param_groups:
@@ -224,7 +224,8 @@ class Trainer:
             self._channels_last = self._accepts_channels_last(inputs)
         if self._channels_last:
             inputs = channels_last(inputs)
-        lesson_of = to_device(inputs, self.device) if self._teacher is not None else None  # each gets its own
+        # Each gets its own: a forward may change it in place.
+        teacher_inputs = copied_to_device(inputs, self.device) if self._teacher is not None else None
         with torch.autocast(self.device.type, self._amp_dtype, enabled=self._amp_dtype is not None):
             outputs = hooks.forward(self.model, inputs)
             if self._checks_targets:
@@ -233,9 +234,9 @@ class Trainer:
             loss = self._loss_fn(outputs, targets)
             if self._teacher is not None:
                 with torch.no_grad():
-                    taught = primary_output(call_model(self._teacher, lesson_of))
-                lesson = self._objective.lesson(primary_output(outputs), taught)
-                loss = torch.lerp(loss.float(), lesson, config.distill)
+                    taught = primary_output(call_model(self._teacher, teacher_inputs))
+                from_teacher = self._objective.distillation_loss(primary_output(outputs), taught)
+                loss = torch.lerp(loss.float(), from_teacher, config.distill)
         penalty = hooks.penalty()
         if penalty is not None:
             loss = loss + penalty

@@ -140,8 +140,8 @@ def test_what_the_optimizer_remembers_is_sliced_as_weights_are(network: str, opt
     given = context(model, {"flops": 0.5})
     trainer = Trainer(model, data(), TrainConfig(epochs=1, batch_size=16, optimizer=optimizer))
     trainer.run()
-    momenta = trainer.momenta()
-    assert set(momenta) == {name for name, _ in model.named_parameters()}
+    optimizer_state = trainer.optimizer_state()
+    assert set(optimizer_state) == {name for name, _ in model.named_parameters()}
     choice = np.random.default_rng(0)
     units = given.graph.all_units()
     for group in given.graph.groups:
@@ -153,9 +153,9 @@ def test_what_the_optimizer_remembers_is_sliced_as_weights_are(network: str, opt
     key = {"sgd": "momentum_buffer", "adamw": "exp_avg"}[optimizer]
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.copy_(momenta[name][key])
+            parameter.copy_(optimizer_state[name][key])
     expected = dict(small(given, decision).named_parameters())
-    found = trimmed.momenta(momenta)
+    found = trimmed.optimizer_state(optimizer_state)
     assert set(found) == set(expected)
     for name, parameter in expected.items():
         assert torch.equal(found[name][key], parameter), name

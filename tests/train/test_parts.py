@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from compressor.errors import TrainingError
 from compressor.train import TrainConfig, Trainer, evaluate
-from compressor.train.layout import accepts_channels_last, channels_last, to_device
+from compressor.train.layout import accepts_channels_last, channels_last, copied_to_device
 from compressor.train.objectives.distill import distillation_loss
 from compressor.train.objectives.outputs import primary_output
 from compressor.train.optim import model_groups
@@ -133,7 +133,7 @@ def test_generator_states_come_back() -> None:
 
 def test_batches_of_any_structure_move() -> None:
     image = torch.ones(2, 3, 4, 4)
-    moved = channels_last(to_device({"x": [image, Pair(image, 3)]}, torch.device("cpu")))
+    moved = channels_last(copied_to_device({"x": [image, Pair(image, 3)]}, torch.device("cpu")))
     assert moved["x"][0].is_contiguous(memory_format=torch.channels_last)
     assert moved["x"][1].right == 3
     assert batch_count({"boxes": image}) == 2

@@ -39,7 +39,7 @@ def test_two_parts_end_where_the_whole_does(optimizer: str, cut: int) -> None:
     history = start.run().history
     second = tiny_model(seed=3, dropout=0.0)
     second.load_state_dict(first.state_dict())
-    rest = Trainer(second, tiny_data(), config(optimizer), hooks=seen, span=Span(cut, None, start.momenta()))
+    rest = Trainer(second, tiny_data(), config(optimizer), hooks=seen, span=Span(cut, None, start.optimizer_state()))
     result = rest.run()
     assert fingerprint(second) == fingerprint(whole)
     assert seen.steps == [(step, STEPS) for step in range(STEPS)]
@@ -70,7 +70,12 @@ def test_a_part_that_is_killed_goes_on(tmp_path: Path, stop: int, cut: int) -> N
         start = Trainer(model, tiny_data(), config(), span=Span(0, cut))
         start.run()
         Trainer(
-            model, tiny_data(), config(), span=Span(cut, None, start.momenta()), checkpoint=checkpoint, hooks=hooks
+            model,
+            tiny_data(),
+            config(),
+            span=Span(cut, None, start.optimizer_state()),
+            checkpoint=checkpoint,
+            hooks=hooks,
         ).run()
         return fingerprint(model)
 

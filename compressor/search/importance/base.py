@@ -8,16 +8,14 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor, nn
 
+from compressor.arrays import FloatArray
 from compressor.graph.axis import Axis
 from compressor.graph.graph import Graph
 from compressor.search.base import SearchContext
 from compressor.search.importance.effective import Weight, weights_in_use
 
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
 Scores = tuple[FloatArray, FloatArray]
 """Of every unit, shape (n_units,), and of every block, (n_blocks,)."""
 Measure = Callable[["Ranking"], Scores]

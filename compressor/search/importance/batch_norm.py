@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from torch import nn
 
+from compressor.arrays import BoolArray, FloatArray
 from compressor.errors import UsageError
-from compressor.search.importance.base import BoolArray, FloatArray, Ranking, Scores, inside
+from compressor.search.importance.base import Ranking, Scores, inside
 from compressor.search.importance.norms import l2
 
 

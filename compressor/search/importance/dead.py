@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from torch import nn
 
+from compressor.arrays import BoolArray, FloatArray
 from compressor.graph.axis import Axis
-from compressor.search.importance.base import BoolArray, FloatArray, Ranking, Scores
+from compressor.search.importance.base import Ranking, Scores
 
 _AS_GOOD_AS_NOTHING = 1e-9
 

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compressor.search.importance.base import FloatArray, Ranking, Scores, inside, whole_weights
+from compressor.arrays import FloatArray
+from compressor.search.importance.base import Ranking, Scores, inside, whole_weights
 from compressor.search.importance.dead import without_dead
 
 

@@ -18,7 +18,7 @@ from compressor.process.generators import isolated_rng
 from compressor.search.importance.base import Ranking, Scores, add_per_unit
 from compressor.search.importance.effective import Reads
 from compressor.search.importance.norms import l2
-from compressor.train.layout import to_device
+from compressor.train.layout import copied_to_device
 from compressor.train.objectives.outputs import primary_output
 from compressor.train.splits import call_model
 
@@ -40,7 +40,9 @@ def taylor(ranking: Ranking) -> Scores:
             if i == ranking.batches:
                 break
             with reads.watching():
-                loss = _loss(ranking, call_model(model, to_device(inputs, device)), to_device(targets, device))
+                loss = _loss(
+                    ranking, call_model(model, copied_to_device(inputs, device)), copied_to_device(targets, device)
+                )
             weights = [weight for weight in reads.weights() if weight.tensor.requires_grad]
             gradients = torch.autograd.grad(loss, [weight.tensor for weight in weights], allow_unused=True)
             change, closing = np.zeros(graph.n_units), np.zeros(len(graph.blocks))

@@ -59,8 +59,8 @@ class Trimmed:
             return None
         return trimmed
 
-    def momenta(self, full: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-        """What is kept of the optimizer's memory of the full network, by parameter; see ``Trainer.momenta``."""
+    def optimizer_state(self, full: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """What is kept of the optimizer's memory of the full network, by parameter; see ``Trainer.optimizer_state``."""
         found: dict[str, dict[str, Any]] = {}
         for name, _ in self.model.named_parameters():
             first = self.architecture.first_name(name)

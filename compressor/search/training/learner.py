@@ -137,16 +137,16 @@ def learn(
             learner.fold_(decision)
             return decision
         searching = trainer(context.model, learner, context.checkpoint, Span(0, until))
-        history, momenta = searching.run().history, searching.momenta()
+        history, optimizer_state = searching.run().history, searching.optimizer_state()
         del searching
         learner.settle()
         checkpoint = context.checkpoint and context.checkpoint.with_suffix(f".decided{context.checkpoint.suffix}")
         trimmed = Trimmed.of(context.model, context.graph, learner.decide(), data.train)
         if trimmed is None:
-            rest = trainer(context.model, learner, checkpoint, Span(until, None, momenta))
+            rest = trainer(context.model, learner, checkpoint, Span(until, None, optimizer_state))
             return learner.decide([*history, *rest.run().history])
-        span = Span(until, None, trimmed.momenta(momenta))
-        del momenta  # of the full network; memory that the small one is to do without
+        span = Span(until, None, trimmed.optimizer_state(optimizer_state))
+        del optimizer_state  # of the full network; memory that the small one is to do without
         history += trainer(trimmed.model, _Decided(learner), checkpoint, span).run().history
         trimmed.put_back_()
         return learner.decide(history)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from compressor.data.base import Split
 from compressor.data.task import Task
 from compressor.errors import DataError
-from compressor.train.layout import accepts_channels_last, channels_last, to_device
+from compressor.train.layout import accepts_channels_last, channels_last, copied_to_device
 from compressor.train.modes import deterministic, mode, model_device
 from compressor.train.objectives.losses import LossFn
 from compressor.train.objectives.objective import LOSS, TOP_1, Metric, objective
@@ -70,7 +70,7 @@ def evaluate(
     with isolated_rng() as give_way, deterministic(where), mode(model, training=False), torch.no_grad():
         for inputs, targets in split.batches(size):
             give_way()
-            moved, given = to_device(targets, where), to_device(inputs, where)
+            moved, given = copied_to_device(targets, where), copied_to_device(inputs, where)
             if images_last is None:
                 images_last = accepts_channels_last(model, given, forward)
             outputs = forward(model, channels_last(given) if images_last else given)

@@ -1,4 +1,4 @@
-"""What a task asks of training: the loss to minimise, the metric to report, the lesson that a teacher gives."""
+"""What a task asks of training: the loss to minimise, the metric to report, what a teacher adds."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class Objective:
     Attributes:
         loss: ``loss(outputs, targets)`` to a scalar.
         check: refuses targets that the loss cannot be taken of: ``check(output, targets)`` raises ``DataError``.
-        lesson: ``lesson(student's output, teacher's output)``: the distillation loss.
+        distillation_loss: ``distillation_loss(student's output, teacher's output)`` to a scalar.
         metric: what the score is.
         hits: right answers in a batch and how many there were; None where the score is the mean loss.
     """
 
     loss: LossFn
     check: Callable[[Tensor, Any], None]
-    lesson: Callable[[Tensor, Tensor], Tensor]
+    distillation_loss: Callable[[Tensor, Tensor], Tensor]
     metric: Metric
     hits: Callable[[Any, Any], tuple[Tensor, int] | None] | None
 
@@ -56,11 +56,11 @@ def objective(task: Task | None = None, *, label_smoothing: float = 0.0, tempera
     """Cross entropy and accuracy for classes; relative L2 error for fields; mean squared error for other values."""
     if task is None or not task.is_regression:
 
-        def lesson(student: Tensor, teacher: Tensor) -> Tensor:
+        def from_teacher(student: Tensor, teacher: Tensor) -> Tensor:
             return distillation_loss(student, teacher, temperature)
 
         metric = TOP_1_DENSE if task is not None and task.dense else TOP_1
-        return Objective(cross_entropy(label_smoothing), check_class_targets, lesson, metric, class_hits)
+        return Objective(cross_entropy(label_smoothing), check_class_targets, from_teacher, metric, class_hits)
     loss, metric = (relative_l2, RELATIVE_L2) if task.relative else (squared_error, SQUARED)
     return Objective(loss, check_values, loss, metric, None)
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from compressor.arrays import BoolArray, FloatArray
+from compressor.arrays import BoolArray, FloatArray, IntArray
 from compressor.graph.graph import Graph
 from compressor.graph.groups import Group
-from compressor.masks.ordered import Frequencies, IntArray, Kernels, Rows, TrainedKernels
+from compressor.masks.ordered import Frequencies, Kernels, Rows, TrainedKernels
 from compressor.search.constraints.projector import Projector
 from compressor.search.methods.dnarch.config import DnarchConfig
 from compressor.search.methods.dnarch.least_savings import least_cuts
