@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
@@ -133,6 +132,8 @@ def require(availability: Availability, what: str) -> None:
 
 def package_version(*distributions: str) -> str:
     """The version of the first of ``distributions`` that is installed, ``"unknown"`` if none is."""
+    from importlib.metadata import PackageNotFoundError, version
+
     for name in distributions:
         try:
             return version(name)

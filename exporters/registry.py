@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from compressor.plugins.registry import Registry
-from exporters.base import Availability, Exporter
 from exporters.errors import ExporterUsageError
+
+if TYPE_CHECKING:
+    from exporters.base import Availability, Exporter
 
 #: The export format that needs data.
 INT8_FORMAT = "onnx-int8"
@@ -34,7 +36,7 @@ def names() -> list[str]:
 
 def get(name: str) -> Exporter:
     """The exporter called ``name``. Raises :class:`ExporterUsageError` with the closest names if there is none."""
-    return cast(Exporter, FORMATS.get(name)())
+    return cast("Exporter", FORMATS.get(name)())
 
 
 def availability() -> dict[str, Availability]:

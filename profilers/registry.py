@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from compressor.plugins.registry import Registry
-from profilers.base import Availability, Runtime
 from profilers.errors import ProfilerUsageError
+
+if TYPE_CHECKING:
+    from profilers.base import Availability, Runtime
 
 RUNTIMES = Registry(
     "target",
@@ -32,7 +34,7 @@ def names() -> list[str]:
 
 def get(name: str) -> Runtime:
     """The runtime called ``name``. Raises :class:`ProfilerUsageError` with the closest names if there is none."""
-    return cast(Runtime, RUNTIMES.get(name)())
+    return cast("Runtime", RUNTIMES.get(name)())
 
 
 def availability() -> dict[str, Availability]:

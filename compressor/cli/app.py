@@ -34,6 +34,18 @@ COMMANDS = Registry(
     },
 )
 
+#: What each does, for the list of commands: asking the commands themselves would import them all.
+SUMMARIES = {
+    "bench": "Time models against each other.",
+    "export": "Write a model for the runtime it is to run in.",
+    "inspect": "Show what can be removed, what it costs, and what is fixed and why.",
+    "lut": "Latency tables: what is in them, and how to share them.",
+    "models": "List names for --model.",
+    "profile": "Measure what the latency table lacks for a model.",
+    "report": "Show the report of an earlier job.",
+    "targets": "List where networks can be timed, and why not elsewhere.",
+}
+
 # What PyTorch says where a process gets no more memory.
 _NO_MEMORY = re.compile(r"can't allocate memory|out of memory|DefaultCPUAllocator", re.IGNORECASE)
 
@@ -62,7 +74,8 @@ class CompressGroup(click.Group):
         for heading, rows in sections.items():
             with formatter.section(heading):
                 formatter.write_dl(rows)
-        self.format_commands(ctx, formatter)
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, SUMMARIES[name]) for name in COMMANDS])
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return COMMANDS.names()

@@ -9,14 +9,15 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from compressor.cli import streams
-from compressor.pipeline.console import Console
-from compressor.pipeline.events import Events
 from compressor.printable import printable, printable_json
+
+if TYPE_CHECKING:
+    from compressor.pipeline.events import Events
 
 SCHEMA_VERSION = 1
 
@@ -35,6 +36,9 @@ class Output:
 
     def events(self) -> Events:
         """Events that are written to stderr as the user wants them."""
+        from compressor.pipeline.console import Console
+        from compressor.pipeline.events import Events
+
         return Events(Console(quiet=self.quiet))
 
     @contextmanager

@@ -27,8 +27,7 @@ from compressor.options.shared import (
 )
 from compressor.pipeline.defaults import DEFAULT_BENCH_SECONDS
 from compressor.search.constraints.wishes import LeastWidths
-from compressor.storage.codec import encode
-from compressor.storage.job import DEFAULT_FOLDER
+from compressor.storage.places import DEFAULT_FOLDER
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
 
@@ -123,6 +122,8 @@ class JobConfig(Options):
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as plain JSON values."""
+        from compressor.storage.codec import encode
+
         values: dict[str, Any] = encode(asdict(self))
         return values
 

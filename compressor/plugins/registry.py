@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Iterator, Mapping
-from importlib.metadata import entry_points
 from typing import Any
 
 from compressor.errors import UsageError
+from compressor.plugins.installed import entry_points_of
 
 
 def closest(name: str, choices: list[str], n: int = 3) -> list[str]:
     """The choices that look most like ``name``, best first."""
+    import difflib
+
     return difflib.get_close_matches(name, choices, n=n, cutoff=0.4)
 
 
@@ -86,8 +87,8 @@ class Registry:
     def _known(self) -> dict[str, str]:
         if self._group is not None:
             found = dict(self._targets)
-            for point in entry_points(group=self._group):
-                _add(found, point.name, point.value, self.kind, self._error)
+            for name, target in entry_points_of(self._group):
+                _add(found, name, target, self.kind, self._error)
             self._targets, self._group = found, None  # only once all of them fit
         return self._targets
 

@@ -40,14 +40,13 @@ from compressor.storage.files import (
     storage_errors,
 )
 from compressor.storage.lock import FolderLock
+from compressor.storage.places import DEFAULT_FOLDER
 from compressor.storage.reading import LARGE, read_json, sha256
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SCHEMA_VERSION = 1
-#: Where jobs that name no folder have theirs.
-DEFAULT_FOLDER = "compressed"
 _FOLDER = ".job"
 _STAGE_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
