@@ -37,7 +37,7 @@ from compressor.search.base import SearchContext
 from compressor.search.constraints.constraint import Constraint
 from compressor.search.constraints.projector import Projector
 from compressor.search.importance.rank import rank
-from compressor.search.methods.dnarch.method import Dnarch
+from compressor.search.methods.dnarch.config import DnarchConfig
 from compressor.train import TrainConfig, Trainer, evaluate, recalibrate_batchnorm
 from compressor.trim import trim_verified
 
@@ -97,7 +97,7 @@ def compressed(
     options: dict[str, Any] = {"epochs": search_epochs} if method in TRAINED else {"importance": method[8:]}
     if method == "dnarch-width":
         options["learn"] = "width"
-    traces = Dnarch.traces(options) if method.startswith("dnarch") else ()
+    traces = DnarchConfig.from_options(options).decides if method.startswith("dnarch") else ()
     graph = capture(model, data.example_inputs, kernels="kernel" in traces, resolution="resolution" in traces)
     flops = build("flops", graph)
     constraint = Constraint(flops, SHARE * flops.original)
