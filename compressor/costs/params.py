@@ -29,9 +29,7 @@ class Params(CostTerm):
         super().__init__(graph)
         weights = [p for p in graph.parameters.values() if not p.is_buffer]
         constants = [
-            math.prod(n for n, axis in zip(p.shape, p.axes, strict=True) if axis is None)
-            / (p.scale[1] if p.scale else 1)
-            for p in weights
+            math.prod(n for n, axis in zip(p.shape, p.axes, strict=True) if axis is None) / _divisor(p) for p in weights
         ]
         gates: dict[str, tuple[int, ...]] = {}
         for block in graph.blocks:

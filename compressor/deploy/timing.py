@@ -8,14 +8,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from compressor.deploy.exports import export_all
-from compressor.errors import UsageError
-
 if TYPE_CHECKING:
     from torch import nn
 
     from compressor.report import Latency
-    from exporters.base import ExportInfo, Inputs
+    from exporters.base import Inputs
     from profilers.interleave import Comparison
 
     Model: TypeAlias = nn.Module | str | Path
@@ -116,56 +113,6 @@ def resolve(
 
     loaded = load_model(str(model), weights="none")
     return loaded.model, example_inputs if example_inputs is not None else loaded.example_inputs
-
-
-def bench_command(
-    models: Sequence[str],
-    *,
-    target: str = DEFAULT_TARGET,
-    batch: int | None = None,
-    threads: int | None = None,
-    seconds: float = 10.0,
-) -> tuple[dict[str, Any], str]:
-    """``compress bench A B ...``: the JSON document and the table. Raises as :func:`bench` does."""
-    if len(set(models)) != len(models) or not models:
-        raise UsageError(f"Pass each model once, at least one; found {', '.join(models) or 'none'}.")
-    found = bench({str(model): model for model in models}, target=target, batch=batch, threads=threads, seconds=seconds)
-    return {"target": target, **found.to_json()}, table(found)
-
-
-def export_command(
-    model: str,
-    formats: Sequence[str],
-    out: str | Path,
-    *,
-    stem: str = "model",
-    **options: Any,
-) -> list[ExportInfo]:
-    """``compress export MODEL --format a,b``: a folder's or a named model written in every format.
-
-    Raises:
-        UsageError: a folder saved without example inputs.
-        exporters.errors.ExporterError: a format is unknown or not installed, refuses the model, or fails its check.
-    """
-    if Path(model).is_dir():
-        from compressor.models import artifact
-
-        module, inputs = artifact.load(model), artifact.example_inputs(model)
-        if inputs is None:
-            raise UsageError(f"{model} was saved without example inputs; export it from Python, which takes them.")
-        return export_all(module, inputs, out, formats, stem=stem, **options)
-    from compressor.models import load_model
-
-    loaded = load_model(model)
-    return export_all(loaded.model, loaded.example_inputs, out, formats, stem=stem, **options)
-
-
-def require_target(target: str) -> None:
-    """Raise now for a target that is unknown or not available."""
-    from profilers import registry
-    from profilers.base import require
-
-    require(registry.get(target))
 
 
 def table(comparison: Comparison) -> str:

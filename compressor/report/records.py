@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 _Milliseconds = Annotated[float, Range(0, 1e12)]
-_Share = Annotated[float, Range(0, 1e9)]
 _Timing = Annotated[
     dict[str, Any],
     Keys(

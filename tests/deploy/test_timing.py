@@ -11,14 +11,13 @@ from compressor.architecture.architecture import Architecture
 from compressor.deploy import timing as benchmark
 from compressor.deploy.deliver import deliver
 from compressor.deploy.exports import require_formats
-from compressor.deploy.timing import bench, bench_command, compare, export_command, require_target, table
-from compressor.errors import CompressorError, UsageError
+from compressor.deploy.timing import bench, compare, table
+from compressor.errors import CompressorError
 from compressor.models import artifact
 from compressor.report import Report
 from exporters import registry as formats
 from exporters.base import Availability
 from exporters.errors import ExporterUsageError
-from profilers.errors import ProfilerUsageError
 
 IMAGE = torch.zeros(1, 3, 16, 16)
 
@@ -104,35 +103,22 @@ def test_a_network_no_format_takes_is_warned_about_and_still_timed(tmp_path: Pat
     assert [latency.target for latency in delivery.latencies] == ["torch-cpu"]
 
 
-def test_commands(tmp_path: Path) -> None:
+def test_files_are_timed_in_turn(tmp_path: Path) -> None:
     for width in (8, 32):
         formats.get("onnx").export(net(width), IMAGE, tmp_path / f"{width}.onnx", check=False)
     paths = [str(tmp_path / f"{width}.onnx") for width in (32, 8)]
-    document, text = bench_command(paths, target="simulated", seconds=0.1)
-    assert document["baseline"] == paths[0]
-    assert document["ratios"][paths[1]]["verdict"] == "faster"
-    assert paths[1] in text
-    with pytest.raises(UsageError, match="each model once"):
-        bench_command([paths[0], paths[0]])
+    found = bench({path: path for path in paths}, target="simulated", seconds=0.1)
+    assert found.to_json()["baseline"] == paths[0]
+    assert found.to_json()["ratios"][paths[1]]["verdict"] == "faster"
+    assert paths[1] in table(found)
     with pytest.raises(CompressorError, match="Unknown model"):
-        bench_command(["no_such_network"], target="simulated")
-
-
-def test_export_command_reads_saved_folders(tmp_path: Path) -> None:
-    model = net(8)
-    architecture = Architecture("Sequential", {name: list(v.shape) for name, v in model.named_parameters()})
-    artifact.save_model(tmp_path / "a", model, architecture)
-    with pytest.raises(UsageError, match="does not say how to build"):
-        export_command(str(tmp_path / "a"), ["onnx"], tmp_path)
+        bench({"no_such_network": "no_such_network"}, target="simulated")
 
 
 def test_what_cannot_work_is_said_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     require_formats(["onnx", "torch-export"])
-    require_target("onnxruntime-cpu")
     with pytest.raises(ExporterUsageError, match="Unknown export format"):
         require_formats(["onnx", "tflite"])
-    with pytest.raises(ProfilerUsageError, match="Unknown target"):
-        require_target("abacus")
     monkeypatch.setattr("exporters.formats.onnx.OnnxExporter.is_available", lambda self: Availability(False, "gone"))
     with pytest.raises(CompressorError, match="onnx cannot be written here: gone"):
         require_formats(["onnx"])
