@@ -17,7 +17,7 @@ from compressor.errors import UsageError
 from compressor.graph.programs import require_module
 from compressor.nn.tensors import example_of
 from compressor.options import Flag, Text, read, shown
-from compressor.pipeline.arguments import Scope, Training, gathered, refuse_unknown
+from compressor.pipeline.arguments import Scope, Training, former_lut, gathered, refuse_unknown
 from compressor.pipeline.console import Console
 from compressor.pipeline.defaults import DEFAULT_EPOCHS, default_search
 from compressor.pipeline.delivery import deliver_result
@@ -26,8 +26,7 @@ from compressor.pipeline.settings import Settings, measured_on, method_options
 from compressor.pipeline.stages import Pipeline
 from compressor.pipeline.summary import describe_result
 from compressor.report import Report
-from compressor.search import METHODS
-from compressor.search.options import Method
+from compressor.search import get_method
 
 if TYPE_CHECKING:
     from compressor.data import Data
@@ -156,7 +155,7 @@ def compress(
     require_example(example_inputs, example_kwargs)
     train = gathered("training", training, Training(), former, stacklevel=3)
     within = gathered("scope", scope, Scope(), former, stacklevel=3)
-    lut = former.pop("lut", None)
+    lut = former_lut(former, stacklevel=3)
     refuse_unknown("compress", former)
     default = DEFAULT_EPOCHS if data is not None else 0
     method = search if search is not None else default_search("data" if data is not None else None)
@@ -242,9 +241,9 @@ def prepare(
     require_module(model)
     require_example(example_inputs, example_kwargs)
     within = gathered("scope", scope, Scope(), former, stacklevel=3)
-    lut = former.pop("lut", None)
+    lut = former_lut(former, stacklevel=3)
     refuse_unknown("prepare", former)
-    method: Method = METHODS.get(read("search", Text(), search))
+    method = get_method(read("search", Text(), search))
     if not method.own_loop:
         raise UsageError(f"{search} does not train, so it has no session; call compressor.compress instead.")
     settings = Settings(

@@ -11,8 +11,7 @@ import click
 from compressor.cli.options import Of
 from compressor.errors import UsageError
 from compressor.options import read
-from compressor.search import METHODS
-from compressor.search.options import Method
+from compressor.search import METHODS, get_method
 
 #: What the job itself says for every method: ``--search-epochs``, ``--batch-size`` and ``--importance``.
 _OF_THE_JOB = ("epochs", "batch_size")
@@ -38,7 +37,10 @@ def method_options() -> tuple[click.Option, ...]:
     """An option for each of each method, and the short names."""
     found: list[click.Option] = []
     for name in METHODS:
-        method: Method = METHODS.get(name)
+        try:
+            method = get_method(name)
+        except UsageError:
+            continue  # said when it is asked for: another package's mistake must not take the help away
         for each in fields(method.config):
             if "kind" in each.metadata and each.name not in _OF_THE_JOB:
                 default = "" if each.default is None else f" [{each.default}]"
@@ -76,7 +78,7 @@ def own_options(values: dict[str, Any]) -> dict[str, Any]:
 def _of_method(method: str, name: str, value: Any) -> Any:
     """A short name's value as the method reads it; the method itself refuses what it does not have."""
     if method in METHODS:
-        for each in fields(METHODS.get(method).config):
+        for each in fields(get_method(method).config):
             if each.name == name:
                 return read(f"--{name.replace('_', '-')}", each.metadata["kind"], value)
     return value

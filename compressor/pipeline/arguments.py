@@ -102,6 +102,17 @@ def gathered(name: str, given: _O | None, default: _O, former: dict[str, Any], *
     return replace(default, **loose)
 
 
+def former_lut(former: dict[str, Any], *, stacklevel: int) -> Any:
+    """``lut=``, which is a part of ``target`` now, taken out of ``former``."""
+    if "lut" in former and former["lut"] is not None:
+        warnings.warn(
+            "lut=... as an argument of its own is deprecated; pass target=compressor.TargetSettings(target, lut).",
+            DeprecationWarning,
+            stacklevel=stacklevel,
+        )
+    return former.pop("lut", None)
+
+
 def refuse_unknown(function: str, former: Mapping[str, Any]) -> None:
     """Raise ``TypeError``, as Python does, for arguments that there are not."""
     if former:

@@ -13,7 +13,7 @@ from compressor.budget import Budget
 from compressor.errors import UsageError
 from compressor.options import Called, OneOf, Options, Patterns, Place, Text, option, read, shown
 from compressor.options.shared import BATCH_SIZE, DISTILL, EPOCHS, LR, ROUND_TO, SEED, THREADS
-from compressor.search import METHODS
+from compressor.search import METHODS, get_method
 from compressor.search.constraints.wishes import ChosenChannels, Least, LeastWidths
 from compressor.search.importance import FROM_DATA, MEASURE
 from compressor.search.options import Method, MethodConfig
@@ -63,7 +63,7 @@ class Settings(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "method", METHODS.get(self.search))
+        object.__setattr__(self, "method", get_method(self.search))
         object.__setattr__(self, "config", self.method.read(self.options))
         if any(budget.cost == "latency" for budget in self.budgets) and self.target is None:
             raise UsageError(
@@ -132,7 +132,7 @@ def method_options(
     Raises:
         UsageError: an unknown method, an option that it does not have, or a value that the option does not take.
     """
-    method: Method = METHODS.get(read("search", Text(), search))
+    method = get_method(read("search", Text(), search))
     if given is not None and not isinstance(given, Mapping):
         raise UsageError(f"options must be a mapping of names to values, not {shown(given)}.")
     options = dict(given or {})

@@ -52,6 +52,7 @@ class Registry:
         self._error = error
         self._targets: dict[str, str] = {}
         self._group = group
+        self._own = set(entries)
         for name, target in entries.items():
             self.register(name, target)
 
@@ -78,11 +79,21 @@ class Registry:
         known = self._known()
         if name not in known:
             raise self._error(unknown_text(self.kind, name, sorted(known)))
-        module, _, attribute = known[name].partition(":")
-        found: Any = importlib.import_module(module)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-        return found
+        if name not in self._own:
+            return self._foreign(name, known[name])
+        return _load(known[name])
+
+    def _foreign(self, name: str, target: str) -> Any:
+        """An entry of another distribution: whatever it raises when it is imported is said with its name."""
+        try:
+            return _load(target)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # one that ends the process, too
+            raise self._error(
+                f"The {self.kind} {name!r} cannot be loaded from {target!r} ({type(error).__name__}: {error}); update "
+                "or remove the package that it comes from."
+            ) from error
 
     def _known(self) -> dict[str, str]:
         if self._group is not None:
@@ -91,6 +102,14 @@ class Registry:
                 _add(found, name, target, self.kind, self._error)
             self._targets, self._group = found, None  # only once all of them fit
         return self._targets
+
+
+def _load(target: str) -> Any:
+    module, _, attribute = target.partition(":")
+    found: Any = importlib.import_module(module)
+    for part in attribute.split("."):
+        found = getattr(found, part)
+    return found
 
 
 def _add(targets: dict[str, str], name: str, target: str, kind: str, error: type[Exception]) -> None:

@@ -1,6 +1,8 @@
 """Search methods. New ones register under ``compressor.search``: a ``Method`` (``search.options``) each."""
 
+from compressor.errors import UsageError
 from compressor.plugins.registry import Registry
+from compressor.search.options import Method
 
 METHODS = Registry(
     "search method",
@@ -12,4 +14,16 @@ METHODS = Registry(
     group="compressor.search",
 )
 
-__all__ = ["METHODS"]
+
+def get_method(name: str) -> Method:
+    """The method called ``name``. Raises ``UsageError`` if there is none, or what is registered is none."""
+    found = METHODS.get(name)
+    if not isinstance(found, Method):
+        raise UsageError(
+            f"The search method {name!r} is registered as {METHODS.targets()[name]!r}, which is no Method (see "
+            "docs/extending.md); update or remove the package that it comes from."
+        )
+    return found
+
+
+__all__ = ["METHODS", "get_method"]

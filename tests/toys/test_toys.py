@@ -189,6 +189,29 @@ def test_plug_ins_that_clash_are_named(site: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("no_such_package:METHOD", "ModuleNotFoundError: No module named 'no_such_package'"),
+        ("tests.toys.method:NOTHING", "has no attribute 'NOTHING'"),
+        ("tests.toys.method:Thrifty", "which is no Method"),
+        ("antigravity_of_toys:x", "cannot be loaded"),
+    ],
+)
+def test_a_plug_in_that_is_broken_is_named_and_leaves_the_rest_alone(site: Path, target: str, said: str) -> None:
+    (site / "antigravity_of_toys.py").write_text("raise SystemExit(0)\n")
+    points = site / "toys-1.0.dist-info" / "entry_points.txt"
+    points.write_text(f"[compressor.search]\nbroken = {target}\n")
+    helped = run(site, "--help")
+    assert helped.returncode == 0
+    assert "--figs.tau" in helped.stdout
+    done = run(site, "--model", "resnet20_cifar", "--budget-flops", "50%", "--search", "broken")
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "'broken'" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_on_the_command_line_in_the_report_and_on_resuming(site: Path, tmp_path: Path) -> None:
     assert "--thrifty.love" in run(site, "--help").stdout
     shown = run(site, "inspect", "--model", "tests.toys.networks:make", "--input-shape", "1,8,8")
