@@ -2,7 +2,7 @@
 
 Runtimes compute channels in blocks of 8 or 16 (vector registers, tensor cores). At other widths they pad, reorder or
 take slower kernels, and a network of half the multiply-adds can take longer than the whole one
-(``benchmarks/even_widths.md``).
+(``benchmarks/latency/even_widths.md``).
 """
 
 from __future__ import annotations

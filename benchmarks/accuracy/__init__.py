@@ -1,0 +1,1 @@
+"""Accuracy at equal cost and equal training."""

@@ -1,0 +1,1 @@
+"""Latency: predictions, budgets, engines, widths."""

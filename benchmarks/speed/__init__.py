@@ -1,0 +1,1 @@
+"""What tracing, trimming and search steps cost."""
