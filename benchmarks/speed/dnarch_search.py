@@ -200,7 +200,7 @@ def main() -> None:
                 rows.append(measure(spec, data, components, budget, given))
                 print(rows[-1], flush=True)
                 if given.write is not None:
-                    command = f"python -m benchmarks.speed.dnarch_search --data {' '.join(d.partition(':')[0] for d in given.data)} --steps {given.steps}"  # noqa: E501
+                    command = f"python -m benchmarks.speed.dnarch_search --data {' '.join(d.partition(':')[0] for d in given.data)} --steps {given.steps}"
                     given.write.write_text(
                         f"# Whole DNArch searches\n\n`{command}`\n\n{table(rows, given.steps, given.batch_size)}"
                     )
