@@ -36,7 +36,7 @@ class Availability:
 
 
 @dataclass(frozen=True)
-class Check:
+class ExportCheck:
     """One comparison of the exported file with PyTorch on random inputs of one batch size.
 
     ``rel_error`` is max|difference| / max|output|, taken per output, the worst one. ``max_abs_output`` is the largest
@@ -71,7 +71,7 @@ class ExportInfo:
     bytes: int
     precision: str = "fp32"
     dynamic_batch: bool = True
-    checks: tuple[Check, ...] = ()
+    checks: tuple[ExportCheck, ...] = ()
     tolerance: float | None = None
     checked_with: str | None = None
     opset_version: int | None = None

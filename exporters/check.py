@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from exporters.axes import Axes, other_sizes
-from exporters.base import Check
+from exporters.base import ExportCheck
 from exporters.errors import ExportCheckError, UnsupportedExportError
 from exporters.example import Example
 from exporters.inputs import eval_mode, flatten_outputs, model_device, random_inputs
@@ -22,7 +22,7 @@ Sizes: TypeAlias = Sequence[Mapping[int, int]]
 
 def compare(
     model: nn.Module, example: Example, run: Run, batch: int | None, seed: int, sizes: Sizes | None = None
-) -> Check:
+) -> ExportCheck:
     """Run both on the same random inputs and measure how far apart they are.
 
     Args:
@@ -34,7 +34,7 @@ def compare(
     return compare_on(model, example, inputs, run)
 
 
-def compare_on(model: nn.Module, example: Example, inputs: Sequence[Tensor], run: Run) -> Check:
+def compare_on(model: nn.Module, example: Example, inputs: Sequence[Tensor], run: Run) -> ExportCheck:
     """Run both on ``inputs``, which lie where the model does.
 
     Raises :class:`UnsupportedExportError` if the model itself does not run on them.
@@ -53,7 +53,7 @@ def compare_on(model: nn.Module, example: Example, inputs: Sequence[Tensor], run
         absolute, relative = distance(reference, np.asarray(have, dtype=np.float64))
         max_abs, rel = max(max_abs, absolute), max(rel, relative)
         scale = max(scale, float(np.abs(reference).max(initial=0.0)))
-    return Check(inputs[0].shape[0] if inputs[0].ndim else 1, max_abs, rel, scale)
+    return ExportCheck(inputs[0].shape[0] if inputs[0].ndim else 1, max_abs, rel, scale)
 
 
 def _outputs(model: nn.Module, example: Example, inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -92,7 +92,7 @@ def check_all(
     seed: int = 0,
     what: str,
     opened: Axes = (),
-) -> tuple[Check, ...]:
+) -> tuple[ExportCheck, ...]:
     """Compare on every batch size, and where axes beside the batch are open at other sizes of theirs.
 
     Raises :class:`ExportCheckError` above ``tolerance``, :class:`UnsupportedExportError` where one of the two does not
@@ -133,7 +133,7 @@ def _runnable(model: nn.Module, example: Example, batch: int | None, opened: Axe
     return found[:2]
 
 
-def check_notes(checks: Sequence[Check]) -> list[str]:
+def check_notes(checks: Sequence[ExportCheck]) -> list[str]:
     """What a reader should know about checks that passed."""
     if checks and all(check.max_abs_output == 0.0 for check in checks):
         return ["Every output of the model is zero, so the comparison with PyTorch says little."]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporters.axes import AUTO, Axes
-from exporters.base import Check
+from exporters.base import ExportCheck
 from exporters.check import Run, check_all
 from exporters.errors import ExportCheckError, UnsupportedExportError
 from exporters.example import Example
@@ -46,7 +46,7 @@ class Traced:
     files: tuple[str, ...]
     dynamic: bool
     written: Written
-    checks: tuple[Check, ...]
+    checks: tuple[ExportCheck, ...]
     notes: tuple[str, ...]
 
 
@@ -102,7 +102,7 @@ def _attempt(
     axes: Axes,
     notes: Sequence[str],
 ) -> Traced:
-    checks: tuple[Check, ...] = ()
+    checks: tuple[ExportCheck, ...] = ()
     with staged(path) as staging, quiet():
         written = write(staging, dynamic, axes)
         missing = [

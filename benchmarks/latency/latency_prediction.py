@@ -23,8 +23,8 @@ import torch
 
 from benchmarks.harness import append, read
 from compressor.graph import capture
-from compressor.latency.calibrate import Accuracy, time_networks
-from compressor.latency.subnets import Choice, random_choices
+from compressor.latency.calibrate import PredictionAccuracy, time_networks
+from compressor.latency.subnets import Subnet, random_choices
 from compressor.latency.target import LatencySession, TargetSettings
 from compressor.models import load_model
 from compressor.search.constraints.constraint import hard_sizes
@@ -48,7 +48,7 @@ def run(name: str, settings: TargetSettings, count: int, rounds: int, known: dic
     session = LatencySession(loaded.model, graph, loaded.example_inputs, settings, progress=told)
     seconds = time.perf_counter() - started
     try:
-        choices: dict[str, Choice] = {
+        choices: dict[str, Subnet] = {
             f"test{index}": choice for index, choice in enumerate(random_choices(graph, count, seed=1))
         }
         names = list(choices)
@@ -57,7 +57,7 @@ def run(name: str, settings: TargetSettings, count: int, rounds: int, known: dic
         else:
             measured, repeat = {n: known["networks_ms"][n][1] for n in names}, known["repeat_error"]
         predicted = {n: float(session.term(hard_sizes(graph, c.units, c.gates))) for n, c in choices.items()}
-        found = Accuracy.of([predicted[n] for n in names], [measured[n] for n in names])
+        found = PredictionAccuracy.of([predicted[n] for n in names], [measured[n] for n in names])
         row = {
             "model": name,
             "target": session.target.label,
@@ -81,7 +81,7 @@ def run(name: str, settings: TargetSettings, count: int, rounds: int, known: dic
         session.close()
 
 
-def time_twice(session: LatencySession, choices: dict[str, Choice], rounds: int) -> tuple[dict[str, float], float]:
+def time_twice(session: LatencySession, choices: dict[str, Subnet], rounds: int) -> tuple[dict[str, float], float]:
     """Milliseconds by name, the mean of two timings, and how far these differ on average, as a fraction."""
     measured: dict[str, float] = {}
     again: dict[str, float] = {}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from compressor.data import Data
-    from compressor.report import FileWritten, Latency, Quantisation, Size
+    from compressor.report import FileWritten, PairedTiming, Quantisation, Size
     from exporters.base import ExportInfo, Inputs
 
     Model: TypeAlias = nn.Module | str | Path
@@ -28,7 +28,7 @@ class Delivery:
 
     files: list[FileWritten] = field(default_factory=list)
     sizes: list[Size] = field(default_factory=list)
-    latencies: list[Latency] = field(default_factory=list)
+    latencies: list[PairedTiming] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     stage_seconds: dict[str, float] = field(default_factory=dict)
     exports: list[ExportInfo] = field(default_factory=list)
@@ -61,7 +61,7 @@ def deliver(
         exporters.errors.ExportCheckError: an exported file differs from PyTorch.
     """
     from compressor.deploy import int8
-    from compressor.report import FileWritten, Latency, Size
+    from compressor.report import FileWritten, PairedTiming, Size
     from exporters.errors import ExportCheckError, ExporterError
     from exporters.registry import INT8_FORMAT
     from profilers.errors import ProfilerError
@@ -115,6 +115,6 @@ def deliver(
             except (ProfilerError, ExporterError) as error:
                 result.warnings.append(f"Latency was not measured on {target}. {error}")
                 continue
-            result.latencies.append(Latency.from_comparison(found))
+            result.latencies.append(PairedTiming.from_comparison(found))
         result.stage_seconds["benchmark"] = time.perf_counter() - started
     return result

@@ -64,7 +64,7 @@ def describe(single: Path, info: ExportInfo, data: Data | None, *, threads: int 
         seconds: time for timing; 0 leaves it out.
     """
     from compressor.deploy.timing import DEFAULT_TARGET, bench
-    from compressor.report import Latency, Quantisation
+    from compressor.report import PairedTiming, Quantisation
     from compressor.train.objectives.objective import TOP_1
 
     before = after = samples = None
@@ -80,7 +80,7 @@ def describe(single: Path, info: ExportInfo, data: Data | None, *, threads: int 
         found = bench(
             {"single": single, "int8": info.path}, target=DEFAULT_TARGET, batch=1, threads=threads, seconds=seconds
         )
-        latency = Latency.from_comparison(found, "single", "int8")
+        latency = PairedTiming.from_comparison(found, "single", "int8")
     return Quantisation(
         before=before,
         after=after,

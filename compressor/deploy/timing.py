@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     from torch import nn
 
-    from compressor.report import Latency
+    from compressor.report import PairedTiming
     from exporters.base import Inputs
     from profilers.interleave import Comparison
 
@@ -81,11 +81,11 @@ def compare(
     *,
     target: str = DEFAULT_TARGET,
     **how: Any,
-) -> Latency:
+) -> PairedTiming:
     """Two models, for the report; ``how`` as for :func:`bench`."""
-    from compressor.report import Latency
+    from compressor.report import PairedTiming
 
-    return Latency.from_comparison(
+    return PairedTiming.from_comparison(
         bench({"original": original, "compressed": compressed}, example_inputs, target=target, **how)
     )
 

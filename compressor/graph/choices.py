@@ -24,7 +24,7 @@ _MOST = 1 << 16  # of a factor of costs
 
 
 @dataclass(frozen=True)
-class Site:
+class ChoiceSite:
     """One site that a finder found.
 
     Attributes:
@@ -41,7 +41,7 @@ class Site:
     scaled: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
-Finder = Callable[[nn.Module, Graph], Sequence[Site]]
+Finder = Callable[[nn.Module, Graph], Sequence[ChoiceSite]]
 
 
 def add_choices(model: nn.Module, graph: Graph, kinds: Sequence[str]) -> None:
@@ -57,7 +57,7 @@ def add_choices(model: nn.Module, graph: Graph, kinds: Sequence[str]) -> None:
             _add(graph, kind, site)
 
 
-def _add(graph: Graph, kind: str, site: Site) -> None:
+def _add(graph: Graph, kind: str, site: ChoiceSite) -> None:
     n = len(site.alternatives)
     first = graph.n_units
     graph.grow_units(n)
@@ -88,7 +88,7 @@ def _add(graph: Graph, kind: str, site: Site) -> None:
             weight.scale = (axis, current)
 
 
-def _require_site(kind: str, site: Site) -> None:
+def _require_site(kind: str, site: ChoiceSite) -> None:
     what = f"The choice {site.name!r} of kind {kind}"
     if len(site.alternatives) < 2:
         raise UnsupportedModelError(f"{what} has {len(site.alternatives)} alternatives; a choice needs two at least.")

@@ -20,7 +20,7 @@ from compressor.arrays import FloatArray
 from compressor.graph.graph import Graph
 from compressor.latency.predict import CLASSES, Coefficients
 from compressor.latency.signatures import signature_of
-from compressor.latency.subnets import Choice
+from compressor.latency.subnets import Subnet
 from compressor.latency.term import Latency
 from compressor.search.constraints.constraint import hard_sizes
 from lut import Calibration
@@ -50,7 +50,7 @@ _USUAL_ERROR = 0.03
 
 
 @dataclass(frozen=True)
-class Accuracy:
+class PredictionAccuracy:
     """How well latencies were predicted. Fractions: 0.05 is 5 %."""
 
     mean_error: float
@@ -59,12 +59,12 @@ class Accuracy:
     networks: int
 
     @staticmethod
-    def of(predicted: Sequence[float], measured: Sequence[float]) -> Accuracy:
+    def of(predicted: Sequence[float], measured: Sequence[float]) -> PredictionAccuracy:
         """Compare; both in ms."""
         errors = [abs(p - m) / m for p, m in zip(predicted, measured, strict=True)]
         if not errors:
-            return Accuracy(float("nan"), float("nan"), float("nan"), 0)
-        return Accuracy(float(np.mean(errors)), max(errors), kendall_tau(predicted, measured), len(errors))
+            return PredictionAccuracy(float("nan"), float("nan"), float("nan"), 0)
+        return PredictionAccuracy(float(np.mean(errors)), max(errors), kendall_tau(predicted, measured), len(errors))
 
 
 def kendall_tau(one: Sequence[float], two: Sequence[float]) -> float:
@@ -193,9 +193,9 @@ def _solve(rows: FloatArray, order: list[str], trust: FloatArray) -> FloatArray:
 
 def time_choices(
     timer: LayerTimer,
-    write: Callable[[Choice, str], Path],
+    write: Callable[[Subnet, str], Path],
     original: Path,
-    choices: Sequence[Choice],
+    choices: Sequence[Subnet],
     *,
     rounds: int = 5,
     progress: Callable[[int, int], None] | None = None,
@@ -215,7 +215,7 @@ def time_choices(
 
 
 def calibrate(
-    term: Latency, choices: Sequence[Choice], measured: Mapping[str, float], *, held_out: int = 5
+    term: Latency, choices: Sequence[Subnet], measured: Mapping[str, float], *, held_out: int = 5
 ) -> Calibration:
     """Fit, test on subnets that are held out, and fit to all. Sets the term's coefficients.
 
@@ -225,7 +225,7 @@ def calibrate(
         held_out: how many of them to test on.
     """
     graph = term.graph
-    everything = {"original": Choice(graph.all_units())}
+    everything = {"original": Subnet(graph.all_units())}
     everything |= {f"subnet{index}": choice for index, choice in enumerate(choices)}
     sizes = {name: hard_sizes(graph, choice.units, choice.gates) for name, choice in everything.items()}
     features = {name: term.features(found) for name, found in sizes.items()}
@@ -238,7 +238,7 @@ def calibrate(
     chosen = np.random.default_rng(0).permutation(len(choices))[:held_out]
     tested = [f"subnet{index}" for index in sorted(chosen.tolist())]
     predicted = fit_to([name for name in everything if name not in tested])
-    found = Accuracy.of([predicted[n] for n in tested], [measured[n] for n in tested])
+    found = PredictionAccuracy.of([predicted[n] for n in tested], [measured[n] for n in tested])
     fit_to(list(everything))
     return Calibration(
         term.coefficients.to_json(),

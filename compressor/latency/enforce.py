@@ -20,7 +20,7 @@ from torch import nn
 from compressor.budget import Budget
 from compressor.errors import UnreachableBudgetError
 from compressor.graph.graph import Graph
-from compressor.latency.refinement import Held, hold
+from compressor.latency.refinement import RefinementLog, hold
 from compressor.latency.target import LatencySession, OnDevice
 from compressor.search.constraints.constraint import Constraint, RoundTo, hard_sizes
 from compressor.search.constraints.greedy import shrink
@@ -63,7 +63,7 @@ class Enforcer:
         self._earlier: list[dict[str, Any]] = earlier["measured"] if earlier is not None else []
         self._measured: list[dict[str, Any]] = []
 
-    def run(self, first: SearchResult, warn: Callable[[str], None]) -> tuple[Held, SearchResult]:
+    def run(self, first: SearchResult, warn: Callable[[str], None]) -> tuple[RefinementLog, SearchResult]:
         """Time networks until one is as close to the budget as can be.
 
         Args:
@@ -89,7 +89,7 @@ class Enforcer:
         term = self.device.term
         self._constraints[:] = [Constraint(term, limit_ms) if c.term is term else c for c in self._constraints]
 
-    def _hold(self, first: SearchResult) -> Held:
+    def _hold(self, first: SearchResult) -> RefinementLog:
 
         def measure(network: SearchResult) -> OnDevice:
             path = partial(self.device.write, network.units, network.gates)

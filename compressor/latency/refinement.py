@@ -52,7 +52,7 @@ class Round:
 
 
 @dataclass
-class Held:
+class RefinementLog:
     """How it went.
 
     Attributes:
@@ -67,7 +67,10 @@ class Held:
     def note(
         self, budget: Budget, network: SearchResult, predicted_ms: float, found: OnDevice, exported: bool
     ) -> Round:
-        """Add a round. What an export takes, over what the file cut for it took, corrects the other files' times."""
+        """Add a round.
+
+        ``bias`` is the factor from timings of pruned files to timings of exports; a round that is exported sets it.
+        """
         limit = budget.value * found.original_ms if budget.relative else budget.value
         took = found.compressed_ms * (1.0 if exported else self.bias)
         cut = next((r for n, r in zip(self.networks, self.rounds, strict=True) if n is network and exported), None)
@@ -154,7 +157,7 @@ def hold(
     confirm: Callable[[SearchResult], tuple[SearchResult, OnDevice]],
     *,
     rounds: int = ROUNDS,
-) -> Held:
+) -> RefinementLog:
     """Measure networks until one is within ``SLACK`` under the budget.
 
     Args:
@@ -164,7 +167,7 @@ def hold(
             there is none.
         confirm: trims and exports a network as the user gets it, and times that; it may have to change the network.
     """
-    held = Held()
+    held = RefinementLog()
 
     def note(network: SearchResult, found: OnDevice, exported: bool = False) -> Round:
         return held.note(budget, network, predict(network), found, exported)

@@ -32,14 +32,14 @@ _TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
-class Choice:
+class Subnet:
     """A hard choice: units with the constant last entry, and blocks (``None`` keeps all)."""
 
     units: UnitMask
     gates: BoolArray | None = None
 
 
-def random_choices(graph: Graph, count: int, *, seed: int = 0, narrowest: float = 0.25) -> list[Choice]:
+def random_choices(graph: Graph, count: int, *, seed: int = 0, narrowest: float = 0.25) -> list[Subnet]:
     """Subnets whose widths lie around a common fraction each, from ``narrowest`` to all.
 
     Three of four keep multiples of 8 channels, as searches do; the others any number.
@@ -54,7 +54,7 @@ def random_choices(graph: Graph, count: int, *, seed: int = 0, narrowest: float 
         counts = projector.allowed(np.maximum((sizes * share).astype(np.int64), 1))
         kernels = [group.index for group in graph.groups if not group.ranked]
         counts[kernels] = projector.most[kernels]
-        found.append(Choice(projector.choose(counts, random.random(graph.n_units))))
+        found.append(Subnet(projector.choose(counts, random.random(graph.n_units))))
     return found
 
 
@@ -90,7 +90,7 @@ class Subnets:
 
         return OnnxExporter().export(model.eval(), self.example, self.folder / f"{name}.onnx", check=False).path
 
-    def write(self, choice: Choice, name: str) -> Path:
+    def write(self, choice: Subnet, name: str) -> Path:
         """The file of one subnet. Raises ``ExporterError`` if it has to be exported and cannot be."""
         architecture = plan(self.model, self.graph, choice.units, choice.gates)
         small = trim(self.model, architecture).eval()
@@ -105,7 +105,7 @@ class Subnets:
         self.exported += 1
         return self.export(small, name)
 
-    def _whole(self, choice: Choice) -> Path:
+    def _whole(self, choice: Subnet) -> Path:
         """The file that a subnet's is cut from: all channels, without the blocks that it lacks."""
         if choice.gates is None or choice.gates.all():
             return self.original

@@ -20,7 +20,7 @@ from compressor.graph.graph import Graph
 from compressor.latency.calibrate import TIMING_VERSION, calibrate, model_key, time_choices
 from compressor.latency.predict import Coefficients, Lookup, multiples
 from compressor.latency.profile import known_surfaces, open_timer, profile, target_of
-from compressor.latency.subnets import Choice, Subnets, random_choices
+from compressor.latency.subnets import Subnet, Subnets, random_choices
 from compressor.latency.term import Latency
 from lut import Calibration, LatencyTable
 from profilers.base import Runtime
@@ -259,7 +259,7 @@ class LatencySession:
 
     def write(self, units: UnitMask, gates: BoolArray | None) -> Path:
         """The file of a smaller network, cut from the original's. Raises ``ExporterError``."""
-        return self.subnets.write(Choice(units, gates), "candidate")
+        return self.subnets.write(Subnet(units, gates), "candidate")
 
     def export(self, model: nn.Module) -> Path:
         """The file of a trimmed network as users get it. Raises ``ExporterError``."""

@@ -1,10 +1,9 @@
-"""Rows of ordered things (the channels of a group, the blocks of a stage, the rings of a kernel, the frequencies
+"""Rows of ordered elements (the channels of a group, the blocks of a stage, the rings of a kernel, the frequencies
 of a branch), each kept up to a learnable extent.
 
 A row has one mask with one learnable number: a sigmoid mask with its offset (``Rows``), or for kernels a Gaussian one
-with its sigma (``Kernels``). Two numbers per thing come of it, and they differ on purpose: its *mask*, which acts on
-the network and is soft near the frontier, and its *weight* in the sizes, which is 1 inside and 0 outside, so that
-products of sizes are costs and not expectations.
+with its sigma (``KernelRows``). Each element has a *mask*, which acts on the network and is soft near the frontier, and a
+size *weight*, which costs use: it is 1 inside and 0 outside, so that products of sizes are costs and not expectations.
 """
 
 from __future__ import annotations
@@ -139,7 +138,7 @@ class Rows:
         return torch.maximum(offsets, self._at_least).clamp_max(sigmoid.highest(self.tau))
 
 
-class Frequencies(Rows):
+class FrequencyRows(Rows):
     """Frequencies of branches from 1 upwards, under sigmoid masks over [-1, 1] where the constant is -1.
 
     Where only a few are outside the mask, the axis keeps its samples, and all count in the costs: resampling would cost
@@ -231,7 +230,7 @@ class Frequencies(Rows):
         )
 
 
-class Kernels(Rows):
+class KernelRows(Rows):
     """Rings of kernels, from the inside outwards, under Gaussian masks; ``offsets`` are the sigmas.
 
     A mask reaches as far whatever the resolution: over samples that are further apart it has fewer rings.
@@ -252,7 +251,7 @@ class Kernels(Rows):
         rows: Sequence[IntArray],
         taps: Sequence[int],
         device: torch.device,
-        bands: Frequencies | None = None,
+        bands: FrequencyRows | None = None,
         within: Sequence[int] = (),
     ) -> None:
         centres = [k // 2 for k in taps]
@@ -313,7 +312,7 @@ class Kernels(Rows):
         return torch.maximum(offsets, self._lowest).clamp_max(gaussian.highest())
 
 
-class TrainedKernels(Kernels):
+class TrainedKernels(KernelRows):
     """Kernels whose taps were trained one by one, nearly unmasked at first.
 
     They have few rings, and then the paper's size is no guide: it is full until the mask has taken nine tenths of the

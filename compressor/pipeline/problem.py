@@ -32,7 +32,7 @@ from compressor.trim.sound import require_sound
 from exporters.example import Example
 
 if TYPE_CHECKING:
-    from compressor.latency.refinement import Held
+    from compressor.latency.refinement import RefinementLog
     from compressor.latency.target import LatencySession
     from compressor.storage.job import Diary, Job
 
@@ -255,7 +255,7 @@ class Problem:
         decision: SearchResult,
         trim: Callable[[SearchResult], tuple[SearchResult, nn.Module]],
         diary: Diary | None = None,
-    ) -> tuple[Held, SearchResult]:
+    ) -> tuple[RefinementLog, SearchResult]:
         """Time the exported network; decide again until the latency budget holds there.
 
         Args:

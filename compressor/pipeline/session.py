@@ -51,7 +51,7 @@ from compressor.trim import Check, TrimResult
 from exporters.example import Example
 
 if TYPE_CHECKING:
-    from compressor.latency.refinement import Held
+    from compressor.latency.refinement import RefinementLog
 
 
 class Session:
@@ -94,7 +94,7 @@ class Session:
         self._steps = self._forwards = self._skipped = 0
         self._learner.before_step(0, self.total_steps)
         self._lost = set(not_finite(model))
-        self.held: Held | None = None
+        self.held: RefinementLog | None = None
         self._said: set[str] = set()
         self._under: Pass | None = None
         self._small: nn.Module | None = None

@@ -28,7 +28,7 @@ from exporters.example import Example
 
 if TYPE_CHECKING:
     from compressor.data import Data
-    from compressor.latency.refinement import Held
+    from compressor.latency.refinement import RefinementLog
     from compressor.latency.target import LatencySession
     from compressor.storage.job import Job
 
@@ -73,7 +73,7 @@ class Pipeline:
         self.example_kwargs = to_device(example_kwargs or {}, self.device)
         self.scores = Scores()
         self.problem = Problem(self.model, self.example, settings, self.events.warn)
-        self.held: Held | None = None
+        self.held: RefinementLog | None = None
         self._searched = self.model
 
     @property

@@ -18,8 +18,8 @@ from compressor.report import (
     BudgetResult,
     ChoiceMade,
     CostResult,
-    Fixed,
     LatencyPrediction,
+    LeftAlone,
     PredictionError,
     Report,
     Size,
@@ -78,12 +78,14 @@ def describe_result(pipeline: Pipeline, *, name: str) -> Report:
         before = round(before * base.costs["params"] / pipeline.problem.terms["params"].original)
     after = sum(p.numel() * p.element_size() for p in pipeline.compressed.parameters())
     report.sizes.append(Size("Weights", before, after))
-    report.fixed = [Fixed(f.place, f.operator, f"{f.reason} ({f.channels} channels)") for f in graph.fixed]
+    report.fixed = [LeftAlone(f.place, f.operator, f"{f.reason} ({f.channels} channels)") for f in graph.fixed]
     report.fixed += [
-        Fixed(graph.groups[g].name, "", f"{_units(pipeline, g)} units, as asked: {said}")
+        LeftAlone(graph.groups[g].name, "", f"{_units(pipeline, g)} units, as asked: {said}")
         for g, said in pipeline.problem.wanted.said.items()
     ]
-    report.fixed += [Fixed(g, "", "left whole: removing its channels was not exact") for g in pipeline.problem.refused]
+    report.fixed += [
+        LeftAlone(g, "", "left whole: removing its channels was not exact") for g in pipeline.problem.refused
+    ]
     report.widths = _widths(pipeline)
     report.choices = [
         ChoiceMade(

@@ -9,15 +9,15 @@ from compressor.report.records import (
     BudgetResult,
     CostResult,
     FileWritten,
-    Latency,
     LatencyPrediction,
+    PairedTiming,
     PredictionError,
     Quantisation,
     Report,
     Size,
     Verification,
 )
-from compressor.report.structure import AttributeChange, BlockShape, ChoiceMade, Fixed, Width
+from compressor.report.structure import AttributeChange, BlockShape, ChoiceMade, LeftAlone, Width
 from compressor.report.text import summary_text
 
 __all__ = [
@@ -29,9 +29,9 @@ __all__ = [
     "ChoiceMade",
     "CostResult",
     "FileWritten",
-    "Fixed",
-    "Latency",
     "LatencyPrediction",
+    "LeftAlone",
+    "PairedTiming",
     "PredictionError",
     "Quantisation",
     "Report",

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Annotated, Any
 
 from compressor.errors import UsageError
-from compressor.report.structure import AttributeChange, BlockShape, ChoiceMade, Count, Fixed, Width
+from compressor.report.structure import AttributeChange, BlockShape, ChoiceMade, Count, LeftAlone, Width
 from compressor.storage.codec import Keys, Range, decode, encode
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class PredictionError(Score):
 
 
 @dataclass(frozen=True)
-class Latency:
+class PairedTiming:
     """Original and compressed network timed in turn on one target.
 
     ``original`` and ``compressed`` are :class:`profilers.base.Timing` as JSON, ``ratio`` is
@@ -157,10 +157,12 @@ class Latency:
     noise: str | None = None
 
     @staticmethod
-    def from_comparison(comparison: Comparison, original: str = "original", compressed: str = "compressed") -> Latency:
+    def from_comparison(
+        comparison: Comparison, original: str = "original", compressed: str = "compressed"
+    ) -> PairedTiming:
         """Take two labels out of a comparison of :func:`profilers.interleave.interleave`."""
         timing = comparison.timings[original]
-        return Latency(
+        return PairedTiming(
             target=timing.runtime,
             original=timing.to_json(),
             compressed=comparison.timings[compressed].to_json(),
@@ -215,7 +217,7 @@ class Quantisation:
     bytes_before: Count
     bytes_after: Count
     calibration_samples: Count
-    latency: Latency | None = None
+    latency: PairedTiming | None = None
 
     metric: str = "top-1 accuracy"
     lower_is_better: bool = False
@@ -288,12 +290,12 @@ class Report:
     verification: Verification | None = None
     accuracy: Accuracy | None = None
     prediction_error: PredictionError | None = None
-    latencies: list[Latency] = field(default_factory=list)
+    latencies: list[PairedTiming] = field(default_factory=list)
     latency_prediction: LatencyPrediction | None = None
     quantisation: Quantisation | None = None
     sizes: list[Size] = field(default_factory=list)
     files: list[FileWritten] = field(default_factory=list)
-    fixed: list[Fixed] = field(default_factory=list)
+    fixed: list[LeftAlone] = field(default_factory=list)
     widths: list[Width] = field(default_factory=list)
     choices: list[ChoiceMade] = field(default_factory=list)
     blocks: list[BlockShape] = field(default_factory=list)
@@ -309,7 +311,7 @@ class Report:
     schema_version: int = SCHEMA_VERSION
 
     @property
-    def latency(self) -> Latency | None:
+    def latency(self) -> PairedTiming | None:
         """The measurement the verdict is about."""
         return self.latencies[0] if self.latencies else None
 

@@ -11,7 +11,7 @@ Count = Annotated[int, Range(0, 2**63)]
 
 
 @dataclass(frozen=True)
-class Fixed:
+class LeftAlone:
     """Something that was left alone: where, which operator, why."""
 
     place: str

@@ -14,7 +14,7 @@ Change = tuple[str, int]
 
 
 @dataclass
-class Choice:
+class Kept:
     """What is kept: ``units`` with the constant last entry, and ``gates``."""
 
     units: UnitMask
@@ -27,11 +27,11 @@ class Choice:
         groups = [g.index for g in graph.groups if g.index not in inside and not self.units[g.units].all()]
         return [*(("group", g) for g in groups), *(("block", block.index) for block in gone)]
 
-    def without(self, graph: Graph, changes: Sequence[Change]) -> Choice:
+    def without(self, graph: Graph, changes: Sequence[Change]) -> Kept:
         """The same choice, but with these groups and blocks whole."""
         return self.only(graph, [change for change in self.changes(graph) if change not in changes])
 
-    def only(self, graph: Graph, changes: list[Change]) -> Choice:
+    def only(self, graph: Graph, changes: list[Change]) -> Kept:
         """The same choice, but with these changes alone."""
         units, gates = graph.all_units(), np.ones(len(graph.blocks), dtype=np.bool_)
         for kind, i in changes:
@@ -39,7 +39,7 @@ class Choice:
                 gates[i] = False
             for g in graph.blocks[i].groups if kind == "block" else (i,):
                 units[graph.groups[g].units] = self.units[graph.groups[g].units]
-        return Choice(units, graph.gates(gates))
+        return Kept(units, graph.gates(gates))
 
 
 def guilty(changes: list[Change], passes: Callable[[list[Change]], bool]) -> list[Change]:

@@ -14,7 +14,7 @@ from compressor.graph.graph import Graph
 from compressor.nn.modules import unwrapped
 from compressor.trim.apply import trim
 from compressor.trim.check import TOLERANCE, Check, TrimResult
-from compressor.trim.culprits import Change, Choice, guilty
+from compressor.trim.culprits import Change, Kept, guilty
 from compressor.trim.plan import plan
 from compressor.trim.recount import disagreement
 from compressor.trim.verify import Verifier
@@ -45,9 +45,9 @@ def trim_verified(
     """
     model = unwrapped(model)
     verifier = Verifier(model, graph, example_inputs, example_kwargs, seed=seed)
-    wanted = Choice(np.append(np.asarray(units[: graph.n_units], dtype=np.bool_), True), graph.gates(gates))
+    wanted = Kept(np.append(np.asarray(units[: graph.n_units], dtype=np.bool_), True), graph.gates(gates))
 
-    def attempt(choice: Choice, *, thorough: bool = True) -> tuple[nn.Module | None, Architecture, Check]:
+    def attempt(choice: Kept, *, thorough: bool = True) -> tuple[nn.Module | None, Architecture, Check]:
         architecture = plan(model, graph, choice.units, choice.gates)
         try:
             trimmed = trim(model, architecture)

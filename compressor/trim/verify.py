@@ -30,7 +30,7 @@ from compressor.nn.swap import swapped_tensors, unchanged
 from compressor.nn.tensors import to_device
 from compressor.process.generators import isolated_rng
 from compressor.trim.check import SINGLE_TOLERANCE, TOLERANCE, Check
-from compressor.trim.culprits import Choice
+from compressor.trim.culprits import Kept
 from compressor.trim.double import InPrecision, precise
 from compressor.trim.influence import MOST, Influence, Watched
 from compressor.trim.outputs import Seen, difference, is_nan
@@ -164,7 +164,7 @@ class _Case:
     def influence(self) -> Influence:
         graph = self.verifier.graph
         kept = np.ones(len(graph.blocks), dtype=np.bool_) if self.gates is None else self.gates
-        changes = Choice(self.units, kept).changes(graph)
+        changes = Kept(self.units, kept).changes(graph)
         groups = [i for kind, i in changes if kind == "group" and graph.groups[i].ranked]
         found = Influence(graph, self.units, groups, self.architecture.is_gone)
         if observes(self.verifier.model):

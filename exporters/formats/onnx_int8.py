@@ -20,7 +20,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from exporters.axes import Asked
-from exporters.base import TOLERANCES, Availability, Check, ExportInfo, Inputs, package_version, require
+from exporters.base import TOLERANCES, Availability, ExportCheck, ExportInfo, Inputs, package_version, require
 from exporters.check import compare_on
 from exporters.errors import ExportCheckError, ExporterUsageError, UnsupportedExportError
 from exporters.example import Example, as_example
@@ -91,7 +91,7 @@ class OnnxInt8Exporter:
         started = time.perf_counter()
         path, example = Path(path), as_example(example_inputs)
         limit = TOLERANCES["int8"] if tolerance is None else tolerance
-        checks: tuple[Check, ...] = ()
+        checks: tuple[ExportCheck, ...] = ()
         bits = 8
         with (
             onnx_source(

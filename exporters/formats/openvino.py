@@ -14,7 +14,7 @@ from exporters.base import (
     CHECK_BATCHES,
     TOLERANCES,
     Availability,
-    Check,
+    ExportCheck,
     ExportInfo,
     Inputs,
     package_availability,
@@ -69,7 +69,7 @@ class OpenVinoExporter:
         path = Path(path)
         example = as_example(example_inputs)
         limit = TOLERANCES[precision] if tolerance is None else tolerance
-        checks: tuple[Check, ...] = ()
+        checks: tuple[ExportCheck, ...] = ()
         with (
             onnx_source(
                 model,

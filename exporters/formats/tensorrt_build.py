@@ -21,7 +21,7 @@ from exporters.base import (
     CHECK_BATCHES,
     TOLERANCES,
     Availability,
-    Check,
+    ExportCheck,
     ExportInfo,
     Inputs,
     package_availability,
@@ -110,7 +110,7 @@ class TensorRTFamily:
         path = Path(path)
         example = as_example(example_inputs)
         notes: list[str] = []
-        checks: tuple[Check, ...] = ()
+        checks: tuple[ExportCheck, ...] = ()
         half = precision == "fp16"
         limit = tolerance if tolerance is not None else TF32_TOLERANCE if tf32 and not half else TOLERANCES[precision]
         with ExitStack() as stack:

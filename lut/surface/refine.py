@@ -63,7 +63,7 @@ class Domain:
         return all(low <= size <= high for size, (low, high) in zip(point, map(self.range, (0, 1)), strict=True))
 
 
-class Check(NamedTuple):
+class CrossCheck(NamedTuple):
     """One point that was predicted before it was measured."""
 
     point: Point
@@ -132,7 +132,7 @@ class Refiner:
         if not tolerance > 0 or max_points < 1 or window < 1:
             raise InvalidKeyError("Refinement needs tolerance > 0, max_points >= 1 and window >= 1.")
         self.domain, self.tolerance, self.max_points, self.window = domain, tolerance, max_points, window
-        self.checks: list[Check] = []
+        self.checks: list[CrossCheck] = []
         self._known = dict(known or {})
         self._known_refused = set(refused)
         self._patterns = patterns
@@ -272,7 +272,7 @@ class Refiner:
             even = even or bool(spare)
             yield point
             if point in self._taken and math.isfinite(predicted):
-                check = Check(point, predicted, self._taken[point], even)
+                check = CrossCheck(point, predicted, self._taken[point], even)
                 self.checks.append(check)
                 if even:
                     self._even_errors.append(check.error)

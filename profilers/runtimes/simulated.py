@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from profilers.base import Availability, Runner, RunnerInfo, Samples
 from profilers.errors import ProfilerUsageError
-from profilers.runtimes.simulated_work import Work
+from profilers.runtimes.simulated_work import Product
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,7 +55,7 @@ class SimulatedDevice:
         """Always."""
         return Availability(True, "for tests: a formula, not a device")
 
-    def cost_ms(self, work: Work) -> float:
+    def cost_ms(self, work: Product) -> float:
         """Time of one product on this device, without noise."""
         wide_in = math.ceil(work.channels_in / self.step_in) * self.step_in
         wide_out = math.ceil(work.channels_out / self.step_out) * self.step_out

@@ -20,7 +20,7 @@ from profilers.onnx_input import onnx_inputs
 
 
 @dataclass(frozen=True)
-class Work:
+class Product:
     """One product: ``positions`` times a matrix of ``channels_in`` by ``channels_out``, in ``groups`` groups.
 
     ``channels_in`` and ``channels_out`` are per group; ``kernel`` is the number of kernel elements.
@@ -41,7 +41,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.works: list[Work] = []
+        self.works: list[Product] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -49,7 +49,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if overload is _aten.convolution and not args[6]:
             weight, groups = args[1], args[8]
             self.works.append(
-                Work(
+                Product(
                     channels_in=weight.shape[1],
                     channels_out=weight.shape[0] // groups,
                     positions=result.numel() // result.shape[1],
@@ -63,11 +63,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
-def _product(left: Sequence[int], right: Sequence[int]) -> Work:
-    return Work(channels_in=right[-2], channels_out=right[-1], positions=math.prod(left[:-1]))
+def _product(left: Sequence[int], right: Sequence[int]) -> Product:
+    return Product(channels_in=right[-2], channels_out=right[-1], positions=math.prod(left[:-1]))
 
 
-def module_work(model: nn.Module, example_inputs: Inputs, batch: int | None) -> tuple[int, list[Work]]:
+def module_work(model: nn.Module, example_inputs: Inputs, batch: int | None) -> tuple[int, list[Product]]:
     """Batch size and products of one forward pass; no data moves."""
     example = as_example(example_inputs)
     inputs = []
@@ -80,7 +80,7 @@ def module_work(model: nn.Module, example_inputs: Inputs, batch: int | None) -> 
     return inputs[0].shape[0] if inputs[0].ndim else 1, recorder.works
 
 
-def onnx_work(path: Path, example_inputs: Inputs | None, batch: int | None) -> tuple[int, list[Work]]:
+def onnx_work(path: Path, example_inputs: Inputs | None, batch: int | None) -> tuple[int, list[Product]]:
     """Batch size and products of an ONNX file, by shape inference."""
     import onnx
 
@@ -102,7 +102,7 @@ def onnx_work(path: Path, example_inputs: Inputs | None, batch: int | None) -> t
             attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
             weight, output, groups = shapes[node.input[1]], shapes[node.output[0]], attributes.get("group", 1)
             positions = math.prod(output) // output[1]
-            works.append(Work(weight[1], weight[0] // groups, positions, math.prod(weight[2:]), groups))
+            works.append(Product(weight[1], weight[0] // groups, positions, math.prod(weight[2:]), groups))
         elif node.op_type == "Gemm":
             attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
             left, right = shapes[node.input[0]], shapes[node.input[1]]

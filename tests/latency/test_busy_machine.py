@@ -20,7 +20,7 @@ from profilers.contention import Contention, waited_s
 from profilers.layers.layer_timer import REFERENCE, LayerTimer
 from profilers.reference import Reference
 from profilers.runtimes.simulated import SimulatedDevice
-from profilers.runtimes.simulated_work import Work
+from profilers.runtimes.simulated_work import Product
 from profilers.stats import quiet_ms
 from tests.latency.simulated_models import example, network, simulated
 
@@ -95,7 +95,7 @@ def test_a_device_that_turns_out_faster_in_the_middle_of_a_profile(tmp_path: Pat
         timer.__class__ = Timer
         found = profile(graph, table, timer, max_points=8)
         rows = table.rows(found.target)
-        undisturbed = device.cost_ms(Work(32, 32, 28 * 28, 9))
+        undisturbed = device.cost_ms(Product(32, 32, 28 * 28, 9))
         assert timer.reference_ms == pytest.approx(undisturbed, rel=0.01)
     assert {row.measurement.status for row in rows} == {"ok"}
 

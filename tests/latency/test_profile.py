@@ -18,7 +18,7 @@ from profilers import registry
 from profilers.errors import ProfilerUsageError, RefusedError
 from profilers.layers.layer_timer import LayerTimer
 from profilers.runtimes.simulated import SimulatedDevice
-from profilers.runtimes.simulated_work import Work
+from profilers.runtimes.simulated_work import Product
 from tests.latency.simulated_models import example, network
 
 
@@ -85,8 +85,8 @@ def test_a_point_costs_what_the_device_says(tmp_path: Path) -> None:
     with LayerTimer(device, threads=1) as timer:
         took = timer.measure(Signature("conv2d", (3, 3), (1, 1), (1, 1), (1, 1), spatial=(14, 14)), 30, 60)
         grouped = timer.measure(Signature("conv2d", (3, 3), (1, 1), (1, 1), (1, 1), groups=4, spatial=(8, 8)), 8, 8)
-    assert took.median_ms == pytest.approx(device.cost_ms(Work(30, 60, 14 * 14, 9)))
-    assert grouped.median_ms == pytest.approx(device.cost_ms(Work(8, 8, 64, 9, 4)))
+    assert took.median_ms == pytest.approx(device.cost_ms(Product(30, 60, 14 * 14, 9)))
+    assert grouped.median_ms == pytest.approx(device.cost_ms(Product(8, 8, 64, 9, 4)))
 
 
 @pytest.mark.parametrize("lasting", [False, True])
@@ -115,7 +115,7 @@ def test_a_point_that_does_not_fit_in_is_measured_again(
     assert asked.count((strided, *corner)) == 2
     assert 1 <= found.again <= 0.25 * found.measured
     assert point is not None
-    cost_ms = device.cost_ms(Work(*corner, 36, 9))
+    cost_ms = device.cost_ms(Product(*corner, 36, 9))
     assert point.median_ms == pytest.approx(2 * cost_ms if lasting else cost_ms)
 
 

@@ -16,8 +16,8 @@ from compressor.budget import parse_budget, parse_budgets
 from compressor.errors import UnreachableBudgetError
 from compressor.graph import capture
 from compressor.latency.enforce import finer
-from compressor.latency.refinement import SLACK, Held, hold
-from compressor.latency.subnets import Choice, Subnets
+from compressor.latency.refinement import SLACK, RefinementLog, hold
+from compressor.latency.subnets import Subnet, Subnets
 from compressor.latency.target import LatencySession, OnDevice
 from compressor.pipeline.settings import Settings
 from compressor.pipeline.stages import Pipeline
@@ -57,7 +57,7 @@ class Line:
         self.confirmed += 1
         return network, self.measure(network, self.exported)
 
-    def hold(self, asked: str = "50%", start: float = 5.0) -> Held:
+    def hold(self, asked: str = "50%", start: float = 5.0) -> RefinementLog:
         budget = parse_budget("latency", asked)
         return hold(budget, self.result(start), self.predict, self.measure, self.decide, self.confirm)
 
@@ -240,7 +240,7 @@ def test_equal_vectors_of_different_layers_are_cut_to_their_own_widths(tmp_path:
     units[graph.groups[0].units[:8]] = False
     units[graph.groups[1].units[:5]] = False
     subnets = Subnets(model, graph, example(), tmp_path)
-    assert subnets.write(Choice(units), "small").is_file()
+    assert subnets.write(Subnet(units), "small").is_file()
     assert subnets.exported == 0
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 

@@ -14,7 +14,7 @@ import compressor
 from compressor.costs import Sizes, build
 from compressor.errors import UsageError
 from compressor.graph import capture
-from compressor.latency.calibrate import Accuracy, fit, kendall_tau
+from compressor.latency.calibrate import PredictionAccuracy, fit, kendall_tau
 from compressor.latency.predict import Coefficients
 from compressor.latency.subnets import random_choices
 from compressor.latency.target import LatencySession
@@ -118,7 +118,7 @@ def test_a_fit_finds_what_made_the_numbers_and_stays_a_sum_without_reason() -> N
     totals = [scaled.scales["conv"] * r["conv"] + scaled.scales["other"] * r["other"]
               + scaled.weights_ms_per_mb * r["weights_mb"] + scaled.activations_ms_per_mb * r["activations_mb"]
               + scaled.operator_ms * 10 for r in rows]  # fmt: skip
-    error = Accuracy.of(totals, [1.3 * (r["conv"] + r["other"]) for r in rows])
+    error = PredictionAccuracy.of(totals, [1.3 * (r["conv"] + r["other"]) for r in rows])
     assert error.mean_error < 0.05
     assert Coefficients.from_json(scaled.to_json()) == scaled
 
@@ -138,7 +138,7 @@ def test_a_network_timed_in_a_bad_moment_does_not_decide() -> None:
     found = fit(rows, [(1.0 if index != 5 else 1.6) * (row["conv"] + row["other"]) for index, row in enumerate(rows)])
     totals = [found.scales["conv"] * r["conv"] + found.scales["other"] + found.weights_ms_per_mb * 0.5
               + found.activations_ms_per_mb + found.operator_ms * 20 for r in rows]  # fmt: skip
-    assert Accuracy.of(totals, [row["conv"] + row["other"] for row in rows]).worst_error < 0.02
+    assert PredictionAccuracy.of(totals, [row["conv"] + row["other"] for row in rows]).worst_error < 0.02
 
 
 def test_what_the_clock_of_single_operators_reads_too_much_is_found() -> None:
@@ -148,7 +148,7 @@ def test_what_the_clock_of_single_operators_reads_too_much_is_found() -> None:
     found = fit(rows, [row["conv"] - 0.001 * row["operators"] for row in rows])
     assert found.operator_ms == pytest.approx(-0.001, rel=0.5)
     totals = [found.scales["conv"] * row["conv"] + found.operator_ms * 100 for row in rows]
-    assert Accuracy.of(totals, [row["conv"] - 0.1 for row in rows]).mean_error < 0.02
+    assert PredictionAccuracy.of(totals, [row["conv"] - 0.1 for row in rows]).mean_error < 0.02
 
 
 def test_subnets_are_timed_once_and_the_fit_made_anew(folder: Path, session: LatencySession,

@@ -15,7 +15,7 @@ from profilers.base import Runner, Runtime
 from profilers.errors import ProfilerUsageError, RefusedError, TargetUnavailableError
 from profilers.onnx_input import onnx_inputs, onnx_precision
 from profilers.runtimes.simulated import SimulatedDevice
-from profilers.runtimes.simulated_work import Work
+from profilers.runtimes.simulated_work import Product
 
 IMAGE = torch.zeros(1, 3, 8, 8)
 
@@ -130,7 +130,7 @@ def test_torch_times_a_pt2_file(tmp_path: Path) -> None:
 class TestSimulated:
     def test_cost_is_a_staircase(self) -> None:
         device = SimulatedDevice(step_in=4, step_out=8, macs_per_ms=1e3, call_ms=0.5)
-        costs = [device.cost_ms(Work(4, width, positions=10)) for width in range(1, 18)]
+        costs = [device.cost_ms(Product(4, width, positions=10)) for width in range(1, 18)]
         assert costs[0] == costs[7] == pytest.approx(0.5 + 4 * 8 * 10 / 1e3)
         assert costs[8] == costs[15] > costs[7]
         assert sorted(set(costs)) == sorted(dict.fromkeys(costs))

@@ -14,9 +14,9 @@ from compressor.report import (
     ChoiceMade,
     CostResult,
     FileWritten,
-    Fixed,
-    Latency,
     LatencyPrediction,
+    LeftAlone,
+    PairedTiming,
     Quantisation,
     Report,
     Size,
@@ -29,7 +29,7 @@ from profilers.stats import paired_ratio, summarise
 
 def fake_latency(
     original_ms: float, compressed_ms: float, *, target: str = "onnxruntime-cpu", seed: int = 0
-) -> Latency:
+) -> PairedTiming:
     """Log-normal runs with a tail, summarised by the code that summarises real ones."""
     rng = random.Random(seed)
     info = RunnerInfo(target, "1.31.1", "AMD EPYC 7763", "fp32", 2, 1)
@@ -43,7 +43,7 @@ def fake_latency(
         [sum(after[i : i + 10]) / 10 for i in range(0, 400, 10)],
         [sum(before[i : i + 10]) / 10 for i in range(0, 400, 10)],
     )
-    return Latency(
+    return PairedTiming(
         target=target,
         original=summarise(Samples(before), info).to_json(),
         compressed=summarise(Samples(after), info).to_json(),
@@ -117,9 +117,9 @@ def fake_report() -> Report:
             FileWritten("model.rtx", "tensorrt-rtx", 702_213, None, [], ["No GPU here, so it was only built."]),
         ],
         fixed=[
-            Fixed("linear", "aten.addmm", "the model's output"),
-            Fixed("input", "aten.convolution", "the model's input"),
-            *[Fixed(f"layer{i}.shortcut", "aten.constant_pad_nd", "pads channels on both sides") for i in (2, 3)],
+            LeftAlone("linear", "aten.addmm", "the model's output"),
+            LeftAlone("input", "aten.convolution", "the model's input"),
+            *[LeftAlone(f"layer{i}.shortcut", "aten.constant_pad_nd", "pads channels on both sides") for i in (2, 3)],
         ],
         widths=widths,
         choices=[ChoiceMade("layer1.0.relu", "activation", "ReLU", "Hardtanh")],
@@ -176,7 +176,7 @@ def slower_report() -> Report:
         {"step": i, "costs": {"flops": 2.83e9 * (1 - 0.47 * i / 60), "latency": 41.2 - 0.02 * i}} for i in range(61)
     ]
     report.fixed = [
-        Fixed(f"features.denseblock{i}", "aten.cat", "an operator without a rule mixes channels of two groups")
+        LeftAlone(f"features.denseblock{i}", "aten.cat", "an operator without a rule mixes channels of two groups")
         for i in range(1, 12)
     ]
     report.warnings = ["No data was given, so nothing was trained or evaluated."]

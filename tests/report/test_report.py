@@ -14,8 +14,8 @@ from compressor.report import (
     Accuracy,
     BudgetResult,
     FileWritten,
-    Fixed,
-    Latency,
+    LeftAlone,
+    PairedTiming,
     PredictionError,
     Quantisation,
     Report,
@@ -129,7 +129,9 @@ class TestHeadline:
 
     def test_noise_takes_the_green_away(self) -> None:
         good = fake_latency(2.0, 1.0)
-        noisy = Latency(good.target, good.original, good.compressed, good.ratio, noise="This machine is too noisy.")
+        noisy = PairedTiming(
+            good.target, good.original, good.compressed, good.ratio, noise="This machine is too noisy."
+        )
         report = Report("m", latencies=[noisy])
         assert wording.headline(report).tone == "neutral"
         assert "too noisy" in summary_text(report)
@@ -258,7 +260,7 @@ def test_all_text_is_escaped() -> None:
     report.model = report.model_class = report.search = report.data = report.command = report.weights = evil
     report.warnings = [evil]
     report.blocks_removed = [evil]
-    report.fixed = [Fixed(evil, evil, evil)]
+    report.fixed = [LeftAlone(evil, evil, evil)]
     report.widths = [Width(evil, 4, 2, evil)]
     report.files = [FileWritten(evil, "onnx", 1, None, [], [evil])]
     report.budgets = [BudgetResult(evil, evil, evil, 2.0, 1.0, 1.0)]

@@ -11,7 +11,7 @@ from compressor.backbones.ccnn_search import SearchableCCNN
 from compressor.costs import build
 from compressor.graph import capture
 from compressor.masks import gaussian, sigmoid
-from compressor.masks.ordered import Frequencies, Kernels
+from compressor.masks.ordered import FrequencyRows, KernelRows
 from compressor.nn import spectral
 from compressor.nn.generated import computed
 from compressor.nn.tensors import Region, part
@@ -134,9 +134,9 @@ def test_computed_kernels_are_rendered_at_the_samples(lengths: tuple[int, ...]) 
 
 
 def test_masks_of_computed_kernels_reach_as_far_over_fewer_rings() -> None:
-    bands = Frequencies(32, [np.arange(16)], [32], [1], 25.0, CPU)
+    bands = FrequencyRows(32, [np.arange(16)], [32], [1], 25.0, CPU)
     rings = np.arange(16, 32)
-    kernels = Kernels(32, [rings], [33], CPU, bands, [0])
+    kernels = KernelRows(32, [rings], [33], CPU, bands, [0])
     with torch.no_grad():
         kernels.offsets.fill_(0.2)
     counts, sizes = [], []
@@ -158,8 +158,8 @@ def test_masks_of_computed_kernels_reach_as_far_over_fewer_rings() -> None:
 
 
 def test_kernels_end_where_they_end_at_the_full_resolution() -> None:
-    bands = Frequencies(32, [np.arange(16)], [32], [1], 25.0, CPU)
-    kernels = Kernels(32, [np.arange(16, 32)], [33], CPU, bands, [0])
+    bands = FrequencyRows(32, [np.arange(16)], [32], [1], 25.0, CPU)
+    kernels = KernelRows(32, [np.arange(16, 32)], [33], CPU, bands, [0])
     with torch.no_grad():
         kernels.offsets.fill_(gaussian.highest())
         bands.offsets.fill_(sigmoid.offset(0.0, 25.0))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import compressor
 from compressor.errors import UsageError
 from compressor.masks import gaussian
-from compressor.masks.ordered import Kernels, TrainedKernels
+from compressor.masks.ordered import KernelRows, TrainedKernels
 from compressor.search.constraints.projector import Projector
 from compressor.search.methods.dnarch.config import DnarchConfig
 from compressor.search.methods.dnarch.learner import DnarchLearner
@@ -50,14 +50,14 @@ def session(model: nn.Module, share: float = 0.5, **settings: Any) -> DnarchLear
     return DnarchLearner(model, Projector(given.graph, given.constraints), DnarchConfig(**settings), scores)
 
 
-def rows(*sizes: tuple[int, int]) -> Kernels:
+def rows(*sizes: tuple[int, int]) -> KernelRows:
     """Rows of (rings, taps)."""
     starts = np.cumsum([0, *(n for n, _ in sizes)])
     units = [np.arange(a, b) for a, b in pairwise(starts)]
-    return Kernels(int(starts[-1]), units, [taps for _, taps in sizes], CPU)
+    return KernelRows(int(starts[-1]), units, [taps for _, taps in sizes], CPU)
 
 
-def set_(kernels: Kernels, *sigmas: float) -> None:
+def set_(kernels: KernelRows, *sigmas: float) -> None:
     with torch.no_grad():
         kernels.offsets.copy_(torch.tensor(sigmas, dtype=torch.float64))
 

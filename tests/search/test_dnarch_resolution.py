@@ -14,7 +14,7 @@ from compressor.costs import build
 from compressor.errors import UsageError
 from compressor.graph import capture
 from compressor.masks import sigmoid
-from compressor.masks.ordered import FILTERED_EVERY, Frequencies
+from compressor.masks.ordered import FILTERED_EVERY, FrequencyRows
 from compressor.models import load_model
 from compressor.nn import resampling, spectral
 from compressor.search.constraints.constraint import hard_sizes
@@ -37,7 +37,7 @@ def session(model: nn.Module, share: float = 0.5, **settings: Any) -> DnarchLear
 @pytest.mark.parametrize("crossing", [-0.79, -0.5, 0.0, 0.4, 0.99])
 @pytest.mark.parametrize("n", [8, 31, 32])
 def test_sizes_are_the_papers(n: int, crossing: float) -> None:
-    rows = Frequencies(n // 2, [np.arange(n // 2)], [n], [1], 25.0, CPU)
+    rows = FrequencyRows(n // 2, [np.arange(n // 2)], [n], [1], 25.0, CPU)
     assert rows.weights().tolist() == [1.0] * (n // 2)
     with torch.no_grad():
         rows.offsets.fill_(sigmoid.offset(crossing, 25.0))
@@ -52,7 +52,7 @@ def test_sizes_are_the_papers(n: int, crossing: float) -> None:
 
 @pytest.mark.parametrize("cut", range(5))
 def test_a_cut_that_does_not_pay_is_none(cut: int) -> None:
-    rows = Frequencies(8, [np.arange(8)], [16], [3], 25.0, CPU)
+    rows = FrequencyRows(8, [np.arange(8)], [16], [3], 25.0, CPU)
     with torch.no_grad():
         rows.offsets.fill_(sigmoid.offset((spectral.coordinates(16)[7 - cut] + 0.01).item(), 25.0))
     kept = 8 - cut if cut >= 3 else 8
@@ -65,7 +65,7 @@ def test_a_cut_that_does_not_pay_is_none(cut: int) -> None:
 
 @pytest.mark.parametrize("step", range(FILTERED_EVERY + 1))
 def test_whole_axes_are_filtered_in_some_steps_which_count_for_all(step: int) -> None:
-    rows = Frequencies(16, [np.arange(8), np.arange(8, 16)], [16, 16], [3, 3], 25.0, CPU)
+    rows = FrequencyRows(16, [np.arange(8), np.arange(8, 16)], [16, 16], [3, 3], 25.0, CPU)
     with torch.no_grad():
         rows.offsets[1] = sigmoid.offset(0.0, 25.0)  # this one is cut, the other whole
     rows.turn(step)

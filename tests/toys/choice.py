@@ -10,7 +10,7 @@ from torch import nn
 
 from compressor.architecture.edits import Edit, Work
 from compressor.graph import Graph
-from compressor.graph.choices import Site
+from compressor.graph.choices import ChoiceSite
 from compressor.graph.groups import Alternative
 
 ACTIVATIONS = ("ReLU", "Hardtanh", "Identity")
@@ -35,10 +35,10 @@ class SwapActivation(Edit):
         work.put_module_(self.module, getattr(nn, self.by)())
 
 
-def find(model: nn.Module, graph: Graph) -> Sequence[Site]:
+def find(model: nn.Module, graph: Graph) -> Sequence[ChoiceSite]:
     """Every ``nn.ReLU`` may be any of ``ACTIVATIONS``."""
     return [
-        Site(name, [Alternative(by, () if by == "ReLU" else (SwapActivation(name, by),)) for by in ACTIVATIONS])
+        ChoiceSite(name, [Alternative(by, () if by == "ReLU" else (SwapActivation(name, by),)) for by in ACTIVATIONS])
         for name, module in model.named_modules()
         if type(module) is nn.ReLU
     ]

@@ -21,7 +21,7 @@ from compressor.budget import COSTS
 from compressor.costs import Sizes, build
 from compressor.errors import UnsupportedModelError, UsageError, VerificationError
 from compressor.graph import capture, choices
-from compressor.graph.choices import CHOICES, Site, add_choices
+from compressor.graph.choices import CHOICES, ChoiceSite, add_choices
 from compressor.graph.groups import Alternative
 from compressor.graph.rules import EXTENSIONS
 from compressor.search import METHODS
@@ -129,12 +129,12 @@ class TestFromPython:
     def test_what_a_choice_does_not_say_about_costs_is_found(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from compressor.architecture.edits import ReplaceConvolution
 
-        def lying(model: nn.Module, graph: Any) -> list[Site]:
+        def lying(model: nn.Module, graph: Any) -> list[ChoiceSite]:
             small = Alternative("1x1", (ReplaceConvolution("body", [1, 1], [1, 1]),))
-            return [Site("body", [Alternative("3x3"), small])]
+            return [ChoiceSite("body", [Alternative("3x3"), small])]
 
-        def honest(model: nn.Module, graph: Any) -> list[Site]:
-            return [Site("body", lying(model, graph)[0].alternatives, scaled={"body": (9, 1)})]
+        def honest(model: nn.Module, graph: Any) -> list[ChoiceSite]:
+            return [ChoiceSite("body", lying(model, graph)[0].alternatives, scaled={"body": (9, 1)})]
 
         thrifty = {"search": "thrifty", "options": {"love": 0.0}}
         monkeypatch.setattr("tests.toys.choice.find", honest)
@@ -152,24 +152,24 @@ class TestFromPython:
 
 
 SITES = [
-    (Site("x", [Alternative("a")]), "needs two at least"),
-    (Site("x", [Alternative("a"), Alternative("b")], current=2), "which is not there"),
-    (Site("x", [Alternative("a", (SwapActivation("x", "ReLU"),)), Alternative("b")]), "has already"),
-    (Site("x", [Alternative("a"), Alternative("a")]), "two alternatives of one name"),
-    (Site("x", [Alternative("a"), Alternative("b")], scaled={"x": (1,)}), "for each of its 2"),
-    (Site("x", [Alternative("a"), Alternative("b")], scaled={"x": (1, 0)}), "from 1 to"),
+    (ChoiceSite("x", [Alternative("a")]), "needs two at least"),
+    (ChoiceSite("x", [Alternative("a"), Alternative("b")], current=2), "which is not there"),
+    (ChoiceSite("x", [Alternative("a", (SwapActivation("x", "ReLU"),)), Alternative("b")]), "has already"),
+    (ChoiceSite("x", [Alternative("a"), Alternative("a")]), "two alternatives of one name"),
+    (ChoiceSite("x", [Alternative("a"), Alternative("b")], scaled={"x": (1,)}), "for each of its 2"),
+    (ChoiceSite("x", [Alternative("a"), Alternative("b")], scaled={"x": (1, 0)}), "from 1 to"),
 ]
 
 
 @pytest.mark.parametrize(("site", "said"), SITES, ids=[said for _, said in SITES])
-def test_a_finder_s_mistake_is_named(site: Site, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finder_s_mistake_is_named(site: ChoiceSite, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(choices.CHOICES._known(), "bad", "tests.toys.test_toys:nothing")
     monkeypatch.setattr("tests.toys.test_toys.nothing", lambda model, graph: [site])
     with pytest.raises(UnsupportedModelError, match=said):
         add_choices(make(), capture(make(), X), ["bad"])
 
 
-def nothing(model: nn.Module, graph: Any) -> list[Site]:
+def nothing(model: nn.Module, graph: Any) -> list[ChoiceSite]:
     return []
 
 

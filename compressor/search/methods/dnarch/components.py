@@ -10,7 +10,7 @@ import torch
 from compressor.arrays import BoolArray, FloatArray, IntArray
 from compressor.graph.graph import Graph
 from compressor.graph.groups import Group
-from compressor.masks.ordered import Frequencies, Kernels, Rows, TrainedKernels
+from compressor.masks.ordered import FrequencyRows, KernelRows, Rows, TrainedKernels
 from compressor.search.constraints.projector import Projector
 from compressor.search.methods.dnarch.config import DnarchConfig
 from compressor.search.methods.dnarch.least_savings import least_cuts
@@ -22,7 +22,7 @@ def component_masks(
     scores: tuple[FloatArray, FloatArray],
     device: torch.device,
     computed: bool,
-) -> tuple[dict[str, list[Group]], tuple[Rows, Rows, Kernels, Frequencies]]:
+) -> tuple[dict[str, list[Group]], tuple[Rows, Rows, KernelRows, FrequencyRows]]:
     """The groups that are learned, by kind, and the masks over width, depth, kernels and resolution.
 
     What a model does not have, or is not to learn, has no rows.
@@ -49,11 +49,11 @@ def component_masks(
     bands = [g.units for g in free["resolution"]]
     lengths = [samples[int(units[-1])] for units in bands]
     cuts = least_cuts(graph, free["resolution"], [c.term for c in projector.constraints])
-    resolution = Frequencies(graph.n_units, bands, lengths, cuts, config.resolution_tau, device)
+    resolution = FrequencyRows(graph.n_units, bands, lengths, cuts, config.resolution_tau, device)
     rings = [_rings(graph, g) for g in free["kernel"]]
     shape = graph.n_units, [row for row, _ in rings], [taps for _, taps in rings], device
     if computed:
-        kernel = Kernels(*shape, resolution, _within(graph, free["kernel"], free["resolution"]))
+        kernel = KernelRows(*shape, resolution, _within(graph, free["kernel"], free["resolution"]))
     else:
         kernel = TrainedKernels(*shape)
     return free, (width, depth, kernel, resolution)

@@ -57,10 +57,11 @@ from compressor.train.splits import call_model
 
 logger = logging.getLogger(__name__)
 
-# Of a budget, that masks of a network that may grow are asked for: what is computed for them costs more than sizes say,
-# as a block is there in whole or not at all and a stream is as wide as its widest part. The decision uses all of it.
+# While a grown network searches, aim at 90 % of each budget, because real compute exceeds ``Sizes``: a block is there in
+# whole or not at all, and a stream is as wide as its widest part. The decision uses the whole budget.
 AIM = 0.9
-NEAR = 0.8  # of the threshold: channels with such masks are computed with those that live, as they may live soon
+# Channels whose masks are within 80 % of the threshold are computed with those that live, as they may live soon.
+NEAR = 0.8
 
 
 class DnarchLearner(Learner):
