@@ -2,8 +2,9 @@
 of a branch), each kept up to a learnable extent.
 
 A row has one mask with one learnable number: a sigmoid mask with its offset (``Rows``), or for kernels a Gaussian one
-with its sigma (``KernelRows``). Each element has a *mask*, which acts on the network and is soft near the frontier, and a
-size *weight*, which costs use: it is 1 inside and 0 outside, so that products of sizes are costs and not expectations.
+with its sigma (``KernelRows``). Each element has a *mask*, which acts on the network and is soft near the frontier, and
+a size *weight*, which costs use: it is 1 inside and 0 outside, so that products of sizes are costs and not
+expectations.
 """
 
 from __future__ import annotations

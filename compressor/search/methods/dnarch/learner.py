@@ -57,7 +57,7 @@ from compressor.train.splits import call_model
 
 logger = logging.getLogger(__name__)
 
-# While a grown network searches, aim at 90 % of each budget, because real compute exceeds ``Sizes``: a block is there in
+# While a grown network searches, aim at 90 % of each budget, because real compute exceeds ``Sizes``: a block is there
 # whole or not at all, and a stream is as wide as its widest part. The decision uses the whole budget.
 AIM = 0.9
 # Channels whose masks are within 80 % of the threshold are computed with those that live, as they may live soon.
