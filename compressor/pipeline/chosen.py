@@ -19,7 +19,7 @@ from compressor.search.constraints.constraint import hard_sizes
 from compressor.search.result import SearchResult
 from compressor.trim import TrimResult
 
-_COSTS = ("flops", "params")
+_COSTS = ("flops", "params", "memory")
 _TOLERANCE = 1e-6
 
 

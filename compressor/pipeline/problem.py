@@ -112,10 +112,19 @@ class Problem:
 
         Args:
             copied: whether the model will be trained: what is timed is compared with the network it was made from.
+
+        Raises:
+            UsageError: the method decides on choices.
         """
         from compressor.latency.target import LatencySession
 
         assert self.settings.target is not None, "settings with a latency budget have a target"
+        if self.graph.choices:
+            kinds = ", ".join(dict.fromkeys(choice.of for choice in self.graph.choices))
+            raise UsageError(
+                f"A latency budget was given, and {self.settings.search} decides on choices ({kinds}), whose latency is "
+                "not known by alternative; limit flops, params or memory, or choose another method."
+            )
         stored = job.stage("target") if job is not None else None
         self.device = LatencySession(
             deep_copy(self.model) if copied else self.model,

@@ -99,6 +99,11 @@ class TestFromPython:
         second.save(tmp_path)
         assert torch.equal(compressor.load(tmp_path, model=make())(X), second.model(X))
 
+    def test_a_latency_budget_over_choices_is_refused(self, tmp_path: Path) -> None:
+        target = compressor.TargetSettings("simulated", tmp_path / "lut.sqlite")
+        with pytest.raises(UsageError, match=r"thrifty decides on choices \(activation\)"):
+            compressor.compress(make(), X, {"latency": "60%"}, search="thrifty", target=target)
+
     def test_costs_are_expectations_and_exact_when_hard(self) -> None:
         graph = capture(make(), X)
         add_choices(make(), graph, ["activation"])
