@@ -11,7 +11,7 @@ from torch import nn
 from compressor.architecture.architecture import Architecture
 from compressor.architecture.edits import Edit
 from compressor.arrays import UnitMask
-from compressor.costs import COSTS, build
+from compressor.costs import build
 from compressor.errors import VerificationError
 from compressor.graph import Graph
 from compressor.nn.copying import deep_copy
@@ -19,7 +19,8 @@ from compressor.search.constraints.constraint import hard_sizes
 from compressor.search.result import SearchResult
 from compressor.trim import TrimResult
 
-_COSTS = ("flops", "params", "memory")
+#: Costs that a choice must say exactly, and those that it may say too high: alternatives may do without a buffer.
+_EXACT, _AT_MOST = ("flops", "params"), ("memory",)
 _TOLERANCE = 1e-6
 
 
@@ -31,6 +32,11 @@ class Chosen:
     graph: Graph
     units: UnitMask
     architecture: Architecture | None = None
+
+    def cost(self, name: str, decision: SearchResult) -> float:
+        """A cost of what was decided, by the trace of the network that it was trimmed from."""
+        with torch.no_grad():
+            return float(build(name, self.graph)(hard_sizes(self.graph, self.units, decision.gates)))
 
     def whole(self, result: TrimResult) -> TrimResult:
         """A trim of ``model`` as one of the original."""
@@ -79,13 +85,12 @@ def _names(graph: Graph) -> list[tuple[str, int]]:
 
 
 def _require_costs(graph: Graph, decision: SearchResult, traced: Graph, units: UnitMask, edits: list[Edit]) -> None:
-    for name in _COSTS:
-        if name not in COSTS:
-            continue
+    for name in (*_EXACT, *_AT_MOST):
         with torch.no_grad():
             said = float(build(name, graph)(hard_sizes(graph, decision.units, decision.gates)))
             is_ = float(build(name, traced)(hard_sizes(traced, units, decision.gates)))
-        if abs(said - is_) > _TOLERANCE * max(abs(is_), 1.0):
+        off = is_ - said if name in _AT_MOST else abs(is_ - said)
+        if off > _TOLERANCE * max(abs(is_), 1.0):
             raise VerificationError(
                 f"With {_listed(edits)} the {name} are {is_:.6g}, and the choice said {said:.6g}; the choice's finder "
                 "must say how they change (``scaled``)."

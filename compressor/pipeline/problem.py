@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from compressor.costs import CostTerm, build
+from compressor.costs import REPORTED_COSTS, CostTerm, build
 from compressor.errors import UnsupportedModelError, UsageError, VerificationError
 from compressor.graph import Graph, capture
 from compressor.graph.choices import CHOICES, add_choices
 from compressor.graph.inputs.input_axes import arguments, input_tensors
 from compressor.graph.patterns import require_matches
 from compressor.nn.copying import deep_copy
-from compressor.pipeline.chosen import with_choices
+from compressor.pipeline.chosen import Chosen, with_choices
 from compressor.pipeline.settings import Settings
 from compressor.search.base import SearchContext
 from compressor.search.constraints.constraint import Constraint, RoundTo, hard_sizes, readable
@@ -66,6 +66,7 @@ class Problem:
         self.constraints: list[Constraint] = []
         self.device: LatencySession | None = None
         self.refused: list[str] = []
+        self._chosen: Chosen | None = None
 
     # ---- what is to be solved
 
@@ -122,8 +123,8 @@ class Problem:
         if self.graph.choices:
             kinds = ", ".join(dict.fromkeys(choice.of for choice in self.graph.choices))
             raise UsageError(
-                f"A latency budget was given, and {self.settings.search} decides on choices ({kinds}), whose latency is "
-                "not known by alternative; limit flops, params or memory, or choose another method."
+                f"A latency budget was given, and {self.settings.search} decides on choices ({kinds}), whose latency "
+                "is not known by alternative; limit flops, params or memory, or choose another method."
             )
         stored = job.stage("target") if job is not None else None
         self.device = LatencySession(
@@ -210,7 +211,10 @@ class Problem:
         )
 
     def reached(self, term: CostTerm, decision: SearchResult) -> float:
-        """A cost of what was decided."""
+        """A cost of what was decided; once that is trimmed, of the network that it is."""
+        chosen = self._chosen
+        if chosen is not None and chosen.architecture is not None and term.name in REPORTED_COSTS:
+            return chosen.cost(term.name, decision)
         with torch.no_grad():
             return float(term(hard_sizes(self.graph, decision.units, decision.gates)))
 
@@ -244,6 +248,7 @@ class Problem:
             result.require_exact()
             result = chosen.whole(result)
             if not result.refused:
+                self._chosen = chosen
                 return decision, result
             self.refused = sorted({*self.refused, *result.refused})
             self.warn(

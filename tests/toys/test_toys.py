@@ -84,6 +84,10 @@ class TestFromPython:
         swapped = [type(model.first).__name__, type(model.second).__name__]
         assert (swapped == ["ReLU", "ReLU"]) == (love > 1)
         assert [c.after for c in result.report.choices] == swapped
+        again = capture(result.model, X)
+        assert {c.name: c.reached for c in result.report.costs} == {
+            name: build(name, again).original for name in ("flops", "params", "memory")
+        }
         kinds = {edit.kind for edit in result.architecture.edits}
         assert ("swap_activation" in kinds) == (love < 1)
         loaded = compressor.load(result.save(tmp_path / "out"), model=make())
