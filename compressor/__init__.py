@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from compressor.plugins import moved
 from compressor.storage.version import VERSION as __version__
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from compressor.pipeline.arguments import Scope, Training
     from compressor.report import Report
 
+moved.install()
 
 _NAMES = {
     "Architecture": "compressor.architecture.architecture",
