@@ -21,7 +21,8 @@ LEGEND = """
 - *at 50 %*: share left when half was asked for (torch-pruning: 29.3 % of all channels, which is about that).
 - *fixed*: share of channels that cannot go (other tools: that stayed at the smallest), for ours with the main reason.
 - *s*: processor seconds on one thread. Ours: capture to trim. torch-pruning: building its graph and pruning. FastNAS:
-  conversion and search, with a score that costs nothing. *MB*: peak memory of the process, libraries included.
+  conversion and search, with a score that costs nothing. *MB*: peak memory of the process, libraries included. Seconds
+  and MB of all tools are of one machine and one run; what ours finds was run again since, and is that of later code.
 - torch-pruning, *not comparable*: the two differ in a model with LayerNorm or its like, whose statistics are over other
   channels then: the comparison cannot tell.
   *outputs cut*: layers that write the outputs were pruned; it was told to leave classifiers alone, not the outputs of
