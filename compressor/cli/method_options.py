@@ -11,7 +11,7 @@ import click
 from compressor.cli.options import Of
 from compressor.errors import UsageError
 from compressor.options import read
-from compressor.search import METHODS, get_method
+from compressor.search import METHODS, get_method, usable_methods
 
 #: What the job itself says for every method: ``--search-epochs``, ``--batch-size`` and ``--importance``.
 _OF_THE_JOB = ("epochs", "batch_size")
@@ -36,16 +36,14 @@ def key_of(method: str, name: str) -> str:
 def method_options() -> tuple[click.Option, ...]:
     """An option for each of each method, and the short names."""
     found: list[click.Option] = []
-    for name in METHODS:
-        try:
-            method = get_method(name)
-        except UsageError:
-            continue  # said when it is asked for: another package's mistake must not take the help away
+    for method in usable_methods():  # another package's mistake must not take the help away
         for each in fields(method.config):
             if "kind" in each.metadata and each.name not in _OF_THE_JOB:
                 default = "" if each.default is None else f" [{each.default}]"
                 text = f"{each.metadata['doc']}{default}"
-                found.append(MethodOption(name, each.name, type=Of(each.metadata["kind"]), metavar="X", help=text))
+                found.append(
+                    MethodOption(method.name, each.name, type=Of(each.metadata["kind"]), metavar="X", help=text)
+                )
     for name in _SHORT:
         found.append(click.Option([f"--{name.replace('_', '-')}", f"short__{name}"], hidden=True))
     return tuple(found)

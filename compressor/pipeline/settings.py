@@ -13,7 +13,7 @@ from compressor.budget import Budget
 from compressor.errors import UsageError
 from compressor.options import Called, OneOf, Options, Patterns, Place, Text, option, read, shown
 from compressor.options.shared import BATCH_SIZE, DISTILL, EPOCHS, LR, ROUND_TO, SEED, THREADS
-from compressor.search import METHODS, get_method
+from compressor.search import METHODS, get_method, usable_methods
 from compressor.search.constraints.wishes import ChosenChannels, Least, LeastWidths
 from compressor.search.importance import FROM_DATA, MEASURE
 from compressor.search.options import Method, MethodConfig
@@ -145,7 +145,8 @@ def method_options(
         ranked_by = method.ranked_by
         if ranked_by is None:
             raise UsageError(
-                f"{search} ranks by nothing: it learns what to keep; leave importance out, or choose oneshot or dnarch."
+                f"{search} ranks by nothing: it learns what to keep; leave importance out, or choose "
+                f"{' or '.join(method.name for method in usable_methods() if method.ranked_by)}."
             )
         read("importance", MEASURE, importance)
         if options.setdefault(ranked_by, importance) != importance:

@@ -250,7 +250,8 @@ class Pipeline:
         if self.data is None or self.data.test is None or "resolution" not in self.settings.config.decides:
             return
         inputs = next(iter(self.data.test.batches(1)), (None,))[0]
-        cure = "pass --dnarch.learn width,depth,kernel, or data of one size"
+        others = ",".join(sorted(self.settings.config.decides - {"resolution"}))
+        cure = f"leave resolution out (--{self.settings.search}.learn {others}), or pass data of one size"
         self.problem.require_one_size(inputs, "The test split has inputs of", cure)
 
     def _trim(self, decision: SearchResult) -> tuple[SearchResult, nn.Module]:

@@ -26,4 +26,15 @@ def get_method(name: str) -> Method:
     return found
 
 
-__all__ = ["METHODS", "get_method"]
+def usable_methods() -> list[Method]:
+    """All methods that can be loaded. What is wrong with others is said when they are asked for by name."""
+    found = []
+    for name in METHODS:
+        try:
+            found.append(get_method(name))
+        except UsageError:
+            continue
+    return found
+
+
+__all__ = ["METHODS", "get_method", "usable_methods"]

@@ -284,7 +284,7 @@ def test_a_learned_resolution_is_for_one_size(tmp_path: Path, capsys: pytest.Cap
     assert main([*arguments, *QUICK, "--budget-flops", "50%", "--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err
     assert "inputs of 32x32" in said
-    assert "--dnarch.learn width,depth,kernel" in said
+    assert "--dnarch.learn depth,kernel,width" in said
 
 
 @pytest.mark.skipif(not DATA, reason="COMPRESSOR_DATA names no folder with real data")
