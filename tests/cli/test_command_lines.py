@@ -31,13 +31,14 @@ def begin(*_args: Any, **_rest: Any) -> Any:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder in which commands stop where their work would begin."""
+    from compressor.deploy import exports
     from compressor.deploy import timing as bench
     from compressor.latency import profile
     from compressor.latency.target import LatencySession
     from compressor.pipeline.stages import Pipeline
     from profilers import registry
 
-    for module, name in ((bench, "bench"), (bench, "export_all"), (profile, "profile"), (LatencySession, "__init__")):
+    for module, name in ((bench, "bench"), (exports, "export_all"), (profile, "profile"), (LatencySession, "__init__")):
         monkeypatch.setattr(module, name, begin)
     for name in ("train", "assess", "search"):
         monkeypatch.setattr(Pipeline, name, begin)
