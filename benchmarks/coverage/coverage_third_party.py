@@ -36,7 +36,8 @@ LEGEND = """
 - *smallest*: share of multiply-adds left with one unit of everything and every block kept; *at 50 %*: the share that
   the one-shot search leaves when asked for half, blocks and all.
 - *fixed*: share of channels that cannot go, with the main reason. *blocks*: removed, of those found.
-- *s*: processor seconds on one thread, capture to trim. *MB*: peak memory of the process, libraries included.
+- *s*: processor seconds on one thread, capture to trim. *MB*: peak memory of the process, libraries included. Both are of
+  the first run; what is found was run again since.
 - Most of these models are tiny, so that a vocabulary or a classifier that cannot go is a large part of them.
 """
 
