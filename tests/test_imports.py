@@ -135,6 +135,17 @@ def test_nothing_lies_loose() -> None:
     assert [name for name, file in modules().items() if len(file.read_text(encoding="utf-8").splitlines()) > 400] == []
 
 
+def test_every_method_is_a_folder_with_the_same_files() -> None:
+    folders = [
+        place for place in (ROOT / "compressor" / "search" / "methods").iterdir() if (place / "config.py").exists()
+    ]
+    assert len(folders) >= 3
+    for folder in folders:
+        there = {file.stem for file in folder.glob("*.py")}
+        learns = "trains=True" in (folder / "config.py").read_text(encoding="utf-8")
+        assert {"config", "method"} | ({"learner", "decision"} if learns else set()) <= there, folder.name
+
+
 def files(package: str) -> list[Path]:
     return sorted((ROOT / package).rglob("*.py"))
 
