@@ -29,7 +29,7 @@ class SizeTable:
         rows = [np.pad(a.factors, ((0, 0), (0, k - a.factors.shape[1])), constant_values=n) for a in graph.axes]
         self.factors = torch.from_numpy(np.concatenate(rows) if rows else np.zeros((0, k), dtype=np.int64))
         self.axis_of = torch.from_numpy(np.repeat(np.arange(len(rows)), [len(r) for r in rows]))
-        self.n_axes = len(rows)
+        self.n_axes, self.n_units = len(rows), n
 
     def to(self, device: torch.device) -> SizeTable:
         if self.factors.device != device:
@@ -49,9 +49,9 @@ _tables: WeakKeyDictionary[Graph, SizeTable] = WeakKeyDictionary()
 
 
 def size_table(graph: Graph) -> SizeTable:
-    """The graph's table, built once."""
+    """The graph's table, built once, and again where choices were added since."""
     table = _tables.get(graph)
-    if table is None:
+    if table is None or (table.n_axes, table.n_units) != (len(graph.axes), graph.n_units):
         table = _tables[graph] = SizeTable(graph)
     return table
 

@@ -17,6 +17,7 @@ from compressor.graph.analysis.effective import find_computed
 from compressor.graph.analysis.kernels import label_kernels
 from compressor.graph.analysis.reach import fix_unseen, scopes, tie_unreached
 from compressor.graph.analysis.resolution import find_resolutions
+from compressor.graph.analysis.roles import heads, shortcuts
 from compressor.graph.analysis.runtime_operators import collect_operators
 from compressor.graph.analysis.units import Analysis
 from compressor.graph.graph import Graph
@@ -181,6 +182,8 @@ def _capture(
         resolutions=[spatial.found for spatial in analysis.resolutions.spatial],
         whole_resolutions=analysis.resolutions.whole,
         computed=find_computed(analysis, main, {value.index for value in seen.inputs}, described),
+        shortcuts=shortcuts(main),
+        heads=heads(seen.outputs),
     )
     recorder.release()
     graph.seconds = time.perf_counter() - started

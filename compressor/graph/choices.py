@@ -1,13 +1,15 @@
 """Where a network has choices: finders by kind. Other packages add theirs as entry points ``compressor.choices``.
 
-A finder is a function of a model and its graph that returns sites with their alternatives; what has been found becomes
-units, axes and factors of costs here, so that no cost, search or trim needs to know of the kind.
+A finder is a function of a model and its graph that returns sites with their alternatives, and may take options as
+keywords; what has been found becomes units, axes and factors of costs here, so that no cost, search or trim needs to
+know of the kind.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -18,7 +20,11 @@ from compressor.graph.graph import Graph
 from compressor.graph.groups import Alternative, Alternatives
 from compressor.plugins.registry import Registry
 
-CHOICES = Registry("kind of choice", {}, group="compressor.choices")
+CHOICES = Registry(
+    "kind of choice",
+    {"convolution": "compressor.graph.convolution_choices:find"},
+    group="compressor.choices",
+)
 
 _MOST = 1 << 16  # of a factor of costs
 
@@ -41,18 +47,21 @@ class ChoiceSite:
     scaled: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
-Finder = Callable[[nn.Module, Graph], Sequence[ChoiceSite]]
+Finder = Callable[..., Sequence[ChoiceSite]]
+"""``find(model, graph, **options)``."""
 
 
-def add_choices(model: nn.Module, graph: Graph, kinds: Sequence[str]) -> None:
-    """Find the choices of these kinds and make them part of ``graph``, in place.
+def add_choices(
+    model: nn.Module, graph: Graph, kinds: Sequence[str], options: Mapping[str, Mapping[str, Any]] | None = None
+) -> None:
+    """Find the choices of these kinds and make them part of ``graph``, in place. ``options`` are the finders', by kind.
 
     Raises:
         UnsupportedModelError: a finder returned a site that is none (fewer than two alternatives, say).
     """
     for kind in kinds:
         find: Finder = CHOICES.get(kind)
-        for site in find(model, graph):
+        for site in find(model, graph, **(options or {}).get(kind, {})):
             _require_site(kind, site)
             _add(graph, kind, site)
 

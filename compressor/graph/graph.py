@@ -214,6 +214,12 @@ class Graph:
     """Blocks whose resolution cannot be lowered, with the reason; likewise."""
     computed: list[ComputedWeight] = field(default_factory=list)
     """Weights in use that are none of the tensors stored."""
+    shortcuts: tuple[str, ...] = ()
+    """Modules of convolutions that project a shortcut."""
+    heads: tuple[str, ...] = ()
+    """Modules of convolutions that write an output of the network."""
+    no_choice: dict[str, str] = field(default_factory=dict)
+    """Modules that a finder of choices left alone, with the reason."""
 
     def group(self, name: str) -> Group:
         """The group of that name. Raises ``KeyError``."""

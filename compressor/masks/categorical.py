@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.architecture.edits import Work
-from compressor.arrays import IntArray
+from compressor.arrays import BoolArray, IntArray
 from compressor.errors import UnsupportedModelError
 from compressor.graph.graph import Graph
 from compressor.nn.copying import same_tensors
@@ -27,9 +27,18 @@ class Categorical:
 
     Args:
         favour: initial logit of what the network has; the others begin at 0.
+        allowed: which alternatives may be drawn at all, shape (number of alternatives in all,); default all. The
+            others have probability 0.
     """
 
-    def __init__(self, graph: Graph, *, favour: float = 0.0, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        favour: float = 0.0,
+        allowed: BoolArray | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
         self.choices = graph.choices
         sizes = [len(choice) for choice in self.choices]
         self._of = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes, dtype=torch.int64)).to(device)
@@ -38,6 +47,8 @@ class Categorical:
         start = torch.zeros(len(self.units), device=device)
         start[self._positions()] = favour
         self.logits = nn.Parameter(start)
+        barred = np.zeros(len(start), dtype=np.bool_) if allowed is None else ~allowed
+        self._barred = torch.from_numpy(barred).to(device) if barred.any() else None
 
     def probabilities(self) -> Tensor:
         """Probability of every alternative, shape (alternatives,); those of each choice sum to 1."""
@@ -55,7 +66,7 @@ class Categorical:
     def decide(self) -> IntArray:
         """The likeliest alternative of every choice, of equal ones what the network has; shape (choices,)."""
         best = []
-        for choice, part in zip(self.choices, self.split(self.logits), strict=True):
+        for choice, part in zip(self.choices, self.split(self._open(self.logits)), strict=True):
             own = part.detach().double().cpu().numpy()
             best.append(choice.current if own[choice.current] >= own.max() else int(own.argmax()))
         return np.array(best, dtype=np.int64)
@@ -72,8 +83,11 @@ class Categorical:
             start += len(choice)
         return found
 
+    def _open(self, logits: Tensor) -> Tensor:
+        return logits if self._barred is None else logits.masked_fill(self._barred, -torch.inf)
+
     def _softmax(self, logits: Tensor) -> Tensor:
-        return torch.cat([logits.new_zeros(0), *(part.softmax(0) for part in self.split(logits))])
+        return torch.cat([logits.new_zeros(0), *(part.softmax(0) for part in self.split(self._open(logits)))])
 
 
 class Mixtures:

@@ -20,6 +20,7 @@ from compressor.options.kinds import (
     SomeOf,
     Text,
     Whole,
+    Wholes,
     read,
     shown,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "SomeOf",
     "Text",
     "Whole",
+    "Wholes",
     "option",
     "read",
     "shown",

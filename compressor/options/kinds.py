@@ -252,6 +252,29 @@ class Shape:
         return sizes
 
 
+@dataclass(frozen=True)
+class Wholes:
+    """Different whole numbers, one at least, as a sequence or separated by commas."""
+
+    least: int = 1
+    most: int = MOST
+    odd: bool = False
+
+    @property
+    def expected(self) -> str:
+        kind = "odd" if self.odd else "whole"
+        return f"one or more different {kind} numbers from {self.least} to {self.most}, such as 3,5,7"
+
+    def read(self, value: Any) -> tuple[int, ...]:
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, (tuple, list)):
+            raise ValueError
+        found = tuple(Whole(self.least, self.most).read(part) for part in parts)
+        if not found or len(set(found)) < len(found) or (self.odd and any(n % 2 == 0 for n in found)):
+            raise ValueError
+        return found
+
+
 def shown(value: Any) -> str:
     """A value as messages show it: on one line and not too long."""
     try:

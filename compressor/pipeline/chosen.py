@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from compressor.architecture.architecture import Architecture
 from compressor.architecture.edits import Edit
@@ -15,6 +15,7 @@ from compressor.costs import build
 from compressor.errors import VerificationError
 from compressor.graph import Graph
 from compressor.nn.copying import deep_copy
+from compressor.nn.tensors import fill
 from compressor.search.constraints.constraint import hard_sizes
 from compressor.search.result import SearchResult
 from compressor.trim import TrimResult
@@ -55,8 +56,11 @@ def with_choices(
         VerificationError: with it the network has other groups, or costs other than was said.
     """
     edits: list[Edit] = []
+    trained: dict[str, Tensor] = {}
     for choice in graph.choices:
-        edits += choice.alternatives[choice.chosen(decision.units)].edits
+        alternative = choice.alternatives[choice.chosen(decision.units)]
+        edits += alternative.edits
+        trained |= decision.weights.get(choice.name, {}).get(alternative.name, {})
     if not edits:
         return Chosen(model, graph, decision.units)
     first = Architecture(
@@ -66,6 +70,7 @@ def with_choices(
         aliases={p.name: list(p.names) for p in graph.parameters.values() if len(p.names) > 1},
     )
     changed = first.apply_(deep_copy(model))
+    fill(changed, trained)
     traced = capture(changed)
     groups = [group for group in graph.groups if group not in graph.choices]
     if _names(traced) != [(group.name, len(group)) for group in groups]:

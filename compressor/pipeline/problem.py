@@ -81,7 +81,12 @@ class Problem:
             self.model, include=settings.include, exclude=settings.exclude, keep_outputs=settings.keep_outputs
         )
         self.graph = self._captured(self.model)
-        add_choices(self.model, self.graph, [kind for kind in CHOICES if kind in settings.config.decides])
+        add_choices(
+            self.model,
+            self.graph,
+            [kind for kind in CHOICES if kind in settings.config.decides],
+            settings.config.choice_options(settings.include, settings.exclude),
+        )
         require_sound(self.model, self.graph, arguments(self.example.args, dict(self.example.kwargs)))
         names = dict.fromkeys([*costs, *(budget.cost for budget in settings.budgets)])
         self.terms = {name: build(name, self.graph) for name in names if name != "latency"}

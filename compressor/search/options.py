@@ -30,6 +30,10 @@ class MethodConfig(Options):
         """What is decided on: of ``"width"``, ``"depth"``, ``"kernel"`` and ``"resolution"``."""
         return frozenset({"width", "depth"} if getattr(self, "depth", True) else {"width"})
 
+    def choice_options(self, include: tuple[str, ...], exclude: tuple[str, ...]) -> Mapping[str, Mapping[str, Any]]:
+        """What the finders of choices are told, by kind; ``include`` and ``exclude`` are the job's patterns."""
+        return {}
+
     @property
     def growth(self) -> int:
         """How many times as wide and as deep as the model the network is that is searched in."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,9 @@ from torch import Tensor
 
 from compressor.arrays import BoolArray, UnitMask
 from compressor.graph.graph import Graph
+
+
+_WEIGHTS, _BETWEEN = "weights", "|"  # in the names of stored tensors
 
 
 @dataclass
@@ -29,6 +32,9 @@ class SearchResult:
     """Which blocks are kept, shape (n_blocks,); ``None`` keeps all."""
     block_priority: Tensor | None = None
     """Ranks blocks like ``priority`` ranks units; ``None`` if the method does not decide on blocks."""
+    weights: Mapping[str, Mapping[str, Mapping[str, Tensor]]] = field(default_factory=dict)
+    """By choice and alternative, both by name: what parameters are with it, where the search trained weights of each
+    alternative. Others are what the alternative's edits make of the model's."""
 
     def gates_or_all(self, graph: Graph) -> BoolArray:
         return np.ones(len(graph.blocks), dtype=np.bool_) if self.gates is None else self.gates
@@ -39,15 +45,24 @@ class SearchResult:
         found["gates"] = torch.from_numpy(self.gates_or_all(graph))
         if self.block_priority is not None:
             found["block_priority"] = self.block_priority
+        for choice, alternatives in self.weights.items():
+            for alternative, tensors in alternatives.items():
+                found |= {_BETWEEN.join((_WEIGHTS, choice, alternative, name)): t for name, t in tensors.items()}
         return found
 
     @staticmethod
     def from_tensors(tensors: Mapping[str, Tensor], history: list[dict[str, Any]]) -> SearchResult:
         """What ``tensors`` gave."""
+        weights: dict[str, dict[str, dict[str, Tensor]]] = {}
+        for key, tensor in tensors.items():
+            if key.startswith(_WEIGHTS + _BETWEEN):
+                _, choice, alternative, name = key.split(_BETWEEN)
+                weights.setdefault(choice, {}).setdefault(alternative, {})[name] = tensor
         return SearchResult(
             tensors["units"].numpy().astype(np.bool_),
             tensors["priority"],
             history,
             gates=tensors["gates"].numpy().astype(np.bool_),
             block_priority=tensors.get("block_priority"),
+            weights=weights,
         )

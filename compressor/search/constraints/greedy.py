@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ def shrink(projector: Projector, decision: SearchResult) -> SearchResult:
     units, gates, history = remove(projector, scores, blocks, rounds=16, start=units, gates=gates)
     units = projector.fill(units, scores, gates=gates)
     history = [*decision.history, *history]
-    return SearchResult(units, decision.priority, history, gates, decision.block_priority)
+    return replace(decision, units=units, history=history, gates=gates)
 
 
 def remove(

@@ -1,0 +1,1 @@
+"""DASH: the kernel size and dilation of every convolution."""

@@ -1,0 +1,79 @@
+"""Settings of DASH."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from compressor.options import Flag, Number, OneOf, Whole, Wholes, option
+from compressor.search.options import Method, MethodConfig
+
+FORMS = ("auto", "results", "weights", "fft")
+
+
+@dataclass(frozen=True)
+class DashConfig(MethodConfig):
+    """Settings of the search; the training's own are ``TrainConfig``'s."""
+
+    owner: ClassVar[str] = "dash"
+
+    epochs: int = option(3, Whole(), "Epochs of the search; --search-epochs.")
+    batch_size: int = option(64, Whole(1), "Samples in a batch; --batch-size.")
+    kernel_sizes: tuple[int, ...] | None = option(
+        None,
+        Wholes(1, 1023, odd=True),
+        "Kernel sizes to choose from; by default 3,5,7,9, and 3,7,11,15,19 in one dimension.",
+    )
+    dilations: tuple[int, ...] | None = option(
+        None, Wholes(1, 65535), "Dilations to choose from; by default 1,3,7,15. What reaches beyond the input is left out."
+    )
+    lr: float | None = option(
+        None,
+        Number(above=0),
+        "Learning rate of the weights (SGD with Nesterov momentum); by default 0.1, and 0.01 for predictions at every "
+        "position.",
+    )
+    architecture_lr: float | None = option(
+        None, Number(above=0), "Learning rate of the architecture weights; by default half of the weights'."
+    )
+    share: float = option(0.2, Number(above=0, most=1), "Share of the training samples in an epoch, drawn anew each.")
+    temperature: float = option(1.0, Number(above=0), "Of the Gumbel-softmax that architecture weights are drawn by.")
+    decay_at: float = option(0.6, Number(least=0, most=1), "Share of the steps after which the rates fall.")
+    decay: float = option(0.2, Number(above=0, most=1), "What they fall to, as a share.")
+    clip: float = option(1.0, Number(above=0), "Largest norm of the gradients of the weights.")
+    reach: float = option(
+        0.5, Number(above=0, most=1), "Share of the steps after which the expected cost is asked to be at the budget."
+    )
+    warm: bool | None = option(
+        None,
+        Flag(),
+        "Whether every kernel starts from the weights of the convolution that is there; by default where the network "
+        "looks trained.",
+    )
+    fresh: bool = option(
+        False,
+        Flag(),
+        "Whether the network found starts from the weights before the search, as in the paper, not from those after.",
+    )
+    form: str = option(
+        "auto", OneOf(FORMS), "How mixtures are computed; auto measures once for every shape and takes the fastest."
+    )
+    max_steps: int | None = option(None, Whole(1), "Most steps of the search.")
+
+    @property
+    def decides(self) -> frozenset[str]:
+        return frozenset({"convolution"})
+
+    def choice_options(self, include: tuple[str, ...], exclude: tuple[str, ...]) -> Mapping[str, Mapping[str, Any]]:
+        return {
+            "convolution": {
+                "kernel_sizes": self.kernel_sizes,
+                "dilations": self.dilations,
+                "include": include,
+                "exclude": exclude,
+            }
+        }
+
+
+METHOD = Method("dash", DashConfig, "compressor.search.methods.dash.method:Dash", trains=True)

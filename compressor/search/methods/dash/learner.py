@@ -1,0 +1,147 @@
+"""DASH: kernel sizes and dilations, learned together with the weights (Shen, Khodak and Talwalkar, 2022).
+
+Every convolution that may be another is the weighted sum of all that it may be (section 3.1). The weights are drawn by
+Gumbel-softmax from logits that start near zero, and weights and logits go down the same gradient (section 3.3); then
+each site takes its likeliest kernel. The rates, their fall, the clipping and the share of the data are the paper's
+(appendix A.5.2), scaled to the epochs given.
+
+Beyond the paper:
+
+- Budgets. Expected costs, ``sum(p_i cost_i)`` by the probabilities of the logits, are held to budgets by multipliers
+  (``Multipliers``), latency by the operators of all alternatives in the table. What no network within the budgets can
+  have is no alternative from the start. The likeliest kernels are then moved under the budgets, where the least
+  log-probability is lost for what is saved (``best_alternatives``).
+- What a convolution is takes part, and keeps its weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from compressor.arrays import BoolArray
+from compressor.costs import Sizes
+from compressor.errors import TrainingError
+from compressor.masks import Pass
+from compressor.masks.categorical import Categorical
+from compressor.search.constraints.best_alternatives import best_alternatives
+from compressor.search.constraints.multipliers import Multipliers
+from compressor.search.constraints.projector import Projector
+from compressor.search.methods.dash.affordable import affordable
+from compressor.search.methods.dash.config import DashConfig
+from compressor.search.methods.dash.supernet import Supernet, looks_trained
+from compressor.search.result import SearchResult
+from compressor.search.training.learner import Learner
+from compressor.train.rng import derive_seed
+from compressor.train.splits import call_model
+
+_SPREAD = 1e-3  # of the logits at the start, as the paper has it
+_LOST = 10.0  # how much less likely than the least likely what cannot be had is, for those who rank
+
+
+class DashLearner(Learner):
+    """The logits and the mixtures, as the training loop sees them. ``model`` is changed in place until ``fold_``."""
+
+    def __init__(self, model: nn.Module, projector: Projector, config: DashConfig, *, lr: float, seed: int) -> None:
+        self.config, self.projector, self.graph = config, projector, projector.graph
+        self.device = next(model.parameters()).device
+        self._rate = config.architecture_lr or lr / 2
+        self._allowed = affordable(projector)
+        warm = looks_trained(model) if config.warm is None else config.warm
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(seed, "dash"))
+            self.categorical = Categorical(self.graph, allowed=np.concatenate(self._allowed), device=self.device)
+            spread = _SPREAD * torch.randn(self.categorical.logits.shape)
+            self.supernet = Supernet(model, self.graph.choices, self._allowed, config.form, warm=warm)
+        with torch.no_grad():
+            self.categorical.logits.add_(spread.to(self.device))
+        self._before = {name: t.detach().clone() for name, t in model.state_dict().items()} if config.fresh else None
+        self.model = model
+        units = torch.from_numpy(projector.start[:-1].astype(np.float64)).to(self.device)
+        self._units = units
+        with torch.no_grad():
+            start = [float(c.term(self.expected())) for c in projector.constraints]
+        self.multipliers = Multipliers(projector.constraints, start)
+
+    def expected(self) -> Sizes:
+        """Sizes under the probabilities of all alternatives."""
+        return Sizes(self.graph, self.categorical.into(self._units, self.categorical.probabilities()))
+
+    # ---- Hooks
+
+    def param_groups(self) -> Sequence[dict[str, Any]]:
+        return ({"params": [self.categorical.logits], "lr": self._rate, "weight_decay": 5e-4},)
+
+    @property
+    def stateful(self) -> Mapping[str, Any]:
+        return {"multipliers": self.multipliers}
+
+    def forward(self, model: nn.Module, inputs: Any) -> Any:
+        self.supernet.give(self.categorical.split(self.categorical.sample(self.config.temperature)))
+        return call_model(model, inputs)
+
+    def penalty(self) -> Tensor | None:
+        return self.multipliers.penalty(self.expected()).to(self.categorical.logits.dtype)
+
+    def after_step(self, step: int, total_steps: int) -> None:
+        self.multipliers.progress = (step + 1) / max(1.0, self.config.reach * total_steps)
+        self.multipliers.step()
+
+    def log(self) -> dict[str, Any]:
+        costs = {
+            c.name: self.multipliers.ratios[k] * self.multipliers.target(k) / c.term.original
+            for k, c in enumerate(self.projector.constraints)
+        }
+        parts = self.categorical.split(self.categorical.probabilities().detach())
+        weights = {
+            choice.name: [round(p, 5) for p in part.tolist()]
+            for choice, part in zip(self.categorical.choices, parts, strict=True)
+        }
+        return {**costs, "probabilities": weights}
+
+    # ---- Learner
+
+    def applied(self) -> AbstractContextManager[Pass | None]:
+        return nullcontext()
+
+    @property
+    def learns(self) -> bool:
+        return True
+
+    def settle(self) -> None:
+        """There is nothing between the search and its decision."""
+
+    def require_finite(self) -> None:
+        if not bool(torch.isfinite(self.categorical.logits).all()):
+            raise TrainingError(
+                "What is kept cannot be decided, as architecture weights have become NaN or infinite. Search again "
+                "with lower rates (--dash.lr, --dash.architecture-lr), and look for NaN in the data."
+            )
+
+    def decide(self, history: list[dict[str, Any]] | None = None) -> SearchResult:
+        """Of every site the likeliest kernel, as far as the budgets allow."""
+        self.require_finite()
+        scores = np.zeros(self.graph.n_units)
+        likely = torch.log(self.categorical.probabilities().detach().double()).cpu().numpy()
+        least = likely[np.isfinite(likely)].min()
+        scores[self.categorical.units.cpu().numpy()] = np.maximum(likely, least - _LOST)
+        units = best_alternatives(self.projector, self.projector.start, scores)
+        return SearchResult(units, torch.from_numpy(scores), history or [], weights=self._weights())
+
+    def _weights(self) -> dict[str, dict[str, dict[str, Tensor]]]:
+        if self._before is not None:
+            self.model.load_state_dict(self._before)
+        return self.supernet.weights()
+
+    def fold_(self, decision: SearchResult) -> None:
+        self.supernet.restore_()
+
+
+def whole(allowed: Sequence[BoolArray]) -> int:
+    """Sites with more than one alternative."""
+    return sum(int(open_.sum() > 1) for open_ in allowed)

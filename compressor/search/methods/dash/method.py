@@ -1,0 +1,51 @@
+"""DASH as a search method."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from compressor.data.subsampled import Subsampled
+from compressor.search.base import SearchContext
+from compressor.search.constraints.projector import Projector
+from compressor.search.methods.dash.config import DashConfig
+from compressor.search.methods.dash.learner import DashLearner
+from compressor.search.result import SearchResult
+from compressor.search.training.learner import learn, require_data
+
+#: Rates of the weights, for one prediction and for one at every position (appendix A.5.2).
+_LR, _DENSE_LR = 0.1, 0.01
+
+
+class Dash:
+    """The method on the program's own training loop."""
+
+    def run(self, context: SearchContext) -> SearchResult:
+        data = require_data(context, "dash")
+        config = DashConfig.from_options(context.options)
+        projector = Projector(
+            context.graph,
+            context.constraints,
+            round_to=context.round_to,
+            decides=config.decides,
+            depth=False,
+            wanted=context.wanted,
+        )
+        projector.check_reachable()
+        lr = config.lr or (_DENSE_LR if data.task.dense else _LR)
+        schedule = replace(config, lr=lr)
+        learner = DashLearner(context.model, projector, config, lr=lr, seed=context.seed)
+        if config.share < 1:
+            data = replace(data, train=Subsampled(data.train, config.share))
+        try:
+            return learn(
+                context,
+                data,
+                schedule,  # type: ignore[arg-type]  # its rate is given now
+                learner,
+                schedule="steps",
+                milestones=(config.decay_at,),
+                decay=config.decay,
+                grad_clip=config.clip,
+            )
+        finally:
+            learner.supernet.restore_()
