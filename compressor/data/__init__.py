@@ -7,5 +7,16 @@ from compressor.data.base import Data, Split
 from compressor.data.load import load_data
 from compressor.data.loaders import from_loaders
 from compressor.data.memory import CropFlip, Normalise, TensorSplit
+from compressor.data.subsampled import Subsampled
 
-__all__ = ["CropFlip", "Data", "Normalise", "Split", "TensorSplit", "from_loaders", "from_tensors", "load_data"]
+__all__ = [
+    "CropFlip",
+    "Data",
+    "Normalise",
+    "Split",
+    "Subsampled",
+    "TensorSplit",
+    "from_loaders",
+    "from_tensors",
+    "load_data",
+]

@@ -116,6 +116,19 @@ def first_of(inputs: Any) -> Any:
     return pytree.tree_map(lambda leaf: leaf[:1] if isinstance(leaf, Tensor) and leaf.ndim else leaf, inputs)
 
 
+def sample_count(inputs: Any, targets: Any) -> int:
+    """Samples in a batch: as many as there are targets, or inputs where targets are no tensors."""
+    leaves = [leaf for leaf in pytree.tree_leaves((targets, inputs)) if isinstance(leaf, Tensor) and leaf.ndim]
+    return len(leaves[0]) if leaves else 1
+
+
+def first_samples(values: Any, count: int, of: int) -> Any:
+    """The first ``count`` of the ``of`` samples of a batch's inputs or targets; what has no such axis stays whole."""
+    return pytree.tree_map(
+        lambda leaf: leaf[:count] if isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == of else leaf, values
+    )
+
+
 def call_of(inputs: Any) -> Example:
     """How a network is called with a batch's inputs."""
     if isinstance(inputs, Mapping):

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler, Subset
 
 from compressor.data.base import Data, Split
-from compressor.data.batches import first_of, read_batch
+from compressor.data.batches import first_of, read_batch, sample_count
 from compressor.data.holdout import HOLDOUT_FRACTION, stratified_holdout
 from compressor.data.memory import index_batches
 from compressor.data.task import find_task
@@ -101,6 +100,9 @@ class DatasetSplit:
 class IterableSplit:
     """Batches of a loader as it yields them, all or every n-th; implements ``Split`` but for the batch size."""
 
+    own_order = True
+    """A pass's seed does not say which batches come first."""
+
     def __init__(self, loader: Loader, *, every: int = 0, held_out: bool = False, own_loss: bool = False) -> None:
         if isinstance(loader, Iterator):  # asking iter(loader) would move a DataLoader's generator
             raise DataError(
@@ -113,7 +115,7 @@ class IterableSplit:
 
     def __len__(self) -> int:
         if self._count is None:
-            self._count = sum(_length(inputs, targets) for inputs, targets in self.batches(1))
+            self._count = sum(sample_count(inputs, targets) for inputs, targets in self.batches(1))
         return self._count
 
     def batches(
@@ -124,12 +126,6 @@ class IterableSplit:
             held_out = self._every > 0 and number % self._every == self._every - 1
             if held_out == self._held_out:
                 yield read_batch(batch, own_loss=self._own_loss)
-
-
-def _length(inputs: Any, targets: Any) -> int:
-    """Samples in a batch: as many as there are targets, or inputs where targets are no tensors."""
-    leaves = [leaf for leaf in pytree.tree_leaves((targets, inputs)) if isinstance(leaf, Tensor) and leaf.ndim]
-    return len(leaves[0]) if leaves else 1
 
 
 def _split(loader: Loader, part: str, own_loss: bool) -> Split:

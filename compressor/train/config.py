@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 from compressor.errors import UsageError
 
 OPTIMIZERS = ("sgd", "adamw")
+SCHEDULES = ("cosine", "steps")
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class TrainConfig:
     """Passes over the training split; 0 trains nothing."""
     batch_size: int = 64
     lr: float = 0.05
-    """Peak learning rate; a cosine takes it to ``final_lr_fraction`` of itself."""
+    """Peak learning rate; ``schedule`` says how it falls from there."""
     optimizer: str = "sgd"
     """``"sgd"`` (with momentum) or ``"adamw"``."""
     momentum: float = 0.9
@@ -28,8 +31,16 @@ class TrainConfig:
     decay_norm_and_bias: bool = True
     """Whether weight decay reaches normalisation parameters and biases too."""
     warmup_epochs: float = 0.0
-    """Linear warm-up before the cosine, in epochs (a fraction is fine)."""
+    """Linear warm-up before the schedule, in epochs (a fraction is fine)."""
+    schedule: str = "cosine"
+    """``"cosine"`` falls along half a cosine to ``final_lr_fraction`` of the peak; ``"steps"`` is multiplied by
+    ``decay`` at every milestone."""
+    milestones: tuple[float, ...] = ()
+    """Fractions of the run, in (0, 1) and rising, at which ``"steps"`` falls."""
+    decay: float = 0.1
+    """Factor of ``"steps"`` at every milestone, in (0, 1]."""
     final_lr_fraction: float = 0.0
+    """Of ``"cosine"``."""
     label_smoothing: float = 0.0
     """Used by the default loss only."""
     distill: float = 0.0
@@ -71,11 +82,36 @@ class TrainConfig:
             _check_range("grad_clip", self.grad_clip, above=0.0)
         if self.optimizer not in OPTIMIZERS:
             raise UsageError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, not {self.optimizer!r}.")
+        self._check_schedule()
+
+    def _check_schedule(self) -> None:
+        if self.schedule not in SCHEDULES:
+            raise UsageError(f"schedule must be one of {', '.join(SCHEDULES)}, not {self.schedule!r}.")
+        given = self.milestones
+        if isinstance(given, str) or not isinstance(given, Sequence):
+            raise UsageError(f"milestones must be fractions of the run, such as (0.5, 0.75), not {given!r}.")
+        object.__setattr__(self, "milestones", tuple(given))
+        for milestone in self.milestones:
+            _check_range("milestones", milestone, above=0.0, most=1.0)
+        edges = (0.0, *self.milestones, 1.0)
+        if any(a >= b for a, b in pairwise(edges)):
+            raise UsageError(f"milestones must rise between 0 and 1, not {given!r}.")
+        _check_range("decay", self.decay, above=0.0, most=1.0)
+        steps = self.schedule == "steps"
+        if steps != bool(self.milestones):
+            wanted = "needs milestones, such as (0.6,)" if steps else "has no milestones; set schedule to 'steps'"
+            raise UsageError(f"The schedule {self.schedule!r} {wanted}.")
+        if steps and self.final_lr_fraction:
+            raise UsageError("final_lr_fraction is of the schedule 'cosine'; with 'steps' set decay.")
 
     def fingerprint(self) -> dict[str, Any]:
         """The settings that decide the weights that come out: all but how often they are saved."""
         values = asdict(self)
         del values["checkpoint_seconds"]
+        # Left out where nothing differs from versions that had the cosine alone, so that their checkpoints go on.
+        if self.schedule == "cosine":
+            for name in ("schedule", "milestones", "decay"):
+                del values[name]
         return values
 
 

@@ -35,7 +35,7 @@ from compressor.train.progress import Progress
 from compressor.train.resume.checkpoint import Checkpoint
 from compressor.train.resume.state import Counters, TrainingState
 from compressor.train.rng import derive_seed, isolated_rng, seed_everything, set_rng_state
-from compressor.train.schedule import cosine_with_warmup
+from compressor.train.schedule import cosine_with_warmup, steps_with_warmup
 from compressor.train.splits import TrainData, call_model, epoch_batches, steps_per_epoch, task_of
 
 
@@ -261,7 +261,10 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
 
     def _factor(self, step: int) -> float:
-        return cosine_with_warmup(step, self.total_steps, self._warmup_steps, self.config.final_lr_fraction)
+        config, warmup = self.config, self._warmup_steps
+        if config.schedule == "steps":
+            return steps_with_warmup(step, self.total_steps, config.milestones, config.decay, warmup)
+        return cosine_with_warmup(step, self.total_steps, warmup, config.final_lr_fraction)
 
     def _lr(self, step: int) -> float:
         return self.config.lr * self._factor(step)

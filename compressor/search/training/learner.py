@@ -100,21 +100,29 @@ class Learner(Hooks, ABC):
 
 
 def learn(
-    context: SearchContext, data: Data, schedule: Schedule, learner: Learner, optimizer: str = "sgd"
+    context: SearchContext, data: Data, schedule: Schedule, learner: Learner, optimizer: str = "sgd", **training: Any
 ) -> SearchResult:
-    """Train ``context.model`` in place, with the context's loss, teacher, seed, checkpoint and progress, and decide."""
+    """Train ``context.model`` in place, with the context's loss, teacher, seed, checkpoint and progress, and decide.
+
+    Args:
+        data: its training split may be ``Subsampled``.
+        training: fields of ``TrainConfig`` that are to be other than here.
+    """
     steps = schedule.epochs * steps_per_epoch(data.train, schedule.batch_size) if schedule.epochs else 0
     total = steps if schedule.max_steps is None else min(steps, schedule.max_steps)
-    config = TrainConfig(
-        epochs=schedule.epochs,
-        batch_size=schedule.batch_size,
-        lr=schedule.lr,
-        optimizer=optimizer,
-        seed=context.seed,
-        distill=context.distill,
-        max_steps=schedule.max_steps,
-        log_every=max(1, min(20, total // 50)),  # so often that a report can draw how the costs of a short search went
-    )
+    told: dict[str, Any] = {
+        "epochs": schedule.epochs,
+        "batch_size": schedule.batch_size,
+        "lr": schedule.lr,
+        "optimizer": optimizer,
+        "seed": context.seed,
+        "distill": context.distill,
+        "max_steps": schedule.max_steps,
+        "log_every": max(
+            1, min(20, total // 50)
+        ),  # so often that a report can draw how the costs of a short search went
+    }
+    config = TrainConfig(**{**told, **training})
     progress = None if context.progress is None else _Shared(context.progress)
 
     def trainer(model: nn.Module, hooks: Hooks, checkpoint: Path | None, span: Span | None = None) -> Trainer:
