@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from compressor.arrays import IntArray
 from compressor.errors import UnsupportedModelError
 from compressor.graph.axis import Axis
 from compressor.graph.graph import Graph
 from compressor.graph.groups import Alternative, Alternatives
+from compressor.graph.variants import add_variants
 from compressor.plugins.registry import Registry
 
 CHOICES = Registry(
@@ -39,12 +41,16 @@ class ChoiceSite:
         current: which of these the network has.
         scaled: by module, how its multiply-adds and weights grow by alternative: whole numbers in proportion, such as
             9, 25 and 49 for kernels of 3x3, 5x5 and 7x7. Modules left out cost the same whatever is chosen.
+        operators: by module, for each alternative, what it changes of the operators that a runtime runs for the module,
+            such as ``{"kernel": (5, 5), "padding": (2, 2)}``; see ``variants.FIELDS``. Nothing for what stays as the
+            network has it. Needed where a latency budget is to be held; modules left out take the same time.
     """
 
     name: str
     alternatives: Sequence[Alternative]
     current: int = 0
     scaled: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    operators: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
 
 Finder = Callable[..., Sequence[ChoiceSite]]
@@ -62,11 +68,15 @@ def add_choices(
     for kind in kinds:
         find: Finder = CHOICES.get(kind)
         for site in find(model, graph, **(options or {}).get(kind, {})):
-            _require_site(kind, site)
-            _add(graph, kind, site)
+            what = f"The choice {site.name!r} of kind {kind}"
+            _require_site(what, site)
+            units = _add(graph, kind, site)
+            for place, changes in site.operators.items():
+                add_variants(graph, what, place, changes, site.current, units)
 
 
-def _add(graph: Graph, kind: str, site: ChoiceSite) -> None:
+def _add(graph: Graph, kind: str, site: ChoiceSite) -> IntArray:
+    """Make a site part of ``graph``; returns the units of its alternatives."""
     n = len(site.alternatives)
     first = graph.n_units
     graph.grow_units(n)
@@ -81,6 +91,7 @@ def _add(graph: Graph, kind: str, site: ChoiceSite) -> None:
             current=site.current,
             of=kind,
             scaled=scaled,
+            timed=tuple(site.operators),
         )
     )
     for place, factors in scaled.items():
@@ -95,10 +106,10 @@ def _add(graph: Graph, kind: str, site: ChoiceSite) -> None:
         weight = graph.parameters.get(f"{place}.weight" if place else "weight")
         if weight is not None:
             weight.scale = (axis, current)
+    return units
 
 
-def _require_site(kind: str, site: ChoiceSite) -> None:
-    what = f"The choice {site.name!r} of kind {kind}"
+def _require_site(what: str, site: ChoiceSite) -> None:
     if len(site.alternatives) < 2:
         raise UnsupportedModelError(f"{what} has {len(site.alternatives)} alternatives; a choice needs two at least.")
     if not 0 <= site.current < len(site.alternatives):

@@ -76,7 +76,7 @@ def find(
             kernels, met = _kernels(work, name, operator, kernel_sizes, dilations)
             reach |= met
             if len(kernels) > 1:
-                sites.append(_site(name, kernels))
+                sites.append(_site(name, work.modules[name], operator, kernels))
                 continue
             reason = _no_other(module)
         graph.no_choice[name] = reason
@@ -196,7 +196,7 @@ def _require_reach(dilations: Sequence[int] | None, met: set[int], some: bool) -
         )
 
 
-def _site(name: str, kernels: list[Kernel]) -> ChoiceSite:
+def _site(name: str, module: Any, operator: Operator, kernels: list[Kernel]) -> ChoiceSite:
     alternatives = [Alternative(kernels[0].name)]
     alternatives += [
         Alternative(k.name, (ReplaceConvolution(name, list(k.size), list(k.dilation)),)) for k in kernels[1:]
@@ -205,7 +205,19 @@ def _site(name: str, kernels: list[Kernel]) -> ChoiceSite:
         name,
         alternatives,
         scaled={name: [math.prod(k.size) for k in kernels]},
+        operators={name: [_runs(module, operator, kernels[0], k) for k in kernels]},
     )
+
+
+def _runs(module: Any, operator: Operator, own: Kernel, kernel: Kernel) -> dict[str, tuple[int, ...]]:
+    """What of the operator differs: padding grows with the extent, so that the output stays as large as it is."""
+    padding = tuple(
+        p + (d * (k - 1) - d0 * (k0 - 1)) // 2
+        for p, k, d, k0, d0 in zip(
+            operator.padding, kernel.size, kernel.dilation, own.size, own.dilation, strict=True
+        )
+    )
+    return {"kernel": kernel.size, "dilation": kernel.dilation, "padding": padding}
 
 
 def kernels_of(edits: Sequence[Any], own: Kernel) -> Kernel:

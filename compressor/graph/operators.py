@@ -50,6 +50,9 @@ class Operator:
         weights: whether it reads weights of its own, in proportion to channels in times out.
         taps: entries of the kernel, where some may go.
         cropped: the same operator with all of them gone; ``None`` if none may.
+        variants: what it is under each alternative of a choice, in their order; empty if no choice changes it. They
+            have no variants of their own, and taps only where the network has them.
+        variant_units: the units of these alternatives.
     """
 
     place: str
@@ -71,3 +74,5 @@ class Operator:
     weights: bool = False
     taps: Extent = field(default_factory=Extent)
     cropped: Operator | None = None
+    variants: tuple[Operator, ...] = ()
+    variant_units: tuple[int, ...] = ()

@@ -35,6 +35,8 @@ class SearchContext:
         options: the method's own settings.
         example: inputs that the model was traced with; ``importance`` looks at weights as a forward uses them.
         wanted: what the user wants kept in any case.
+        decides: components of the network that the method decides on; ``None`` for all. What is none of them stays as
+            it is, see ``constraints.projector.Projector``.
         warn: tells the user.
     """
 
@@ -52,6 +54,7 @@ class SearchContext:
     options: dict[str, Any] = field(default_factory=dict)
     example: Example | None = None
     wanted: Wanted | None = None
+    decides: frozenset[str] | None = None
     warn: Callable[[str], None] = warnings.warn
 
 

@@ -51,6 +51,7 @@ class Method:
         trains: whether it learns from data and changes the weights of the model that it searches in.
         ranked_by: the option that says by which measure it ranks, if it ranks.
         own_loop: whether it can run in a training loop of the user's own.
+        improves: whether it looks for a better network even where every budget holds already.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Method:
     trains: bool
     ranked_by: str | None = None
     own_loop: bool = False
+    improves: bool = False
 
     def __call__(self) -> Any:
         module, _, attribute = self.implementation.partition(":")

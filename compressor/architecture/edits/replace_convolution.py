@@ -69,8 +69,10 @@ class ReplaceConvolution(Edit):
             return tensor
         margins: list[int] = []
         for axis in range(tensor.dim() - 1, 1, -1):  # from the last axis on, as ``F.pad`` wants them
-            more = self.kernel_size[axis - 2] - tensor.shape[axis]
-            margins += [more // 2, more - more // 2]
+            old, new = tensor.shape[axis], self.kernel_size[axis - 2]
+            # What PyTorch calls the same padding has one less on the left where the sum is odd.
+            left = (new - 1) // 2 - (old - 1) // 2
+            margins += [left, new - old - left]
         return F.pad(tensor, margins)
 
     def _padding(self, module: Any) -> tuple[int | None, ...]:

@@ -34,6 +34,8 @@ class Alternatives(Group):
     of: str = ""
     scaled: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Modules whose multiply-adds and weights are so many times one number, by alternative."""
+    timed: tuple[str, ...] = ()
+    """Modules whose runtime operators are known by alternative; without any a latency is not."""
 
     kind: ClassVar[str] = "choice"
 

@@ -31,13 +31,13 @@ def cheapest_swap(
         return None
     weight = excess / excess.sum()
     saving = weight @ projector.marginal(units, gates)
-    kept = np.flatnonzero(units[:-1] & ~projector.swaps)
+    left = np.bincount(projector.group_of[units[:-1]], minlength=len(projector.smallest))
+    fixed = left <= projector.smallest
+    kept = np.flatnonzero(units[:-1] & ~projector.swaps & ~fixed[projector.group_of])
     kept = kept[saving[kept] > 1e-12]
     rate = float((worth[kept] / saving[kept]).min()) if len(kept) else np.inf  # the least that a saving costs elsewhere
     best, best_rate = None, rate
-    for choice in projector.graph.choices:
-        if choice.name in projector.whole or choice.index in projector.chosen:
-            continue
+    for choice in projector.free_choices:
         now = choice.units[choice.chosen(units)]
         for unit in choice.units:
             saved = saving[now] - saving[unit]

@@ -20,7 +20,7 @@ def shrink(projector: Projector, decision: SearchResult) -> SearchResult:
     scores = priority - priority.min() + 1e-6
     units = decision.units.copy()
     for group in projector.graph.groups:
-        if group.name in projector.whole:
+        if group.index in projector.held:
             units[group.units] = group.as_it_is
     gates = decision.gates_or_all(projector.graph) | ~projector.removable
     blocks = None  # what is gone already is enough, as a rule: give only channels as long as there are any

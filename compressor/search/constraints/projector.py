@@ -9,6 +9,7 @@ import torch
 from compressor.arrays import BoolArray, FloatArray, UnitMask
 from compressor.costs import Sizes
 from compressor.graph.graph import Graph
+from compressor.graph.groups import Alternatives
 from compressor.search.constraints.channel_multiples import even_widths
 from compressor.search.constraints.constraint import Constraint, RoundTo, hard_sizes, unreachable
 from compressor.search.constraints.wanted import Wanted
@@ -24,8 +25,10 @@ class Projector:
     its frequencies: the centre and the constant are none of them. With None widths are even (``even.even_widths``)
     as far as they can be: groups may be narrower than one such step, and get part of one where more than ``GAP`` of
     the budgets would be left otherwise.
-    Groups in ``whole`` are never reduced, blocks in it and (without ``depth``) all blocks never removed. What the user
-    has ``wanted`` holds for the others: groups have a least number of units, or just the units chosen by hand.
+    Groups in ``whole`` are never reduced, blocks in it and (without ``depth``) all blocks never removed. Where a method
+    ``decides`` on some components alone (``MethodConfig.decides``; default all), groups of others stay as they are, but
+    for channels chosen by hand, and blocks without ``"depth"`` among them. What the user has ``wanted`` holds for the
+    others: groups have a least number of units, or just the units chosen by hand.
     ``gates`` of shape (n_blocks,) says which blocks are kept; default all.
     """
 
@@ -38,12 +41,20 @@ class Projector:
         whole: set[str] | None = None,
         depth: bool = True,
         wanted: Wanted | None = None,
+        decides: frozenset[str] | None = None,
     ) -> None:
         self.graph, self.constraints = graph, constraints
         self.whole = whole or set()
         self.wanted = wanted or Wanted()
         self.chosen = {g: u for g, u in self.wanted.chosen.items() if graph.groups[g].name not in self.whole}
         """Units of the groups that are chosen by hand."""
+        self.held = frozenset(
+            g.index
+            for g in graph.groups
+            if g.name in self.whole
+            or (decides is not None and g.component not in decides and g.index not in self.chosen)
+        )
+        """Indices of the groups that stay as they are."""
         self._flexible = round_to is None
         given = even_widths(graph) if round_to is None else round_to
         multiples = [given if isinstance(given, int) else given.get(g.name, 1) for g in graph.groups]
@@ -63,11 +74,12 @@ class Projector:
             self.swaps[choice.units] = True
         self.smallest = np.array(
             [
-                most if g.name in self.whole or g.index in self.chosen else min(most, max(n, held))
+                most if g.index in self.held or g.index in self.chosen else min(most, max(n, held))
                 for g, most, n, held in zip(graph.groups, self.most.tolist(), least, asked, strict=True)
             ],
             dtype=np.int64,
         )
+        depth = depth and (decides is None or "depth" in decides)
         self.removable = np.array(
             [depth and b.name not in self.whole and b.index not in self.wanted.blocks for b in graph.blocks],
             dtype=np.bool_,
@@ -79,6 +91,18 @@ class Projector:
     @staticmethod
     def _on_grid(count: int, step: int) -> int:
         return -(-count // step) * step
+
+    @property
+    def free_choices(self) -> list[Alternatives]:
+        """Choices of which another alternative may be taken."""
+        return [c for c in self.graph.choices if c.index not in self.held and c.index not in self.chosen]
+
+    @property
+    def only_choices(self) -> bool:
+        """Whether nothing but alternatives of choices can change."""
+        others = [g.index for g in self.graph.groups if not isinstance(g, Alternatives)]
+        fixed = self.smallest[others] == self.most[others]
+        return bool(self.free_choices) and bool(fixed.all()) and not self.removable.any()
 
     @property
     def start(self) -> UnitMask:
@@ -133,9 +157,7 @@ class Projector:
         """``units`` with every choice at the alternative that costs least, over all constraints."""
         units = units.copy()
         prices = self.marginal(units, gates).sum(axis=0)
-        for choice in self.graph.choices:
-            if choice.name in self.whole or choice.index in self.chosen:
-                continue
+        for choice in self.free_choices:
             own = prices[choice.units]
             now = choice.chosen(units)
             if own.min() < own[now] - 1e-12:
@@ -155,7 +177,7 @@ class Projector:
         for group in self.graph.groups:
             if group.index in self.chosen:
                 units[group.units] = np.isin(group.units, self.chosen[group.index])
-            elif group.name in self.whole and group.most < len(group):
+            elif group.index in self.held and group.most < len(group):
                 units[group.units] = group.as_it_is
             elif (n := int(counts[group.index])) < len(group):
                 units[group.units] = np.isin(group.units, group.kept(n, priority))
@@ -222,7 +244,7 @@ class Projector:
         units = units.copy()
         kept = self.graph.gates(gates)
         refused = {g for block in self.graph.blocks if not kept[block.index] for g in block.groups} | barred
-        refused |= set(self.chosen) | {choice.index for choice in self.graph.choices}
+        refused |= set(self.chosen) | self.held | {choice.index for choice in self.graph.choices}
         for _ in range(rounds):
             gap = 1.0 - self.costs(units, gates) / self.limits
             if gap.min() <= slack:

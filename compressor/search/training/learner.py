@@ -100,7 +100,7 @@ class Learner(Hooks, ABC):
 
 
 def learn(
-    context: SearchContext, data: Data, schedule: Schedule, learner: Learner, optimizer: str = "sgd", **training: Any
+    context: SearchContext, data: Data, schedule: Schedule, learner: Learner, optimizer: str = "sgd", /, **training: Any
 ) -> SearchResult:
     """Train ``context.model`` in place, with the context's loss, teacher, seed, checkpoint and progress, and decide.
 

@@ -25,8 +25,8 @@ class Dnarch:
             context.graph,
             context.constraints,
             round_to=context.round_to,
-            depth="depth" in components,
             wanted=context.wanted,
+            decides=frozenset(components),
         )
         session = DnarchLearner(context.model, projector, config, self._scores(context, config))
         if config.grow > 1:

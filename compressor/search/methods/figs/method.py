@@ -16,7 +16,11 @@ class Figs:
     def learner(self, context: SearchContext) -> FigsLearner:
         config = FigsConfig.from_options(context.options)
         projector = Projector(
-            context.graph, context.constraints, round_to=context.round_to, depth=config.depth, wanted=context.wanted
+            context.graph,
+            context.constraints,
+            round_to=context.round_to,
+            wanted=context.wanted,
+            decides=config.decides,
         )
         projector.check_reachable()
         return FigsLearner(context.model, projector, config)

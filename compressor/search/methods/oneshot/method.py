@@ -24,7 +24,11 @@ class OneShot:
     def run(self, context: SearchContext) -> SearchResult:
         config = OneShotConfig.from_options(context.options)
         projector = Projector(
-            context.graph, context.constraints, round_to=context.round_to, depth=config.depth, wanted=context.wanted
+            context.graph,
+            context.constraints,
+            round_to=context.round_to,
+            wanted=context.wanted,
+            decides=config.decides,
         )
         projector.check_reachable()
         measure = config.importance or ("taylor" if context.data is not None else "magnitude")
