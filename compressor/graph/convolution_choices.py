@@ -68,19 +68,27 @@ def find(
         if operator.kind.startswith("conv"):
             operators.setdefault(operator.place, operator)
     work = Work(model)
-    sites, reach = [], set[int]()
+    sites, reach, beyond = [], set[int](), list[str]()
     for name, operator in operators.items():
         module = work.modules.get(name)
         reason = _reason(name, module, graph, include, exclude)
         if reason is None:
-            kernels, met = _kernels(work, name, operator, kernel_sizes, dilations)
+            kernels, met, out = _kernels(work, name, operator, kernel_sizes, dilations)
             reach |= met
+            if out:
+                at = "x".join(map(str, operator.spatial))
+                beyond.append(f"{out[-1].name} at {name}, whose input is {at}")
             if len(kernels) > 1:
                 sites.append(_site(name, work.modules[name], operator, kernels))
                 continue
             reason = _no_other(module)
         graph.no_choice[name] = reason
     _require_reach(dilations, reach, bool(sites) or bool(reach))
+    if beyond:
+        graph.remarks.append(
+            f"Kernels that reach beyond their input are no choice, at {len(beyond)} convolutions: {beyond[0]}"
+            f"{', and others' if len(beyond) > 1 else ''}."
+        )
     return sites
 
 
@@ -123,13 +131,11 @@ def _reason(
         return "excluded"
     if include:
         return None if matches(name, include) else "not included"
-    if max(module.kernel_size) == 1:
-        return "a 1x1 convolution"
     if name in graph.shortcuts:
         return "on a shortcut"
     if name in graph.heads:
         return "it writes an output of the network"
-    return None
+    return "a 1x1 convolution" if max(module.kernel_size) == 1 else None
 
 
 def _kernels(
@@ -138,21 +144,22 @@ def _kernels(
     operator: Operator,
     kernel_sizes: Sequence[int] | None,
     dilations: Sequence[int] | None,
-) -> tuple[list[Kernel], set[int]]:
-    """What can stand there, first what does; and the dilations among those asked for that meet the input."""
+) -> tuple[list[Kernel], set[int], list[Kernel]]:
+    """What can stand there, first what does; the dilations asked for that meet the input; and what reaches beyond."""
     module: Any = work.modules[name]
     own = Kernel(tuple(module.kernel_size), tuple(module.dilation))
     asked, spaced = kernel_sizes or KERNEL_SIZES[len(own.size)], dilations or DILATIONS
-    found, met = [own], set[int]()
+    found, met, out = [own], set[int](), list[Kernel]()
     for size in asked:
         for dilation in spaced:
             kernel = _along(own, size, dilation)
             if not _meets(kernel, own, operator.spatial):
+                out.append(kernel)
                 continue
             met.add(dilation)
             if kernel != own and _fits(work, name, kernel):
                 found.append(kernel)
-    return list(dict.fromkeys(found)), met
+    return list(dict.fromkeys(found)), met, out
 
 
 def _along(own: Kernel, size: int, dilation: int) -> Kernel:
@@ -213,9 +220,7 @@ def _runs(module: Any, operator: Operator, own: Kernel, kernel: Kernel) -> dict[
     """What of the operator differs: padding grows with the extent, so that the output stays as large as it is."""
     padding = tuple(
         p + (d * (k - 1) - d0 * (k0 - 1)) // 2
-        for p, k, d, k0, d0 in zip(
-            operator.padding, kernel.size, kernel.dilation, own.size, own.dilation, strict=True
-        )
+        for p, k, d, k0, d0 in zip(operator.padding, kernel.size, kernel.dilation, own.size, own.dilation, strict=True)
     )
     return {"kernel": kernel.size, "dilation": kernel.dilation, "padding": padding}
 

@@ -220,6 +220,8 @@ class Graph:
     """Modules of convolutions that write an output of the network."""
     no_choice: dict[str, str] = field(default_factory=dict)
     """Modules that a finder of choices left alone, with the reason."""
+    remarks: list[str] = field(default_factory=list)
+    """What users should know of it, in whole sentences."""
 
     def group(self, name: str) -> Group:
         """The group of that name. Raises ``KeyError``."""

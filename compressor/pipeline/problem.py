@@ -7,6 +7,7 @@ The stages of a job and a session in a loop of the user's own both stand on this
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +17,7 @@ from compressor.costs import REPORTED_COSTS, CostTerm, build
 from compressor.errors import UnsupportedModelError, UsageError, VerificationError
 from compressor.graph import Graph, capture
 from compressor.graph.choices import CHOICES, add_choices
+from compressor.graph.convolution_choices import require_some
 from compressor.graph.inputs.input_axes import arguments, input_tensors
 from compressor.graph.patterns import require_matches
 from compressor.nn.copying import deep_copy
@@ -32,6 +34,7 @@ from compressor.trim.sound import require_sound
 from exporters.example import Example
 
 if TYPE_CHECKING:
+    from compressor.budget import Budget
     from compressor.latency.refinement import RefinementLog
     from compressor.latency.target import LatencySession
     from compressor.storage.job import Diary, Job
@@ -87,6 +90,8 @@ class Problem:
             [kind for kind in CHOICES if kind in settings.config.decides],
             settings.config.choice_options(settings.include, settings.exclude),
         )
+        for remark in self.graph.remarks:
+            self.warn(remark)
         require_sound(self.model, self.graph, arguments(self.example.args, dict(self.example.kwargs)))
         names = dict.fromkeys([*costs, *(budget.cost for budget in settings.budgets)])
         self.terms = {name: build(name, self.graph) for name in names if name != "latency"}
@@ -152,9 +157,13 @@ class Problem:
             UnreachableBudgetError: one is below what the model can be brought to.
             UnsupportedModelError: nothing can be decided about the model.
         """
+        terms = [self.terms[budget.cost] for budget in self.settings.budgets]
         self.constraints = [
-            Constraint(self.terms[b.cost], b.limit(self.terms[b.cost].original)) for b in self.settings.budgets
+            Constraint(term, self.for_now(budget).limit(term.original))
+            for budget, term in zip(self.settings.budgets, terms, strict=True)
         ]
+        if not self.graph.choices and "convolution" in self.settings.config.decides:
+            require_some(self.graph)
         projector = self.projector()
         if not self.nothing_to_do and not self.graph.groups and not projector.removable.any():
             blocks = "whole blocks may not go as depth is off" if self.graph.blocks else "no block can go as a whole"
@@ -163,6 +172,13 @@ class Problem:
                 f"inspect' says by what), and {blocks}. Free modules with --include/--exclude, or change the model."
             )
         projector.check_reachable()
+
+    def for_now(self, budget: Budget) -> Budget:
+        """The budget, or all that the network costs where a later search will meet it."""
+        original = self.terms[budget.cost].original
+        if not self.settings.at_least_original or budget.limit(original) >= original:
+            return budget
+        return replace(budget, value=1.0, relative=True)
 
     @property
     def nothing_to_do(self) -> bool:
@@ -283,7 +299,7 @@ class Problem:
         """
         from compressor.latency.enforce import Enforcer, finer
 
-        budget = next(b for b in self.settings.budgets if b.cost == "latency")
+        budget = self.for_now(next(b for b in self.settings.budgets if b.cost == "latency"))
         enforcer = Enforcer(device, budget, self.constraints, self.projector, trim, finer(self.grid), diary)
         return enforcer.run(decision, self.warn)
 

@@ -57,7 +57,9 @@ class Settings(Options):
     loss_fn: Callable[[Any, Tensor], Tensor] | None = option(None, Called("loss_fn(outputs, targets)"), "The loss.")
     target: TargetSettings | None = None
     base: Base | None = None
-    """Where the network searched in is a grown one."""
+    """Where the network searched in is a grown one, or what an earlier search found."""
+    at_least_original: bool = False
+    """Whether a later search will meet the budgets: until then none is below what the network costs."""
     method: Method = field(init=False, repr=False, compare=False)
     config: MethodConfig = field(init=False, repr=False, compare=False)
 

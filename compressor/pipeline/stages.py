@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,6 +43,8 @@ class Pipeline:
         model: the original; trained in place by ``train``, otherwise never changed.
         compressed: the trimmed model, from ``trim`` on.
         problem: the trace, its costs and budgets.
+        before: the round whose result ``model`` is, if there was one; its original teaches, and is what scores are
+            compared with.
         checks: every verification made, the last one being that of ``compressed``.
     """
 
@@ -60,6 +63,7 @@ class Pipeline:
         data: Data | None = None,
         job: Job | None = None,
         events: Events | None = None,
+        before: Pipeline | None = None,
     ) -> None:
         model = opened(model)
         require_whole_tensors(model)
@@ -73,6 +77,8 @@ class Pipeline:
         self.example_kwargs = to_device(example_kwargs or {}, self.device)
         self.scores = Scores()
         self.problem = Problem(self.model, self.example, settings, self.events.warn)
+        self._before = before
+        self._teacher: nn.Module = self.model if before is None else before._teacher
         self.held: RefinementLog | None = None
         self._searched = self.model
 
@@ -133,7 +139,10 @@ class Pipeline:
 
     def assess(self) -> None:
         """How good the original is."""
-        if self.data is not None:
+        if self._before is not None:
+            known = self._before.scores
+            self.scores = replace(known, after_search=None, after_finetune=None)
+        elif self.data is not None:
             with self.events.stage("evaluate"):
                 self.scores.split = "test" if self.data.test is not None else "val"
                 self.scores.before, self.scores.samples = self._score("before", self.data, self.model)
@@ -163,7 +172,7 @@ class Pipeline:
                     data=self.data,
                     seed=self.settings.seed,
                     loss_fn=search_loss(self.data, self.settings),
-                    teacher=self.model if trains and self.settings.distill else None,
+                    teacher=self._teacher if trains and self.settings.distill else None,
                     distill=self.settings.distill,
                     checkpoint=self.job.checkpoint("search") if self.job is not None else None,
                     progress=self.events.progress("search"),
@@ -199,7 +208,11 @@ class Pipeline:
         with self.events.stage("finetune"):
             if not self._restore("finetune", self.compressed):
                 self._fit(
-                    "finetune", self.compressed, self.settings.finetune_epochs, teacher=self.model, lr=self.settings.lr
+                    "finetune",
+                    self.compressed,
+                    self.settings.finetune_epochs,
+                    teacher=self._teacher,
+                    lr=self.settings.lr,
                 )
                 self._store("finetune", {}, self.compressed)
         with self.events.stage("evaluate"):

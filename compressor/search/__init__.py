@@ -10,6 +10,7 @@ METHODS = Registry(
         "oneshot": "compressor.search.methods.oneshot.config:METHOD",
         "figs": "compressor.search.methods.figs.config:METHOD",
         "dnarch": "compressor.search.methods.dnarch.config:METHOD",
+        "dash": "compressor.search.methods.dash.config:METHOD",
     },
     group="compressor.search",
 )

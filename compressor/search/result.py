@@ -13,7 +13,6 @@ from torch import Tensor
 from compressor.arrays import BoolArray, UnitMask
 from compressor.graph.graph import Graph
 
-
 _WEIGHTS, _BETWEEN = "weights", "|"  # in the names of stored tensors
 
 

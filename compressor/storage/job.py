@@ -162,6 +162,10 @@ class Job:
         """Where training inside the stage ``name`` keeps its checkpoint; in parts, ``<name>.<part>.safetensors``."""
         return self._path("checkpoints", name, ".safetensors")
 
+    def part(self, name: str) -> JobPart:
+        """The stages of one part of the job, apart from those of others."""
+        return JobPart(self, name)
+
     def diary(self, name: str) -> Diary:
         """A stage that is stored again and again while it goes on."""
         return Diary(self, name)
@@ -202,6 +206,26 @@ class Job:
         if not _STAGE_NAME.fullmatch(name):
             raise UsageError(f"A stage cannot be called {name!r}; use lower-case letters, digits, '-', '_' and '.'.")
         return self._folder / kind / f"{name}{suffix}"
+
+
+@dataclass(frozen=True)
+class JobPart:
+    """Stages of a job under names that begin with ``name``; see the methods of ``Job``."""
+
+    job: Job
+    name: str
+
+    def stage(self, name: str) -> StageResult | None:
+        return self.job.stage(f"{self.name}.{name}")
+
+    def store(self, name: str, data: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = None) -> StageResult:
+        return self.job.store(f"{self.name}.{name}", data, tensors)
+
+    def checkpoint(self, name: str) -> Path:
+        return self.job.checkpoint(f"{self.name}.{name}")
+
+    def diary(self, name: str) -> Diary:
+        return self.job.diary(f"{self.name}.{name}")
 
 
 @dataclass(frozen=True)

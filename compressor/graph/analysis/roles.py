@@ -51,8 +51,7 @@ def _only_convolution(value: Value, *, resized: bool = False) -> Node | None:
 
 
 def _convolutions_since(value: Value, start: Value, without: Node) -> int:
-    """How many convolutions lie between ``start`` and ``value``; 0 if ``without`` is one, or none of them leads there.
-    """
+    """Convolutions between ``start`` and ``value``; 0 if ``without`` is one, or none of them leads there."""
     first = start.producer.index if start.producer is not None else -1
     waiting, seen, count, reached = [value], {value.index}, 0, False
     while waiting:

@@ -26,7 +26,9 @@ class DashConfig(MethodConfig):
         "Kernel sizes to choose from; by default 3,5,7,9, and 3,7,11,15,19 in one dimension.",
     )
     dilations: tuple[int, ...] | None = option(
-        None, Wholes(1, 65535), "Dilations to choose from; by default 1,3,7,15. What reaches beyond the input is left out."
+        None,
+        Wholes(1, 65535),
+        "Dilations to choose from; by default 1,3,7,15, without what reaches beyond the input.",
     )
     lr: float | None = option(
         None,

@@ -83,9 +83,9 @@ def looks_trained(model: nn.Module) -> bool:
         mean, weight = getattr(module, "running_mean", None), getattr(module, "weight", None)
         if isinstance(mean, Tensor) and bool((mean != 0).any()):
             return True
-        if "Norm" in type(module).__name__ and isinstance(weight, Tensor) and weight.numel() > 1:
-            if bool((weight.detach() != weight.detach().flatten()[0]).any()):
-                return True
+        scale = weight.detach() if "Norm" in type(module).__name__ and isinstance(weight, Tensor) else None
+        if scale is not None and scale.numel() and bool((scale != scale.flatten()[0]).any()):
+            return True
     return False
 
 
