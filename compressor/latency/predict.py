@@ -18,7 +18,7 @@ from compressor.arrays import FloatArray
 from compressor.graph.graph import Graph
 from compressor.graph.operators import Operator
 from compressor.latency.profile import Family, family_of
-from compressor.latency.signatures import signature_of
+from compressor.latency.signatures import runs, signature_of
 from lut import Point, Signature
 from lut.surface.estimate import detect
 from lut.surface.interpolate import Surface
@@ -81,7 +81,8 @@ def traffic(operator: Operator) -> tuple[float, float, float]:
 
 
 class Lookup:
-    """Latency and slopes of every operator of a graph at any channel counts.
+    """Latency and slopes of every operator of a graph at any channel counts, in the order of ``signatures.runs``: those
+    that a choice changes by alternative.
 
     Args:
         graph: the operators.
@@ -96,15 +97,16 @@ class Lookup:
     def __init__(
         self, graph: Graph, points: Mapping[Signature, Mapping[Point, float]], *, cropped: bool = False
     ) -> None:
-        self.operators = graph.operators
+        self.operators = [run.operator for run in runs(graph)]
         self.cropped: Lookup | None = None
         if cropped:
-            self.operators = [operator.cropped or operator for operator in graph.operators]
-        elif any(operator.cropped for operator in graph.operators):
+            self.operators = [operator.cropped or operator for operator in self.operators]
+        elif any(operator.cropped for operator in self.operators):
             self.cropped = Lookup(graph, points, cropped=True)
         signatures = [signature_of(operator) for operator in self.operators]
         distinct = list(dict.fromkeys(signatures))
-        self.index = np.array([distinct.index(signature) for signature in signatures], dtype=np.int64)
+        number = {signature: place for place, signature in enumerate(distinct)}
+        self.index = np.array([number[signature] for signature in signatures], dtype=np.int64)
         patterns = _patterns(points)
         self.liked = _liked(points)
         self.surfaces: list[Surface | None] = []
@@ -117,6 +119,7 @@ class Lookup:
             self._estimate(distinct)
         self._known: list[dict[Point, int]] = [{} for _ in distinct]
         self._values: list[FloatArray] = [np.zeros((0, 4)) for _ in distinct]
+        self._last: tuple[FloatArray, FloatArray, FloatArray] | None = None
 
     def __call__(self, channels_in: FloatArray, channels_out: FloatArray) -> FloatArray:
         """Value in ms, slopes in ms per channel, and whether channels are ragged (0 to 1): shape (n_operators, 4).
@@ -124,6 +127,12 @@ class Lookup:
         Args:
             channels_in, channels_out: counts of shape (n_operators,), whole or not.
         """
+        last = self._last  # a search over choices alone asks for the same counts in every step
+        if last is None or not (np.array_equal(last[0], channels_in) and np.array_equal(last[1], channels_out)):
+            last = self._last = channels_in.copy(), channels_out.copy(), self._between(channels_in, channels_out)
+        return last[2]
+
+    def _between(self, channels_in: FloatArray, channels_out: FloatArray) -> FloatArray:
         low_in, low_out = np.floor(channels_in), np.floor(channels_out)
         part_in, part_out = channels_in - low_in, channels_out - low_out
         whole = not (part_in.any() or part_out.any())
@@ -226,8 +235,8 @@ def _liked(points: Mapping[Signature, Mapping[Point, float]]) -> dict[Family, tu
 def multiples(graph: Graph, lookup: Lookup) -> dict[str, int]:
     """Widths the device likes: for each group the step that the operators reading and writing it agree on.
 
-    Every operator votes with its latency for the staircase step along its side; the step with most votes wins, and is
-    used if the group is at least twice as wide.
+    Every operator votes with its latency for the staircase step along its side (its alternatives with their shares);
+    the step with most votes wins, and is used if the group is at least twice as wide.
     """
     votes: dict[int, dict[int, float]] = {}
     groups_on: dict[int, set[int]] = {}
@@ -236,11 +245,12 @@ def multiples(graph: Graph, lookup: Lookup) -> dict[str, int]:
         group_of[group.units] = group.index
     for axis in graph.axes:
         groups_on[axis.index] = {int(g) for g in np.unique(group_of[axis.factors]) if g >= 0}
-    for operator, place in zip(graph.operators, lookup.index.tolist(), strict=True):
-        surface = lookup.surfaces[place]
+    for run, place in zip(runs(graph), lookup.index.tolist(), strict=True):
+        surface, operator = lookup.surfaces[place], run.operator
         if surface is None:
             continue
         cost = surface.value(operator.channels_in.full, operator.channels_out.full)
+        cost /= len(graph.operators[run.of].variants) or 1
         steps = lookup.liked.get(family_of(signature_of(operator)), (1, 1))
         for extent, step in zip((operator.channels_in, operator.channels_out), steps, strict=True):
             for axis in extent.axes:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from compressor.graph.graph import Graph
-from compressor.latency.signatures import domains
+from compressor.latency.signatures import asked, domains
 from lut import LatencyTable, Measurement, Point, Row, Signature, Target, cpu_device, nvidia_gpus
 from lut.device import Device
 from lut.surface.interpolate import usable
@@ -155,6 +155,7 @@ def profile(
     max_points: int = 24,
     seconds: float | None = None,
     progress: Callable[[int, int, str], None] | None = None,
+    decides: frozenset[str] | None = None,
 ) -> Profiled:
     """Measure what the table lacks for every signature of a graph.
 
@@ -163,6 +164,8 @@ def profile(
         max_points: most points per signature, those in the table included.
         seconds: stop after this long; what was measured stays.
         progress: called with signatures done, all signatures and the label of the one in hand.
+        decides: components that a method decides on, see ``signatures.asked``: operators whose channels stay take one
+            point for each of their channel counts.
 
     Noisy points are measured anew, unless the machine is busy now. If the device turns out to be faster than it ever
     was while the table was made, the table is brought to that time, and what was timed under load measured again.
@@ -174,7 +177,7 @@ def profile(
     while True:
         left = None if seconds is None else max(0.0, seconds - (time.perf_counter() - started))
         try:
-            found = _profile(graph, table, timer, tolerance, max_points, left, progress)
+            found = _profile(graph, table, timer, tolerance, max_points, left, progress, decides)
         except _AnchorMovedError:
             continue
         found.seconds = time.perf_counter() - started
@@ -193,13 +196,16 @@ def _profile(
     max_points: int,
     seconds: float | None,
     progress: Callable[[int, int, str], None] | None,
+    decides: frozenset[str] | None,
 ) -> Profiled:
     started = time.perf_counter()
     target = target_of(timer.info)
     result = Profiled(target)
-    ranges = domains(graph)
+    wanted = asked(graph, decides)
+    ranges = {signature: each.domain for signature, each in wanted.items()}
+    only = {signature: tuple(each.points) for signature, each in wanted.items() if not each.varies}
     refiners: dict[Signature, Refiner] = {}
-    leaders = _leaders(ranges)
+    leaders = _leaders({signature: domain for signature, domain in ranges.items() if signature not in only})
     patterns: dict[Family, tuple[Pattern, Pattern] | None] = {}
     spreads: list[float] = []
     complete: set[Signature] = set()
@@ -228,8 +234,12 @@ def _profile(
             good = usable(points)
         refused = tuple(point for point, took in points.items() if took.status == "refused")
         result.known += len(good) + len(refused)
-        # A narrower model may have left many points, and none where this one is wider.
         domain = ranges[signature]
+        if signature in only:
+            each = only[signature]
+            refiners[signature] = Refiner(domain, max_points=len(each), known=good, refused=refused, only=each)
+            return
+        # A narrower model may have left many points, and none where this one is wider.
         wide_enough = domain.point(domain.channels_in[1], domain.channels_out[1]) in {*good, *refused}
         if len(good) + len(refused) >= most and wide_enough:
             complete.add(signature)

@@ -2,7 +2,8 @@
 
 Every operator's latency is interpolated in its channels in and out; slopes are those of the staircase's envelope
 (``lut.surface.interpolate``), so that a search sees where widening costs and not only that it costs nothing at once.
-Operators of a block count by its gate. What calibration found is added: a factor per class of operators, traffic of
+Operators of a block count by its gate, and what an operator is under each alternative of a choice by the weight of that
+alternative. What calibration found is added: a factor per class of operators, traffic of
 weights and activations, and a fixed time per operator.
 """
 
@@ -20,6 +21,7 @@ from compressor.costs.sizes import Sizes
 from compressor.errors import UsageError
 from compressor.graph.graph import Graph
 from compressor.latency.predict import CLASSES, Coefficients, Lookup, class_of, traffic
+from compressor.latency.signatures import runs
 
 
 class Latency(CostTerm):
@@ -44,7 +46,11 @@ class Latency(CostTerm):
         super().__init__(graph)
         self.lookup = lookup
         self.factor = 1.0
-        operators = graph.operators
+        found = runs(graph)
+        operators = [run.operator for run in found]
+        self._of = torch.tensor([run.of for run in found], dtype=torch.int64)
+        always = graph.n_units
+        self._unit = torch.tensor([always if run.unit is None else run.unit for run in found], dtype=torch.int64)
         extents = [[getattr(o, side) for o in operators] for side in ("channels_in", "channels_out", "copies")]
         self._extents = [Products([e.coefficient for e in row], row, graph) for row in extents]
         self._taps = Products([o.taps.coefficient / o.taps.full for o in operators], [o.taps for o in operators], graph)
@@ -93,15 +99,18 @@ class Latency(CostTerm):
         """Place, kind and predicted milliseconds of every operator."""
         with torch.no_grad():
             parts = self._parts(sizes)
-        each = (self._scales * parts[0] * parts[3]).tolist()
+        each = self._scales * parts[0] * parts[3]
+        each = each.new_zeros(len(self.graph.operators)).index_add(0, self._of, each).tolist()
         return [(o.place, o.kind, ms) for o, ms in zip(self.graph.operators, each, strict=True)]
 
     def _parts(self, sizes: Sizes) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Per operator: ms from the table, megabytes of weights, of activations, how often it runs, raggedness."""
+        """Per operator and alternative: ms from the table, megabytes of weights, of activations, how often it runs,
+        raggedness."""
         device = sizes.units.device
         if device.type != "cpu":  # the table is on the CPU; gradients flow back through the copy
             sizes = Sizes(self.graph, sizes.units.cpu(), sizes.gates.cpu())
         into, out, copies = (product(sizes) for product in self._extents)
+        copies = copies * torch.cat([sizes.units, sizes.units.new_ones(1)])[self._unit]
         latency, ragged = _Interpolate.apply(into, out, self.lookup)
         pair, per_in, per_out = self._traffic.unbind(1)
         if self.lookup.cropped is not None:  # in between, latency is taken to follow the number of taps

@@ -18,7 +18,7 @@ import dataclasses
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -116,6 +116,7 @@ class Refiner:
         refused: points known to be refused.
         window: how many even predictions the error is averaged over.
         patterns: staircase and alignment if known from signatures of the same kind; probing is then left out.
+        only: ask for these points and no others: those are all that the table must answer for.
     """
 
     def __init__(
@@ -128,6 +129,7 @@ class Refiner:
         refused: tuple[Point, ...] = (),
         window: int = 8,
         patterns: tuple[Pattern, Pattern] | None = None,
+        only: Sequence[Point] | None = None,
     ) -> None:
         if not tolerance > 0 or max_points < 1 or window < 1:
             raise InvalidKeyError("Refinement needs tolerance > 0, max_points >= 1 and window >= 1.")
@@ -144,7 +146,7 @@ class Refiner:
         self._even_errors: deque[float] = deque(maxlen=window)
         self._waiting: Point | None = None
         self._stopped = ""
-        self._plan = self._points()
+        self._plan = self._points() if only is None else iter(tuple(only))
 
     def next_point(self) -> Point | None:
         """The next point to measure, the same one until it is added; None when it is time to stop."""

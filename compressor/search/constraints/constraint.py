@@ -35,9 +35,15 @@ def hard_sizes(graph: Graph, units: UnitMask, gates: BoolArray | None = None) ->
     return Sizes(graph, torch.from_numpy(units[: graph.n_units].astype("float64")), weights)
 
 
-def unreachable(term: CostTerm, limit: float, smallest: float, wanted: Wanted | None = None) -> UnreachableBudgetError:
-    """The error that names the smallest cost the model can be brought to, with what is ``wanted`` kept."""
+def unreachable(
+    term: CostTerm, limit: float, smallest: float, wanted: Wanted | None = None, *, others: bool = False
+) -> UnreachableBudgetError:
+    """The error that names the smallest cost the model can be brought to, with what is ``wanted`` kept.
+
+    ``others`` says that the budget could be reached without the other ones.
+    """
     kept = f" with {wanted.describe()}" if wanted else ""
+    kept += " under the other budgets" if others else ""
     less = " ask to keep less," if wanted else ""
     share = 100 * smallest / term.original if term.original else 0.0
     return UnreachableBudgetError(

@@ -9,13 +9,17 @@ import numpy as np
 
 from compressor.arrays import BoolArray, FloatArray, UnitMask
 from compressor.search.constraints.alternatives_choice import cheapest_swap
+from compressor.search.constraints.best_alternatives import best_alternatives, better_alternatives
 from compressor.search.constraints.block_choice import cheapest_block
 from compressor.search.constraints.projector import Projector
 from compressor.search.result import SearchResult
 
 
 def shrink(projector: Projector, decision: SearchResult) -> SearchResult:
-    """Decide again from an earlier decision, with the projector's whole groups restored, under the same budgets."""
+    """Decide again from an earlier decision, with the projector's whole groups restored, under the same budgets.
+
+    Alternatives of choices are taken by their priority, as far as there is room.
+    """
     priority = decision.priority.numpy()
     scores = priority - priority.min() + 1e-6
     units = decision.units.copy()
@@ -23,9 +27,14 @@ def shrink(projector: Projector, decision: SearchResult) -> SearchResult:
         if group.index in projector.held:
             units[group.units] = group.as_it_is
     gates = decision.gates_or_all(projector.graph) | ~projector.removable
+    if projector.only_choices:
+        units = best_alternatives(projector, units, scores, gates)
+        return replace(decision, units=units, gates=gates)
     blocks = None  # what is gone already is enough, as a rule: give only channels as long as there are any
     units, gates, history = remove(projector, scores, blocks, rounds=16, start=units, gates=gates)
     units = projector.fill(units, scores, gates=gates)
+    if projector.free_choices and projector.fits(units, gates):
+        units = better_alternatives(projector, units, scores, gates)
     history = [*decision.history, *history]
     return replace(decision, units=units, history=history, gates=gates)
 

@@ -1,10 +1,14 @@
-"""Use up a budget that a coarse grid leaves a gap under: give up a step in one group, and take others for it."""
+"""Use up a budget that a coarse grid leaves a gap under: give up a step in one group, and take others for it.
+
+A step of a choice is another of its alternatives.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from compressor.arrays import BoolArray, FloatArray, UnitMask
+from compressor.search.constraints.best_alternatives import better_alternatives
 from compressor.search.constraints.projector import Projector
 
 
@@ -22,13 +26,20 @@ def closer(
 
     Args:
         scores: importance of every unit, shape (n_units,).
-        tries: groups to take a step from, those whose step matters least first.
+        tries: steps to give up, those that matter least first.
         enough: stop when so many choices are within ``slack``.
 
     Returns:
         Choices without repetition; within ``slack`` the most important first, then the others by their gap.
     """
-    filled = projector.fill(units, scores, gates=gates, slack=slack / 2)
+
+    def grown(units: UnitMask, barred: set[int]) -> UnitMask:
+        units = projector.fill(units, scores, gates=gates, slack=slack / 2, barred=barred)
+        if projector.free_choices and projector.fits(units, gates):
+            return better_alternatives(projector, units, scores, gates, frozenset(barred))
+        return units
+
+    filled = grown(units, set())
     found = {filled.tobytes(): (filled, _gap(projector, filled, gates))}
     counts = projector.counts(filled)
     sizes = np.array([len(group) for group in projector.graph.groups])
@@ -40,10 +51,17 @@ def closer(
         fewer[group] = smaller[group]
         trial = projector.choose(fewer, kept)
         lost.append((float(scores[filled[:-1] & ~trial[:-1]].sum()), group, trial))
+    for choice in projector.free_choices:
+        now = choice.units[choice.chosen(filled)]
+        for unit in choice.units[(scores[choice.units] <= scores[now]) & (choice.units != now)]:
+            trial = filled.copy()
+            trial[now], trial[unit] = False, True
+            if projector.fits(trial, gates):
+                lost.append((float(scores[now] - scores[unit]), choice.index, trial))
     for _, number, trial in sorted(lost, key=lambda entry: entry[:2])[:tries]:
         if sum(gap <= slack for _, gap in found.values()) >= enough:
             break
-        again = projector.fill(trial, scores, gates=gates, slack=slack / 2, barred={number})
+        again = grown(trial, {number})
         found.setdefault(again.tobytes(), (again, _gap(projector, again, gates)))
     order = sorted(
         found.values(),

@@ -12,6 +12,7 @@ from compressor.graph.graph import Graph
 from compressor.graph.groups import Alternatives
 from compressor.search.constraints.channel_multiples import even_widths
 from compressor.search.constraints.constraint import Constraint, RoundTo, hard_sizes, unreachable
+from compressor.search.constraints.together import ways_together
 from compressor.search.constraints.wanted import Wanted
 
 GAP = 0.02  # of the budgets
@@ -154,7 +155,10 @@ class Projector:
         return units
 
     def cheapest(self, units: UnitMask, gates: BoolArray | None = None) -> UnitMask:
-        """``units`` with every choice at the alternative that costs least, over all constraints."""
+        """``units`` with every choice at the alternative that costs least, over all constraints.
+
+        If that is over one of them, and other alternatives that hold all of them are found, with these.
+        """
         units = units.copy()
         prices = self.marginal(units, gates).sum(axis=0)
         for choice in self.free_choices:
@@ -162,14 +166,41 @@ class Projector:
             now = choice.chosen(units)
             if own.min() < own[now] - 1e-12:
                 units[choice.units] = np.arange(len(choice)) == int(np.argmin(own))
+        if len(self.constraints) > 1 and self.free_choices and not self.fits(units, gates):
+            return self._together(units, gates)
+        return units
+
+    def _together(self, units: UnitMask, gates: BoolArray | None) -> UnitMask:
+        """``units`` with alternatives under which all constraints hold, if some are found."""
+        table, now = self.marginal(units, gates), np.flatnonzero(units[:-1])
+        sets = [(table[:, c.units] - table[:, np.intersect1d(c.units, now)]).T for c in self.free_choices]
+        for way in ways_together(1.0 - self.costs(units, gates) / self.limits, sets):
+            found = units.copy()
+            for choice, index in zip(self.free_choices, way.tolist(), strict=True):
+                found[choice.units] = np.arange(len(choice)) == index
+            if self.fits(found, gates):
+                return found
         return units
 
     def check_reachable(self) -> None:
         """Raise ``UnreachableBudgetError`` if even the smallest choice, without any block, is over a budget."""
-        costs = self.costs(self.minimal(np.zeros(self.graph.n_units)), ~self.removable)
-        for constraint, cost in zip(self.constraints, costs, strict=True):
+        smallest, gates = self.minimal(np.zeros(self.graph.n_units)), ~self.removable
+        if self.fits(smallest, gates):
+            return
+        for k, constraint in enumerate(self.constraints):
+            cost = self.costs(self._least(smallest, gates, k), gates)[k]
             if cost > constraint.limit:
                 raise unreachable(constraint.term, constraint.limit, float(cost), self.wanted)
+        for constraint, cost in zip(self.constraints, self.costs(smallest, gates), strict=True):
+            if cost > constraint.limit:  # each alone can be met, by other alternatives
+                raise unreachable(constraint.term, constraint.limit, float(cost), self.wanted, others=True)
+
+    def _least(self, units: UnitMask, gates: BoolArray, k: int) -> UnitMask:
+        """``units`` with the alternatives that cost least under one constraint, whatever they do to others."""
+        units, prices = units.copy(), self.marginal(units, gates)[k]
+        for choice in self.free_choices:
+            units[choice.units] = np.arange(len(choice)) == int(np.argmin(prices[choice.units]))
+        return units
 
     def choose(self, counts: npt.NDArray[np.int64], priority: FloatArray) -> UnitMask:
         """Keep, in each group, those chosen by hand or ``counts`` units of highest priority (ties: the earlier)."""
