@@ -47,6 +47,8 @@ class Method:
         trains: whether it learns from data and changes the weights of the model that it searches in.
         ranked_by: the option that says by which measure it ranks, if it ranks.
         own_loop: whether it can run in a training loop of the user's own.
+        tune: the grid of fine-tuning's settings that ``--tune auto`` tries after it: ``"none"``, ``"short"`` or
+            ``"paper"``.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Method:
     trains: bool
     ranked_by: str | None = None
     own_loop: bool = False
+    tune: str = "none"
 
     def __call__(self) -> Any:
         module, _, attribute = self.implementation.partition(":")
