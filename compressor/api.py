@@ -176,6 +176,10 @@ def compress(
         batch_axis=batch_axis,
         seed=train.seed,
         loss_fn=train.loss_fn,
+        tune=train.tune,
+        tune_epochs=train.tune_epochs,
+        tune_samples=train.tune_samples,
+        trial_workers=train.trial_workers,
         target=measured_on(target, lut),
         **within.values(),
     )

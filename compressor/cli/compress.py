@@ -11,6 +11,7 @@ from compressor.budget import BASE_UNITS, parse_budgets
 from compressor.cli.method_options import own_options
 from compressor.cli.options import Names, Of, keep_option, model_option, stack, structure_options, trust_option
 from compressor.cli.output import JobInterrupted, Output
+from compressor.cli.tune_options import taken_grid, tune_options
 from compressor.errors import UsageError
 from compressor.jobs.config import JobConfig, default_out
 from compressor.options import shown
@@ -89,6 +90,7 @@ COMPRESS_OPTIONS = stack(
         metavar="X",
         help="Weight of the original's logits in the loss, 0 to 1. [0]",
     ),
+    tune_options,
     click.option(
         "--round-to",
         type=Of(ROUND_TO),
@@ -140,6 +142,7 @@ def job_config(options: Mapping[str, Any]) -> JobConfig:
     if values["model"] is None:
         raise UsageError("The model is missing; name one, for example --model resnet50 (compress models lists them).")
     values["search"] = values["search"] or default_search(values["data"])
+    values["tune"] = taken_grid(values)
     values["options"] = own_options(values)
     given = {cost: values.pop(f"budget_{cost}") for cost in BASE_UNITS}
     named = {cost: text for cost, text in given.items() if text is not None}

@@ -73,6 +73,15 @@ class DatasetSplit:
         self._loader, self._own_loss = loader, own_loss
         self._indices = torch.arange(len(loader.dataset)) if indices is None else indices  # type: ignore[arg-type]
 
+    @property
+    def labels(self) -> Tensor:
+        """The samples' labels where the data set keeps them, else zeros."""
+        return _labels(self._loader.dataset)[self._indices]
+
+    def subset(self, positions: Tensor) -> DatasetSplit:
+        """The samples at these positions of the split."""
+        return DatasetSplit(self._loader, self._indices[positions], own_loss=self._own_loss)
+
     def __len__(self) -> int:
         return len(self._indices)
 

@@ -85,6 +85,15 @@ class TensorSplit:
         """The targets of this split in stored order."""
         return self._targets[self._indices]
 
+    labels = targets
+
+    def subset(self, positions: Tensor) -> TensorSplit:
+        """The samples at these positions of the split, over the same tensors."""
+        indices = self._indices[positions]
+        return TensorSplit(
+            self._inputs, self._targets, indices=indices, normalise=self._normalise, augment=self._augment
+        )
+
     def __len__(self) -> int:
         return len(self._indices)
 

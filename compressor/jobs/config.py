@@ -26,6 +26,15 @@ from compressor.options.shared import (
     THREADS,
 )
 from compressor.pipeline.defaults import DEFAULT_BENCH_SECONDS
+from compressor.pipeline.grid import (
+    TRIAL_WORKERS,
+    TUNE_EPOCHS,
+    TUNE_SAMPLES,
+    Grid,
+    Tune,
+    read_grid,
+    require_finetuning,
+)
 from compressor.search.constraints.wishes import LeastWidths
 from compressor.storage.places import DEFAULT_FOLDER
 
@@ -50,6 +59,11 @@ class JobConfig(Options):
         finetune_epochs: epochs of fine-tuning the compressed model.
         lr: learning rate of training and fine-tuning.
         distill: weight of the distillation loss from the original in search and fine-tuning, 0 for none.
+        tune: grid of settings that is tried before fine-tuning, by name or as ``{"lr": (0.1, 0.01)}``; ``"auto"``
+            leaves it to the search method.
+        tune_epochs: epochs of a trial; None: a fifth of those of fine-tuning, at least one.
+        tune_samples: share of the training samples in an epoch of a trial.
+        trial_workers: processes that trials run in; says nothing about the result.
         round_to: widths are kept at multiples of this; None: at even ones (``search.even``), or with a latency budget
             at those that the target likes.
         include, exclude: patterns over module names; what is not included, or is excluded, keeps its width.
@@ -81,6 +95,10 @@ class JobConfig(Options):
     batch_size: int = option(64, BATCH_SIZE, "Samples in a batch.")
     lr: float = option(0.05, LR, "Learning rate of training and fine-tuning.")
     distill: float = option(0.0, DISTILL, "Weight of the original's outputs in the loss.")
+    tune: str | Grid = option("auto", Tune(), "Grid of settings that is tried before fine-tuning.")
+    tune_epochs: int | None = option(None, TUNE_EPOCHS, "Epochs of a trial.")
+    tune_samples: float = option(0.2, TUNE_SAMPLES, "Share of the training samples in an epoch of a trial.")
+    trial_workers: int = option(1, TRIAL_WORKERS, "Processes that trials run in.")
     round_to: int | None = option(None, ROUND_TO, "What widths are multiples of.")
     include: tuple[str, ...] = option((), Patterns(), "What may be compressed.")
     exclude: tuple[str, ...] = option((), Patterns(), "What is left alone.")
@@ -119,6 +137,8 @@ class JobConfig(Options):
         epochs = self.train_epochs + self.search_epochs + self.finetune_epochs
         if self.data is None and epochs:
             raise UsageError("Epochs were asked for but there is no data to train on; pass --data, for example digits.")
+        object.__setattr__(self, "tune", read_grid(self.tune))
+        require_finetuning(self.tune, self.finetune_epochs)
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as plain JSON values."""
@@ -144,20 +164,21 @@ class JobConfig(Options):
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide the result: two runs with equal identities may share one folder and go on."""
-        return {
-            key: value for key, value in self.to_json().items() if key not in {"out", "force", "lut", "trust_factories"}
-        }
+        return {key: value for key, value in self.to_json().items() if key not in _NO_IDENTITY}
 
 
 def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as an earlier version of the program wrote them, in today's form: options of methods stood loose."""
-    found = dict(values)
+    """Settings as an earlier version of the program wrote them, in today's form: options of methods stood loose, and
+    nothing was tuned."""
+    found = {**_UNTUNED, **values}
     if "options" not in found:
         given = {name: found.pop(name, default) for name, default in _LOOSE.items()}
         found["options"] = {name: value for name, value in given.items() if value != _LOOSE[name]}
     return found
 
 
+_NO_IDENTITY = {"out", "force", "lut", "trust_factories", "trial_workers"}
+_UNTUNED: dict[str, Any] = {"tune": "auto", "tune_epochs": None, "tune_samples": 0.2}
 _LOOSE: dict[str, Any] = {"learn": [], "penalty": None, "penalty_ramp": None, "compiler": None, "grow": 1}
 
 

@@ -30,7 +30,8 @@ _OPTIONS = {
     for name in (
         "weights", "data", "search", "importance",
         "train_epochs", "search_epochs",
-        "finetune_epochs", "batch_size", "lr", "distill", "round_to", "include", "exclude", "keep", "export",
+        "finetune_epochs", "batch_size", "lr", "distill",
+        "tune_epochs", "tune_samples", "trial_workers", "round_to", "include", "exclude", "keep", "export",
         "bench_seconds",
         "num_classes", "input_shape", "seed", "device",
         "target", "lut", "threads", "trust_factories",
@@ -145,6 +146,10 @@ def _settings(config: JobConfig) -> Settings:
         batch_size=config.batch_size,
         lr=config.lr,
         distill=config.distill,
+        tune=config.tune,
+        tune_epochs=config.tune_epochs,
+        tune_samples=config.tune_samples,
+        trial_workers=config.trial_workers,
         round_to=config.round_to,
         include=config.include,
         exclude=config.exclude,
@@ -172,6 +177,11 @@ def command_of(config: JobConfig) -> str:
             for item in value if name in ("include", "exclude", "keep") else (value,):
                 shown = ",".join(map(str, item)) if isinstance(item, tuple) else str(item)
                 parts += [option, shown or "none"]
+    if isinstance(config.tune, str):
+        parts += ["--tune", config.tune] if config.tune != defaults["tune"] else []
+    else:
+        for axis, values in config.tune.items():
+            parts += [f"--tune.{axis.replace('_', '-')}", _written(values)]
     for name, value in config.options.items():
         parts += [f"--{config.search}.{name.replace('_', '-')}", _written(value)]
     return shlex.join([*parts, "--out", config.out])

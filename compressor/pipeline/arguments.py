@@ -12,6 +12,7 @@ from torch import Tensor
 from compressor.errors import UsageError
 from compressor.options import Called, Options, Patterns, option, shown
 from compressor.options.shared import BATCH_SIZE, DISTILL, EPOCHS, LR, ROUND_TO, SEED
+from compressor.pipeline.grid import TRIAL_WORKERS, TUNE_EPOCHS, TUNE_SAMPLES, Grid, Tune, read_grid
 from compressor.search.constraints.wishes import ChosenChannels, LeastWidths
 
 
@@ -27,6 +28,13 @@ class Training(Options):
         loss_fn: ``loss_fn(outputs, targets)``; default that of the data's task: cross entropy for classes, relative L2
             error for fields, squared error for other values.
         seed: of everything that is drawn.
+        tune: settings of fine-tuning that short trials on held-out samples choose from: ``"short"`` (six around the
+            settings here), ``"paper"`` (24), ``"none"``, or a grid of your own with any of ``lr``, ``weight_decay``,
+            ``momentum`` and ``dropout``, such as ``{"lr": [0.1, 0.01]}``. By default what the search method declares.
+        tune_epochs: epochs of a trial; default a fifth of ``finetune_epochs``.
+        tune_samples: share of the training samples in an epoch of a trial, others in each; at least a batch.
+        trial_workers: trials that run side by side, in processes of their own. Python starts these by importing the
+            main script anew, so a script needs ``if __name__ == "__main__":`` for more than one.
 
     >>> Training(finetune_epochs=20, lr=0.01).finetune_epochs
     20
@@ -39,6 +47,14 @@ class Training(Options):
     distill: float = option(0.0, DISTILL, "Weight of the original's outputs in the loss.")
     loss_fn: Callable[[Any, Tensor], Tensor] | None = option(None, Called("loss_fn(outputs, targets)"), "The loss.")
     seed: int = option(0, SEED, "Of everything that is drawn.")
+    tune: str | Grid = option("auto", Tune(), "Settings of fine-tuning to choose from.")
+    tune_epochs: int | None = option(None, TUNE_EPOCHS, "Epochs of a trial.")
+    tune_samples: float = option(0.2, TUNE_SAMPLES, "Share of the training samples in an epoch of a trial.")
+    trial_workers: int = option(1, TRIAL_WORKERS, "Processes that trials run in.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "tune", read_grid(self.tune))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,15 @@ from compressor.budget import Budget
 from compressor.errors import UsageError
 from compressor.options import Called, OneOf, Options, Patterns, Place, Text, option, read, shown
 from compressor.options.shared import BATCH_SIZE, DISTILL, EPOCHS, LR, ROUND_TO, SEED, THREADS
+from compressor.pipeline.grid import (
+    TRIAL_WORKERS,
+    TUNE_EPOCHS,
+    TUNE_SAMPLES,
+    Grid,
+    Tune,
+    read_grid,
+    require_finetuning,
+)
 from compressor.search import METHODS, get_method, usable_methods
 from compressor.search.constraints.wishes import ChosenChannels, Least, LeastWidths
 from compressor.search.importance import FROM_DATA, MEASURE
@@ -46,6 +55,10 @@ class Settings(Options):
     batch_size: int = option(64, BATCH_SIZE, "Samples in a batch.")
     lr: float = option(0.05, LR, "Learning rate of training and fine-tuning.")
     distill: float = option(0.0, DISTILL, "Weight of the original's outputs in the loss.")
+    tune: str | Grid = option("auto", Tune(), "Grid of settings that is tried before fine-tuning.")
+    tune_epochs: int | None = option(None, TUNE_EPOCHS, "Epochs of a trial.")
+    tune_samples: float = option(0.2, TUNE_SAMPLES, "Share of the training samples in an epoch of a trial.")
+    trial_workers: int = option(1, TRIAL_WORKERS, "Processes that trials run in.")
     round_to: int | None = option(None, ROUND_TO, "What widths are multiples of.")
     include: tuple[str, ...] = option((), Patterns(), "What may be compressed.")
     exclude: tuple[str, ...] = option((), Patterns(), "What is left alone.")
@@ -67,6 +80,8 @@ class Settings(Options):
         super().__post_init__()
         object.__setattr__(self, "method", get_method(self.search))
         object.__setattr__(self, "config", self.method.read(self.options))
+        object.__setattr__(self, "tune", read_grid(self.tune))
+        require_finetuning(self.tune, self.finetune_epochs)
         if any(budget.cost == "latency" for budget in self.budgets) and self.target is None:
             raise UsageError(
                 "A latency budget needs a target to measure on; pass --target (or target=), for example "
@@ -77,6 +92,18 @@ class Settings(Options):
     def measure(self) -> Any:
         """What the method was asked to rank by, if it ranks and was asked."""
         return self.options.get(self.method.ranked_by) if self.method.ranked_by else None
+
+    @property
+    def grid(self) -> str | Grid:
+        """What is tried before fine-tuning: ``"none"``, ``"short"``, ``"paper"`` or a grid."""
+        if not self.finetune_epochs:
+            return "none"
+        return self.method.tune if self.tune == "auto" else self.tune
+
+    @property
+    def trial_epochs(self) -> int:
+        """Epochs of a trial; a fifth of those of fine-tuning unless asked for."""
+        return self.tune_epochs if self.tune_epochs is not None else max(1, self.finetune_epochs // 5)
 
     def require_data_for(self, data: object) -> None:
         """Raise ``UsageError`` if what was asked for needs data and ``data`` is None."""

@@ -52,6 +52,8 @@ class Method:
         ranked_by: the option that says by which measure it ranks, if it ranks.
         own_loop: whether it can run in a training loop of the user's own.
         improves: whether it looks for a better network even where every budget holds already.
+        tune: the grid of fine-tuning's settings that ``--tune auto`` tries after it: ``"none"``, ``"short"`` or
+            ``"paper"``.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Method:
     ranked_by: str | None = None
     own_loop: bool = False
     improves: bool = False
+    tune: str = "none"
 
     def __call__(self) -> Any:
         module, _, attribute = self.implementation.partition(":")
