@@ -22,9 +22,8 @@ from compressor.pipeline.console import Console
 from compressor.pipeline.defaults import DEFAULT_EPOCHS, default_search
 from compressor.pipeline.delivery import deliver_result
 from compressor.pipeline.events import Events, Listener
+from compressor.pipeline.rounds import describe_rounds, round_settings, run_rounds
 from compressor.pipeline.settings import Settings, measured_on, method_options
-from compressor.pipeline.stages import Pipeline
-from compressor.pipeline.summary import describe_result
 from compressor.report import Report
 from compressor.search import get_method
 
@@ -123,8 +122,9 @@ def compress(
             hold in the result.
         data: ``compressor.data.Data``, loaders ``(train, val)`` or ``(train, val, test)``, or a mapping with these
             names. Without data nothing is trained and channels are ranked by their weights.
-        search: ``"figs"`` (default with data), ``"dnarch"``, or ``"oneshot"`` (default without).
-        options: settings of the search method (``docs/options.md``).
+        search: ``"figs"`` (default with data), ``"dnarch"``, ``"dash"``, or ``"oneshot"`` (default without); or several
+            that follow each other, such as ``"dash,figs"``.
+        options: settings of the search method (``docs/options.md``); of several by method.
         importance: what units are ranked by where the method ranks them: "magnitude", "l1", "l2", "taylor", "random",
             "bn-scale", or a function of a group (``docs/importance.md``). Default: taylor with data, else magnitude.
         training: epochs, learning rate, loss and the like, see ``compressor.Training``.
@@ -159,39 +159,36 @@ def compress(
     refuse_unknown("compress", former)
     default = DEFAULT_EPOCHS if data is not None else 0
     method = search if search is not None else default_search("data" if data is not None else None)
-    settings = Settings(
+    rounds = round_settings(
+        method,
+        options,
+        epochs=train.search_epochs if train.search_epochs is not None else default,
+        importance=importance,
         budgets=parse_budgets(budgets),
-        search=method,
-        options=method_options(
-            method,
-            options,
-            epochs=train.search_epochs if train.search_epochs is not None else default,
-            batch_size=train.batch_size,
-            importance=importance,
-        ),
         finetune_epochs=train.finetune_epochs if train.finetune_epochs is not None else default,
         batch_size=train.batch_size,
         lr=train.lr,
         distill=train.distill,
-        batch_axis=batch_axis,
-        seed=train.seed,
-        loss_fn=train.loss_fn,
         tune=train.tune,
         tune_epochs=train.tune_epochs,
         tune_samples=train.tune_samples,
         trial_workers=train.trial_workers,
+        batch_axis=batch_axis,
+        seed=train.seed,
+        loss_fn=train.loss_fn,
         target=measured_on(target, lut),
         **within.values(),
     )
-    settings.require_data_for(data)
+    for settings in rounds:
+        settings.require_data_for(data)
     for name, flag in (("benchmark", benchmark), ("verbose", verbose)):
         read(name, Flag(), flag)
     splits = as_data(data, own_loss=train.loss_fn is not None)
     events = Events(Console(quiet=not verbose), *listeners)
     with torch.inference_mode(False), torch.enable_grad():  # whatever the caller is in: this may train
-        pipeline = Pipeline(model, example_inputs, settings, example_kwargs=example_kwargs, data=splits, events=events)
-        pipeline.run()
-    report = describe_result(pipeline, name=type(pipeline.model).__name__)
+        done = run_rounds(model, example_inputs, rounds, example_kwargs=example_kwargs, data=splits, events=events)
+    pipeline = done[-1]
+    report = describe_rounds(done, name=type(done[0].model).__name__)
     if benchmark:
         deliver_result(pipeline, report, None, ("onnx",))
     report.stage_seconds = dict(events.stage_seconds)

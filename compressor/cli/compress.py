@@ -169,10 +169,13 @@ def _check_names(values: Mapping[str, Any]) -> None:
     from compressor.plugins.registry import unknown_name
     from compressor.search import METHODS
     from compressor.search.importance import MEASURES
+    from compressor.search.names import names_of
     from exporters.registry import FORMATS
 
-    if values["search"] not in METHODS:
-        raise unknown_name(METHODS.kind, values["search"], METHODS.names())
+    for name in values["search"].split(","):
+        if name.strip() not in METHODS:
+            raise unknown_name(METHODS.kind, name, METHODS.names())
+    names_of(values["search"])
     if values["importance"] is not None and values["importance"] not in MEASURES:
         raise unknown_name(MEASURES.kind, values["importance"], MEASURES.names())
     for name in values["export"]:

@@ -15,8 +15,8 @@ from compressor.search import METHODS, get_method, usable_methods
 
 #: What the job itself says for every method: ``--search-epochs``, ``--batch-size`` and ``--importance``.
 _OF_THE_JOB = ("epochs", "batch_size")
-#: Options that had names of their own before; they go to the method that is chosen.
-_SHORT = ("learn", "penalty", "penalty_ramp", "compiler", "grow")
+#: Options with names of their own, too; they go to the method that is chosen.
+_SHORT = ("learn", "penalty", "penalty_ramp", "compiler", "grow", "kernel_sizes", "dilations")
 
 
 class MethodOption(click.Option):
@@ -50,27 +50,36 @@ def method_options() -> tuple[click.Option, ...]:
 
 
 def own_options(values: dict[str, Any]) -> dict[str, Any]:
-    """Take all of them out of ``values``; returns those of the method chosen.
+    """Take all of them out of ``values``; returns those of the method chosen, of several by method.
 
     Raises:
         UsageError: an option of another method was given, or one twice.
     """
-    chosen: str = values["search"]
-    found: dict[str, Any] = {}
+    chosen = [name.strip() for name in values["search"].split(",")]
+    found: dict[str, dict[str, Any]] = {}
     for key in [key for key in values if "__" in key]:
         value = values.pop(key)
         if value is None:
             continue
         method, _, name = key.partition("__")
         if method == "short":
-            value = _of_method(chosen, name, value)
-        elif method != chosen:
+            method = _owner(chosen, name)
+            value = _of_method(method, name, value)
+        elif method not in chosen:
             flag = f"--{method}.{name.replace('_', '-')}"
-            raise UsageError(f"{flag} is for --search {method}, and {chosen} was chosen; leave one of them out.")
-        if found.setdefault(name, value) != value:
-            flags = f"--{name.replace('_', '-')} and --{chosen}.{name.replace('_', '-')}"
+            listed = " and ".join(chosen)
+            raise UsageError(f"{flag} is for --search {method}, and {listed} was chosen; leave one of them out.")
+        if found.setdefault(method, {}).setdefault(name, value) != value:
+            flags = f"--{name.replace('_', '-')} and --{method}.{name.replace('_', '-')}"
             raise UsageError(f"{flags} say different things; keep one of them.")
-    return found
+    return found if len(chosen) > 1 else found.get(chosen[0], {})
+
+
+def _owner(chosen: list[str], name: str) -> str:
+    """Of several methods the first that has the option; else the last, which refuses it."""
+    known = [method for method in chosen if method in METHODS]
+    having = [method for method in known if any(each.name == name for each in fields(get_method(method).config))]
+    return having[0] if having else chosen[-1]
 
 
 def _of_method(method: str, name: str, value: Any) -> Any:

@@ -16,9 +16,8 @@ from compressor.jobs.config import JobConfig, upgraded
 from compressor.nn.tensors import resolve_device, to_device
 from compressor.pipeline.delivery import deliver_result
 from compressor.pipeline.events import Events
-from compressor.pipeline.settings import Settings, measured_on, method_options
-from compressor.pipeline.stages import Pipeline
-from compressor.pipeline.summary import describe_result
+from compressor.pipeline.rounds import describe_rounds, round_settings, run_rounds
+from compressor.pipeline.settings import Settings, measured_on
 from compressor.printable import printable
 from compressor.report import Report
 
@@ -47,9 +46,10 @@ def run_job(config: JobConfig, *, events: Events) -> Report:
     from exporters.registry import FORMATS  # noqa: F401  (fail early if the package is incomplete)
 
     device = _available(resolve_device(config.device))
-    settings = _settings(config)
-    settings.require_data_for(config.data)
-    grow = settings.config.growth
+    rounds = _rounds(config)
+    for settings in rounds:
+        settings.require_data_for(config.data)
+    grow = rounds[-1].config.growth
     with Job.open(config.out, config.identity(), force=config.force, warn=events.warn, upgrade=upgraded) as job:
         finished = job.stage("report")
         if finished is not None and artifact.is_complete(config.out):
@@ -98,18 +98,17 @@ def run_job(config: JobConfig, *, events: Events) -> Report:
                 budgets, load_model(config.model, **asked).model.to(device), to_device(example, device)
             )
             budgets = base_budgets(budgets, base.costs)
-        settings = replace(settings, budgets=budgets, base=base)
-        pipeline = Pipeline(
+        done = run_rounds(
             loaded.model.to(device),
             example,
-            settings,
+            [replace(settings, budgets=budgets, base=base) for settings in rounds],
             example_kwargs=dict(call.kwargs),
             data=data,
             job=job,
             events=events,
         )
-        pipeline.run()
-        report = describe_result(pipeline, name=printable(config.model))
+        pipeline = done[-1]
+        report = describe_rounds(done, name=printable(config.model))
         report.data = None if config.data is None else printable(config.data)
         report.weights = loaded.weights.origin or loaded.weights.choice
         report.pretrained = loaded.weights.pretrained or config.train_epochs > 0
@@ -129,18 +128,14 @@ def run_job(config: JobConfig, *, events: Events) -> Report:
     return report
 
 
-def _settings(config: JobConfig) -> Settings:
+def _rounds(config: JobConfig) -> tuple[Settings, ...]:
     """What the stages are told, all of it checked. Raises ``UsageError``, ``ProfilerError`` for a target."""
-    return Settings(
+    return round_settings(
+        config.search,
+        config.options,
+        epochs=config.search_epochs,
+        importance=config.importance,
         budgets=config.budgets,
-        search=config.search,
-        options=method_options(
-            config.search,
-            config.options,
-            epochs=config.search_epochs,
-            batch_size=config.batch_size,
-            importance=config.importance,
-        ),
         train_epochs=config.train_epochs,
         finetune_epochs=config.finetune_epochs,
         batch_size=config.batch_size,
@@ -182,8 +177,10 @@ def command_of(config: JobConfig) -> str:
     else:
         for axis, values in config.tune.items():
             parts += [f"--tune.{axis.replace('_', '-')}", _written(values)]
-    for name, value in config.options.items():
-        parts += [f"--{config.search}.{name.replace('_', '-')}", _written(value)]
+    several = "," in config.search
+    for method, own in config.options.items() if several else ((config.search, config.options),):
+        for name, value in own.items():
+            parts += [f"--{method}.{name.replace('_', '-')}", _written(value)]
     return shlex.join([*parts, "--out", config.out])
 
 

@@ -17,10 +17,12 @@ from compressor.report import (
     BlockShape,
     BudgetResult,
     ChoiceMade,
+    Convolution,
     CostResult,
     LatencyPrediction,
     LeftAlone,
     PredictionError,
+    Probabilities,
     Report,
     Size,
     Verification,
@@ -96,12 +98,41 @@ def describe_result(pipeline: Pipeline, *, name: str) -> Report:
         )
         for choice in graph.choices
     ]
+    report.operators = _operators(pipeline)
+    report.probabilities = _probabilities(pipeline)
     report.blocks = _blocks(pipeline)
     removed = pipeline.architecture.blocks
     report.blocks_removed = [name for name in removed if base is None or name in base.blocks]
     report.attributes_changed = _attributes(pipeline)
     report.history = [_entry(pipeline, entry) for entry in pipeline.decision.history]
     return report
+
+
+def _operators(pipeline: Pipeline) -> dict[str, Convolution]:
+    """The convolutions at the sites where kernels were chosen."""
+    modules = dict(pipeline.compressed.named_modules())
+    found = {}
+    for choice in pipeline.graph.choices:
+        module: Any = modules.get(choice.name)
+        if choice.of == "convolution" and module is not None and hasattr(module, "dilation"):
+            found[choice.name] = Convolution(list(module.kernel_size), list(module.dilation))
+    return found
+
+
+def _probabilities(pipeline: Pipeline) -> list[Probabilities]:
+    """What the search noted of each choice, step by step."""
+    noted = [entry for entry in pipeline.decision.history if isinstance(entry.get("probabilities"), dict)]
+    steps = [int(entry["step"]) for entry in noted]
+    return [
+        Probabilities(
+            choice.name,
+            [alternative.name for alternative in choice.alternatives],
+            steps,
+            [list(entry["probabilities"][choice.name]) for entry in noted],
+        )
+        for choice in pipeline.graph.choices
+        if noted and choice.name in noted[0]["probabilities"]
+    ]
 
 
 def _latency_budget(pipeline: Pipeline, budget: Budget, constraint: Constraint) -> BudgetResult:
@@ -188,7 +219,7 @@ def _plain(value: Any) -> Any:
 def _entry(pipeline: Pipeline, entry: dict[str, Any]) -> dict[str, Any]:
     """A history entry with costs in their units (methods note fractions of the original)."""
     costs = {n: entry[n] * t.original for n, t in pipeline.problem.terms.items() if isinstance(entry.get(n), float)}
-    rest = {k: v for k, v in entry.items() if k not in pipeline.problem.terms}
+    rest = {k: v for k, v in entry.items() if k not in pipeline.problem.terms and k != "probabilities"}
     return {**rest, "costs": costs}
 
 

@@ -17,7 +17,15 @@ from compressor.report.records import (
     Size,
     Verification,
 )
-from compressor.report.structure import AttributeChange, BlockShape, ChoiceMade, LeftAlone, Width
+from compressor.report.structure import (
+    AttributeChange,
+    BlockShape,
+    ChoiceMade,
+    Convolution,
+    LeftAlone,
+    Probabilities,
+    Width,
+)
 from compressor.report.text import summary_text
 
 __all__ = [
@@ -27,12 +35,14 @@ __all__ = [
     "BlockShape",
     "BudgetResult",
     "ChoiceMade",
+    "Convolution",
     "CostResult",
     "FileWritten",
     "LatencyPrediction",
     "LeftAlone",
     "PairedTiming",
     "PredictionError",
+    "Probabilities",
     "Quantisation",
     "Report",
     "Size",

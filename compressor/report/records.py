@@ -9,7 +9,16 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Annotated, Any
 
 from compressor.errors import UsageError
-from compressor.report.structure import AttributeChange, BlockShape, ChoiceMade, Count, LeftAlone, Width
+from compressor.report.structure import (
+    AttributeChange,
+    BlockShape,
+    ChoiceMade,
+    Convolution,
+    Count,
+    LeftAlone,
+    Probabilities,
+    Width,
+)
 from compressor.storage.codec import Keys, Range, decode, encode
 
 if TYPE_CHECKING:
@@ -271,6 +280,8 @@ class Report:
         accuracy: where the targets are classes; ``prediction_error`` where they are values, or the loss is the user's.
         latencies: one per target; the first is the one the verdict is about.
         history: one entry per noted step of the search: ``{"step": int, "costs": {cost: value in its unit}, ...}``.
+        operators: by name what the convolutions are now whose kernels were chosen.
+        probabilities: of the alternatives at each site, where the search learned them.
         stage_seconds: seconds per stage, in order.
         warnings: sentences the user must not miss.
         created: UTC, ISO 8601. ``versions``: distribution to version. ``machine``: see ``profilers.machine``.
@@ -298,6 +309,8 @@ class Report:
     fixed: list[LeftAlone] = field(default_factory=list)
     widths: list[Width] = field(default_factory=list)
     choices: list[ChoiceMade] = field(default_factory=list)
+    operators: dict[str, Convolution] = field(default_factory=dict)
+    probabilities: list[Probabilities] = field(default_factory=list)
     blocks: list[BlockShape] = field(default_factory=list)
     blocks_removed: list[str] = field(default_factory=list)
     attributes_changed: list[AttributeChange] = field(default_factory=list)

@@ -40,6 +40,24 @@ class ChoiceMade:
 
 
 @dataclass(frozen=True)
+class Convolution:
+    """What a convolution has become at a site where a search chose: one number per spatial axis each."""
+
+    kernel_size: list[Count]
+    dilation: list[Count]
+
+
+@dataclass(frozen=True)
+class Probabilities:
+    """How likely each alternative at a site was during the search; ``weights`` has a row for each of ``steps``."""
+
+    name: str
+    alternatives: list[str]
+    steps: list[Count]
+    weights: list[list[Annotated[float, Range(0, 1)]]]
+
+
+@dataclass(frozen=True)
 class BlockShape:
     """A residual block, or a layer outside of any: its sizes before and after; those after are empty if it was removed,
     and those before if the network has grown by it.

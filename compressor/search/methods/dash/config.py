@@ -78,4 +78,6 @@ class DashConfig(MethodConfig):
         }
 
 
-METHOD = Method("dash", DashConfig, "compressor.search.methods.dash.method:Dash", trains=True)
+METHOD = Method(
+    "dash", DashConfig, "compressor.search.methods.dash.method:Dash", trains=True, improves=True, tune="short"
+)
