@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from compressor.architecture.edits import ReplaceConvolution, Work
 from compressor.errors import UnsupportedModelError, UsageError
@@ -116,11 +117,13 @@ def _reason(
         return "a transposed convolution"
     if isinstance(module, nn.Conv3d):
         return "a convolution in three dimensions"
+    if module is not None and is_parametrized(module):
+        return "its weight is computed from others"
     if type(module) not in _TYPES:
         return "no module of PyTorch's own" if module is None else f"a {type(module).__name__}"
     assert isinstance(module, (nn.Conv1d, nn.Conv2d))
     weight = module._parameters.get("weight")
-    if weight is None or vars(module).get("parametrizations") or module._forward_pre_hooks:
+    if weight is None:
         return "its weight is computed from others"
     known = graph.parameters.get(f"{name}.weight" if name else "weight")
     if known is None or len(known.names) > 1:

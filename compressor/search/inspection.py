@@ -63,6 +63,7 @@ def describe(graph: Graph, wanted: Wanted | None = None) -> dict[str, Any]:
             }
             for choice in graph.choices
         ],
+        "no_choice": [{"name": name, "reason": reason} for name, reason in graph.no_choice.items()],
         "blocks": [
             {"name": block.name} for block in graph.blocks if wanted is None or block.index not in wanted.blocks
         ],
