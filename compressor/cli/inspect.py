@@ -94,10 +94,10 @@ def _render(found: dict[str, Any], limit: int | None) -> str:
         ),
     ]
     if found["choices"]:
-        rows = [(c["name"], c["kind"], c["current"], _few(c["alternatives"], 8)) for c in found["choices"]]
+        rows = [(c["name"], c["kind"], c["current"], _few(c["alternatives"])) for c in found["choices"]]
         title = f"{len(rows)} choices between alternatives"
         parts.append(table(title, ("site", "kind", "has", "alternatives"), rows, limit=limit))
-    if found["no_choice"]:
+    if found.get("no_choice"):
         rows = [(c["name"], c["reason"]) for c in found["no_choice"]]
         parts.append(table("Convolutions that keep their kernels, and why", ("layer", "reason"), rows, limit=limit))
     if found["blocks"]:

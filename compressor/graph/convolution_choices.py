@@ -125,6 +125,8 @@ def _reason(
     weight = module._parameters.get("weight")
     if weight is None:
         return "its weight is computed from others"
+    if not weight.requires_grad:
+        return "its weight is frozen"
     known = graph.parameters.get(f"{name}.weight" if name else "weight")
     if known is None or len(known.names) > 1:
         return "its weight is shared with another module"

@@ -106,7 +106,7 @@ def test_dilations_beyond_every_input_are_refused() -> None:
 def test_a_network_without_any_says_which_and_why() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.ConvTranspose2d(4, 4, 2, 2), nn.Conv2d(4, 2, 3, padding=1))
     graph = found(model, torch.randn(1, 3, 8, 8))
-    with pytest.raises(UnsupportedModelError, match="1x1 convolution.*transposed.*output of the network"):
+    with pytest.raises(UnsupportedModelError, match=r"1x1 convolution.*transposed.*output of the network"):
         require_some(graph)
     plain = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
     with pytest.raises(UnsupportedModelError, match="it has none"):

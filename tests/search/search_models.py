@@ -10,8 +10,12 @@ from torch import Tensor, nn
 
 from compressor.costs import build
 from compressor.graph import Graph, capture
+from compressor.search import METHODS, get_method
 from compressor.search.base import SearchContext
 from compressor.search.constraints.constraint import Constraint
+
+#: Methods that make layers narrower.
+NARROWING = [name for name in METHODS.names() if "width" in get_method(name).config().decides]
 
 
 class Split:

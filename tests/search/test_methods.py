@@ -17,9 +17,9 @@ from compressor.search.base import SearchContext
 from compressor.search.constraints.constraint import hard_sizes
 from compressor.search.result import SearchResult
 from compressor.trim import trim_verified
-from tests.search.search_models import EXAMPLE, NETWORKS, context, residual
+from tests.search.search_models import EXAMPLE, NARROWING, NETWORKS, context, residual
 
-EVERY = METHODS.names()
+EVERY = NARROWING
 TRAINING = [name for name in EVERY if METHODS.get(name).trains]
 QUICK = {"epochs": 2, "batch_size": 16}
 

@@ -13,12 +13,11 @@ from torch import nn
 import compressor
 from compressor.errors import UnreachableBudgetError, UsageError
 from compressor.graph import capture
-from compressor.search import METHODS
 from compressor.search.constraints.wanted import wanted
 from compressor.search.constraints.wishes import LeastWidths
-from tests.search.search_models import EXAMPLE, NETWORKS, data, plain, residual
+from tests.search.search_models import EXAMPLE, NARROWING, NETWORKS, data, plain, residual
 
-METHOD_NAMES = METHODS.names()
+METHOD_NAMES = NARROWING
 
 
 def batches() -> list[Any]:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import compressor
 from compressor.search import METHODS
+from tests.search.search_models import NARROWING
 
 
 class Attention(nn.Module):
@@ -118,7 +119,7 @@ def without_blocks(method: str) -> tuple[compressor.Result, Tensor]:
     return result, x[:2]
 
 
-@pytest.mark.parametrize("method", METHODS.names())
+@pytest.mark.parametrize("method", NARROWING)
 def test_blocks_go_under_every_search_method(method: str) -> None:
     result, x = without_blocks(method)
     removed = result.report.blocks_removed
@@ -133,7 +134,7 @@ def test_blocks_go_under_every_search_method(method: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS.names())
+@pytest.mark.parametrize("method", NARROWING)
 def test_blocks_are_gone_from_the_exported_graph(method: str, tmp_path: Path) -> None:
     result, _ = without_blocks(method)
     (path,) = result.export(tmp_path)
