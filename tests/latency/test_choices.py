@@ -99,7 +99,7 @@ def test_what_keeps_its_channels_is_measured_at_these_alone(tmp_path: Path) -> N
         for signature, each in wanted.items():
             points = table.points(found.target, signature)
             assert set(points) == set(each.points)
-            one = {point: 1.5 for point in list(points)[:1]}
+            one = dict.fromkeys(list(points)[:1], 1.5)
             assert Surface(one, signature.axes).value(*next(iter(one))) == pytest.approx(1.5)
         assert found.measured == sum(len(each.points) for each in wanted.values())
         assert profile(graph, table, timer, decides=DECIDES).measured == 0

@@ -1,4 +1,4 @@
-"""A made-up choice of kernels: every convolution of stride 1 that keeps sizes has one of several kernels and dilations."""
+"""A made-up choice of kernels: every 3x3 convolution of stride 1 may have one of several kernels and dilations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KERNELS = ((1, 1), (3, 1), (5, 1), (3, 2), (7, 1))
 
 
 def find(model: nn.Module, graph: Graph) -> Sequence[ChoiceSite]:
-    """All convolutions of 3x3."""
+    """All 3x3 convolutions of stride 1."""
     found = []
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3) and module.stride == (1, 1):
