@@ -70,9 +70,11 @@ def _read(what: str, place: str, operator: Operator, change: Mapping[str, Any]) 
     found: dict[str, Any] = {}
     for name, value in change.items():
         had = getattr(operator, name, None)
+        good: bool
         if name in _SPATIAL:
             good = isinstance(value, (tuple, list)) and len(value) == len(had or ())
-            good = good and all(isinstance(n, (int, np.integer)) and n >= (name != "padding") for n in value)
+            least = 0 if name == "padding" else 1
+            good = good and all(isinstance(n, (int, np.integer)) and int(n) >= least for n in value)
             found[name] = tuple(int(n) for n in value) if good else None
         elif name == "fused":
             good = isinstance(value, (tuple, list)) and all(isinstance(each, str) for each in value)
@@ -81,7 +83,7 @@ def _read(what: str, place: str, operator: Operator, change: Mapping[str, Any]) 
             good = isinstance(value, Mapping) and all(isinstance(each, str) for each in value)
             found[name] = dict(value) if good else None
         elif name == "out_positions":
-            good = isinstance(value, (int, np.integer)) and value >= 1
+            good = isinstance(value, (int, np.integer)) and int(value) >= 1
             found[name] = int(value) if good else None
         elif name == "kind":
             good = isinstance(value, str)

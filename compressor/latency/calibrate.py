@@ -83,10 +83,15 @@ class Timed:
     busy: bool
 
 
-def model_key(graph: Graph) -> str:
-    """A calibration belongs to a network's class, operators and what can be removed of it, not to its weights."""
+def model_key(graph: Graph, decides: frozenset[str] | None = None) -> str:
+    """A calibration belongs to a network's class, operators and what can be removed of it, not to its weights.
+
+    Where a method ``decides`` on some components alone, the networks that were timed had the others whole.
+    """
     lines = [f"{signature_of(o).key} {o.channels_in.full} {o.channels_out.full}" for o in graph.operators]
-    lines += [f"{group.kind} {len(group)}" for group in graph.groups]
+    lines += [signature_of(variant).key for o in graph.operators for variant in o.variants]
+    whole = [decides is not None and group.component not in decides for group in graph.groups]
+    lines += [f"{g.kind} {len(g)}{' whole' * held}" for g, held in zip(graph.groups, whole, strict=True)]
     text = "\n".join(lines)
     return f"{graph.model_class} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 

@@ -20,7 +20,7 @@ from compressor.graph.graph import Graph
 from compressor.latency.calibrate import TIMING_VERSION, calibrate, model_key, time_choices
 from compressor.latency.predict import Coefficients, Lookup, multiples
 from compressor.latency.profile import known_surfaces, open_timer, profile, target_of
-from compressor.latency.subnets import Subnet, Subnets, random_choices
+from compressor.latency.subnets import Maker, Subnet, Subnets, random_choices
 from compressor.latency.term import Latency
 from lut import Calibration, LatencyTable
 from profilers.base import Runtime
@@ -143,6 +143,9 @@ class LatencySession:
     Args:
         known: what ``to_json`` of an earlier session of the same model returned; if it is about this target, nothing
             is measured again.
+        decides: components that a method decides on, ``None`` for all: what depends on none of them is measured as it
+            is, and no other.
+        make: makes alternatives of choices, see ``subnets.Subnets``; needed for a graph that has some.
 
     Raises:
         ProfilerError: the target is not available, or refuses the model.
@@ -166,16 +169,18 @@ class LatencySession:
         *,
         known: Mapping[str, Any] | None = None,
         progress: Callable[[str, int, int], None] | None = None,
+        decides: frozenset[str] | None = None,
+        make: Maker | None = None,
     ) -> None:
         runtime = settings.runtime()
-        self.settings, self.graph = settings, graph
+        self.settings, self.graph, self.decides = settings, graph, decides
         with ExitStack() as stack:
             self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             table = stack.enter_context(LatencyTable(settings.lut))
             self.timer = stack.enter_context(open_timer(runtime, table, threads=settings.threads))
             self.target = target_of(self.timer.info)
 
-            self.subnets = Subnets(model, graph, example_inputs, self._folder)
+            self.subnets = Subnets(model, graph, example_inputs, self._folder, make=make)
             unit = self.target.key, self.timer.reference_ms
             if known is not None and (known["target"], known.get("reference_ms")) == unit:
                 lookup = Lookup(graph, known_surfaces(table, self.target, graph))
@@ -211,6 +216,7 @@ class LatencySession:
             max_points=settings.max_points,
             seconds=settings.profile_seconds,
             progress=told,
+            decides=self.decides,
         )
         lookup = Lookup(self.graph, known_surfaces(table, self.target, self.graph))
         self.term = Latency(self.graph, lookup)
@@ -233,7 +239,8 @@ class LatencySession:
 
         Those of a busy machine are taken anew once it is quiet.
         """
-        key, choices = model_key(self.graph), random_choices(self.graph, self.settings.subnets)
+        key = model_key(self.graph, self.decides)
+        choices = random_choices(self.graph, self.settings.subnets, decides=self.decides)
         known = table.calibrations(self.target).get(key)
         asked = {"subnets": self.settings.subnets, "version": TIMING_VERSION}
         fits = known is not None and asked.items() <= known.details.items()
@@ -258,7 +265,7 @@ class LatencySession:
         return multiples(self.graph, self.term.lookup)
 
     def write(self, units: UnitMask, gates: BoolArray | None) -> Path:
-        """The file of a smaller network, cut from the original's. Raises ``ExporterError``."""
+        """The file of another network, cut from the original's where that does. Raises ``ExporterError``."""
         return self.subnets.write(Subnet(units, gates), "candidate")
 
     def export(self, model: nn.Module) -> Path:

@@ -99,8 +99,8 @@ class Latency(CostTerm):
         """Place, kind and predicted milliseconds of every operator."""
         with torch.no_grad():
             parts = self._parts(sizes)
-        each = self._scales * parts[0] * parts[3]
-        each = each.new_zeros(len(self.graph.operators)).index_add(0, self._of, each).tolist()
+        values = self._scales * parts[0] * parts[3]
+        each = values.new_zeros(len(self.graph.operators)).index_add(0, self._of, values).tolist()
         return [(o.place, o.kind, ms) for o, ms in zip(self.graph.operators, each, strict=True)]
 
     def _parts(self, sizes: Sizes) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:

@@ -36,6 +36,7 @@ from exporters.example import Example
 if TYPE_CHECKING:
     from compressor.budget import Budget
     from compressor.latency.refinement import RefinementLog
+    from compressor.latency.subnets import Made, Subnet
     from compressor.latency.target import LatencySession
     from compressor.storage.job import Diary, Job
 
@@ -125,13 +126,14 @@ class Problem:
             copied: whether the model will be trained: what is timed is compared with the network it was made from.
 
         Raises:
-            UsageError: the method decides on choices.
+            UsageError: the method decides on choices whose latency is not known by alternative.
         """
         from compressor.latency.target import LatencySession
 
         assert self.settings.target is not None, "settings with a latency budget have a target"
-        if self.graph.choices:
-            kinds = ", ".join(dict.fromkeys(choice.of for choice in self.graph.choices))
+        unknown = [choice for choice in self.graph.choices if not choice.timed]
+        if unknown:
+            kinds = ", ".join(dict.fromkeys(choice.of for choice in unknown))
             raise UsageError(
                 f"A latency budget was given, and {self.settings.search} decides on choices ({kinds}), whose latency "
                 "is not known by alternative; limit flops, params or memory, or choose another method."
@@ -144,6 +146,8 @@ class Problem:
             self.settings.target,
             known=stored.data if stored is not None else None,
             progress=progress,
+            decides=self.settings.config.decides,
+            make=self._made,
         )
         if job is not None and stored is None:
             job.store("target", self.device.to_json())
@@ -171,6 +175,13 @@ class Problem:
                 f"Nothing in {self.graph.model_class} can be removed: every channel is held fixed ('compress "
                 f"inspect' says by what), and {blocks}. Free modules with --include/--exclude, or change the model."
             )
+        held = all(group.index in projector.held for group in self.graph.groups)
+        if not self.nothing_to_do and self.graph.groups and held and not projector.removable.any():
+            kinds = ", ".join(sorted(self.settings.config.decides))
+            raise UnsupportedModelError(
+                f"{self.settings.search} decides on {kinds}, and {self.graph.model_class} has nothing of that kind to "
+                "decide on; choose another method, or change the model."
+            )
         projector.check_reachable()
 
     def for_now(self, budget: Budget) -> Budget:
@@ -182,7 +193,9 @@ class Problem:
 
     @property
     def nothing_to_do(self) -> bool:
-        """Whether the model is within every budget already."""
+        """Whether the model is within every budget already, and the method looks for nothing better."""
+        if self.settings.method.improves:
+            return False
         return not self.wanted.chosen and all(c.limit >= c.term.original for c in self.constraints)
 
     def require_one_size(self, inputs: Any, of: str, cure: str) -> None:
@@ -213,8 +226,8 @@ class Problem:
             self.constraints,
             round_to=self.grid if grid is None else grid,
             whole=set(self.refused),
-            depth="depth" in self.settings.config.decides,
             wanted=self.wanted,
+            decides=self.settings.config.decides,
         )
 
     def context(self, model: nn.Module, **more: Any) -> SearchContext:
@@ -227,6 +240,7 @@ class Problem:
             options=dict(self.settings.options),
             example=self.example,
             wanted=self.wanted,
+            decides=self.settings.config.decides,
             warn=self.warn,
             **more,
         )
@@ -283,6 +297,14 @@ class Problem:
         raise VerificationError(
             f"No exact trim was found after {_ATTEMPTS} attempts; exclude {', '.join(self.refused[:6])} with --exclude."
         )
+
+    def _made(self, model: nn.Module, subnet: Subnet) -> Made:
+        """``model`` with the alternatives of a subnet, for timing it."""
+        from compressor.latency.subnets import Made
+
+        decision = SearchResult(subnet.units, torch.zeros(self.graph.n_units), [], subnet.gates)
+        chosen = with_choices(model, self.graph, decision, self._captured)
+        return Made(chosen.model, chosen.graph, chosen.units)
 
     def hold_on_device(
         self,

@@ -11,9 +11,18 @@ from torch import nn
 
 from compressor.architecture.architecture import Architecture
 from compressor.architecture.edits import edit_from_json
+from compressor.arrays import UnitMask
 from compressor.costs import Sizes, build
 from compressor.graph import Graph, capture
 from compressor.graph.choices import CHOICES, add_choices
+from compressor.latency.signatures import runs, signature_of
+from lut import Signature
+
+
+def _operators(graph: Graph, units: UnitMask) -> list[tuple[Signature, str, int, int, int]]:
+    """What a runtime runs, and over how many channels and positions, with the alternatives of ``units``."""
+    found = [run.operator for run in runs(graph) if run.unit is None or units[run.unit]]
+    return [(signature_of(o), o.place, o.channels_in.full, o.channels_out.full, o.out_positions) for o in found]
 
 
 class ChoiceContract:
@@ -63,6 +72,8 @@ class ChoiceContract:
                 units[choice.units] = False
                 units[choice.units[index]] = True
                 traced = capture(changed, self.example())
+                if choice.timed:
+                    assert _operators(graph, units) == _operators(traced, traced.all_units()), choice.name
                 for cost in ("flops", "params"):
                     said = float(build(cost, graph)(Sizes(graph, torch.from_numpy(units[:-1].astype("float64")))))
                     assert abs(said - build(cost, traced).original) <= 1e-6 * max(said, 1), (choice.name, cost)

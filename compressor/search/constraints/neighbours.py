@@ -51,16 +51,12 @@ def closer(
         fewer[group] = smaller[group]
         trial = projector.choose(fewer, kept)
         lost.append((float(scores[filled[:-1] & ~trial[:-1]].sum()), group, trial))
-    for choice in projector.free_choices:
-        now = choice.units[choice.chosen(filled)]
-        for unit in choice.units[(scores[choice.units] <= scores[now]) & (choice.units != now)]:
-            trial = filled.copy()
-            trial[now], trial[unit] = False, True
-            if projector.fits(trial, gates):
-                lost.append((float(scores[now] - scores[unit]), choice.index, trial))
+    lost += _cheaper(projector, filled, scores, gates)
     for _, number, trial in sorted(lost, key=lambda entry: entry[:2])[:tries]:
         if sum(gap <= slack for _, gap in found.values()) >= enough:
             break
+        if not projector.fits(trial, gates):
+            continue
         again = grown(trial, {number})
         found.setdefault(again.tobytes(), (again, _gap(projector, again, gates)))
     order = sorted(
@@ -68,6 +64,24 @@ def closer(
         key=lambda entry: (entry[1] > slack, entry[1] if entry[1] > slack else -float(scores[entry[0][:-1]].sum())),
     )
     return [choice for choice, _ in order]
+
+
+def _cheaper(
+    projector: Projector, units: UnitMask, scores: FloatArray, gates: BoolArray | None
+) -> list[tuple[float, int, UnitMask]]:
+    """Choices with one alternative given up for one that makes room under the tightest budget, and is worth no more."""
+    found: list[tuple[float, int, UnitMask]] = []
+    if not projector.free_choices:
+        return found
+    tightest = int(np.argmax(projector.costs(units, gates) / projector.limits))
+    price = projector.marginal(units, gates)[tightest]
+    for choice in projector.free_choices:
+        now = int(choice.units[choice.chosen(units)])
+        for unit in choice.units[(scores[choice.units] <= scores[now]) & (price[choice.units] < price[now] - 1e-12)]:
+            trial = units.copy()
+            trial[now], trial[unit] = False, True
+            found.append((float(scores[now] - scores[unit]), choice.index, trial))
+    return found
 
 
 def _gap(projector: Projector, units: UnitMask, gates: BoolArray | None) -> float:

@@ -142,7 +142,7 @@ class Projector:
                 rows.append(torch.cat(found).numpy())
             else:  # nothing of this cost can change
                 rows.append(np.zeros(self.graph.n_units + len(kept)))
-        table = np.array(rows)
+        table = np.array(rows).reshape(len(rows), self.graph.n_units + len(kept))
         return table[:, : self.graph.n_units], table[:, self.graph.n_units :]
 
     # ---- choices
