@@ -19,6 +19,7 @@ from compressor.report.records import (
 )
 from compressor.report.structure import AttributeChange, BlockShape, ChoiceMade, LeftAlone, Width
 from compressor.report.text import summary_text
+from compressor.report.tuning import Trial, Tuning
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -36,6 +37,8 @@ __all__ = [
     "Quantisation",
     "Report",
     "Size",
+    "Trial",
+    "Tuning",
     "Verification",
     "Width",
     "render_html",
