@@ -76,6 +76,22 @@ class Metric(Event):
 
 
 @dataclass(frozen=True)
+class TrialEnded(Event):
+    """A trial of the tuning is done: trial ``number`` of ``count`` with ``settings`` (``lr``, ``weight_decay``,
+    ``momentum``, ``dropout``) has ``score`` on the scale ``metric``, or is ``lost`` for a reason. Trials side by side
+    end in any order. ``stored``: it was done before the job was cut off."""
+
+    number: int
+    count: int
+    settings: Mapping[str, float | None]
+    metric: str
+    score: float | None
+    seconds: float
+    lost: str | None = None
+    stored: bool = False
+
+
+@dataclass(frozen=True)
 class Decision(Event):
     """It is decided what is kept: costs of the result by name, and how many units and blocks stay."""
 

@@ -99,7 +99,7 @@ def read_grid(tune: str | Mapping[Any, Any]) -> str | Grid:
     """A name as it is; the values of a mapping as tuples of numbers.
 
     Raises:
-        UsageError: the grid is empty or too large, or has a key or value that there is not, by name (``tune.lr``).
+        UsageError: the grid is empty or too large, or has a key or value that there is not; by name, ``tune.lr``.
     """
     if isinstance(tune, str):
         return tune

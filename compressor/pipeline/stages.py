@@ -31,11 +31,14 @@ if TYPE_CHECKING:
     from compressor.data import Data
     from compressor.latency.refinement import RefinementLog
     from compressor.latency.target import LatencySession
+    from compressor.pipeline.grid import Recipe
+    from compressor.report.tuning import Tuning
     from compressor.storage.job import Job
 
 
 class Pipeline:
-    """One compression. Call the stages in order: ``trace``, ``train``, ``assess``, ``search``, ``trim``, ``finetune``.
+    """One compression. Call the stages in order: ``trace``, ``train``, ``assess``, ``search``, ``trim``, ``tune``,
+    ``finetune``.
 
     What is asked for and cannot be had is found by ``trace``, before anything is trained.
 
@@ -46,6 +49,7 @@ class Pipeline:
         before: the round whose result ``model`` is, if there was one; its original teaches, and is what scores are
             compared with.
         checks: every verification made, the last one being that of ``compressed``.
+        tuning: the trials that fine-tuning's settings were chosen by, if there were any.
     """
 
     compressed: nn.Module
@@ -80,6 +84,7 @@ class Pipeline:
         self._before = before
         self._teacher: nn.Module = self.model if before is None else before._teacher
         self.held: RefinementLog | None = None
+        self.tuning: Tuning | None = None
         self._searched = self.model
 
     @property
@@ -95,6 +100,7 @@ class Pipeline:
             self.assess()
             self.search()
             self.trim()
+            self.tune()
             self.finetune()
         finally:
             self.problem.close()
@@ -201,19 +207,31 @@ class Pipeline:
                 recalibrate_batchnorm(self.compressed, self.data.train, seed=self.settings.seed)
             self.scores.after_search, _ = self._score("after-search", self.data, self.compressed)
 
+    def tune(self) -> None:
+        """Choose the settings of fine-tuning by short trials, if asked to."""
+        settings = self.settings
+        if settings.grid == "none" or self.data is None or self.nothing_to_do:
+            return
+        from compressor.pipeline.tuning import tuned
+
+        with self.events.stage("tune"):
+            self.tuning = tuned(
+                self.compressed, self.data, settings, teacher=self.model, job=self.job, events=self.events
+            )
+
     def finetune(self) -> None:
         """Train what is left, with the original as teacher if distillation is asked for."""
         if not self.settings.finetune_epochs or self.data is None or self.nothing_to_do:
             return
+        from compressor.pipeline.tuning import chosen_recipe, set_dropout_
+
         with self.events.stage("finetune"):
+            recipe = chosen_recipe(self.tuning)
+            if recipe is not None:
+                set_dropout_(self.compressed, recipe.dropout)
             if not self._restore("finetune", self.compressed):
-                self._fit(
-                    "finetune",
-                    self.compressed,
-                    self.settings.finetune_epochs,
-                    teacher=self._teacher,
-                    lr=self.settings.lr,
-                )
+                epochs = self.settings.finetune_epochs
+                self._fit("finetune", self.compressed, epochs, teacher=self._teacher, recipe=recipe)
                 self._store("finetune", {}, self.compressed)
         with self.events.stage("evaluate"):
             self.scores.after_finetune, _ = self._score("after-finetune", self.data, self.compressed)
@@ -298,7 +316,13 @@ class Pipeline:
         return tell
 
     def _fit(
-        self, name: str, model: nn.Module, epochs: int, *, teacher: nn.Module | None = None, lr: float | None = None
+        self,
+        name: str,
+        model: nn.Module,
+        epochs: int,
+        *,
+        teacher: nn.Module | None = None,
+        recipe: Recipe | None = None,
     ) -> None:
         from compressor.pipeline.training import fit
 
@@ -308,7 +332,7 @@ class Pipeline:
             self.settings,
             epochs,
             teacher=teacher,
-            lr=lr,
+            recipe=recipe,
             checkpoint=self.job.checkpoint(name) if self.job is not None else None,
             progress=self.events.progress(name),
         )

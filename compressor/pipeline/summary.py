@@ -65,6 +65,7 @@ def describe_result(pipeline: Pipeline, *, name: str) -> Report:
     for cost in REPORTED_COSTS:
         term = pipeline.problem.terms[cost]
         report.costs.append(CostResult(cost, term.unit, original(term), pipeline.reached(term)))
+    report.tuning = pipeline.tuning
     report.latency_prediction = _prediction(pipeline)
     check = pipeline.check
     report.verification = Verification(check.error, check.tolerance, check.dtype, list(check.inputs), check.seen)

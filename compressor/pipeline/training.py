@@ -4,40 +4,68 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
 from compressor.data import Data
 from compressor.nn.generated import computed, settle_
+from compressor.pipeline.grid import Recipe
 from compressor.pipeline.settings import Settings
-from compressor.train import TrainConfig, Trainer, evaluate, objective
+from compressor.train import TrainConfig, Trainer, TrainResult, evaluate, objective
 from compressor.train.generated import ComputedWeights
 from compressor.train.progress import Progress
+from compressor.train.splits import TrainData
+
+
+class Told(Protocol):
+    """The settings that training is told by; ``Settings`` are some."""
+
+    @property
+    def lr(self) -> float: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def distill(self) -> float: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def loss_fn(self) -> Callable[[Any, Tensor], Tensor] | None: ...
+
+
+def own_recipe(settings: Told) -> Recipe:
+    """What fine-tuning is told where nothing was tuned."""
+    return Recipe(settings.lr, TrainConfig.weight_decay, TrainConfig.momentum)
 
 
 def fit(
     model: nn.Module,
-    data: Data,
-    settings: Settings,
+    data: TrainData,
+    settings: Told,
     epochs: int,
     *,
     teacher: nn.Module | None,
-    lr: float | None,
     checkpoint: Path | None,
     progress: Progress | None,
-) -> None:
-    """Train in place: SGD, or AdamW at a fifth of the rate where the weights are computed by a small network."""
-    source, given = computed(model), lr or settings.lr
+    recipe: Recipe | None = None,
+) -> TrainResult:
+    """Train in place: SGD, or AdamW at a fifth of the rate where the weights are computed by a small network.
+
+    Args:
+        recipe: what a tuning chose; the job's own settings unless given. Its dropout is the caller's to set.
+    """
+    source, told = computed(model), recipe or own_recipe(settings)
     config = TrainConfig(
         epochs=epochs,
         batch_size=settings.batch_size,
-        lr=given if source is None else given / 5,  # rates of AdamW are smaller
+        lr=told.lr if source is None else told.lr / 5,  # rates of AdamW are smaller
         optimizer="sgd" if source is None else "adamw",
+        momentum=told.momentum,
+        weight_decay=told.weight_decay,
         distill=settings.distill if teacher is not None else 0.0,
         seed=settings.seed,
     )
-    Trainer(
+    found = Trainer(
         model,
         data,
         config,
@@ -48,6 +76,7 @@ def fit(
         progress=progress,
     ).run()
     settle_(model)
+    return found
 
 
 def score(model: nn.Module, data: Data, settings: Settings) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from compressor.report.structure import (
     Width,
 )
 from compressor.report.text import summary_text
+from compressor.report.tuning import Trial, Tuning
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -46,6 +47,8 @@ __all__ = [
     "Quantisation",
     "Report",
     "Size",
+    "Trial",
+    "Tuning",
     "Verification",
     "Width",
     "render_html",

@@ -19,6 +19,7 @@ from compressor.report.structure import (
     Probabilities,
     Width,
 )
+from compressor.report.tuning import Tuning
 from compressor.storage.codec import Keys, Range, decode, encode
 
 if TYPE_CHECKING:
@@ -278,6 +279,7 @@ class Report:
         trained_epochs: epochs that the compressed network was trained for, in the search and after it.
         weights: where the weights came from.
         accuracy: where the targets are classes; ``prediction_error`` where they are values, or the loss is the user's.
+        tuning: the trials that fine-tuning's settings were chosen by, if there were any.
         latencies: one per target; the first is the one the verdict is about.
         history: one entry per noted step of the search: ``{"step": int, "costs": {cost: value in its unit}, ...}``.
         operators: by name what the convolutions are now whose kernels were chosen.
@@ -301,6 +303,7 @@ class Report:
     verification: Verification | None = None
     accuracy: Accuracy | None = None
     prediction_error: PredictionError | None = None
+    tuning: Tuning | None = None
     latencies: list[PairedTiming] = field(default_factory=list)
     latency_prediction: LatencyPrediction | None = None
     quantisation: Quantisation | None = None

@@ -14,6 +14,7 @@ def summary_text(report: Report) -> str:
     for title, rows in (
         ("Cost", _costs(report)),
         ("Accuracy" if report.prediction_error is None else "Error", _score(report)),
+        ("Tuning", _tuning(report)),
         ("Latency", _latency(report)),
         ("Int8", _quantisation(report)),
         ("Size", _sizes(report)),
@@ -65,6 +66,21 @@ def _score(report: Report) -> list[list[str]]:
             change = wording.score_change(found, value).replace(wording.MINUS, "-")
             rows.append([name, wording.score(found, value), change])
     return rows
+
+
+def _tuning(report: Report) -> list[list[str]]:
+    found = report.tuning
+    if found is None or not found.trials:
+        return []
+    lost = sum(trial.score is None for trial in found.trials)
+    seconds = wording.seconds(sum(trial.seconds for trial in found.trials))
+    rows = [["trials", f"{len(found.trials)}{f', {lost} lost' if lost else ''}, {seconds}"]]
+    if found.winner is None:
+        return [*rows, ["chosen", "all were lost: the job's own settings"]]
+    won = found.winner
+    dropout = "" if won.dropout is None else f", dropout {won.dropout:g}"
+    told = f"lr {won.lr:.4g}, weight decay {won.weight_decay:g}, momentum {won.momentum:g}{dropout}"
+    return [*rows, ["chosen", f"{told}: {wording.trial_score(found, won)} on held-out samples"]]
 
 
 def _latency(report: Report) -> list[list[str]]:

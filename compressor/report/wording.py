@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from compressor.report.records import Accuracy, Report, Score
 from compressor.report.structure import BlockShape
+from compressor.report.tuning import Trial, Tuning
 
 #: The signs that typography wants; terminals get their ASCII look-alikes.
 MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
@@ -101,6 +102,25 @@ def points(value: float) -> str:
 def score(found: Score, value: float, digits: int = 2) -> str:
     """A score: accuracies as percentages, errors as they are."""
     return percent(value, digits) if isinstance(found, Accuracy) else f"{value:.4g}"
+
+
+def trial_score(tuning: Tuning, trial: Trial) -> str:
+    """The score of a trial, or that it is lost."""
+    if trial.score is None:
+        return "lost"
+    return f"{trial.score:.4g}" if tuning.lower_is_better else percent(trial.score, 2)
+
+
+def tuning_lead(tuning: Tuning) -> str:
+    """How the trials were made, in a sentence or two."""
+    count, first = len(tuning.trials), tuning.trials[0]
+    apart = "the validation split" if tuning.split == "val" else "the training data, held out"
+    better = f" {tuning.metric}{', lower is better' if tuning.lower_is_better else ''}," if tuning.metric else ""
+    return (
+        f"Settings of fine-tuning that were tried on copies of the trimmed network: {count} "
+        f"trial{'s' if count > 1 else ''} of {first.epochs} epoch{'s' if first.epochs > 1 else ''}, with "
+        f"{first.samples:,} training samples in each;{better} on {tuning.held_out:,} samples of {apart}."
+    )
 
 
 def metric_name(found: Score) -> str:

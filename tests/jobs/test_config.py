@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from compressor.budget import Budget, parse_budget, parse_budgets
 from compressor.errors import UsageError
-from compressor.jobs.config import JobConfig, default_out
+from compressor.jobs.config import JobConfig, default_out, upgraded
+from compressor.jobs.run import command_of
 
 
 @pytest.mark.parametrize(
@@ -100,6 +101,28 @@ def test_job_round_trips_through_json() -> None:
     assert JobConfig.from_json(json.loads(json.dumps(job.to_json()))) == job
 
 
+def test_grids_round_trip_and_are_part_of_the_command() -> None:
+    told = {"data": "digits", "finetune_epochs": 2, "tune_epochs": 3, "trial_workers": 2}
+    own = JobConfig("m", HALF, "o", tune={"weight_decay": "0,1e-4", "lr": [0.1, 0.01, 0.1]}, **told)
+    assert own.tune == {"lr": (0.1, 0.01), "weight_decay": (0.0, 1e-4)}
+    assert JobConfig.from_json(json.loads(json.dumps(own.to_json()))) == own
+    command = command_of(own)
+    assert "--tune.lr 0.1,0.01 --tune.weight-decay 0.0,0.0001" in command
+    assert "--tune-epochs 3" in command
+    assert "--trial-workers 2" in command
+    assert "--tune short" in command_of(JobConfig("m", HALF, "o", tune="short", **told))
+    assert "tune" not in command_of(JobConfig("m", HALF, "o"))
+
+
+def test_jobs_of_before_nothing_was_tuned_go_on() -> None:
+    job = JobConfig("resnet18", HALF, "a", trial_workers=3)
+    before = {key: value for key, value in job.identity().items() if not key.startswith("tun")}
+    assert "trial_workers" not in before
+    assert upgraded(before) == job.identity()
+    tuned = JobConfig("resnet18", HALF, "a", data="digits", finetune_epochs=1, tune="short")
+    assert tuned.identity() != JobConfig("resnet18", HALF, "a", data="digits", finetune_epochs=1).identity()
+
+
 def test_identity_ignores_where_the_result_goes() -> None:
     one = JobConfig("resnet18", HALF, "a")
     assert one.identity() == JobConfig("resnet18", HALF, "b", force=True).identity()
@@ -123,6 +146,22 @@ def test_identity_ignores_where_the_result_goes() -> None:
         ({"input_shape": (3, 0, 4)}, "input_shape"),
         ({"finetune_epochs": 3}, "--data"),
         ({"finetune_epochs": -1, "data": "digits"}, "finetune_epochs"),
+        ({"tune": "short"}, "--data"),
+        ({"tune": {"lr": [0.1]}, "data": "digits"}, "--finetune-epochs"),
+        ({"tune": "shrt"}, "short"),
+        ({"tune": {}}, "empty"),
+        ({"tune": {"lr": []}}, "tune.lr"),
+        ({"tune": {"lr": [0.1, -1]}}, "tune.lr"),
+        ({"tune": {"lr": "fast"}}, "tune.lr"),
+        ({"tune": {"momentum": [1.0]}}, "tune.momentum"),
+        ({"tune": {"dropout": [1.0]}}, "tune.dropout"),
+        ({"tune": {"weight_decay": [math.inf]}}, "tune.weight_decay"),
+        ({"tune": {"warmup": [1]}}, "warmup"),
+        ({"tune": {"lr": [0.1 + i for i in range(40)], "weight_decay": list(range(40))}}, "1600"),
+        ({"tune_epochs": 0}, "tune_epochs"),
+        ({"tune_samples": 0}, "tune_samples"),
+        ({"tune_samples": 1.5}, "tune_samples"),
+        ({"trial_workers": 0}, "trial_workers"),
     ],
 )
 def test_bad_settings_are_refused(settings: dict[str, object], named: str) -> None:

@@ -20,6 +20,8 @@ from compressor.report import (
     Quantisation,
     Report,
     Size,
+    Trial,
+    Tuning,
     Verification,
     Width,
 )
@@ -62,6 +64,16 @@ def fake_history(start: float, end: float, steps: int, *, name: str = "flops", s
     return entries
 
 
+def fake_trials() -> list[Trial]:
+    """Two axes; one trial diverged."""
+    points = [(0.3, 5e-4), (0.3, 5e-6), (0.1, 5e-4), (0.1, 5e-6)]
+    found = [(None, "Loss is NaN after step 3. Lower the learning rate."), (0.71, None), (0.86, None), (0.855, None)]
+    return [
+        Trial(n, lr, decay, 0.9, 0.05, score, 2, 9000, 12.5 + n, lost, "" if lost else "top-1 accuracy")
+        for n, ((lr, decay), (score, lost)) in enumerate(zip(points, found, strict=True), 1)
+    ]
+
+
 def fake_report() -> Report:
     """A CIFAR ResNet brought to half its multiply-adds, faster and a little less accurate."""
     rng = random.Random(0)
@@ -99,6 +111,7 @@ def fake_report() -> Report:
         ],
         verification=Verification(3.1e-15),
         accuracy=Accuracy("test", 1000, 0.915, 0.862, 0.907),
+        tuning=Tuning("short", "top-1 accuracy", False, "val", 500, 3, fake_trials()),
         latencies=[fake_latency(1.52, 0.98)],
         latency_prediction=LatencyPrediction(
             "onnxruntime-cpu 1.31.1, fp32, threads 2, batch 1, AMD EPYC 7763 (2 cores)",

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from html.parser import HTMLParser
 
 import pytest
@@ -171,9 +171,23 @@ def test_accuracy_change() -> None:
     assert Accuracy(after_search=0.5).change_points is None
 
 
+def test_trials_are_rows_with_the_winner_and_what_was_lost() -> None:
+    report = fake_report()
+    assert report.tuning is not None
+    text = summary_text(report)
+    assert "4, 1 lost" in text
+    assert "lr 0.1, weight decay 0.0005, momentum 0.9, dropout 0.05: 86.00 %" in text
+    words = " ".join(parse(render_html(report)).words)
+    for expected in ("Tuning", "Dropout", "86.00 %", "chosen", "lost", "Loss is NaN", "500 samples of the validation"):
+        assert expected in words
+    report.tuning = replace(report.tuning, won=None, trials=report.tuning.trials[:1])
+    assert "all were lost" in summary_text(report)
+    assert "All were lost" in render_html(report)
+
+
 def test_errors_are_shown_under_their_name_and_direction() -> None:
     report = fake_report()
-    report.quantisation = None
+    report.quantisation = report.tuning = None
     report.accuracy, report.prediction_error = None, PredictionError("val", 50, 0.2, 0.5, 0.15, "relative L2 error")
     assert report.score is report.prediction_error
     assert Report.from_json(report.to_json()) == report

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compressor.report import wording
-from compressor.report.page import outline, provenance, sections
+from compressor.report.page import outline, provenance, sections, tuning
 from compressor.report.page.markup import Markup, join, tag, text
 from compressor.report.page.style import CSS
 from compressor.report.records import Report
@@ -39,6 +39,7 @@ def render_html(report: Report) -> str:
             sections.cards(report),
             sections.budgets(report),
             sections.score(report),
+            tuning.tuning(report),
             sections.latency(report),
             sections.quantisation(report),
             sections.sizes(report),
