@@ -24,8 +24,8 @@ class Training(Options):
         batch_size: samples in a batch of images made here; loaders have their own.
         lr: learning rate of fine-tuning.
         distill: weight in [0, 1] of what the original says in the loss.
-        loss_fn: ``loss_fn(outputs, targets)``; default that of the data's task: cross entropy for classes, relative L2
-            error for fields, squared error for other values.
+        loss_fn: ``loss_fn(outputs, targets)``; default that of the data's task: cross entropy for classes, binary
+            cross entropy for labels, relative L2 error for fields, squared error for other values.
         seed: of everything that is drawn.
 
     >>> Training(finetune_epochs=20, lr=0.01).finetune_epochs
