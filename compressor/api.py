@@ -280,11 +280,11 @@ def as_data(data: Any, *, own_loss: bool = False) -> Data | None:
     if data is None or isinstance(data, Data):
         return data
     if isinstance(data, Mapping):
-        unknown = sorted(set(data) - {"train", "val", "test", "num_classes", "vocabulary"})
+        unknown = sorted(set(data) - {"train", "val", "test", "num_classes", "vocabulary", "task"})
         if unknown or "train" not in data:
             found = ", ".join(sorted(map(str, data)))
             raise UsageError(
-                f"data has {found}; it needs 'train' and may have 'val', 'test', 'num_classes', 'vocabulary'."
+                f"data has {found}; it needs 'train' and may have 'val', 'test', 'num_classes', 'vocabulary', 'task'."
             )
         return from_loaders(**data, own_loss=own_loss)
     if isinstance(data, (tuple, list)) and 1 <= len(data) <= 3:

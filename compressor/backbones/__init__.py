@@ -20,7 +20,9 @@ BACKBONES = Registry(
         name + suffix: f"compressor.backbones.ccnn_search:{name}{suffix}"
         for name in ("ccnn_4_140", "ccnn_6_380")
         for suffix in ("", "_1d")
-    },
+    }
+    | {name: f"compressor.backbones.wide_resnet:{name}" for name in ("wrn_16_1", "wrn_16_4")}
+    | {"wrn1d": "compressor.backbones.wide_resnet_1d:wrn1d", "tcn": "compressor.backbones.tcn:tcn"},
     group="compressor.backbones",
 )
 

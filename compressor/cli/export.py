@@ -131,7 +131,9 @@ def _int8(found: dict[str, Any] | None) -> list[str]:
         return []
     lines = []
     if found["before"] is not None and found["after"] is not None:
-        lines.append(f"accuracy ({found['split']}): {found['before']:.2%} in fp32, {found['after']:.2%} in int8")
+        form = ".4g" if found["lower_is_better"] else ".2%"
+        before, after = (format(found[key], form) for key in ("before", "after"))
+        lines.append(f"{found['metric']} ({found['split']}): {before} in fp32, {after} in int8")
     if found["latency"] is not None:
         single, quantised = (found["latency"][key]["median_ms"] for key in ("original", "compressed"))
         lines.append(f"latency ({found['latency']['target']}): {single:.3g} ms in fp32, {quantised:.3g} ms in int8")

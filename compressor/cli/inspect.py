@@ -98,8 +98,8 @@ def _render(found: dict[str, Any], limit: int | None) -> str:
         title = f"{len(rows)} choices between alternatives"
         parts.append(table(title, ("site", "kind", "has", "alternatives"), rows, limit=limit))
     if found.get("no_choice"):
-        rows = [(c["name"], c["reason"]) for c in found["no_choice"]]
-        parts.append(table("Convolutions that keep their kernels, and why", ("layer", "reason"), rows, limit=limit))
+        kept = [(c["name"], c["reason"]) for c in found["no_choice"]]
+        parts.append(table("Convolutions that keep their kernels, and why", ("layer", "reason"), kept, limit=limit))
     if found["blocks"]:
         names = [block["name"] for block in found["blocks"]]
         parts.append(f"{len(names)} blocks that can be taken out: {_few(names, 12)}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,7 +12,7 @@ from torch import Tensor
 from compressor.data.base import Data
 from compressor.data.holdout import stratified_holdout
 from compressor.data.memory import CropFlip, Normalise, TensorSplit
-from compressor.data.task import IGNORED, find_task, is_tokens
+from compressor.data.task import IGNORED, Task, find_task, is_tokens
 from compressor.errors import DataError
 
 Array = Tensor | NDArray[np.generic]
@@ -28,6 +30,7 @@ def from_tensors(
     normalise: Normalise | None = None,
     augment: CropFlip | None = None,
     vocabulary: int | None = None,
+    task: str | None = None,
 ) -> Data:
     """A data set that lies in memory.
 
@@ -35,13 +38,16 @@ def from_tensors(
         train, val, test: pairs of inputs (N, ...) and targets. Without ``val``, a tenth of ``train`` is held out.
             uint8 inputs are scaled to [0, 1]; axis 1 is the channels. Wider integers (N, L) are tokens and stay
             integers. Targets are classes, (N,) or one for each position, if they are integers; floats are values to
-            regress on, or class probabilities, see ``data.task.find_task``.
+            regress on, or class probabilities; booleans, or floats of 0 and 1, (N, labels), are labels. See
+            ``data.task.find_task``.
         num_classes: None takes it from the largest label, if targets are integers.
         normalise: None gives uint8 inputs the mean and spread of ``train`` by channel, and leaves others as they are.
         augment: for training images, None for none.
         vocabulary: how many tokens there are, padding included; None takes it from the largest.
+        task: "classification", "multilabel" or "regression", whatever the targets look like; None looks at them.
 
     Raises:
+        UsageError: another ``task``.
         DataError: lengths or shapes that disagree, labels or tokens out of range, values that are not finite.
     """
     parts = {"train": train, **({"val": val} if val else {}), **({"test": test} if test else {})}
@@ -54,8 +60,13 @@ def from_tensors(
                 f"{list(other_targets.shape[1:])}, train of {list(inputs.shape[1:])} with {list(targets.shape[1:])}; "
                 "they must be equal."
             )
-    labels = {part: pair[1] for part, pair in tensors.items()}
-    classes = _check_labels(name, labels, num_classes)
+    found = find_task(inputs, torch.cat([y for _, y in tensors.values()]), kind=task)
+    tensors = {part: (x, _as_targets(y, found)) for part, (x, y) in tensors.items()}
+    inputs, targets = tensors["train"]
+    classes = found.outputs if found.is_multilabel else None
+    if not targets.is_floating_point():
+        classes = _check_labels(name, {part: y for part, (_, y) in tensors.items()}, num_classes)
+        found = replace(found, outputs=classes)
     words = _check_tokens(name, {part: pair[0] for part, pair in tensors.items()}, vocabulary)
     if normalise is None and inputs.dtype == torch.uint8:
         normalise = channel_statistics(inputs)
@@ -68,8 +79,7 @@ def from_tensors(
     train_split = TensorSplit(inputs, targets, indices=kept, normalise=normalise, augment=augment)
     test_split = TensorSplit(*tensors["test"], normalise=normalise) if "test" in tensors else None
     example = next(iter(val_split.batches(1)))[0]
-    task = find_task(inputs, torch.cat(list(labels.values())), classes)
-    return Data(name, train_split, val_split, test_split, classes, example, task, words)
+    return Data(name, train_split, val_split, test_split, classes, example, found, words)
 
 
 def channel_statistics(inputs: Tensor) -> Normalise:
@@ -88,7 +98,7 @@ def channel_statistics(inputs: Tensor) -> Normalise:
 
 
 def _check(name: str, part: str, inputs: Array, targets: Array) -> tuple[Tensor, Tensor]:
-    """Tensors of a usable type: uint8, float32 or (tokens) int64 inputs, int64 or float32 targets."""
+    """Tensors of a usable type: uint8, float32 or (tokens) int64 inputs, int64, float32 or bool targets."""
     x, y = _tensor(name, part, "inputs", inputs), _tensor(name, part, "targets", targets)
     if x.dim() < 2 or not len(x):
         raise DataError(f"{name}: {part} inputs have shape {list(x.shape)}; expected (samples, channels, ...).")
@@ -98,12 +108,19 @@ def _check(name: str, part: str, inputs: Array, targets: Array) -> tuple[Tensor,
         raise DataError(f"{name}: {part} has {len(x)} inputs but targets of shape {list(y.shape)}; expected one each.")
     if x.dtype != torch.uint8:
         x = x.long() if x.dtype in _TOKEN_TYPES and x.dim() == 2 else x.float()
-    y = y.float() if y.is_floating_point() else y.long()
+    if y.dtype != torch.bool:  # that they are booleans says what they mean
+        y = y.float() if y.is_floating_point() else y.long()
     for what, values in (("inputs", x), ("targets", y)):
         if values.is_floating_point() and not bool(values.isfinite().all()):
             bad = int((~values.isfinite().reshape(len(values), -1).all(1)).nonzero()[0])
             raise DataError(f"{name}: {part} {what} hold values that are not finite, first in sample {bad}.")
     return x, y
+
+
+def _as_targets(targets: Tensor, task: Task) -> Tensor:
+    """int64 for classes; float32 for labels, values and probabilities."""
+    floats = task.is_multilabel or task.is_regression or targets.is_floating_point()
+    return targets.float() if floats else targets.long()
 
 
 def _tensor(name: str, part: str, what: str, values: Array) -> Tensor:
@@ -118,9 +135,7 @@ def _tensor(name: str, part: str, what: str, values: Array) -> Tensor:
     return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
-def _check_labels(name: str, targets: dict[str, Tensor], num_classes: int | None) -> int | None:
-    if any(values.is_floating_point() for values in targets.values()):
-        return None
+def _check_labels(name: str, targets: dict[str, Tensor], num_classes: int | None) -> int:
     classes = num_classes if num_classes is not None else max(int(targets["train"].max()) + 1, 1)
     for part, values in targets.items():
         wrong = (values < 0) | (values >= classes)

@@ -32,7 +32,8 @@ class Split(Protocol):
 
         Yields:
             Inputs, float32 (B, ...) or int64 (B, L) for tokens, or a tuple or dict of those that a forward takes; and
-            targets, int64 (B,) or (B, ...) for classes, or what a loss of the user's own takes; on the CPU.
+            targets, int64 (B,) or (B, ...) for classes, float32 or bool (B, labels) for labels, or what a loss of the
+            user's own takes; on the CPU.
         """
         ...
 
@@ -46,7 +47,7 @@ class Data:
         train: samples to train on.
         val: samples to choose by; not in ``train``.
         test: samples to report on, never used before; None if the source has none.
-        num_classes: number of classes; None if the targets are no classes, or unknown.
+        num_classes: number of classes or labels; None if the targets are neither, or unknown.
         example_inputs: one input as a batch, (1, C, H, W) for images, (1, C, L) for signals, (1, L) for tokens; a
             tuple or list of positional arguments, or a dict of keyword arguments, of networks that take more.
         task: what is to be predicted; training and evaluation take their loss and metric from it.
@@ -74,7 +75,7 @@ class Data:
 
     @property
     def outputs(self) -> int | None:
-        """Channels that a network for this data must give: classes, or values; None if unknown."""
+        """Channels that a network for this data must give: classes, labels or values; None if unknown."""
         return self.num_classes if self.num_classes is not None else self.task.outputs
 
     def describe(self) -> dict[str, Any]:

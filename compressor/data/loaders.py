@@ -20,7 +20,7 @@ from compressor.data.base import Data, Split
 from compressor.data.batches import first_of, read_batch, sample_count
 from compressor.data.holdout import HOLDOUT_FRACTION, stratified_holdout
 from compressor.data.memory import index_batches
-from compressor.data.task import find_task
+from compressor.data.task import find_task, require_kind
 from compressor.errors import DataError
 from compressor.process.generators import isolated_rng, rng_state, seeded_state
 
@@ -35,6 +35,7 @@ def from_loaders(
     *,
     num_classes: int | None = None,
     vocabulary: int | None = None,
+    task: str | None = None,
     own_loss: bool = False,
 ) -> Data:
     """A data set from loaders that yield batches of inputs and targets, see ``compressor.data.batches``.
@@ -45,13 +46,15 @@ def from_loaders(
             which takes a loader that keeps its order.
         num_classes: None takes it from the data set's ``classes`` or labels, where it has them.
         vocabulary: how many tokens there are, if inputs are tokens.
+        task: "classification", "multilabel" or "regression", whatever the targets look like; without it the first
+            validation batch says what the task is: see ``data.task.find_task``.
         own_loss: whether the user's own loss judges, which takes targets of any kind, or whole batches.
 
-    The first validation batch says what the task is: see ``data.task.find_task``.
-
     Raises:
+        UsageError: another ``task``.
         DataError: a loader is empty, can be gone through only once, or yields something else.
     """
+    require_kind(task)
     train_split: Split
     val_split: Split
     if val is None:
@@ -60,10 +63,12 @@ def from_loaders(
         train_split, val_split = _split(train, "train", own_loss), _split(val, "val", own_loss)
     inputs, targets = _first_batch(val_split, "val")
     _first_batch(train_split, "train")
-    task = find_task(inputs, targets, num_classes)
-    classes = num_classes if num_classes is not None or task.is_regression else _num_classes(train)
+    found = find_task(inputs, targets, num_classes, task)
+    classes = found.outputs if found.is_multilabel else num_classes
+    if classes is None and not found.is_regression:
+        classes = _num_classes(train)
     test_split = _split(test, "test", own_loss) if test is not None else None
-    return Data("loaders", train_split, val_split, test_split, classes, first_of(inputs), task, vocabulary)
+    return Data("loaders", train_split, val_split, test_split, classes, first_of(inputs), found, vocabulary)
 
 
 class DatasetSplit:

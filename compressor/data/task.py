@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from compressor.errors import DataError, UsageError
+
+KINDS = ("classification", "multilabel", "regression")
 IGNORED = -100
 """The class of positions that count neither in the loss nor in the accuracy, as PyTorch's cross entropy has it."""
 
@@ -17,10 +20,10 @@ class Task:
     """The kind of targets.
 
     Attributes:
-        kind: "classification" or "regression".
+        kind: "classification" (one class each), "multilabel" (any number of labels each) or "regression".
         dense: a target for every position of the input, not one for the whole.
         relative: errors of a regression are taken relative to the size of the target, sample by sample.
-        outputs: channels that a network must give: classes, or values; None if unknown.
+        outputs: channels that a network must give: classes, labels or values; None if unknown.
     """
 
     kind: str = "classification"
@@ -33,27 +36,65 @@ class Task:
         """Whether the targets are values and no classes."""
         return self.kind == "regression"
 
+    @property
+    def is_multilabel(self) -> bool:
+        """Whether the targets say of every label whether it applies."""
+        return self.kind == "multilabel"
 
-def find_task(inputs: Any, targets: Any, num_classes: int | None = None) -> Task:
+
+def find_task(inputs: Any, targets: Any, num_classes: int | None = None, kind: str | None = None) -> Task:
     """The task that a batch (or all) of the data speaks of.
 
-    Whole-numbered targets are classes: (N,), or (N, *positions) for dense prediction. Floats are class probabilities if
-    they are (N, classes, ...) and sum to one over the classes; otherwise they are values to regress on. Values over
-    positions, (N, channels, *positions) or (N, *positions) with the input's own positions, are a field, whose error is
-    relative: the L2 norm of the difference over that of the target. Everything else is judged by the squared error.
+    Whole-numbered targets are classes: (N,), or (N, *positions) for dense prediction. Booleans (N, labels) with two or
+    more labels say which of them apply, and so do floats (N, labels) that are all 0 or 1, some of them 1, unless every
+    row sums to one. Floats are class probabilities if they are (N, classes, ...) and sum to one over the classes;
+    otherwise they are values to regress on. Values over positions, (N, channels, *positions) or (N, *positions) with
+    the input's own positions, are a field, whose error is relative: the L2 norm of the difference over that of the
+    target. Everything else is judged by the squared error.
+
+    Args:
+        kind: one of ``KINDS`` instead of what the targets' type and values say; None asks these.
+
+    Raises:
+        UsageError: another ``kind``.
+        DataError: targets that are none of that kind.
     """
+    require_kind(kind)
     if not isinstance(targets, Tensor) or targets.dim() < 1:
         return Task(outputs=num_classes)
-    if not targets.is_floating_point():
-        return Task(dense=targets.dim() > 1, outputs=num_classes)
-    if _are_probabilities(targets):
-        return Task(dense=targets.dim() > 2, outputs=targets.shape[1])
     at = positions(inputs) if isinstance(inputs, Tensor) else ()
+    if kind == "multilabel" or (kind is None and _are_labels(targets, at)):
+        require_labels(targets)
+        return Task("multilabel", outputs=targets.shape[1])
+    if kind != "regression":
+        if not targets.is_floating_point():
+            return Task(dense=targets.dim() > 1, outputs=num_classes)
+        if _are_probabilities(targets):
+            return Task(dense=targets.dim() > 2, outputs=targets.shape[1])
+        if kind == "classification":
+            raise DataError(
+                f"Targets of {targets.dtype} and shape {list(targets.shape)} are no classes: those are whole numbers, "
+                "or probabilities (N, classes, ...) that sum to one."
+            )
     if at and targets.shape[1:] == at:
         return _field(targets, 1)
     if targets.dim() > 2:
         return _field(targets, targets.shape[1])
     return Task("regression", outputs=targets.shape[1] if targets.dim() == 2 else 1)
+
+
+def require_kind(kind: str | None) -> None:
+    """Raise ``UsageError`` unless ``kind`` is one of ``KINDS``, or None."""
+    if kind is not None and kind not in KINDS:
+        raise UsageError(f"task must be one of {', '.join(KINDS)}, not {kind!r}.")
+
+
+def require_labels(targets: Tensor) -> None:
+    """Raise ``DataError`` unless targets are (N, labels) of 0 and 1, or booleans."""
+    if targets.dim() != 2 or targets.shape[1] < 2:
+        raise DataError(f"Targets have shape {list(targets.shape)}; several labels are (N, labels), two or more.")
+    if not _are_binary(targets):
+        raise DataError("Targets hold other values than 0 and 1; a label applies or does not.")
 
 
 def positions(inputs: Tensor) -> tuple[int, ...]:
@@ -76,3 +117,16 @@ def _are_probabilities(targets: Tensor) -> bool:
     if targets.dim() < 2 or targets.shape[1] < 2:
         return False
     return bool((targets >= 0).all()) and bool(((targets.sum(1) - 1).abs() < 1e-3).all())
+
+
+def _are_labels(targets: Tensor, at: tuple[int, ...]) -> bool:
+    """Booleans, or floats of 0 and 1 that are neither one-hot nor all zero, with no axis of the input's positions."""
+    if targets.dim() != 2 or targets.shape[1] < 2 or targets.shape[1:] == at:
+        return False
+    if not targets.is_floating_point():
+        return targets.dtype == torch.bool
+    return _are_binary(targets) and bool(targets.any()) and not _are_probabilities(targets)
+
+
+def _are_binary(targets: Tensor) -> bool:
+    return bool(((targets == 0) | (targets == 1)).all())

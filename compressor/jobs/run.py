@@ -148,7 +148,7 @@ def _rounds(config: JobConfig) -> tuple[Settings, ...]:
         round_to=config.round_to,
         include=config.include,
         exclude=config.exclude,
-        keep=config.keep,  # type: ignore[arg-type]  # read from text
+        keep=config.keep,  # read from text
         seed=config.seed,
         target=measured_on(config.target, config.lut, config.threads),
     )

@@ -25,8 +25,8 @@ class Training(Options):
         batch_size: samples in a batch of images made here; loaders have their own.
         lr: learning rate of fine-tuning.
         distill: weight in [0, 1] of what the original says in the loss.
-        loss_fn: ``loss_fn(outputs, targets)``; default that of the data's task: cross entropy for classes, relative L2
-            error for fields, squared error for other values.
+        loss_fn: ``loss_fn(outputs, targets)``; default that of the data's task: cross entropy for classes, binary
+            cross entropy for labels, relative L2 error for fields, squared error for other values.
         seed: of everything that is drawn.
         tune: settings of fine-tuning that short trials on held-out samples choose from: ``"short"`` (six around the
             settings here), ``"paper"`` (24), ``"none"``, or a grid of your own with any of ``lr``, ``weight_decay``,

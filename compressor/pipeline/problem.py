@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from compressor.latency.refinement import RefinementLog
     from compressor.latency.subnets import Made, Subnet
     from compressor.latency.target import LatencySession
-    from compressor.storage.job import Diary, Job
+    from compressor.storage.job import AnyJob, Diary
 
 _ATTEMPTS = 3
 
@@ -118,7 +118,7 @@ class Problem:
         return any(budget.cost == "latency" for budget in self.settings.budgets)
 
     def measure(
-        self, job: Job | None = None, *, copied: bool, progress: Callable[[str, int, int], None] | None = None
+        self, job: AnyJob | None = None, *, copied: bool, progress: Callable[[str, int, int], None] | None = None
     ) -> LatencySession:
         """Profile and calibrate the target; the latency term comes from it.
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from compressor.latency.target import LatencySession
     from compressor.pipeline.grid import Recipe
     from compressor.report.tuning import Tuning
-    from compressor.storage.job import Job
+    from compressor.storage.job import AnyJob
 
 
 class Pipeline:
@@ -65,7 +65,7 @@ class Pipeline:
         *,
         example_kwargs: dict[str, Any] | None = None,
         data: Data | None = None,
-        job: Job | None = None,
+        job: AnyJob | None = None,
         events: Events | None = None,
         before: Pipeline | None = None,
     ) -> None:
@@ -216,7 +216,7 @@ class Pipeline:
 
         with self.events.stage("tune"):
             self.tuning = tuned(
-                self.compressed, self.data, settings, teacher=self.model, job=self.job, events=self.events
+                self.compressed, self.data, settings, teacher=self._teacher, job=self.job, events=self.events
             )
 
     def finetune(self) -> None:

@@ -88,6 +88,6 @@ def score(model: nn.Module, data: Data, settings: Settings) -> dict[str, Any]:
 
 def search_loss(data: Data | None, settings: Settings) -> Callable[[Any, Tensor], Tensor] | None:
     """The user's loss, or that of a task that is no classification: searches know cross entropy alone."""
-    if settings.loss_fn is not None or data is None or not data.task.is_regression:
+    if settings.loss_fn is not None or data is None or data.task.kind == "classification":
         return settings.loss_fn
     return objective(data.task).loss

@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
     from compressor.data import Data
     from compressor.pipeline.settings import Settings
-    from compressor.storage.job import Job
+    from compressor.storage.job import AnyJob
 
 __all__ = ["chosen_recipe", "set_dropout_", "tuned"]
 
 
 def tuned(
-    model: nn.Module, data: Data, settings: Settings, *, teacher: nn.Module, job: Job | None, events: Events
+    model: nn.Module, data: Data, settings: Settings, *, teacher: nn.Module, job: AnyJob | None, events: Events
 ) -> Tuning:
     """Run the trials of ``settings.grid`` that are not stored yet, and choose.
 
@@ -111,7 +111,7 @@ def chosen_recipe(tuning: Tuning | None) -> Recipe | None:
 class _Rows:
     """The trials of a grid, each stored in the job as soon as it is done."""
 
-    def __init__(self, points: Sequence[Recipe], job: Job | None, events: Events) -> None:
+    def __init__(self, points: Sequence[Recipe], job: AnyJob | None, events: Events) -> None:
         self._points, self._job, self._events = points, job, events
         self._done: dict[int, Trial] = {}
         for number, recipe in enumerate(points, 1):
@@ -184,7 +184,7 @@ def _stage(number: int) -> str:
     return f"tune-{number}"
 
 
-def _stored_tuning(job: Job | None) -> Tuning | None:
+def _stored_tuning(job: AnyJob | None) -> Tuning | None:
     stored = job.stage("tune") if job is not None else None
     if stored is None:
         return None

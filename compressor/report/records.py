@@ -131,7 +131,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Accuracy(Score):
-    """Fractions of right answers: higher is better."""
+    """Fractions of right answers, or a mean precision: higher is better."""
 
     metric: str = "top-1 accuracy"
     lower_is_better: bool = False
@@ -278,7 +278,8 @@ class Report:
         pretrained: ``False`` if the original's weights were random: then nothing is known but what this job taught.
         trained_epochs: epochs that the compressed network was trained for, in the search and after it.
         weights: where the weights came from.
-        accuracy: where the targets are classes; ``prediction_error`` where they are values, or the loss is the user's.
+        accuracy: where the targets are classes or labels; ``prediction_error`` where they are values, or the loss is
+            the user's.
         tuning: the trials that fine-tuning's settings were chosen by, if there were any.
         latencies: one per target; the first is the one the verdict is about.
         history: one entry per noted step of the search: ``{"step": int, "costs": {cost: value in its unit}, ...}``.

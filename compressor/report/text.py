@@ -13,7 +13,7 @@ def summary_text(report: Report) -> str:
     lines += [f"  Warning: {text}" for text in wording.warnings(report)]
     for title, rows in (
         ("Cost", _costs(report)),
-        ("Accuracy" if report.prediction_error is None else "Error", _score(report)),
+        (wording.score_title(report.score), _score(report)),
         ("Tuning", _tuning(report)),
         ("Latency", _latency(report)),
         ("Int8", _quantisation(report)),
@@ -119,7 +119,7 @@ def _quantisation(report: Report) -> list[list[str]]:
         change = wording.score_change(score, found.after).replace(wording.MINUS, "-")
         samples = f"{found.split} of {found.samples}" if found.samples else found.split
         after = f"-> {wording.score(score, found.after)}"
-        name = "error" if found.lower_is_better else "accuracy"
+        name = wording.score_title(score).lower()
         rows.append([name, wording.score(score, found.before), after, f"{change}, {samples}"])
     if found.latency is not None:
         one, two = found.latency.original["median_ms"], found.latency.compressed["median_ms"]

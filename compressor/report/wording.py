@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from compressor.report.records import Accuracy, Report, Score
+from compressor.report.records import Accuracy, PredictionError, Report, Score
 from compressor.report.structure import BlockShape
 from compressor.report.tuning import Trial, Tuning
 
@@ -125,7 +125,14 @@ def tuning_lead(tuning: Tuning) -> str:
 
 def metric_name(found: Score) -> str:
     """Its name at the start of a line; "L2" stays as it is."""
-    return "Accuracy" if isinstance(found, Accuracy) else f"{found.metric[:1].upper()}{found.metric[1:]}"
+    return "Accuracy" if "accuracy" in found.metric else f"{found.metric[:1].upper()}{found.metric[1:]}"
+
+
+def score_title(found: Score | None) -> str:
+    """What a section about it is called: a precision is no accuracy."""
+    if isinstance(found, PredictionError):
+        return "Error"
+    return "Accuracy" if found is None or "accuracy" in found.metric else "Precision"
 
 
 def score_change(found: Score, value: float | None) -> str:

@@ -228,6 +228,9 @@ class JobPart:
         return self.job.diary(f"{self.name}.{name}")
 
 
+AnyJob = Job | JobPart
+
+
 @dataclass(frozen=True)
 class Diary:
     """Notes of a stage that is not finished yet."""

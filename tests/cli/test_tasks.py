@@ -172,7 +172,7 @@ def test_a_saved_network_can_be_compressed_again_with_its_data(
 @pytest.mark.parametrize(
     ("code", "model", "data", "said"),
     [
-        (2, "resnet20_cifar", "listops:n=20,length=16", "resnet20_cifar takes images and no tokens"),
+        (2, "resnet20_cifar", "listops:n=20,length=16", "resnet20_cifar takes no tokens"),
         (2, "resnet20_cifar", "npz:{}/d.npz", "resnet20_cifar predicts one class and no field"),
         (2, "resnet20_cifar", "fsdd:{}", "takes inputs of 3 axes, such as 1x32x32, not 1x64"),
         (2, "resnet18", "fsdd:{}", "resnet18 takes images or clips, not inputs of shape 1x64"),

@@ -9,14 +9,14 @@ from compressor.data.loaders import from_loaders
 from compressor.errors import DataError
 from compressor.plugins.importing import import_attribute
 
-_KEYS = {"train", "val", "test", "num_classes", "vocabulary"}
+_KEYS = {"train", "val", "test", "num_classes", "vocabulary", "task"}
 
 
 def load(argument: str) -> Data:
     """Call the factory, without arguments.
 
     It returns a ``Data``, loaders ``(train, val)`` or ``(train, val, test)``, or a mapping with those keys and
-    ``num_classes`` or, for tokens, ``vocabulary``.
+    ``num_classes`` or, for tokens, ``vocabulary``, or what the ``task`` is where the targets do not say so.
 
     Raises:
         DataError: it raises, or returns something else.

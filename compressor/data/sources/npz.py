@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from compressor.data.arrays import Array, Pair, from_tensors
 from compressor.data.base import Data
 from compressor.data.files import open_arrays
+from compressor.data.options import split_options
+from compressor.data.task import KINDS
 from compressor.errors import DataError
 
 _CHANNEL_COUNTS = (1, 3, 4)
@@ -17,22 +19,30 @@ _SIGNALS = {"f2", "f4", "f8", "u1", "b1"}
 
 
 def load(argument: str) -> Data:
-    """Read ``FILE`` or ``FILE,flat``.
+    """Read ``FILE`` or ``FILE,flat``; ``FILE,task=regression`` says what the targets are, whatever they look like.
 
     uint8 images may have their channels last, or none at all. Signals may be (N, L), which become (N, 1, L) unless the
     file is said to be ``flat``: a table of features. Integers (N, L) wider than 8 bits are tokens.
 
     Raises:
-        DataError: the file is missing, unreadable, lacks arrays, or holds objects.
+        DataError: the file is missing, unreadable, lacks arrays, or holds objects, or targets of another kind.
+        UsageError: an unknown option or task.
     """
-    flat = argument.endswith(",flat")
-    file = Path(argument.removesuffix(",flat"))
+    place, options = split_options("npz", argument, {"task": _kind})
+    flat = place.endswith(",flat")
+    file = Path(place.removesuffix(",flat"))
     pairs = read_pairs(file)
     if "train" not in pairs:
         raise DataError(f"'{file}' lacks x_train and y_train; it must hold x_train, y_train, x_test and y_test.")
     if not flat:
         pairs = {part: (_as_signals(x), y) for part, (x, y) in pairs.items()}
-    return from_tensors(pairs["train"], pairs.get("val"), pairs.get("test"), name=f"npz:{argument}")
+    return from_tensors(pairs["train"], pairs.get("val"), pairs.get("test"), name=f"npz:{argument}", **options)
+
+
+def _kind(text: str) -> str:
+    if text not in KINDS:
+        raise ValueError(f"expected {', '.join(KINDS)}")
+    return text
 
 
 def read_pairs(file: Path) -> dict[str, Pair]:

@@ -32,7 +32,7 @@ class ShippedSource:
         Raises ``UsageError`` for tokens, dense predictions or growth where the backbone knows none.
         """
         accepted = inspect.signature(BACKBONES.get(name)).parameters
-        cannot = {"vocabulary": "takes images and no tokens", "dense": "predicts one class and no field",
+        cannot = {"vocabulary": "takes no tokens", "dense": "predicts one class and no field",
                   "grow": "has one size"}  # fmt: skip
         for what, does in cannot.items():
             if getattr(request, what) and what not in accepted:

@@ -130,7 +130,7 @@ def score(report: Report) -> Markup:
             if report.trained_epochs
             else " The weights were random, so these numbers only show that the pipeline ran."
         )
-    title = "Accuracy" if is_accuracy else "Error"
+    title = wording.score_title(found)
     return section(title, table(("", "", title, "Change"), rows, kinds="twnn"), lead=lead)
 
 

@@ -31,7 +31,8 @@ class Metrics:
     count: int
     """Samples seen."""
     score: float | None = None
-    """What ``metric`` says: the accuracy, an error, or the loss where there is nothing better; None for NaN."""
+    """What ``metric`` says: the accuracy, a precision, an error, or the loss where there is nothing better; None for
+    NaN, or where there is none."""
     metric: Metric = TOP_1
 
 
@@ -65,6 +66,7 @@ def evaluate(
     images_last: bool | None = None
     losses: list[Tensor] = []
     correct: list[Tensor] = []
+    seen: list[tuple[Tensor, Tensor]] = []
     counts: list[int] = []
     decided = 0
     with isolated_rng() as give_way, deterministic(where), mode(model, training=False), torch.no_grad():
@@ -81,6 +83,8 @@ def evaluate(
             if goal.hits is not None and (hits := goal.hits(outputs, moved)) is not None:
                 correct.append(hits[0])
                 decided += hits[1]
+            if goal.of_all is not None and (one := primary_output(outputs)).shape == getattr(moved, "shape", None):
+                seen.append((one.float().cpu(), moved.cpu()))
     if not counts:
         raise DataError("The split to evaluate on is empty; give data with at least one sample.")
     weights = torch.tensor(counts, dtype=torch.float64)
@@ -88,5 +92,8 @@ def evaluate(
     accuracy = int(torch.stack(correct).sum()) / decided if decided else None
     if accuracy is not None:
         return Metrics(accuracy, loss, sum(counts), accuracy, goal.metric)
-    named = goal.metric if loss_fn is None and goal.hits is None else LOSS
+    if goal.of_all is not None and seen:
+        every, wanted = (torch.cat(parts) for parts in zip(*seen, strict=True))
+        return Metrics(None, loss, sum(counts), goal.of_all(every, wanted), goal.metric)
+    named = goal.metric if loss_fn is None and goal.hits is None and goal.of_all is None else LOSS
     return Metrics(None, loss, sum(counts), loss if math.isfinite(loss) else None, named)

@@ -12,7 +12,8 @@ from torch.nn import functional
 
 from compressor.data.task import IGNORED, Task
 from compressor.errors import DataError
-from compressor.train.objectives.distill import distillation_loss
+from compressor.train.objectives.distill import distillation_loss, label_distillation_loss
+from compressor.train.objectives.labels import binary_cross_entropy, check_labels, mean_average_precision
 from compressor.train.objectives.losses import LossFn, check_class_targets, cross_entropy
 from compressor.train.objectives.outputs import primary_output
 
@@ -28,9 +29,10 @@ class Metric:
 TOP_1 = Metric("top-1 accuracy", lower_is_better=False)
 TOP_1_DENSE = Metric("top-1 accuracy per position", lower_is_better=False)
 RELATIVE_L2 = Metric("relative L2 error", lower_is_better=True)
+MEAN_AP = Metric("mean average precision", lower_is_better=False)
 SQUARED = Metric("mean squared error", lower_is_better=True)
 LOSS = Metric("loss", lower_is_better=True)
-METRICS = {metric.name: metric for metric in (TOP_1, TOP_1_DENSE, RELATIVE_L2, SQUARED, LOSS)}
+METRICS = {metric.name: metric for metric in (TOP_1, TOP_1_DENSE, MEAN_AP, RELATIVE_L2, SQUARED, LOSS)}
 
 
 @dataclass(frozen=True)
@@ -42,18 +44,29 @@ class Objective:
         check: refuses targets that the loss cannot be taken of: ``check(output, targets)`` raises ``DataError``.
         distillation_loss: ``distillation_loss(student's output, teacher's output)`` to a scalar.
         metric: what the score is.
-        hits: right answers in a batch and how many there were; None where the score is the mean loss.
+        hits: right answers in a batch and how many there were; None where the score is not made of these.
+        of_all: the score of all outputs (N, ...) and all targets together; None where the score is made batch by batch.
+            Without ``hits`` and ``of_all`` the score is the mean loss.
     """
 
     loss: LossFn
     check: Callable[[Tensor, Any], None]
     distillation_loss: Callable[[Tensor, Tensor], Tensor]
     metric: Metric
-    hits: Callable[[Any, Any], tuple[Tensor, int] | None] | None
+    hits: Callable[[Any, Any], tuple[Tensor, int] | None] | None = None
+    of_all: Callable[[Tensor, Tensor], float | None] | None = None
 
 
 def objective(task: Task | None = None, *, label_smoothing: float = 0.0, temperature: float = 4.0) -> Objective:
-    """Cross entropy and accuracy for classes; relative L2 error for fields; mean squared error for other values."""
+    """Cross entropy and accuracy for classes; binary cross entropy and mean average precision for labels; relative L2
+    error for fields; mean squared error for other values."""
+    if task is not None and task.is_multilabel:
+
+        def labels_from_teacher(student: Tensor, teacher: Tensor) -> Tensor:
+            return label_distillation_loss(student, teacher, temperature)
+
+        loss = binary_cross_entropy(label_smoothing)
+        return Objective(loss, check_labels, labels_from_teacher, MEAN_AP, of_all=mean_average_precision)
     if task is None or not task.is_regression:
 
         def from_teacher(student: Tensor, teacher: Tensor) -> Tensor:
@@ -62,7 +75,7 @@ def objective(task: Task | None = None, *, label_smoothing: float = 0.0, tempera
         metric = TOP_1_DENSE if task is not None and task.dense else TOP_1
         return Objective(cross_entropy(label_smoothing), check_class_targets, from_teacher, metric, class_hits)
     loss, metric = (relative_l2, RELATIVE_L2) if task.relative else (squared_error, SQUARED)
-    return Objective(loss, check_values, loss, metric, None)
+    return Objective(loss, check_values, loss, metric)
 
 
 def relative_l2(outputs: Any, targets: Tensor) -> Tensor:

@@ -33,9 +33,7 @@ class Case:
     def input(self) -> Tensor:
         """(B, in, *size)."""
         torch.manual_seed(self.seed + 1)
-        return torch.randn(
-            self.batch, self.options["in_channels"], *self.size, dtype=torch.float64, requires_grad=True
-        )
+        return torch.randn(self.batch, self.options["in_channels"], *self.size, dtype=torch.float64, requires_grad=True)
 
 
 @st.composite

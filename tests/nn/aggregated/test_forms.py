@@ -44,7 +44,9 @@ def test_the_gradient_of_a_share_is_what_its_convolution_contributes(case: Case)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("size", [(64,), (16, 9)])
 @pytest.mark.parametrize("groups", [1, 4, 16])
-def test_pieces_are_put_together(monkeypatch: pytest.MonkeyPatch, form: str, size: tuple[int, ...], groups: int) -> None:
+def test_pieces_are_put_together(
+    monkeypatch: pytest.MonkeyPatch, form: str, size: tuple[int, ...], groups: int
+) -> None:
     monkeypatch.setattr(spectra, "PIECE", 3000)
     options = {"in_channels": 16, "out_channels": 32, "kernel_sizes": (3, 5), "dilations": (1, 7), "groups": groups}
     case = Case(len(size), options, size, 16, 0)

@@ -23,7 +23,7 @@ def affordable(projector: Projector) -> list[BoolArray]:
         held = choice.index in projector.chosen or choice.name in projector.whole
         now = int(choice.units[choice.chosen(cheapest)])
         more = prices[:, choice.units] - prices[:, [now]]
-        open_ = (ratios[:, None] + more <= 1 + _ROUNDING).all(axis=0)
+        open_: BoolArray = np.all(ratios[:, None] + more <= 1 + _ROUNDING, axis=0)
         open_[choice.chosen(cheapest)] = True
-        found.append(choice.units == now if held else np.asarray(open_, dtype=np.bool_))
+        found.append(np.asarray(choice.units == now) if held else open_)
     return found

@@ -17,7 +17,7 @@ from compressor.architecture.edits import Work
 from compressor.arrays import BoolArray
 from compressor.graph.convolution_choices import Kernel, kernels_of
 from compressor.graph.groups import Alternatives
-from compressor.nn.aggregated import AggConv1d, AggConv2d, Candidate
+from compressor.nn import AggConv1d, AggConv2d, Candidate
 
 
 class Supernet:
@@ -34,7 +34,7 @@ class Supernet:
         self, model: nn.Module, choices: Sequence[Alternatives], allowed: Sequence[BoolArray], form: str, *, warm: bool
     ) -> None:
         self.model, self.choices = model, list(choices)
-        self._sites: list[tuple[nn.Module, Any, list[int]]] = []
+        self._sites: list[tuple[Any, Any, list[int]]] = []
         work = Work(model)
         for choice, open_ in zip(self.choices, allowed, strict=True):
             conv: Any = work.modules[choice.name]
