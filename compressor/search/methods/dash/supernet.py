@@ -71,7 +71,8 @@ class Supernet:
         """Put the ordinary convolutions back. Harmless when called again."""
         work = Work(self.model)
         for choice, (conv, mixture, _) in zip(self.choices, self._sites, strict=True):
-            if work.modules.get(choice.name) is mixture:
+            standing: Any = work.modules.get(choice.name)
+            if standing is mixture:
                 mixture.given = None
                 conv.train(mixture.training)
                 work.put_module_(choice.name, conv)
