@@ -47,11 +47,11 @@ class DashConfig(MethodConfig):
     reach: float = option(
         0.5, Number(above=0, most=1), "Share of the steps after which the expected cost is asked to be at the budget."
     )
-    warm: bool | None = option(
-        None,
+    warm: bool = option(
+        True,
         Flag(),
-        "Whether every kernel starts from the weights of the convolution that is there; by default where the network "
-        "looks trained.",
+        "Whether every kernel starts from the taps of the convolution that is there, not from a draw of its own as in "
+        "the paper.",
     )
     fresh: bool = option(
         False,
