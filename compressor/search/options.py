@@ -9,10 +9,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from compressor.errors import UsageError
 from compressor.options import Options, shown
+
+if TYPE_CHECKING:
+    from compressor.graph.graph import Graph
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,9 @@ class MethodConfig(Options):
     def decides(self) -> frozenset[str]:
         """What is decided on: of ``"width"``, ``"depth"``, ``"kernel"`` and ``"resolution"``."""
         return frozenset({"width", "depth"} if getattr(self, "depth", True) else {"width"})
+
+    def require(self, graph: Graph) -> None:
+        """Raise ``UsageError`` if a network has nothing of what is asked to be decided on, with the reason."""
 
     @property
     def growth(self) -> int:
