@@ -36,6 +36,7 @@ from profilers.runtimes.simulated import SimulatedDevice
 from tests.latency.simulated_models import example, network, simulated
 from tests.toys import picking
 from tests.toys.kernels import KERNELS, find
+from tests.toys.method import ThriftyConfig
 
 DECIDES = frozenset({"taps"})
 
@@ -271,3 +272,18 @@ def test_a_finder_s_mistake_is_named(operators: Any, said: str, monkeypatch: pyt
 def test_the_finder_of_these_tests_finds_the_convolutions_of_stride_one() -> None:
     model = network()
     assert [each.name for each in find(model, capture(model, example()))] == ["0", "1.a", "3.a"]
+
+
+@pytest.mark.slow
+def test_channels_blocks_and_alternatives_meet_a_latency_budget_together(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METHODS._known(), "thrifty", "tests.toys.method:METHOD")
+    monkeypatch.setattr(ThriftyConfig, "decides", frozenset({"width", "depth", "taps"}))
+    options = {"love": 1e6}
+    result = compressor.compress(
+        network(), example(), {"latency": "60%"}, search="thrifty", options=options, target=simulated(folder)
+    )
+    (budget,) = result.report.budgets
+    assert budget.met
+    assert budget.reached >= 0.9 * budget.limit
