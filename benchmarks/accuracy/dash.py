@@ -79,7 +79,8 @@ def searched(task: Task, model: nn.Module, data: Data, seed: int) -> tuple[float
         training=training,
     )
     found = result.report.score
-    assert found is not None and found.after_finetune is not None
+    assert found is not None
+    assert found.after_finetune is not None
     return found.after_finetune, time.perf_counter() - started, result
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from compressor.options import Flag, Number, OneOf, Whole, Wholes, option
 from compressor.search.options import Method, MethodConfig
+
+if TYPE_CHECKING:
+    from compressor.graph.graph import Graph
 
 FORMS = ("auto", "results", "weights", "fft")
 
@@ -66,6 +69,11 @@ class DashConfig(MethodConfig):
     @property
     def decides(self) -> frozenset[str]:
         return frozenset({"convolution"})
+
+    def require(self, graph: Graph) -> None:
+        from compressor.graph.convolution_choices import require_some
+
+        require_some(graph)
 
     def choice_options(self, include: tuple[str, ...], exclude: tuple[str, ...]) -> Mapping[str, Mapping[str, Any]]:
         return {
