@@ -69,9 +69,10 @@ def tuned(
         seed=settings.seed,
         loss_fn=settings.loss_fn,
     )
+    where = "the validation split" if split == "val" else "the training data, held out"
     events.info(
-        f"  {len(points)} trials of {ground.epochs} epochs on {len(ground.data.train)} samples each, scored on "
-        f"{len(held_out)} held out of {split}"
+        f"  {len(points)} trials of {ground.epochs} epoch{'s' if ground.epochs > 1 else ''} with "
+        f"{len(ground.data.train)} samples, scored on {len(held_out)} of {where}"
     )
     rows = _Rows(points, job, events)
     _run(ground, rows, settings.trial_workers, events)
