@@ -161,12 +161,14 @@ def test_a_trial_that_diverges_is_a_row_with_its_reason(tmp_path: Path) -> None:
     ]
 
 
-def test_where_all_are_lost_the_jobs_own_settings_are_kept() -> None:
-    events = Events()
-    job = pipeline(settings(tune={"lr": [1e30, 1e31]}), events=events)
-    found = ran(job)
-    assert found.won is None
-    assert any("All 2 trials" in warning for warning in events.warnings)
+def test_where_all_are_lost_the_jobs_own_settings_are_kept(tmp_path: Path) -> None:
+    how = settings(tune={"lr": [1e30, 1e31]})
+    for _ in range(2):  # the second time from what is stored
+        events = Events()
+        with Job.open(tmp_path, {"a": 1}) as stored:
+            job = pipeline(how, stored, events=events)
+            assert ran(job).won is None
+        assert any("All 2 trials" in warning for warning in events.warnings)
     plain = pipeline(settings(tune="none"))
     plain.run()
     assert equal(state(job.compressed), state(plain.compressed))
@@ -290,6 +292,8 @@ def test_auto_is_what_the_method_declares(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("compressor.pipeline.settings.get_method", lambda _: method)
     assert settings(tune="auto").grid == "short"
     assert settings(tune="none").grid == "none"
+    with pytest.raises(UsageError, match="tune of the method"):
+        replace(method, tune="shrt")
     assert settings(tune="auto", finetune_epochs=0).grid == "none"
 
 
