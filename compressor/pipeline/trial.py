@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from compressor.data.base import Split
 from compressor.data.task import Task
@@ -21,15 +22,6 @@ from compressor.report.tuning import Trial
 from compressor.train import evaluate
 from compressor.train.progress import Progress
 from compressor.train.resume.checkpoint import Checkpoint
-
-DROPOUT: tuple[type[nn.Module], ...] = (
-    nn.Dropout,
-    nn.Dropout1d,
-    nn.Dropout2d,
-    nn.Dropout3d,
-    nn.AlphaDropout,
-    nn.FeatureAlphaDropout,
-)
 
 
 @dataclass(frozen=True)
@@ -58,14 +50,14 @@ class Ground:
 
 def has_dropout(model: nn.Module) -> bool:
     """Whether a network has modules that ``set_dropout_`` reaches."""
-    return any(isinstance(module, DROPOUT) for module in model.modules())
+    return any(isinstance(module, _DropoutNd) for module in model.modules())
 
 
 def set_dropout_(model: nn.Module, rate: float | None) -> None:
     """Set the rate of all dropout modules; None leaves them as they are."""
     if rate is not None:
         for module in model.modules():
-            if isinstance(module, DROPOUT):
+            if isinstance(module, _DropoutNd):
                 module.p = rate
 
 

@@ -48,9 +48,22 @@ def tuned(
         DataError: there is too little data to hold something out.
         CompressorError: a process that ran a trial died.
     """
-    found = _stored_tuning(job)
-    if found is not None:
-        return found
+    result = _stored_tuning(job)
+    if result is None:
+        result = _try_all(model, data, settings, teacher=teacher, job=job, events=events)
+        if job is not None:
+            job.store("tune", encode(result))
+    if result.winner is None:
+        count = len(result.trials)
+        events.warn(f"All {count} trials of the tuning were lost, so fine-tuning keeps the job's own settings.")
+    else:
+        events.info(f"  fine-tuning takes {chosen_recipe(result)} (trial {result.won})")
+    return result
+
+
+def _try_all(
+    model: nn.Module, data: Data, settings: Settings, *, teacher: nn.Module, job: Job | None, events: Events
+) -> Tuning:
     grid = settings.grid
     points = recipes(grid, own_recipe(settings), momentum=computed(model) is None, dropout=has_dropout(model))
     held_out, split, train = data.val, "val", data.train
@@ -69,15 +82,16 @@ def tuned(
         seed=settings.seed,
         loss_fn=settings.loss_fn,
     )
+    where = "the validation split" if split == "val" else "the training data, held out"
     events.info(
-        f"  {len(points)} trials of {ground.epochs} epochs on {len(ground.data.train)} samples each, scored on "
-        f"{len(held_out)} held out of {split}"
+        f"  {len(points)} trials of {ground.epochs} epoch{'s' if ground.epochs > 1 else ''} with "
+        f"{len(ground.data.train)} samples, scored on {len(held_out)} of {where}"
     )
     rows = _Rows(points, job, events)
     _run(ground, rows, settings.trial_workers, events)
     metric = next((METRICS[trial.metric] for trial in rows.trials if trial.metric), None)
     lower = metric is not None and metric.lower_is_better
-    result = Tuning(
+    return Tuning(
         grid=grid if isinstance(grid, str) else "own",
         metric=metric.name if metric is not None else "",
         lower_is_better=lower,
@@ -86,13 +100,6 @@ def tuned(
         won=best(rows.trials, lower_is_better=lower),
         trials=rows.trials,
     )
-    if result.winner is None:
-        events.warn(f"All {len(points)} trials of the tuning were lost, so fine-tuning keeps the job's own settings.")
-    else:
-        events.info(f"  fine-tuning takes {chosen_recipe(result)} (trial {result.won})")
-    if job is not None:
-        job.store("tune", encode(result))
-    return result
 
 
 def best(trials: Sequence[Trial], *, lower_is_better: bool) -> int | None:
@@ -171,7 +178,7 @@ class _Rows:
 
 def _run(ground: Ground, rows: _Rows, workers: int, events: Events) -> None:
     left = list(rows.missing())
-    if workers > 1 and len(left) > 1:
+    if workers > 1 and left:  # the last one that a cut-off job left, too: rounding goes with the number of threads
         try:
             run_side_by_side(ground, left, workers, rows.add)
         except NotHandedOver as error:

@@ -115,11 +115,12 @@ def tuning_lead(tuning: Tuning) -> str:
     """How the trials were made, in a sentence or two."""
     count, first = len(tuning.trials), tuning.trials[0]
     apart = "the validation split" if tuning.split == "val" else "the training data, held out"
-    better = f" {tuning.metric}{', lower is better' if tuning.lower_is_better else ''}," if tuning.metric else ""
+    better = ", lower is better," if tuning.lower_is_better else ""
+    scored = f"scored by {tuning.metric}{better}" if tuning.metric else "scored"
     return (
         f"Settings of fine-tuning that were tried on copies of the trimmed network: {count} "
         f"trial{'s' if count > 1 else ''} of {first.epochs} epoch{'s' if first.epochs > 1 else ''}, with "
-        f"{first.samples:,} training samples in each;{better} on {tuning.held_out:,} samples of {apart}."
+        f"{first.samples:,} training samples in each, {scored} on {tuning.held_out:,} samples of {apart}."
     )
 
 

@@ -71,6 +71,10 @@ class Method:
     improves: bool = False
     tune: str = "none"
 
+    def __post_init__(self) -> None:
+        if self.tune not in ("none", "short", "paper"):
+            raise UsageError(f"tune of the method {self.name} must be none, short or paper, not {shown(self.tune)}.")
+
     def __call__(self) -> Any:
         module, _, attribute = self.implementation.partition(":")
         return getattr(importlib.import_module(module), attribute)()

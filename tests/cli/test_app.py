@@ -162,6 +162,14 @@ def test_interrupt_says_how_to_go_on(jobs: list[Any], capsys: pytest.CaptureFixt
         (["--model", "resnet50", "--budget-flops", "0"], "above zero"),
         ([*JOB, "--finetune-epochs", "3"], "--data"),
         ([*JOB, "--batch-size", "0"], "--batch-size"),
+        ([*JOB, "--tune", "short"], "--data"),
+        ([*JOB, "--data", "digits", "--finetune-epochs", "0", "--tune", "short"], "--finetune-epochs"),
+        ([*JOB, "--data", "digits", "--tune", "shrt"], "Did you mean short"),
+        ([*JOB, "--data", "digits", "--tune.lr", "0.1,fast"], "--tune.lr"),
+        ([*JOB, "--data", "digits", "--tune.lr", ","], "--tune.lr"),
+        ([*JOB, "--data", "digits", "--tune.lr", "0.1", "--tune", "none"], "keep one of them"),
+        ([*JOB, "--data", "digits", "--trial-workers", "0"], "--trial-workers"),
+        (["--tune.weight-decay", "0.1", "inspect", "--model", "resnet18"], "--tune.weight-decay"),
         ([*JOB, "--input-shape", "3,a"], "3,224,224"),
         ([*JOB, "--export", "onx"], "Did you mean onnx"),
         ([*JOB, "--device", "tpu"], "cuda"),
@@ -211,6 +219,17 @@ def test_options_become_the_job(jobs: list[Any]) -> None:
     assert (job.train_epochs, job.search_epochs, job.finetune_epochs, job.batch_size) == (4, 2, 3, 32)
     assert (job.include, job.exclude, job.export) == (("layer1*", "layer2*"), ("*.conv1",), ("onnx", "torch-export"))
     assert (job.out, job.force, job.seed, job.device, job.input_shape) == ("o", True, 5, "cpu", (1, 8, 8))
+
+
+def test_a_grid_becomes_part_of_the_job(jobs: list[Any]) -> None:
+    data = [*JOB, "--data", "digits"]
+    assert main([*data, "--tune.lr", "0.1, 0.01,0.1", "--tune.dropout", "0", "--tune-epochs", "3"]) == 0
+    assert main([*data, "--tune", "paper", "--tune-samples", "0.5", "--trial-workers", "4"]) == 0
+    assert main(data) == 0
+    own, paper, plain = jobs
+    assert (own.tune, own.tune_epochs) == ({"lr": (0.1, 0.01), "dropout": (0.0,)}, 3)
+    assert (paper.tune, paper.tune_samples, paper.trial_workers) == ("paper", 0.5, 4)
+    assert (plain.tune, plain.tune_epochs, plain.tune_samples, plain.trial_workers) == ("auto", None, 0.2, 1)
 
 
 def test_defaults_depend_on_data(jobs: list[Any]) -> None:

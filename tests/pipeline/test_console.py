@@ -8,7 +8,17 @@ import json
 import pytest
 
 from compressor.pipeline.console import Console
-from compressor.pipeline.events import Event, Events, StageBegan, StageEnded, Step, TrainingBegan, TrainingEnded, Warned
+from compressor.pipeline.events import (
+    Event,
+    Events,
+    StageBegan,
+    StageEnded,
+    Step,
+    TrainingBegan,
+    TrainingEnded,
+    TrialEnded,
+    Warned,
+)
 
 
 def test_stages_are_announced_and_timed() -> None:
@@ -71,3 +81,18 @@ def test_every_listener_hears_everything_in_order_and_events_are_json() -> None:
     assert heard[::2] == heard[1::2]
     documents = [json.loads(json.dumps(event.to_json())) for event in heard[::2]]
     assert documents[2] == {"event": "Step", "stage": "search", "done": 1, "total": 2, "values": {"loss": 1.5}}
+
+
+def test_a_trial_is_a_line() -> None:
+    stream = io.StringIO()
+    events = Events(Console(stream))
+    told = {"lr": 0.05 / 3, "weight_decay": 5e-6, "momentum": 0.9, "dropout": None}
+    events.emit(TrialEnded(2, 6, told, "top-1 accuracy", 0.91239, 3.14))
+    events.emit(TrialEnded(3, 6, told | {"dropout": 0.0}, "", None, 0.2, "loss is NaN\x1b[1m", stored=True))
+    first, second = stream.getvalue().splitlines()
+    assert first == ("  trial 2 of 6 (lr 0.01667, weight decay 5e-06, momentum 0.9): top-1 accuracy 0.9124, 3.1 s")
+    assert second.startswith(
+        "  trial 3 of 6 (lr 0.01667, weight decay 5e-06, momentum 0.9, dropout 0): lost: loss is NaN"
+    )
+    assert second.endswith("done before")
+    assert "\x1b" not in second

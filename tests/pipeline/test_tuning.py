@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
+import compressor
 from compressor.budget import parse_budgets
 from compressor.data import Data, from_loaders
 from compressor.errors import DataError, UsageError
@@ -159,12 +161,14 @@ def test_a_trial_that_diverges_is_a_row_with_its_reason(tmp_path: Path) -> None:
     ]
 
 
-def test_where_all_are_lost_the_jobs_own_settings_are_kept() -> None:
-    events = Events()
-    job = pipeline(settings(tune={"lr": [1e30, 1e31]}), events=events)
-    found = ran(job)
-    assert found.won is None
-    assert any("All 2 trials" in warning for warning in events.warnings)
+def test_where_all_are_lost_the_jobs_own_settings_are_kept(tmp_path: Path) -> None:
+    how = settings(tune={"lr": [1e30, 1e31]})
+    for _ in range(2):  # the second time from what is stored
+        events = Events()
+        with Job.open(tmp_path, {"a": 1}) as stored:
+            job = pipeline(how, stored, events=events)
+            assert ran(job).won is None
+        assert any("All 2 trials" in warning for warning in events.warnings)
     plain = pipeline(settings(tune="none"))
     plain.run()
     assert equal(state(job.compressed), state(plain.compressed))
@@ -288,6 +292,8 @@ def test_auto_is_what_the_method_declares(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("compressor.pipeline.settings.get_method", lambda _: method)
     assert settings(tune="auto").grid == "short"
     assert settings(tune="none").grid == "none"
+    with pytest.raises(UsageError, match="tune of the method"):
+        replace(method, tune="shrt")
     assert settings(tune="auto", finetune_epochs=0).grid == "none"
 
 
@@ -310,3 +316,30 @@ def test_the_paper_has_24() -> None:
     assert len(recipes("paper", own)) == 24
     assert len(recipes("paper", own, dropout=False)) == 12
     assert len(recipes("paper", own, dropout=False, momentum=False)) == 6
+
+
+def test_it_is_a_part_of_training_in_python() -> None:
+    told = compressor.Training(finetune_epochs=1, batch_size=16, tune={"lr": [0.05, 0.01]}, tune_samples=0.3)
+    result = compressor.compress(net(), EXAMPLE, {"flops": "60%"}, data=data(), search="oneshot", training=told)
+    assert result.report.tuning is not None
+    assert [trial.lr for trial in result.report.tuning.trials] == [0.05, 0.01]
+    for wrong, named in (({"lr": [0]}, "tune.lr"), ({}, "empty"), ({"rate": [1]}, "rate"), (3, "tune")):
+        with pytest.raises(UsageError, match=named):
+            compressor.Training(tune=wrong)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="pass data"):
+        compressor.compress(net(), EXAMPLE, {"flops": "60%"}, training=compressor.Training(tune="short"))
+
+
+def test_an_error_is_a_score_of_which_less_is_better() -> None:
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs - nn.functional.one_hot(targets[:, 0], 4)).square().mean()
+
+    def loaded(count: int, seed: int) -> DataLoader[Any]:
+        inputs, targets = loader(count, seed).dataset.tensors  # type: ignore[attr-defined]
+        return DataLoader(TensorDataset(inputs, targets[:, None].float().long()), batch_size=16)
+
+    given = from_loaders(loaded(96, 0), loaded(32, 1), loaded(32, 2), own_loss=True)
+    found = ran(pipeline(settings(tune={"lr": [1e-6, 0.02]}, loss_fn=loss), given=given))
+    assert (found.metric, found.lower_is_better) == ("loss", True)
+    assert found.won == 2
+    assert found.trials[1].score < found.trials[0].score  # type: ignore[operator]

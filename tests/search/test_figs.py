@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from compressor.data import Data, Subsampled
 from compressor.errors import UsageError
 from compressor.search.constraints.constraint import hard_sizes
 from compressor.search.constraints.projector import Projector
@@ -17,6 +19,8 @@ from compressor.search.methods.figs.decision import decide
 from compressor.search.methods.figs.learner import FigsLearner, Multipliers
 from compressor.search.methods.figs.method import Figs
 from compressor.search.methods.figs.sampling import sample
+from compressor.search.training.learner import learn
+from compressor.train import TrainConfig, Trainer
 from tests.search.search_models import EXAMPLE, NETWORKS, context, data, plain, residual
 
 
@@ -241,3 +245,26 @@ def test_what_is_learned_from_the_original_alone_ignores_the_labels() -> None:
 
     assert torch.equal(searched(1.0, 0), searched(1.0, 1))
     assert not torch.equal(searched(0.5, 0), searched(0.5, 1))
+
+
+def test_training_can_be_told_more_and_look_at_a_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[TrainConfig, int]] = []
+
+    class Noting(Trainer):
+        def __init__(self, model: object, given: Data, config: TrainConfig, **more: object) -> None:
+            seen.append((config, len(given.train)))
+            super().__init__(model, given, config, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("compressor.search.training.learner.Trainer", Noting)
+    model = NETWORKS["residual"]()
+    given = context(model, {"flops": 0.5})
+    config = FigsConfig(epochs=2, batch_size=16)
+    masks = FigsLearner(model, Projector(given.graph, given.constraints), config)
+    whole = data()
+    share = replace(whole, train=Subsampled(whole.train, 0.5))
+    result = learn(given, share, config, masks, schedule="steps", milestones=(0.6,), decay=0.2, grad_clip=1.0, lr=0.02)
+    assert {count for _, count in seen} == {len(whole.train) // 2}
+    assert all((c.schedule, c.milestones, c.grad_clip, c.lr) == ("steps", (0.6,), 1.0, 0.02) for c, _ in seen)
+    assert result.history
+    with pytest.raises(UsageError, match="milestones"):
+        learn(given, share, config, masks, schedule="steps")

@@ -100,13 +100,13 @@ class Learner(Hooks, ABC):
 
 
 def learn(
-    context: SearchContext, data: Data, schedule: Schedule, learner: Learner, optimizer: str = "sgd", /, **training: Any
+    context: SearchContext, data: Data, schedule: Schedule, learner: Learner, /, optimizer: str = "sgd", **training: Any
 ) -> SearchResult:
     """Train ``context.model`` in place, with the context's loss, teacher, seed, checkpoint and progress, and decide.
 
     Args:
         data: its training split may be ``Subsampled``.
-        training: fields of ``TrainConfig`` that are to be other than here.
+        training: fields of ``TrainConfig`` that are to be other than here, its ``schedule`` among them.
     """
     steps = schedule.epochs * steps_per_epoch(data.train, schedule.batch_size) if schedule.epochs else 0
     total = steps if schedule.max_steps is None else min(steps, schedule.max_steps)
