@@ -62,7 +62,7 @@ def tuned(
 
 
 def _try_all(
-    model: nn.Module, data: Data, settings: Settings, *, teacher: nn.Module, job: Job | None, events: Events
+    model: nn.Module, data: Data, settings: Settings, *, teacher: nn.Module, job: AnyJob | None, events: Events
 ) -> Tuning:
     grid = settings.grid
     points = recipes(grid, own_recipe(settings), momentum=computed(model) is None, dropout=has_dropout(model))
