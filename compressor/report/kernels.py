@@ -1,8 +1,9 @@
 """The convolutions whose kernels a search chose, site by site, and in one line as papers write them.
 
 The notation is that of Shen et al., "Efficient Architecture Search for Diverse Tasks", 2022, appendix A.8:
-``Block_{64,(7,1),(9,3)}`` is a residual block that gives 64 channels, with a convolution of kernel size 7 and dilation 1
-and then one of 9 and 3; a convolution outside of blocks is ``Conv_{64,(7,1)}``. What had no choice is not written.
+``Block_{64,(7,1),(9,3)}`` is a residual block that gives 64 channels, with a convolution of kernel size 7 and
+dilation 1 and then one of 9 and 3; a convolution outside of blocks is ``Conv_{64,(7,1)}``. What had no choice is not
+written.
 """
 
 from __future__ import annotations

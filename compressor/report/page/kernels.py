@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from compressor.report import kernels
+from compressor.report import kernels, wording
 from compressor.report.kernels import Kernel, Site
 from compressor.report.page.charts import coordinate
 from compressor.report.page.markup import Markup, join, legend, section, table, tag
@@ -17,7 +17,7 @@ from compressor.report.records import Report
 OPEN_ROWS, OPEN_PICTURES = 24, 80
 _SIDE, _ROW = 120, 34  # of a picture in two dimensions; height of one in one dimension
 _WIDE = 300  # its width
-_ZOOM = 12  # a frame this many times as long as its kernels is cut to that
+_ZOOM = 5  # a frame this many times as long as its kernels is cut to that
 _TAPS = 64  # more taps along an axis are drawn as one area
 
 
@@ -29,7 +29,7 @@ def chosen(report: Report) -> Markup:
     changed = sum(site.changed for site in found)
     lead = (
         f"The kernel of {changed} of {len(found)} convolutions is another one now. From the input to the output, with "
-        "output channels, then kernel size and dilation of each convolution; a block is what lies between two additions."
+        "output channels, then kernel size and dilation of each convolution, block by block."
     )
     parts = [tag("p", _words(found), class_="notation"), *_pictures(found)]
     body = _table(found)
@@ -40,9 +40,7 @@ def chosen(report: Report) -> Markup:
 
 def _words(found: Sequence[Site]) -> Markup:
     """``Block`` with what is in it below the line, one after the other."""
-    return join(
-        join([tag("span", kind, tag("sub", inside)), " "]) for kind, inside in kernels.notation(found)
-    )
+    return join(join([tag("span", kind, tag("sub", inside)), " "]) for kind, inside in kernels.notation(found))
 
 
 def _pictures(found: Sequence[Site]) -> list[Markup]:
@@ -57,14 +55,14 @@ def _pictures(found: Sequence[Site]) -> list[Markup]:
             grid = tag("details", tag("summary", f"Pictures of all {len(sites)} sites"), grid)
         grids.append(grid)
     keys = legend([("accent", "taps now"), ("before", "taps before, or unchanged")])
-    text = "Each tap stands where it reads; the frame is the input of that layer"
+    text = "Taps as far apart as what they read; the frame is the input of that layer"
     cut = any(_window(site)[1] for site in found)
-    text += ", dashed where it is a part of it." if cut else "."
+    text += ", dashed where it goes on." if cut else "."
     return [keys, *grids, tag("p", text, class_="lead")]
 
 
 def _figure(site: Site, drawn: Markup) -> Markup:
-    size = "×".join(map(str, site.input_size))
+    size = wording.TIMES.join(map(str, site.input_size))
     note = " · ".join(part for part in (size, "removed later" if site.removed else "") if part)
     said = tag("b", site.after.text, class_="changed" if site.changed else None)
     caption = [tag("code", site.name or "(network)"), tag("span", said, f" {note}" if note else "")]
@@ -75,7 +73,7 @@ def picture(site: Site) -> Markup:
     """A kernel in two dimensions: taps as squares, those before as smaller ones on top."""
     (window, cut), middle = _window(site), _SIDE / 2
     scale = (_SIDE - 2) / window
-    parts = [_frame(site, scale, cut)]
+    parts = [_frame(site, scale, cut, filled=True)]
     for kernel, colour, share, least in _layers(site):
         side = max(least, share * scale)
         lines = []
@@ -97,6 +95,7 @@ def picture(site: Site) -> Markup:
                 stroke_dasharray=dashes,
             )
         )
+    parts.append(_frame(site, scale, cut, filled=False))
     return _svg(site, parts, _SIDE, _SIDE)
 
 
@@ -104,7 +103,7 @@ def strip(site: Site) -> Markup:
     """A kernel in one dimension: taps as strokes, above the line now and below it before."""
     (window, cut), middle = _window(site), _WIDE / 2
     scale = (_WIDE - 2) / window
-    parts = [_frame(site, scale, cut)]
+    parts = [_frame(site, scale, cut, filled=True)]
     for kernel, colour, share, least in _layers(site):
         wide = max(least, share * scale, 1.5)
         places = _places(kernel, -1)
@@ -124,6 +123,7 @@ def strip(site: Site) -> Markup:
                 stroke_dasharray=None if whole else f"{coordinate(wide)} {coordinate(step - wide)}",
             )
         )
+    parts.append(_frame(site, scale, cut, filled=False))
     return _svg(site, parts, _WIDE, _ROW)
 
 
@@ -131,8 +131,8 @@ def _layers(site: Site) -> list[tuple[Kernel, str, float, float]]:
     """What is drawn, last on top: kernel, colour, share of a sample that a tap fills, smallest side."""
     if site.before is None or site.changed:
         old = [] if site.before is None else [(site.before, "before", 0.4, 1.0)]
-        return [(site.after, "accent", 0.84, 1.2), *old]
-    return [(site.after, "before", 0.84, 1.2)]
+        return [(site.after, "accent", 0.84, 1.8), *old]
+    return [(site.after, "before", 0.84, 1.8)]
 
 
 def _window(site: Site) -> tuple[float, bool]:
@@ -143,22 +143,22 @@ def _window(site: Site) -> tuple[float, bool]:
     return (short, True) if longest > short else (longest, False)
 
 
-def _frame(site: Site, scale: float, cut: bool) -> Markup:
-    """The input around the kernel's middle."""
+def _frame(site: Site, scale: float, cut: bool, *, filled: bool) -> Markup:
+    """The input, its middle that of the kernel."""
     if not site.input_size:
         return Markup("")
     flat = len(site.after.size) != 2
     across, down = (_WIDE, _ROW) if flat else (_SIDE, _SIDE)
     wide = min(across - 2.0, site.input_size[-1] * scale)
-    tall = _ROW - 4.0 if flat else min(down - 2.0, site.input_size[-2] * scale)
+    tall = _ROW - 4.0 if flat else min(down - 2.0, site.input_size[0] * scale)
     return tag(
         "rect",
         x=coordinate((across - wide) / 2),
         y=coordinate((down - tall) / 2),
         width=coordinate(wide),
         height=coordinate(tall),
-        fill="var(--surface)",
-        stroke="var(--muted)",
+        fill="var(--surface)" if filled else "none",
+        stroke=None if filled else "var(--muted)",
         stroke_width=1,
         stroke_dasharray="4 4" if cut else None,
     )
@@ -183,7 +183,7 @@ def _table(found: Sequence[Site]) -> Markup:
         (
             tag("code", site.name or "(network)"),
             str(site.channels) if site.channels else "removed" if site.removed else "",
-            "×".join(map(str, site.input_size)),
+            wording.TIMES.join(map(str, site.input_size)),
             tag("span", site.before.text, class_="muted") if site.before is not None else "",
             tag("b", site.after.text) if site.changed else site.after.text,
             _reach(site),
@@ -195,8 +195,8 @@ def _table(found: Sequence[Site]) -> Markup:
 
 
 def _reach(site: Site) -> object:
-    new = "×".join(map(str, dict.fromkeys(site.after.extent)))
+    new = wording.TIMES.join(map(str, dict.fromkeys(site.after.extent)))
     if site.before is None or site.before.extent == site.after.extent:
         return new
-    old = "×".join(map(str, dict.fromkeys(site.before.extent)))
+    old = wording.TIMES.join(map(str, dict.fromkeys(site.before.extent)))
     return join([tag("span", f"{old} → ", class_="muted"), new])

@@ -94,6 +94,8 @@ footer { margin-top: 56px; padding-top: 14px; border-top: 1px solid var(--rule);
 @media (max-width: 640px) {
   main { padding: 32px 18px 48px; } .cards { grid-template-columns: 1fr 1fr; }
   h1 { font-size: 27px; } .verdict strong { font-size: 20px; }
+  td code { overflow-wrap: break-word; } td { padding-right: 10px; }
+  figure { overflow-x: auto; } figure svg { min-width: 640px; } .multiples svg { min-width: 0; }
   .facts { grid-template-columns: 1fr; gap: 0; } .facts dd { margin-bottom: 8px; }
 }
 @media print {
