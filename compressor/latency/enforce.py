@@ -139,7 +139,9 @@ class Enforcer:
             start = shrink(projector, first)
             if not projector.fits(start.units, start.gates):
                 continue
-            if projector.only_choices:  # what is closer to the budget is not better, as it is with channels
+            whole = bool((projector.counts(start.units) == projector.most).all())
+            if projector.only_choices or (projector.free_choices and whole):
+                # Of alternatives, what is closer to the budget is not better, as it is of channels.
                 yield start
                 return
             for units in closer(projector, start.units, scores, gates=start.gates, slack=_CLOSE):

@@ -17,7 +17,6 @@ from compressor.costs import REPORTED_COSTS, CostTerm, build
 from compressor.errors import UnsupportedModelError, UsageError, VerificationError
 from compressor.graph import Graph, capture
 from compressor.graph.choices import CHOICES, add_choices
-from compressor.graph.convolution_choices import require_some
 from compressor.graph.inputs.input_axes import arguments, input_tensors
 from compressor.graph.patterns import require_matches
 from compressor.nn.copying import deep_copy
@@ -160,28 +159,19 @@ class Problem:
         Raises:
             UnreachableBudgetError: one is below what the model can be brought to.
             UnsupportedModelError: nothing can be decided about the model.
+            UsageError: it has nothing of what the method is asked to decide on.
         """
         terms = [self.terms[budget.cost] for budget in self.settings.budgets]
         self.constraints = [
             Constraint(term, self.for_now(budget).limit(term.original))
             for budget, term in zip(self.settings.budgets, terms, strict=True)
         ]
-        if not self.graph.choices and "convolution" in self.settings.config.decides:
-            require_some(self.graph)
+        if not self.nothing_to_do and (self.graph.groups or self.settings.method.improves):
+            self.settings.config.require(self.graph)
         projector = self.projector()
-        if not self.nothing_to_do and not self.graph.groups and not projector.removable.any():
-            blocks = "whole blocks may not go as depth is off" if self.graph.blocks else "no block can go as a whole"
-            raise UnsupportedModelError(
-                f"Nothing in {self.graph.model_class} can be removed: every channel is held fixed ('compress "
-                f"inspect' says by what), and {blocks}. Free modules with --include/--exclude, or change the model."
-            )
         held = all(group.index in projector.held for group in self.graph.groups)
-        if not self.nothing_to_do and self.graph.groups and held and not projector.removable.any():
-            kinds = ", ".join(sorted(self.settings.config.decides))
-            raise UnsupportedModelError(
-                f"{self.settings.search} decides on {kinds}, and {self.graph.model_class} has nothing of that kind to "
-                "decide on; choose another method, or change the model."
-            )
+        if not self.nothing_to_do and held and not projector.removable.any():
+            raise self._nothing_to_decide()
         projector.check_reachable()
 
     def for_now(self, budget: Budget) -> Budget:
@@ -190,6 +180,20 @@ class Problem:
         if not self.settings.at_least_original or budget.limit(original) >= original:
             return budget
         return replace(budget, value=1.0, relative=True)
+
+    def _nothing_to_decide(self) -> UnsupportedModelError:
+        name, config = self.graph.model_class, self.settings.config
+        if self.graph.groups:
+            kinds = ", ".join(sorted(config.decides))
+            return UnsupportedModelError(
+                f"{self.settings.search} decides on {kinds}, and {name} has nothing of that kind to decide on; choose "
+                "another method, or change the model."
+            )
+        blocks = "whole blocks may not go as depth is off" if self.graph.blocks else "no block can go as a whole"
+        return UnsupportedModelError(
+            f"Nothing in {name} can be removed: every channel is held fixed ('compress inspect' says by what), and "
+            f"{blocks}. Free modules with --include/--exclude, or change the model."
+        )
 
     @property
     def nothing_to_do(self) -> bool:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from compressor.errors import UsageError
 from compressor.options import Options, shown
+
+if TYPE_CHECKING:
+    from compressor.graph.graph import Graph
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,9 @@ class MethodConfig(Options):
     def choice_options(self, include: tuple[str, ...], exclude: tuple[str, ...]) -> Mapping[str, Mapping[str, Any]]:
         """What the finders of choices are told, by kind; ``include`` and ``exclude`` are the job's patterns."""
         return {}
+
+    def require(self, graph: Graph) -> None:
+        """Raise ``UsageError`` if a network has nothing of what is asked to be decided on, with the reason."""
 
     @property
     def growth(self) -> int:

@@ -18,10 +18,12 @@ from compressor.errors import UnsupportedModelError
 from compressor.graph import Graph, capture
 from compressor.graph.choices import CHOICES, ChoiceSite, add_choices
 from compressor.graph.groups import Alternative
+from compressor.latency.calibrate import calibrate
 from compressor.latency.profile import open_timer, profile
 from compressor.latency.signatures import asked, runs, signature_of
 from compressor.latency.subnets import Made, Subnet, random_choices
 from compressor.latency.target import LatencySession
+from compressor.latency.term import Latency
 from compressor.pipeline.chosen import with_choices
 from compressor.search import METHODS
 from compressor.search.constraints.constraint import hard_sizes
@@ -34,6 +36,7 @@ from profilers.runtimes.simulated import SimulatedDevice
 from tests.latency.simulated_models import example, network, simulated
 from tests.toys import picking
 from tests.toys.kernels import KERNELS, find
+from tests.toys.method import ThriftyConfig
 
 DECIDES = frozenset({"taps"})
 
@@ -191,6 +194,37 @@ def test_budgets_are_met_by_other_alternatives_alone(asked_for: dict[str, str], 
         assert sum(p.numel() for p in after.parameters()) > sum(p.numel() for p in before.parameters())
 
 
+@pytest.mark.parametrize("error", [0.8, 1.3])
+def test_alternatives_change_until_the_budget_holds_on_the_device(
+    error: float, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Predictions that are off are corrected by cheaper alternatives, or by better ones where there is room."""
+    device = SimulatedDevice()
+    was = device.load(network(), example(), threads=1).measure(1).latency_ms[0]
+
+    def run() -> float:
+        asked_for = {"latency": f"{0.8 * was}ms"}
+        result = compressor.compress(network(), example(), asked_for, search="picking", target=simulated(folder))
+        assert result.report.budgets[0].met
+        return device.load(result.model, example(), threads=1).measure(1).latency_ms[0]
+
+    right = run()
+
+    def wrong(term: Latency, *how: Any, **more: Any) -> Any:
+        made = calibrate(term, *how, **more)
+        term.factor = error
+        return made
+
+    monkeypatch.setattr("compressor.latency.target.calibrate", wrong)
+    assert run() >= 0.95 * right
+
+
+def test_a_network_without_anything_to_decide_on_is_refused() -> None:
+    dense = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    with pytest.raises(UnsupportedModelError, match="picking decides on taps"):
+        compressor.compress(dense, torch.randn(1, 6), {"flops": "90%"}, search="picking")
+
+
 def test_nothing_but_what_is_decided_on_changes(session: LatencySession) -> None:
     graph = session.graph
     projector = Projector(graph, [], decides=DECIDES)
@@ -238,3 +272,18 @@ def test_a_finder_s_mistake_is_named(operators: Any, said: str, monkeypatch: pyt
 def test_the_finder_of_these_tests_finds_the_convolutions_of_stride_one() -> None:
     model = network()
     assert [each.name for each in find(model, capture(model, example()))] == ["0", "1.a", "3.a"]
+
+
+@pytest.mark.slow
+def test_channels_blocks_and_alternatives_meet_a_latency_budget_together(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METHODS._known(), "thrifty", "tests.toys.method:METHOD")
+    monkeypatch.setattr(ThriftyConfig, "decides", frozenset({"width", "depth", "taps"}))
+    options = {"love": 1e6}
+    result = compressor.compress(
+        network(), example(), {"latency": "60%"}, search="thrifty", options=options, target=simulated(folder)
+    )
+    (budget,) = result.report.budgets
+    assert budget.met
+    assert budget.reached >= 0.9 * budget.limit

@@ -21,7 +21,6 @@ from compressor.search.constraints.projector import Projector
 from compressor.search.methods.dash.affordable import affordable
 from compressor.search.methods.dash.config import METHOD, DashConfig
 from compressor.search.methods.dash.learner import DashLearner
-from compressor.search.methods.dash.supernet import looks_trained
 from compressor.search.options import Method
 from compressor.search.result import SearchResult
 from compressor.testing import SearchMethodContract
@@ -103,18 +102,11 @@ def test_the_network_searched_in_with_hard_weights_is_the_network_found(axes: in
 def test_a_trained_network_starts_as_the_network_it_is() -> None:
     model, x = staged()
     before = copy.deepcopy(model).eval()
-    graph, found = learner(model, x, {"flops": 9.0}, dilations=(1,), kernel_sizes=(5, 7), warm=True)
+    graph, found = learner(model, x, {"flops": 9.0}, dilations=(1,), kernel_sizes=(5, 7))
     weights = [torch.full((len(choice),), 1 / len(choice)) for choice in graph.choices]
     found.supernet.give(weights)
     with torch.no_grad():  # kernels of one dilation that are zero around the old one compute what it does
         assert torch.allclose(model.eval()(x), before(x), atol=1e-5)
-
-
-def test_looking_trained() -> None:
-    model, x = staged()
-    assert not looks_trained(model)
-    model.train()(x)
-    assert looks_trained(model)
 
 
 def test_only_what_the_budget_leaves_room_for_takes_part() -> None:

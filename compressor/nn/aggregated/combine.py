@@ -63,7 +63,7 @@ class _Combine(torch.autograd.Function):
 def _slices(gradient: Tensor, weight: Tensor, span: Span | None) -> Tensor:
     """A kernel's part of the gradient; zero at taps that were cropped."""
     if span is not None and all(b - a == k for a, b, k in zip(span.first, span.last, weight.shape[2:], strict=True)):
-        return gradient[span.places].contiguous()
+        return gradient[span.places].clone(memory_format=torch.contiguous_format)
     found = torch.zeros_like(weight, memory_format=torch.contiguous_format)
     if span is not None:
         found[span.taps] = gradient[span.places]

@@ -118,6 +118,6 @@ def estimate(form: str, where: Layout, kernel: Ints, batch: int, groups: int) ->
     adding = out * inside * (taps + math.prod(where.taps))
     if form == "weights":
         return float(outputs * math.prod(where.taps) + adding)
-    samples = math.prod(fourier.lengths(where))
+    samples = math.prod(where.lengths)
     signals = batch * (out + inside * groups) + out * inside
     return adding + 2.0 * batch * out * inside * samples + TRANSFORM * signals * samples * math.log2(samples)

@@ -13,6 +13,7 @@ flipped kernel, the flipped gradient G of y gives the gradient of x, flipped, as
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,15 +22,7 @@ from torch.autograd.function import once_differentiable
 
 from compressor.nn.aggregated.candidates import Ints
 from compressor.nn.aggregated.spans import Layout
-from compressor.nn.aggregated.spectra import Place, fast_length, from_matrices, pieces, to_matrices
-
-
-def lengths(where: Layout) -> Ints:
-    """Samples per axis that are transformed: enough that nothing needed is aliased, and quick."""
-    return tuple(
-        fast_length(max(last + high + 1, n - low))
-        for n, last, low, high in zip(where.size, where.last, where.low, where.high, strict=True)
-    )
+from compressor.nn.aggregated.spectra import Place, from_matrices, pieces, to_matrices
 
 
 def correlate(x: Tensor, kernel: Tensor, where: Layout, groups: int) -> Tensor:
@@ -40,15 +33,14 @@ def correlate(x: Tensor, kernel: Tensor, where: Layout, groups: int) -> Tensor:
     """
     # Samples behind the last one that is read would only lengthen the transforms.
     read: Any = (..., *(slice(0, last + high + 1) for last, high in zip(where.last, where.high, strict=True)))
-    y: Tensor = _Correlate.apply(x[read], kernel, where, groups)
-    return y
+    return _uncompiled(x[read], kernel, where, groups)
 
 
 class _Places:
     """Where signals lie among the samples of a transform; ``read`` are the input's samples."""
 
     def __init__(self, where: Layout, read: Ints) -> None:
-        long = lengths(where)
+        long = where.lengths
         axes = list(zip(where.last, where.low, where.high, where.stride, read, strict=True))
         self.input = Place(long, tuple(slice(0, n) for n in read))
         self.kernel = Place(long, tuple(slice(0, taps) for taps in where.taps), flip=True)
@@ -134,3 +126,12 @@ def _outer_backward(
     if total is None:
         return grads, None
     return grads, at.of_kernel.signal(total.flatten(0, 1)[:, None]).contiguous()
+
+
+def _apply(x: Tensor, kernel: Tensor, where: Layout, groups: int) -> Tensor:
+    y: Tensor = _Correlate.apply(x, kernel, where, groups)
+    return y
+
+
+# Compilers make no code for complex numbers, and what they fall back to is slower than this.
+_uncompiled: Callable[[Tensor, Tensor, Layout, int], Tensor] = torch.compiler.disable(_apply)  # type: ignore[no-untyped-call]

@@ -65,8 +65,9 @@ class _AggConv(nn.Module):
         weights = [torch.empty(out, inside // groups, *c.kernel_size, device=device, dtype=dtype) for c in found]
         for weight in weights:
             nn.init.kaiming_uniform_(weight, a=math.sqrt(5))  # as PyTorch begins each of them
-        offset = nn.Parameter(torch.empty(out, device=device, dtype=dtype)) if bias else None
-        if offset is not None:  # as the smallest of them would begin
+        offset: nn.Parameter | None = None
+        if bias:  # as the smallest of them would begin
+            offset = nn.Parameter(torch.empty(out, device=device, dtype=dtype))
             bound = 1 / math.sqrt(min(weight[0].numel() for weight in weights))
             nn.init.uniform_(offset, -bound, bound)
         kept = [nn.Parameter(weight) for weight in weights]

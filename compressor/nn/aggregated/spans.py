@@ -10,6 +10,8 @@ import functools
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from compressor.nn.aggregated.candidates import Candidate, Ints, short
 
 
@@ -45,6 +47,7 @@ class Layout:
         stride: samples from output to output.
         low, high: smallest and largest lag in the combined kernel; low is at most 0, high at least 0.
         spans: of each candidate, None for one that reaches no sample.
+        lengths: samples that a transform takes, see ``fourier``.
     """
 
     size: Ints
@@ -53,6 +56,7 @@ class Layout:
     low: Ints
     high: Ints
     spans: tuple[Span | None, ...]
+    lengths: Ints
 
     @property
     def taps(self) -> Ints:
@@ -71,11 +75,30 @@ class Layout:
         return tuple(a + b for a, b in zip(span.start, self.low, strict=True))
 
 
-@functools.lru_cache(maxsize=1024)
+def fast_length(least: int) -> int:
+    """The smallest even number from ``least`` on with no prime factor above 5, which transforms are quick at."""
+    length = max(2, least + least % 2)
+    while True:
+        rest = length
+        for prime in (2, 3, 5):
+            while rest % prime == 0:
+                rest //= prime
+        if rest == 1:
+            return length
+        length += 2
+
+
 def layout(
     candidates: tuple[Candidate, ...], lefts: tuple[Ints, ...], excess: Ints, stride: Ints, size: Ints
 ) -> Layout:
     """The layout of a mixture over inputs of ``size``; see ``candidates.lefts``. There is an output at least."""
+    make = _layout if torch.compiler.is_compiling() else _remembered  # the compiler remembers by itself
+    return make(candidates, lefts, excess, stride, size)
+
+
+def _layout(
+    candidates: tuple[Candidate, ...], lefts: tuple[Ints, ...], excess: Ints, stride: Ints, size: Ints
+) -> Layout:
     outputs = tuple((n + more - 1) // s + 1 for n, more, s in zip(size, excess, stride, strict=True))
     assert min(outputs) > 0, f"no output for {short(size)}"
     bounds = []
@@ -85,7 +108,14 @@ def layout(
         bounds.append((min(0, max(low, -(m - 1) * s)), max(0, min(high, n - 1))))
     lows, highs = tuple(low for low, _ in bounds), tuple(high for _, high in bounds)
     spans = tuple(_span(each, left, lows, highs) for each, left in zip(candidates, lefts, strict=True))
-    return Layout(size, outputs, stride, lows, highs, spans)
+    lengths = tuple(
+        fast_length(max((m - 1) * s + high + 1, n - low))
+        for n, m, s, low, high in zip(size, outputs, stride, lows, highs, strict=True)
+    )
+    return Layout(size, outputs, stride, lows, highs, spans, lengths)
+
+
+_remembered = functools.lru_cache(maxsize=1024)(_layout)
 
 
 def _span(candidate: Candidate, left: Ints, low: Ints, high: Ints) -> Span | None:

@@ -8,7 +8,6 @@ time, most of it for pages of memory never touched before.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,20 +20,6 @@ from compressor.nn.aggregated.candidates import Ints
 
 PIECE = 1 << 20  # numbers in a piece; 4 MB in float32
 PAGE = 2048  # bytes; rows that begin at multiples of it fall on the same few lines of a cache
-
-
-@functools.lru_cache(maxsize=1024)
-def fast_length(least: int) -> int:
-    """The smallest even number from ``least`` on with no prime factor above 5, which transforms are quick at."""
-    length = max(2, least + least % 2)
-    while True:
-        rest = length
-        for prime in (2, 3, 5):
-            while rest % prime == 0:
-                rest //= prime
-        if rest == 1:
-            return length
-        length += 2
 
 
 def pieces(rows: int, each: int, device: torch.device) -> Iterator[slice]:
@@ -96,7 +81,7 @@ def to_matrices(source: Tensor, groups: int, place: Place, dtype: torch.dtype) -
     rows, channels = source.shape[0], source.shape[1] // groups
     count = math.prod(place.frequencies)
     spare = int(groups * rows * channels * 2 * dtype.itemsize % PAGE == 0 and source.device.type == "cpu")
-    matrices = source.new_empty(count, groups, rows + spare, channels, dtype=dtype.to_complex())
+    matrices = torch.empty(count, groups, rows + spare, channels, dtype=dtype.to_complex(), device=source.device)
     matrices[:, :, rows:] = 0
     buffer: Tensor | None = None
     for part in pieces(rows, groups * channels * math.prod(place.lengths), source.device):
@@ -116,7 +101,7 @@ def from_matrices(matrices: Tensor, rows: int, place: Place) -> Tensor:
         signal = place.signal(spectrum.reshape(-1, channels, *place.frequencies))
         if result is None:
             if part.stop == rows:
-                return signal.contiguous()
+                return signal.clone(memory_format=torch.contiguous_format)  # no view: it may be changed in place
             result = signal.new_empty(rows, *signal.shape[1:])
         result[part] = signal
     assert result is not None

@@ -96,7 +96,7 @@ def results(y: Tensor, agg: AggConv1d | AggConv2d, x: Tensor, seed: int) -> dict
     wanted = {"x": x, "given": agg.given} | {f"weights.{i}": w for i, w in enumerate(agg.weights)}
     if agg.bias is not None:
         wanted["bias"] = agg.bias
-    grads = torch.autograd.grad(y, list(wanted.values()), torch.randn_like(y))
+    grads = torch.autograd.grad(y, list(wanted.values()), torch.randn(y.shape, dtype=y.dtype))
     return {"y": y.detach(), **dict(zip(wanted, grads, strict=True))}
 
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 
 from compressor.nn import AggConv1d, AggConv2d
-from compressor.nn.aggregated import spectra
+from compressor.nn.aggregated import spans, spectra
 from compressor.nn.aggregated.forms import FORMS
 from tests.nn.aggregated.reference import Case, assert_same, cases, reference, results
 
@@ -33,7 +33,8 @@ def test_the_gradient_of_a_share_is_what_its_convolution_contributes(case: Case)
         found = results(agg(x), agg, x, case.seed)["given"]
         torch.manual_seed(case.seed)
         with torch.no_grad():
-            gradient = torch.randn_like(agg(x))
+            y = agg(x)
+            gradient = torch.randn(y.shape, dtype=y.dtype)
             offset = 0 if agg.bias is None else agg.bias.reshape(-1, *[1] * case.axes)
             for i in range(len(agg.candidates)):
                 agg.given = torch.eye(len(agg.candidates), dtype=torch.float64)[i]
@@ -151,7 +152,7 @@ def test_shares_of_zero_are_skipped_only_where_nothing_learns(form: str) -> None
 
 @pytest.mark.parametrize("least", [1, 2, 63, 64, 65, 1889, 4999])
 def test_fast_lengths(least: int) -> None:
-    length = spectra.fast_length(least)
+    length = spans.fast_length(least)
     assert length >= least
     assert length % 2 == 0
     assert length <= 2 ** math.ceil(math.log2(max(2, least)))

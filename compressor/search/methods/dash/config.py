@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from compressor.options import Flag, Number, OneOf, Whole, Wholes, option
 from compressor.search.options import Method, MethodConfig
+
+if TYPE_CHECKING:
+    from compressor.graph.graph import Graph
 
 FORMS = ("auto", "results", "weights", "fft")
 
@@ -47,11 +50,11 @@ class DashConfig(MethodConfig):
     reach: float = option(
         0.5, Number(above=0, most=1), "Share of the steps after which the expected cost is asked to be at the budget."
     )
-    warm: bool | None = option(
-        None,
+    warm: bool = option(
+        True,
         Flag(),
-        "Whether every kernel starts from the weights of the convolution that is there; by default where the network "
-        "looks trained.",
+        "Whether every kernel starts from the taps of the convolution that is there, not from a draw of its own as in "
+        "the paper.",
     )
     fresh: bool = option(
         False,
@@ -66,6 +69,11 @@ class DashConfig(MethodConfig):
     @property
     def decides(self) -> frozenset[str]:
         return frozenset({"convolution"})
+
+    def require(self, graph: Graph) -> None:
+        from compressor.graph.convolution_choices import require_some
+
+        require_some(graph)
 
     def choice_options(self, include: tuple[str, ...], exclude: tuple[str, ...]) -> Mapping[str, Mapping[str, Any]]:
         return {

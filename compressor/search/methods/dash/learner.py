@@ -11,7 +11,7 @@ Beyond the paper:
   (``Multipliers``), latency by the operators of all alternatives in the table. What no network within the budgets can
   have is no alternative from the start. The likeliest kernels are then moved under the budgets, where the least
   log-probability is lost for what is saved (``best_alternatives``).
-- What a convolution is takes part, and keeps its weights.
+- What a convolution is takes part, and keeps its weights; the others start from its taps.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compressor.arrays import BoolArray
 from compressor.costs import Sizes
 from compressor.errors import TrainingError
 from compressor.masks import Pass
@@ -34,7 +33,7 @@ from compressor.search.constraints.multipliers import Multipliers
 from compressor.search.constraints.projector import Projector
 from compressor.search.methods.dash.affordable import affordable
 from compressor.search.methods.dash.config import DashConfig
-from compressor.search.methods.dash.supernet import Supernet, looks_trained
+from compressor.search.methods.dash.supernet import Supernet
 from compressor.search.result import SearchResult
 from compressor.search.training.learner import Learner
 from compressor.train.rng import derive_seed
@@ -52,12 +51,11 @@ class DashLearner(Learner):
         self.device = next(model.parameters()).device
         self._rate = config.architecture_lr or lr / 2
         self._allowed = affordable(projector)
-        warm = looks_trained(model) if config.warm is None else config.warm
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "dash"))
             self.categorical = Categorical(self.graph, allowed=np.concatenate(self._allowed), device=self.device)
             spread = _SPREAD * torch.randn(self.categorical.logits.shape)
-            self.supernet = Supernet(model, self.graph.choices, self._allowed, config.form, warm=warm)
+            self.supernet = Supernet(model, self.graph.choices, self._allowed, config.form, warm=config.warm)
         with torch.no_grad():
             self.categorical.logits.add_(spread.to(self.device))
         self._before = {name: t.detach().clone() for name, t in model.state_dict().items()} if config.fresh else None
@@ -140,8 +138,3 @@ class DashLearner(Learner):
 
     def fold_(self, decision: SearchResult) -> None:
         self.supernet.restore_()
-
-
-def whole(allowed: Sequence[BoolArray]) -> int:
-    """Sites with more than one alternative."""
-    return sum(int(open_.sum() > 1) for open_ in allowed)

@@ -1,7 +1,9 @@
 """The network that DASH searches in: every site is the mixture of its alternatives, each with weights of its own.
 
 What the site has is one of them and keeps its weights, so a trained network starts from what it knows. With ``warm``
-the others start from these weights as well: the same taps around the same centre, spread by their dilation.
+the others start from these weights as well: the same taps around the same centre, spread by their dilation, and zeros
+where there are none. Kernels that hold one another then differ by what their outer taps learn alone, which a choice
+between them is about; drawn ones differ by their draws first.
 """
 
 from __future__ import annotations
@@ -76,18 +78,6 @@ class Supernet:
                 mixture.given = None
                 conv.train(mixture.training)
                 work.put_module_(choice.name, conv)
-
-
-def looks_trained(model: nn.Module) -> bool:
-    """Whether some normalisation has seen data or learned: fresh ones are all zeros and ones."""
-    for module in model.modules():
-        mean, weight = getattr(module, "running_mean", None), getattr(module, "weight", None)
-        if isinstance(mean, Tensor) and bool((mean != 0).any()):
-            return True
-        scale = weight.detach() if "Norm" in type(module).__name__ and isinstance(weight, Tensor) else None
-        if scale is not None and scale.numel() and bool((scale != scale.flatten()[0]).any()):
-            return True
-    return False
 
 
 @torch.no_grad()

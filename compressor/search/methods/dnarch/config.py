@@ -154,6 +154,9 @@ class DnarchConfig(MethodConfig):
         order = self.order or ("magnitude" if self.grow == 1 else "none")
         return None if order == "none" else order
 
+    def require(self, graph: Graph) -> None:
+        self.components(graph)
+
     def components(self, graph: Graph) -> set[str]:
         """What is learned of this model. Raises ``UsageError`` for a component that it does not have."""
         there = dict.fromkeys(COMPONENTS, False) | {group.component: True for group in graph.groups}
