@@ -66,7 +66,7 @@ def set_dropout_(model: nn.Module, rate: float | None) -> None:
     if rate is not None:
         for module in model.modules():
             if isinstance(module, DROPOUT):
-                module.p = rate
+                setattr(module, "p", rate)  # noqa: B010 (mypy takes it for a submodule)
 
 
 def run_trial(
