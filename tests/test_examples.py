@@ -28,6 +28,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
         ("latency_budget", ["simulated"], "at most"),
         ("segmentation", ["--epochs", "1"], "pixels that are right"),
         ("audio", ["--epochs", "1"], "tones that are told"),
+        ("spoken_digits", ["--epochs", "1"], "words that are mistaken"),
         ("vision_transformer", ["--epochs", "1", "--out", "vit"], "exported vit/model.onnx"),
     ],
 )
@@ -52,6 +53,7 @@ def test_every_example_is_tested() -> None:
         "tensorrt_offline",
         "segmentation",
         "audio",
+        "spoken_digits",
         "vision_transformer",
     }
 
@@ -97,6 +99,22 @@ def test_the_command_line_document_is_complete() -> None:
     text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     assert all(f"`compress {command}" in text for command in COMMANDS)
     assert all(f"`{method}`" in text for method in METHODS)
+
+
+def test_what_the_page_on_dash_shows_runs(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "dash.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert len(blocks) == text.count("```python") > 1
+    found = subprocess.run(
+        [sys.executable, "-c", "\n".join(blocks)],  # as one script: a block goes on with what is above it
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.count("->") == 9  # three convolutions in each of three blocks
 
 
 def test_files_named_in_the_architecture_exist() -> None:

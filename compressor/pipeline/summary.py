@@ -110,13 +110,21 @@ def describe_result(pipeline: Pipeline, *, name: str) -> Report:
 
 
 def _operators(pipeline: Pipeline) -> dict[str, Convolution]:
-    """The convolutions at the sites where kernels were chosen."""
-    modules = dict(pipeline.compressed.named_modules())
+    """The convolutions at the sites where kernels were chosen, with what they were."""
+    before, after = (dict(model.named_modules()) for model in (pipeline.model, pipeline.compressed))
+    inputs = {operator.place: operator.spatial for operator in reversed(pipeline.graph.operators)}
     found = {}
     for choice in pipeline.graph.choices:
-        module: Any = modules.get(choice.name)
-        if choice.of == "convolution" and module is not None and hasattr(module, "dilation"):
-            found[choice.name] = Convolution(list(module.kernel_size), list(module.dilation))
+        old: Any = before.get(choice.name)
+        new: Any = after.get(choice.name)
+        if choice.of == "convolution" and all(hasattr(module, "dilation") for module in (old, new)):
+            found[choice.name] = Convolution(
+                list(new.kernel_size),
+                list(new.dilation),
+                list(old.kernel_size),
+                list(old.dilation),
+                list(inputs.get(choice.name, ())),
+            )
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from compressor.storage.codec import Range
@@ -41,10 +41,16 @@ class ChoiceMade:
 
 @dataclass(frozen=True)
 class Convolution:
-    """What a convolution has become at a site where a search chose: one number per spatial axis each."""
+    """What a convolution has become at a site where a search chose: one number per spatial axis each.
+
+    ``input_size`` is what the site reads, in samples; empty where it is not known, as are those before.
+    """
 
     kernel_size: list[Count]
     dilation: list[Count]
+    kernel_size_before: list[Count] = field(default_factory=list)
+    dilation_before: list[Count] = field(default_factory=list)
+    input_size: list[Count] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compressor.report import wording
+from compressor.report import kernels, wording
 from compressor.report.records import Report
 
 
@@ -17,6 +17,7 @@ def summary_text(report: Report) -> str:
         ("Tuning", _tuning(report)),
         ("Latency", _latency(report)),
         ("Int8", _quantisation(report)),
+        ("Kernels", _kernels(report)),
         ("Size", _sizes(report)),
         ("Result", _result(report)),
     ):
@@ -127,6 +128,11 @@ def _quantisation(report: Report) -> list[list[str]]:
         rows.append(["latency", wording.milliseconds(one), f"-> {wording.milliseconds(two)}", speed])
     rows.append(["file", wording.size_bytes(found.bytes_before), f"-> {wording.size_bytes(found.bytes_after)}", ""])
     return rows
+
+
+def _kernels(report: Report) -> list[list[str]]:
+    """What was chosen, in the notation of Shen et al.: channels, then (kernel size, dilation) of each convolution."""
+    return [[line] for line in kernels.plain(kernels.notation(kernels.sites(report)))]
 
 
 def _sizes(report: Report) -> list[list[str]]:

@@ -12,11 +12,13 @@ from compressor.report import (
     BlockShape,
     BudgetResult,
     ChoiceMade,
+    Convolution,
     CostResult,
     FileWritten,
     LatencyPrediction,
     LeftAlone,
     PairedTiming,
+    Probabilities,
     Quantisation,
     Report,
     Size,
@@ -72,6 +74,21 @@ def fake_trials() -> list[Trial]:
         Trial(n, lr, decay, 0.9, 0.05, score, 2, 9000, 12.5 + n, lost, "" if lost else "top-1 accuracy")
         for n, ((lr, decay), (score, lost)) in enumerate(zip(points, found, strict=True), 1)
     ]
+
+
+def fake_kernels() -> tuple[list[ChoiceMade], dict[str, Convolution], list[Probabilities]]:
+    """Three sites: one changed, one as it was, and one that a later round took out."""
+    sites = [("conv1", 7, 1, 32), ("layer2.0.conv2", 3, 1, 16), ("layer3.1.conv1", 5, 3, 8)]
+    choices = [ChoiceMade(name, "convolution", "3x3 d1", f"{k}x{k} d{d}") for name, k, d, _ in sites]
+    operators = {name: Convolution([k, k], [d, d], [3, 3], [1, 1], [n, n]) for name, k, d, n in sites}
+    steps = list(range(0, 300, 10))
+    rows = []
+    for choice, (name, *_) in zip(choices, sites, strict=True):
+        named = list(dict.fromkeys(["3x3 d1", choice.after, "9x9 d7", "9x9 d15"]))
+        likely = [[1 / (1 + math.exp((i != named.index(choice.after)) * s / 100)) for i in range(3)] for s in steps]
+        likely = [[*row, 0.0][: len(named)] for row in likely]
+        rows.append(Probabilities(name, named, steps, [[p / sum(row) for p in row] for row in likely]))
+    return choices, operators, rows
 
 
 def fake_report() -> Report:
@@ -135,7 +152,9 @@ def fake_report() -> Report:
             *[LeftAlone(f"layer{i}.shortcut", "aten.constant_pad_nd", "pads channels on both sides") for i in (2, 3)],
         ],
         widths=widths,
-        choices=[ChoiceMade("layer1.0.relu", "activation", "ReLU", "Hardtanh")],
+        choices=[ChoiceMade("layer1.0.relu", "activation", "ReLU", "Hardtanh"), *fake_kernels()[0]],
+        operators=fake_kernels()[1],
+        probabilities=fake_kernels()[2],
         blocks=blocks,
         blocks_removed=["layer3.1"],
         attributes_changed=[

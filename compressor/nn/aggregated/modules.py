@@ -129,7 +129,8 @@ class _AggConv(nn.Module):
             ]
         agg = cls.__new__(cls)
         nn.Module.__init__(agg)
-        agg._build(found, begins, drawn, conv.bias, tuple(conv.stride), conv.padding, conv.groups, form, alpha)
+        bias: Any = conv.bias
+        agg._build(found, begins, drawn, bias, tuple(conv.stride), conv.padding, conv.groups, form, alpha)
         return agg.train(conv.training)
 
     def __setattr__(self, name: str, value: Any) -> None:

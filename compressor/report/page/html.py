@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compressor.report import wording
-from compressor.report.page import outline, provenance, sections, tuning
+from compressor.report.page import kernels, likelihoods, outline, provenance, sections, tuning
 from compressor.report.page.markup import Markup, join, tag, text
 from compressor.report.page.style import CSS
 from compressor.report.records import Report
@@ -44,9 +44,11 @@ def render_html(report: Report) -> str:
             sections.quantisation(report),
             sections.sizes(report),
             outline.architecture(report),
+            kernels.chosen(report),
             sections.widths(report),
             sections.choices(report),
             sections.history(report),
+            likelihoods.likelihoods(report),
             sections.fixed(report),
             provenance.loading(report),
             provenance.provenance(report),

@@ -295,8 +295,9 @@ def widths(report: Report) -> Markup:
 
 
 def choices(report: Report) -> Markup:
-    """What was chosen at every site that had alternatives."""
-    if not report.choices:
+    """What was chosen at every site that had alternatives; kernels have a part of their own."""
+    shown = [c for c in report.choices if c.name not in report.operators or c.kind != "convolution"]
+    if not shown:
         return Markup("")
     rows = [
         (
@@ -304,9 +305,9 @@ def choices(report: Report) -> Markup:
             tag("span", c.kind, class_="muted"),
             f"{c.before} → {c.after}" if c.after != c.before else c.before,
         )
-        for c in report.choices
+        for c in shown
     ]
-    changed = sum(c.after != c.before for c in report.choices)
+    changed = sum(c.after != c.before for c in shown)
     lead = f"Sites where one of several alternatives survives: {changed} of {len(rows)} changed."
     return section("Choices", table(("Site", "Kind", "Chosen"), rows, kinds="ttt", dense=True), lead=lead)
 

@@ -74,6 +74,16 @@ figure { margin-top: 16px; }
 .legend i { display: inline-block; width: 12px; height: 12px; border-radius: 3px; margin-right: 8px;
   vertical-align: -1px; }
 .legend i.dash { height: 0; width: 20px; border-top: 2px dashed; border-radius: 0; vertical-align: 4px; }
+.notation { margin-top: 14px; line-height: 2; font-size: 17px; }
+.notation span { white-space: nowrap; margin-right: 10px; } .notation sub { font-size: 13px; color: var(--accent); }
+.multiples { display: grid; gap: 20px 16px; margin-top: 18px; align-items: start; }
+.multiples.tiles { grid-template-columns: repeat(auto-fill, minmax(104px, 1fr)); }
+.multiples.strips { grid-template-columns: repeat(auto-fill, minmax(250px, 1fr)); }
+.multiples.charts { grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); }
+.multiples figure { margin: 0; min-width: 0; }
+figcaption { font-size: 13px; line-height: 1.4; margin-top: 5px; color: var(--muted); }
+figcaption > * { display: block; } figcaption code { font-size: 12px; }
+b { font-weight: 600; color: var(--text); } b.changed { color: var(--accent); } .likelier { color: var(--second); }
 details { margin-top: 14px; }
 summary { cursor: pointer; color: var(--accent); font-size: 15px; width: fit-content; }
 .facts { display: grid; grid-template-columns: minmax(120px, 190px) 1fr; gap: 7px 20px; margin-top: 14px;
@@ -84,6 +94,8 @@ footer { margin-top: 56px; padding-top: 14px; border-top: 1px solid var(--rule);
 @media (max-width: 640px) {
   main { padding: 32px 18px 48px; } .cards { grid-template-columns: 1fr 1fr; }
   h1 { font-size: 27px; } .verdict strong { font-size: 20px; }
+  td code { overflow-wrap: break-word; } td { padding-right: 10px; }
+  figure { overflow-x: auto; } figure svg { min-width: 640px; } .multiples svg { min-width: 0; }
   .facts { grid-template-columns: 1fr; gap: 0; } .facts dd { margin-bottom: 8px; }
 }
 @media print {
