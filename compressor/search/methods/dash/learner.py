@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compressor.arrays import BoolArray
 from compressor.costs import Sizes
 from compressor.errors import TrainingError
 from compressor.masks import Pass
@@ -71,6 +70,14 @@ class DashLearner(Learner):
     def expected(self) -> Sizes:
         """Sizes under the probabilities of all alternatives."""
         return Sizes(self.graph, self.categorical.into(self._units, self.categorical.probabilities()))
+
+    @property
+    def as_it_is(self) -> bool:
+        """Whether the budgets leave nothing but the kernels that are there."""
+        return all(
+            int(open_.sum()) == 1 and bool(open_[choice.current])
+            for choice, open_ in zip(self.graph.choices, self._allowed, strict=True)
+        )
 
     # ---- Hooks
 
@@ -142,6 +149,3 @@ class DashLearner(Learner):
         self.supernet.restore_()
 
 
-def whole(allowed: Sequence[BoolArray]) -> int:
-    """Sites with more than one alternative."""
-    return sum(int(open_.sum() > 1) for open_ in allowed)
