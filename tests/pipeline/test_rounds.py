@@ -114,8 +114,17 @@ def check(result: compressor.Result, original: nn.Module, x: Tensor, budgets: di
     assert type(report).from_json(report.to_json()) == report
 
 
-@pytest.mark.parametrize("asked", BUDGETS)
-@pytest.mark.parametrize(("search", "make"), [("dash,figs", images), ("dash,oneshot", signals)])
+CASES = [
+    pytest.param(search, make, asked, marks=[] if asked in quick else pytest.mark.slow, id=f"{search}-{asked}")
+    for search, make, quick in (
+        ("dash,figs", images, ("all of it", "together")),
+        ("dash,oneshot", signals, ("half", "amounts")),
+    )
+    for asked in BUDGETS
+]
+
+
+@pytest.mark.parametrize(("search", "make", "asked"), CASES)
 def test_budgets_and_report_are_those_of_the_first_original(search: str, make: Any, asked: str) -> None:
     model, x, data = make()
     budgets = {"params": "900"} if asked == "amounts" and make is signals else BUDGETS[asked]
@@ -172,7 +181,7 @@ def test_the_first_original_teaches_and_is_what_scores_are_compared_with(monkeyp
 
 
 
-@pytest.mark.parametrize("search", ["dash,figs", "dash,oneshot"])
+@pytest.mark.parametrize("search", ["dash,figs", pytest.param("dash,oneshot", marks=pytest.mark.slow)])
 def test_stopped_after_any_stage_of_any_round_it_ends_the_same(
     tmp_path: Path, search: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,7 +246,7 @@ def test_each_method_has_its_own_options() -> None:
         model, x, {"flops": "300%"}, data=data, search=" dash , figs ", options=options, training=QUICK
     )
     assert result.report.search == "dash,figs"
-    assert {row.names[-1] for row in result.report.probabilities} == {"5x5 d1"}
+    assert {row.alternatives[-1] for row in result.report.probabilities} == {"5x5 d1"}
 
 
 @pytest.mark.parametrize(
