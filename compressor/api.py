@@ -16,7 +16,7 @@ from compressor.budget import parse_budgets
 from compressor.errors import UsageError
 from compressor.graph.programs import require_module
 from compressor.nn.tensors import example_of
-from compressor.options import Flag, Text, read, shown
+from compressor.options import Flag, read, shown
 from compressor.pipeline.arguments import Scope, Training, former_lut, gathered, refuse_unknown
 from compressor.pipeline.console import Console
 from compressor.pipeline.defaults import DEFAULT_EPOCHS, default_search
@@ -26,6 +26,7 @@ from compressor.pipeline.rounds import describe_rounds, round_settings, run_roun
 from compressor.pipeline.settings import Settings, measured_on, method_options
 from compressor.report import Report
 from compressor.search import get_method
+from compressor.search.names import names_of
 
 if TYPE_CHECKING:
     from compressor.data import Data
@@ -244,13 +245,21 @@ def prepare(
     within = gathered("scope", scope, Scope(), former, stacklevel=3)
     lut = former_lut(former, stacklevel=3)
     refuse_unknown("prepare", former)
-    method = get_method(read("search", Text(), search))
-    if not method.own_loop:
-        raise UsageError(f"{search} does not train, so it has no session; call compressor.compress instead.")
+    names = names_of(search)
+    method = get_method(names[0])
+    if len(names) > 1 or not method.own_loop:
+        why = (
+            "is several searches, one after the other"
+            if len(names) > 1
+            else "trains in a loop of its own"
+            if method.trains
+            else "does not train"
+        )
+        raise UsageError(f"{search} {why}, so it has no session; call compressor.compress instead.")
     settings = Settings(
         budgets=parse_budgets(budgets),
-        search=search,
-        options=method_options(search, method.for_own_loop(options), importance=importance),
+        search=method.name,
+        options=method_options(method.name, method.for_own_loop(options), importance=importance),
         batch_axis=batch_axis,
         target=measured_on(target, lut),
         **within.values(),

@@ -164,8 +164,8 @@ def job_config(options: Mapping[str, Any]) -> JobConfig:
     return JobConfig(budgets=budgets, **values)
 
 
-def _check_names(values: Mapping[str, Any]) -> None:
-    """Refuse unknown names before anything is loaded or written."""
+def _check_names(values: dict[str, Any]) -> None:
+    """Refuse unknown names before anything is loaded or written; searches lose the spaces around them."""
     from compressor.plugins.registry import unknown_name
     from compressor.search import METHODS
     from compressor.search.importance import MEASURES
@@ -174,8 +174,8 @@ def _check_names(values: Mapping[str, Any]) -> None:
 
     for name in values["search"].split(","):
         if name.strip() not in METHODS:
-            raise unknown_name(METHODS.kind, name, METHODS.names())
-    names_of(values["search"])
+            raise unknown_name(METHODS.kind, name.strip(), METHODS.names())
+    values["search"] = ",".join(names_of(values["search"]))
     if values["importance"] is not None and values["importance"] not in MEASURES:
         raise unknown_name(MEASURES.kind, values["importance"], MEASURES.names())
     for name in values["export"]:

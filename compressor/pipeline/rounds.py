@@ -20,7 +20,7 @@ from compressor.pipeline.growth import base_budgets
 from compressor.pipeline.settings import Base, Settings, method_options
 from compressor.pipeline.stages import Pipeline
 from compressor.pipeline.summary import describe_result
-from compressor.report import Report
+from compressor.report import AttributeChange, Report
 from compressor.report.block_table import outline
 from compressor.search import get_method
 from compressor.search.names import names_of
@@ -58,6 +58,8 @@ def round_settings(
             importance=importance if ranks else None,
         )
         found.append(Settings(search=name, options=own, **common))
+    if importance is not None and not any(settings.method.ranked_by for settings in found):
+        raise UsageError(f"None of the searches ({', '.join(names)}) ranks by anything; leave importance out.")
     for settings in found if len(found) > 1 else ():
         if settings.config.growth > 1:
             raise UsageError(f"A network grows in a search alone, not in {search}; leave grow out.")
@@ -94,6 +96,8 @@ def run_rounds(
             before=done[-1] if done else None,
         )
         done.append(pipeline)
+        if len(rounds) > 1:
+            pipeline.events.info(f"round {index + 1} of {len(rounds)}: {settings.search}")
         pipeline.run()
     return done
 
@@ -102,11 +106,21 @@ def describe_rounds(pipelines: Sequence[Pipeline], *, name: str) -> Report:
     """The report of all rounds: what the last reached, what each chose."""
     report = describe_result(pipelines[-1], name=name)
     if len(pipelines) > 1:
-        earlier = [describe_result(pipeline, name=name) for pipeline in pipelines[:-1]]
+        every = [*(describe_result(pipeline, name=name) for pipeline in pipelines[:-1]), report]
+        there = dict(pipelines[-1].compressed.named_modules())
+        checks = [each.verification for each in every if each.verification is not None]
         report.search = ",".join(pipeline.settings.search for pipeline in pipelines)
-        report.choices = [choice for each in (*earlier, report) for choice in each.choices]
-        report.operators = {name: op for each in (*earlier, report) for name, op in each.operators.items()}
-        report.probabilities = [row for each in (*earlier, report) for row in each.probabilities]
+        report.choices = [choice for each in every for choice in each.choices]
+        report.operators = {
+            name: op
+            for each in every
+            for name, op in each.operators.items()
+            if hasattr(there.get(name), "dilation")  # a later round may have taken it out with its block
+        }
+        report.probabilities = [row for each in every for row in each.probabilities]
+        report.attributes_changed = _changed([each.attributes_changed for each in every])
+        report.verification = max(checks, key=lambda check: check.error / check.tolerance, default=None)
+        report.history = _following([each.history for each in every])
         report.trained_epochs = sum(pipeline.trained_epochs for pipeline in pipelines)
     return report
 
@@ -118,6 +132,24 @@ def _base(first: Pipeline) -> Base:
         costs["latency"] = problem.device.original_ms
     whole = plan(first.model, first.graph, first.graph.all_units())
     return Base(first.model, costs, {row.name: row for row in outline(first.model, first.graph, whole)})
+
+
+def _changed(rounds: Sequence[Sequence[AttributeChange]]) -> list[AttributeChange]:
+    """What all rounds changed, from what the first original has to what the result has."""
+    found: dict[tuple[str, str], AttributeChange] = {}
+    for change in (each for changes in rounds for each in changes):
+        first = found.get((change.module, change.attribute), change)
+        found[change.module, change.attribute] = replace(change, before=first.before)
+    return [change for change in found.values() if change.before != change.after]
+
+
+def _following(rounds: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The histories of all rounds, as if their steps were those of one search."""
+    found: list[dict[str, Any]] = []
+    for history in rounds:
+        done = found[-1]["step"] if found else 0
+        found += [{**entry, "step": done + entry.get("step", index)} for index, entry in enumerate(history)]
+    return found
 
 
 def _by_method(names: Sequence[str], options: Mapping[str, Any] | None) -> Mapping[str, Mapping[str, Any]]:

@@ -46,6 +46,7 @@ class Pipeline:
         model: the original; trained in place by ``train``, otherwise never changed.
         compressed: the trimmed model, from ``trim`` on.
         problem: the trace, its costs and budgets.
+        held: how the latency budget was held on the device; ``held_before`` says that an earlier round did it.
         before: the round whose result ``model`` is, if there was one; its original teaches, and is what scores are
             compared with.
         checks: every verification made, the last one being that of ``compressed``.
@@ -84,6 +85,7 @@ class Pipeline:
         self._before = before
         self._teacher: nn.Module = self.model if before is None else before._teacher
         self.held: RefinementLog | None = None
+        self.held_before = False
         self.tuning: Tuning | None = None
         self._searched = self.model
 
@@ -127,7 +129,9 @@ class Pipeline:
             self.events.info(device.prediction.summary)
         with self.events.stage("budgets"):
             problem.limit()
-        if self.nothing_to_do:
+        if self.nothing_to_do and self._before is not None:
+            self.events.info("  every budget holds already, so nothing is taken out")
+        elif self.nothing_to_do:
             self.events.warn(
                 "Nothing to do: every budget is at or above what the model already costs "
                 f"({', '.join(problem.summary(c) for c in problem.constraints)})."
@@ -164,6 +168,7 @@ class Pipeline:
             self._searched = deep_copy(self.model) if trains else self.model
             if stored is not None:
                 self.decision = SearchResult.from_tensors(stored.tensors, stored.data["history"])
+                self.decision.trained = bool(stored.data.get("trained", True))
                 if trains:
                     fill(self._searched, {k[2:]: t for k, t in stored.tensors.items() if k.startswith("m.")})
                 return
@@ -188,13 +193,17 @@ class Pipeline:
                 tensors = self.decision.tensors(self.graph)
                 if trains:
                     tensors |= {f"m.{name}": t for name, t in state(self._searched).items()}
-                self.job.store("search", {"history": self.decision.history}, tensors)
+                noted = {"history": self.decision.history, "trained": self.decision.trained}
+                self.job.store("search", noted, tensors)
 
     def trim(self) -> None:
         """Trim and verify; decide again where trimming was not exact; recalibrate BatchNorm; evaluate."""
         with self.events.stage("trim and verify"):
             self._trim(self.decision)
-        if self.problem.device is not None and not self.nothing_to_do:
+        if self.nothing_to_do and self._before is not None:
+            self.held = self._before.held  # the network is the one that was timed then
+            self.held_before = self.held is not None
+        elif self.problem.device is not None and not self.nothing_to_do:
             with self.events.stage("check on the device"):
                 self._hold_on_device(self.problem.device)
         self._tell_decision()
@@ -210,7 +219,7 @@ class Pipeline:
     def tune(self) -> None:
         """Choose the settings of fine-tuning by short trials, if asked to."""
         settings = self.settings
-        if settings.grid == "none" or self.data is None or self.nothing_to_do:
+        if settings.grid == "none" or self.data is None or self.untouched:
             return
         from compressor.pipeline.tuning import tuned
 
@@ -221,7 +230,7 @@ class Pipeline:
 
     def finetune(self) -> None:
         """Train what is left, with the original as teacher if distillation is asked for."""
-        if not self.settings.finetune_epochs or self.data is None or self.nothing_to_do:
+        if not self.settings.finetune_epochs or self.data is None or self.untouched:
             return
         from compressor.pipeline.tuning import chosen_recipe, set_dropout_
 
@@ -249,11 +258,17 @@ class Pipeline:
         return self.problem.nothing_to_do
 
     @property
+    def untouched(self) -> bool:
+        """Whether the result is the network that the user gave: there is nothing to fine-tune then."""
+        return self.nothing_to_do and self._before is None
+
+    @property
     def trained_epochs(self) -> int:
         """Epochs that the compressed network was trained for, in the search and after it."""
-        if self.data is None or self.nothing_to_do:
+        if self.data is None or self.untouched:
             return 0
-        searched = int(getattr(self.settings.config, "epochs", 0)) if self.settings.method.trains else 0
+        trains = self.settings.method.trains and not self.nothing_to_do and self.decision.trained
+        searched = int(getattr(self.settings.config, "epochs", 0)) if trains else 0
         return self.settings.finetune_epochs + searched
 
     def reached(self, term: CostTerm) -> float:
@@ -267,7 +282,7 @@ class Pipeline:
 
         settings = self.settings
         searched = settings.finetune_epochs or settings.method.trains
-        trains = settings.train_epochs or (searched and not self.nothing_to_do)
+        trains = settings.train_epochs or (searched and not self.untouched)
         if self.data is None or not trains or computed(self.model) is not None:
             return
         if not any(parameter.requires_grad for parameter in self.model.parameters()):

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from torch import nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
 from compressor.budget import Budget
@@ -76,10 +77,7 @@ def describe_result(pipeline: Pipeline, *, name: str) -> Report:
             report.prediction_error = PredictionError(*values, metric=found.metric)
         else:
             report.accuracy = Accuracy(*values, metric=found.metric)
-    before = sum(p.numel() * p.element_size() for p in pipeline.model.parameters())
-    if base is not None:
-        before = round(before * base.costs["params"] / pipeline.problem.terms["params"].original)
-    after = sum(p.numel() * p.element_size() for p in pipeline.compressed.parameters())
+    before, after = (_bytes(m) for m in (pipeline.model if base is None else base.model, pipeline.compressed))
     report.sizes.append(Size("Weights", before, after))
     report.fixed = [LeftAlone(f.place, f.operator, f"{f.reason} ({f.channels} channels)") for f in graph.fixed]
     report.fixed += [
@@ -146,15 +144,22 @@ def _probabilities(pipeline: Pipeline) -> list[Probabilities]:
 
 def _latency_budget(pipeline: Pipeline, budget: Budget, constraint: Constraint) -> BudgetResult:
     """In what the device said where it was asked, else in predictions."""
-    term, held = constraint.term, pipeline.held
+    term, held, base = constraint.term, pipeline.held, pipeline.settings.base
+    known = {} if base is None else base.costs
     if held is None:
-        reached = pipeline.reached(term)
-        return BudgetResult("latency", "ms", budget.text, term.original, constraint.limit, reached)
+        original, reached = known.get("latency", term.original), pipeline.reached(term)
+        return BudgetResult("latency", "ms", budget.text, original, constraint.limit, reached)
     last = held.rounds[held.best if held.best is not None else held.fastest]
     same = np.array_equal(pipeline.decision.units, pipeline.graph.all_units())
     unchanged = same and pipeline.decision.gates_or_all(pipeline.graph).all()
-    reached = last.original_ms if unchanged else last.measured_ms
-    return BudgetResult("latency", "ms", budget.text, last.original_ms, last.limit_ms, reached)
+    # What an earlier round timed and this one left as it is was measured then.
+    reached = last.original_ms if unchanged and not pipeline.held_before else last.measured_ms
+    original = known.get("latency", last.original_ms)
+    return BudgetResult("latency", "ms", budget.text, original, last.limit_ms, reached)
+
+
+def _bytes(model: nn.Module) -> int:
+    return sum(p.numel() * p.element_size() for p in model.parameters())
 
 
 def _prediction(pipeline: Pipeline) -> LatencyPrediction | None:

@@ -35,6 +35,9 @@ class SearchResult:
     """By choice and alternative, both by name: what parameters are with it, where the search trained weights of each
     alternative. Others are what the alternative's edits make of the model's."""
 
+    trained: bool = True
+    """Whether a method that trains did: it does not where nothing is left to search."""
+
     def gates_or_all(self, graph: Graph) -> BoolArray:
         return np.ones(len(graph.blocks), dtype=np.bool_) if self.gates is None else self.gates
 

@@ -70,6 +70,14 @@ class DashLearner(Learner):
         """Sizes under the probabilities of all alternatives."""
         return Sizes(self.graph, self.categorical.into(self._units, self.categorical.probabilities()))
 
+    @property
+    def as_it_is(self) -> bool:
+        """Whether the budgets leave nothing but the kernels that are there."""
+        return all(
+            int(open_.sum()) == 1 and bool(open_[choice.current])
+            for choice, open_ in zip(self.graph.choices, self._allowed, strict=True)
+        )
+
     # ---- Hooks
 
     def param_groups(self) -> Sequence[dict[str, Any]]:

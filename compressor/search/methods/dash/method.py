@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
+
 from compressor.data.subsampled import Subsampled
 from compressor.search.base import SearchContext
 from compressor.search.constraints.projector import Projector
@@ -34,6 +36,13 @@ class Dash:
         lr = config.lr or (_DENSE_LR if data.task.dense else _LR)
         schedule = replace(config, lr=lr)
         learner = DashLearner(context.model, projector, config, lr=lr, seed=context.seed)
+        if learner.as_it_is:
+            context.warn(
+                "No convolution can have another kernel within the budgets, so dash leaves the network as it is and "
+                "trains nothing. Raise the budgets, or give smaller --kernel-sizes or --dilations."
+            )
+            learner.supernet.restore_()
+            return SearchResult(projector.start, torch.zeros(context.graph.n_units), [], trained=False)
         if config.share < 1:
             data = replace(data, train=Subsampled(data.train, config.share))
         try:

@@ -35,5 +35,5 @@ class OneShot:
         scores, blocks = rank(context, measure, batches=config.batches)
         units, gates, history = remove(projector, scores, blocks, rounds=config.rounds)
         units = projector.fill(units, scores, gates=gates)
-        history.append(_entry(projector, units, gates, len(history)))
+        history.append(_entry(projector, units, gates, int(history[-1]["step"]) + 1))
         return SearchResult(units, torch.from_numpy(scores), history, gates, torch.from_numpy(blocks))
