@@ -49,7 +49,7 @@ def test_a_folder_that_loads_and_a_command_that_makes_it_again(
     command = shlex.split(report["command"])
     for flag, value in (("--dash.kernel-sizes", "3,5"), ("--dash.dilations", "1,2"), ("--figs.tau", "0.02")):
         assert command[command.index(flag) + 1] == value
-    again = shlex.split(report["command"])[1:-1] + [str(tmp_path / "b")]
+    again = [*shlex.split(report["command"])[1:-1], str(tmp_path / "b")]
     assert main(again) == 0
     capsys.readouterr()
     for name in ("architecture.json", "model.safetensors"):

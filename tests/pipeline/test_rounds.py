@@ -24,6 +24,8 @@ from compressor.storage.job import Job
 from tests.api_models import EXAMPLE, loader, net, same
 
 QUICK = compressor.Training(search_epochs=1, finetune_epochs=1, batch_size=32, tune="none")
+#: Bytes of the number that stands in for a removed branch, which the memory term leaves out.
+ZERO = 4
 BUDGETS = {
     "half": {"flops": "50%"},
     "all of it": {"flops": "100%"},
@@ -81,10 +83,11 @@ def check(result: compressor.Result, original: nn.Module, x: Tensor, budgets: di
         assert (said.cost, said.asked, said.met) == (cost, text, True)
         assert said.original == pytest.approx(before[cost])
         assert said.limit == pytest.approx(limit)
-        assert said.reached == pytest.approx(after[cost])
-        assert after[cost] <= limit * (1 + 1e-9)
+        assert said.reached == pytest.approx(after[cost], abs=ZERO if cost == "memory" else 0)
+        assert said.reached <= limit * (1 + 1e-9)
     for entry in report.costs:
-        assert (entry.original, entry.reached) == pytest.approx((before[entry.name], after[entry.name]))
+        assert entry.original == pytest.approx(before[entry.name])
+        assert entry.reached == pytest.approx(after[entry.name], abs=ZERO if entry.name == "memory" else 0)
     assert report.search == search
     fresh: Any = result.architecture.apply_(copy.deepcopy(original))
     fresh.load_state_dict(result.model.state_dict())
@@ -213,7 +216,9 @@ def test_stopped_after_any_stage_of_any_round_it_ends_the_same(
     assert [each.architecture for each in again] == [each.architecture for each in whole]
     for one, two in zip(again, whole, strict=True):
         assert one.scores == two.scores
-        assert all(torch.equal(a, b) for a, b in zip(one.compressed.parameters(), two.compressed.parameters()))
+        assert all(
+            torch.equal(a, b) for a, b in zip(one.compressed.parameters(), two.compressed.parameters(), strict=True)
+        )
     assert describe_rounds(again, name="n").history == describe_rounds(whole, name="n").history
 
 
@@ -222,7 +227,9 @@ def test_a_network_that_is_within_the_budget_after_the_first_round_is_still_fine
     done = run_rounds(model, x, settings(budget="300%"), data=data)
     assert done[1].nothing_to_do
     assert done[1].scores.after_finetune is not None
-    assert not any(torch.equal(a, b) for a, b in zip(done[0].compressed.parameters(), done[1].compressed.parameters()))
+    assert not any(
+        torch.equal(a, b) for a, b in zip(done[0].compressed.parameters(), done[1].compressed.parameters(), strict=True)
+    )
 
 
 def test_two_calls_make_one_architecture_too(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from compressor.graph.choices import add_choices
 from compressor.pipeline.chosen import with_choices
 from compressor.search.constraints.constraint import Constraint
 from compressor.search.constraints.projector import Projector
-from compressor.search.methods.dash.affordable import affordable
 from compressor.search.methods.dash.config import METHOD, DashConfig
+from compressor.search.methods.dash.decision import affordable
 from compressor.search.methods.dash.learner import DashLearner
 from compressor.search.options import Method
 from compressor.search.result import SearchResult

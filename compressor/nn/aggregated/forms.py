@@ -90,11 +90,17 @@ def _convolution(
     return apply(x, weight, bias, where.stride, tuple(lefts), dilation, groups)
 
 
+def autocast_dtype(device: str) -> torch.dtype | None:
+    """What autocast computes in on this kind of device; None where it is off, or there is none."""
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return None
+
+
 def _fft(x: Tensor, mixture: Tensor, weights: list[Tensor], bias: Tensor | None, where: Layout, groups: int) -> Tensor:
-    kind = x.device.type
     dtype = weights[0].dtype
-    if torch.is_autocast_enabled(kind) and dtype != torch.float64:
-        dtype = torch.get_autocast_dtype(kind)
+    if dtype != torch.float64:
+        dtype = autocast_dtype(x.device.type) or dtype
     y = fourier.correlate(x, combined(mixture, weights, where), where, groups)
     if bias is not None:
         y.add_(bias.to(y.dtype).reshape(-1, *[1] * len(where.size)))  # in place: nothing needs what was there

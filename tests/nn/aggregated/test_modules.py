@@ -36,12 +36,12 @@ def test_a_candidate_alone_is_its_ordinary_convolution(case: Case) -> None:
     agg, x = case.module("weights"), case.input().detach()
     for i in range(len(agg.candidates)):
         one_hot(agg, i)
-        try:
-            conv = agg.convolution(i)
-        except UsageError as error:
+        if min(agg._lefts[i]) < 0:
+            with pytest.raises(UsageError, match="padding"):
+                agg.convolution(i)
             assert agg.padding != "same"
-            assert "negative" in str(error) or "padding" in str(error)
             continue
+        conv = agg.convolution(i)
         torch.testing.assert_close(conv(x), agg(x), rtol=1e-10, atol=1e-12)
         assert agg.best() == i
 
@@ -215,9 +215,9 @@ def test_an_input_without_an_output_and_one_of_another_dtype() -> None:
         AggConv1d(1, 1, (3, 5), (1, 3), padding=1)(torch.randn(1, 1, 10))
     with pytest.raises(UsageError, match="float64"):
         AggConv1d(1, 1, (3, 5), (1, 3))(torch.randn(1, 1, 10, dtype=torch.float64))
+    agg = AggConv1d(1, 1, (3, 5), (1, 3))
+    agg.given = torch.ones(3)
     with pytest.raises(UsageError, match="one share per candidate"):
-        agg = AggConv1d(1, 1, (3, 5), (1, 3))
-        agg.given = torch.ones(3)
         agg(torch.randn(1, 1, 10))
     with pytest.raises(UsageError, match="candidates 0 to 3; found 4"):
         agg.convolution(4)

@@ -28,11 +28,10 @@ from compressor.costs import Sizes
 from compressor.errors import TrainingError
 from compressor.masks import Pass
 from compressor.masks.categorical import Categorical
-from compressor.search.constraints.best_alternatives import best_alternatives
 from compressor.search.constraints.multipliers import Multipliers
 from compressor.search.constraints.projector import Projector
-from compressor.search.methods.dash.affordable import affordable
 from compressor.search.methods.dash.config import DashConfig
+from compressor.search.methods.dash.decision import affordable, likeliest
 from compressor.search.methods.dash.supernet import Supernet
 from compressor.search.result import SearchResult
 from compressor.search.training.learner import Learner
@@ -40,7 +39,6 @@ from compressor.train.rng import derive_seed
 from compressor.train.splits import call_model
 
 _SPREAD = 1e-3  # of the logits at the start, as the paper has it
-_LOST = 10.0  # how much less likely than the least likely what cannot be had is, for those who rank
 
 
 class DashLearner(Learner):
@@ -132,11 +130,8 @@ class DashLearner(Learner):
     def decide(self, history: list[dict[str, Any]] | None = None) -> SearchResult:
         """Of every site the likeliest kernel, as far as the budgets allow."""
         self.require_finite()
-        scores = np.zeros(self.graph.n_units)
-        likely = torch.log(self.categorical.probabilities().detach().double()).cpu().numpy()
-        least = likely[np.isfinite(likely)].min()
-        scores[self.categorical.units.cpu().numpy()] = np.maximum(likely, least - _LOST)
-        units = best_alternatives(self.projector, self.projector.start, scores)
+        probabilities = self.categorical.probabilities().detach().double().cpu().numpy()
+        units, scores = likeliest(self.projector, self.categorical.units.cpu().numpy(), probabilities)
         return SearchResult(units, torch.from_numpy(scores), history or [], weights=self._weights())
 
     def _weights(self) -> dict[str, dict[str, dict[str, Tensor]]]:
