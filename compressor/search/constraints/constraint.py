@@ -36,20 +36,32 @@ def hard_sizes(graph: Graph, units: UnitMask, gates: BoolArray | None = None) ->
 
 
 def unreachable(
-    term: CostTerm, limit: float, smallest: float, wanted: Wanted | None = None, *, others: bool = False
+    term: CostTerm,
+    limit: float,
+    smallest: float,
+    wanted: Wanted | None = None,
+    *,
+    others: bool = False,
+    narrows: bool = True,
 ) -> UnreachableBudgetError:
     """The error that names the smallest cost the model can be brought to, with what is ``wanted`` kept.
 
-    ``others`` says that the budget could be reached without the other ones.
+    ``others`` says that the budget could be reached without the other ones; ``narrows``, that the search removes
+    channels.
     """
     kept = f" with {wanted.describe()}" if wanted else ""
     kept += " under the other budgets" if others else ""
     less = " ask to keep less," if wanted else ""
+    cure = (
+        "free layers that patterns or operators hold fixed ('compress inspect' lists them)."
+        if narrows
+        else "let a search follow that removes channels, which this one does not: --search NAME,figs."
+    )
     share = 100 * smallest / term.original if term.original else 0.0
     return UnreachableBudgetError(
         f"The {term.name} budget of {readable(limit, term.unit)} cannot be reached: the smallest this model can be "
         f"brought to{kept} is {readable(smallest, term.unit)} ({share:.1f} % of the original). Raise the budget,{less} "
-        "or free layers that patterns or operators hold fixed ('compress inspect' lists them)."
+        f"or {cure}"
     )
 
 

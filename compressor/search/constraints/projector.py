@@ -8,6 +8,7 @@ import torch
 
 from compressor.arrays import BoolArray, FloatArray, UnitMask
 from compressor.costs import Sizes
+from compressor.errors import UnreachableBudgetError
 from compressor.graph.graph import Graph
 from compressor.graph.groups import Alternatives
 from compressor.search.constraints.channel_multiples import even_widths
@@ -45,6 +46,7 @@ class Projector:
         decides: frozenset[str] | None = None,
     ) -> None:
         self.graph, self.constraints = graph, constraints
+        self._narrows = decides is None or "width" in decides
         self.whole = whole or set()
         self.wanted = wanted or Wanted()
         self.chosen = {g: u for g, u in self.wanted.chosen.items() if graph.groups[g].name not in self.whole}
@@ -190,10 +192,15 @@ class Projector:
         for k, constraint in enumerate(self.constraints):
             cost = self.costs(self._least(smallest, gates, k), gates)[k]
             if cost > constraint.limit:
-                raise unreachable(constraint.term, constraint.limit, float(cost), self.wanted)
+                raise self._unreachable(constraint, float(cost))
         for constraint, cost in zip(self.constraints, self.costs(smallest, gates), strict=True):
             if cost > constraint.limit:  # each alone can be met, by other alternatives
-                raise unreachable(constraint.term, constraint.limit, float(cost), self.wanted, others=True)
+                raise self._unreachable(constraint, float(cost), others=True)
+
+    def _unreachable(self, constraint: Constraint, smallest: float, *, others: bool = False) -> UnreachableBudgetError:
+        return unreachable(
+            constraint.term, constraint.limit, smallest, self.wanted, others=others, narrows=self._narrows
+        )
 
     def _least(self, units: UnitMask, gates: BoolArray, k: int) -> UnitMask:
         """``units`` with the alternatives that cost least under one constraint, whatever they do to others."""
