@@ -50,14 +50,21 @@ class Categorical:
         barred = np.zeros(len(start), dtype=np.bool_) if allowed is None else ~allowed
         self._barred = torch.from_numpy(barred).to(device) if barred.any() else None
 
-    def probabilities(self) -> Tensor:
-        """Probability of every alternative, shape (alternatives,); those of each choice sum to 1."""
-        return self._softmax(self.logits)
+    def probabilities(self, logits: Tensor | None = None) -> Tensor:
+        """Probability of every alternative, shape (alternatives,); those of each choice sum to 1.
 
-    def sample(self, temperature: float, generator: torch.Generator | None = None) -> Tensor:
+        Args:
+            logits: in place of the parameter, such as with something added.
+        """
+        return self._softmax(self.logits if logits is None else logits)
+
+    def sample(
+        self, temperature: float, generator: torch.Generator | None = None, *, logits: Tensor | None = None
+    ) -> Tensor:
         """A draw, soft at high temperatures and one alternative alone towards 0; shape (alternatives,)."""
-        uniform = torch.rand(self.logits.shape, generator=generator, device=self.logits.device).clamp(1e-9, 1 - 1e-9)
-        return self._softmax((self.logits - (-uniform.log()).log()) / temperature)
+        logits = self.logits if logits is None else logits
+        uniform = torch.rand(logits.shape, generator=generator, device=logits.device).clamp(1e-9, 1 - 1e-9)
+        return self._softmax((logits - (-uniform.log()).log()) / temperature)
 
     def into(self, units: Tensor, weights: Tensor) -> Tensor:
         """Unit weights of shape (n_units,) with those of alternatives in their places: for ``Sizes``."""

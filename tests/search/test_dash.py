@@ -180,6 +180,47 @@ def test_the_weights_of_the_kernels_found_are_those_that_the_search_trained() ->
     assert torch.equal(fresh.head.weight, kept.model.head.weight)  # type: ignore[union-attr,arg-type]
 
 
+def test_the_budgets_pull_is_for_the_search_alone() -> None:
+    model, x = staged()
+    graph, found = learner(model, x, {"flops": 2.0}, kernel_sizes=(3, 5, 7), dilations=(1,))
+    largest = torch.cat([torch.arange(len(choice)) == len(choice) - 1 for choice in graph.choices])
+    with torch.no_grad():
+        found.categorical.logits.copy_(torch.where(largest, 0.3, 0.0))
+        found.pull.copy_(torch.where(largest, -50.0, 0.0))
+    asked = found.categorical.probabilities(found.categorical.logits + found.pull).detach()
+    assert float(asked[largest].max()) < 1e-6
+    units = found.decide().units
+    exact = found.projector.costs(units)[0]
+    assert exact <= found.projector.constraints[0].limit
+    taken = [choice.chosen(units) == len(choice) - 1 for choice in graph.choices]
+    assert any(taken)
+    for choice, large in zip(graph.choices, taken, strict=True):
+        if not large:  # with this one it would be over the budget
+            more = units.copy()
+            more[choice.units] = np.arange(len(choice)) == len(choice) - 1
+            assert not found.projector.fits(more)
+    found.supernet.restore_()
+
+
+def test_each_logit_descends_what_it_is_about() -> None:
+    model, x = staged()
+    _, found = learner(model, x, {"flops": 1.2}, kernel_sizes=(3, 5), dilations=(1,))
+    found.forward(model.train(), x).square().mean().backward()
+    assert found.pull.grad is None
+    of_task = found.categorical.logits.grad
+    assert of_task is not None
+    assert bool(of_task.abs().sum() > 0)
+    found.categorical.logits.grad = None
+    found.multipliers.values = [1.0]  # as after some steps above the budget
+    penalty = found.penalty()
+    assert penalty is not None
+    penalty.backward()
+    assert found.categorical.logits.grad is None
+    assert found.pull.grad is not None
+    assert bool(found.pull.grad.abs().sum() > 0)
+    found.supernet.restore_()
+
+
 def test_nothing_is_decided_on_architecture_weights_that_are_lost() -> None:
     model, x = staged()
     _, found = learner(model, x, {"flops": 2.0})

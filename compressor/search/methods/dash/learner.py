@@ -7,10 +7,13 @@ each site takes its likeliest kernel. The rates, their fall, the clipping and th
 
 Beyond the paper:
 
-- Budgets. Expected costs, ``sum(p_i cost_i)`` by the probabilities of the logits, are held to budgets by multipliers
-  (``Multipliers``), latency by the operators of all alternatives in the table. What no network within the budgets can
-  have is no alternative from the start. The likeliest kernels are then moved under the budgets, where the least
-  log-probability is lost for what is saved (``best_alternatives``).
+- Budgets. Expected costs, ``sum(p_i cost_i)``, are held to budgets by multipliers (``Multipliers``), latency by the
+  operators of all alternatives in the table. What no network within the budgets can have is no alternative from the
+  start. Kernels are drawn by the sum of two logits: the architecture weights, which descend the task's loss, and the
+  budgets' pull, which descends the penalty. Only the first count in the decision, which has the budgets exactly: the
+  likeliest kernels are moved under them where the least log-probability is lost for what is saved
+  (``best_alternatives``). With one logit for both, a pull that is just enough for the expectation makes all sites
+  cheap at once when they are decided, and most of a budget is left.
 - What a convolution is takes part, and keeps its weights; the others start from its taps.
 """
 
@@ -56,6 +59,7 @@ class DashLearner(Learner):
             self.supernet = Supernet(model, self.graph.choices, self._allowed, config.form, warm=config.warm)
         with torch.no_grad():
             self.categorical.logits.add_(spread.to(self.device))
+        self.pull = nn.Parameter(torch.zeros_like(self.categorical.logits))
         self._before = {name: t.detach().clone() for name, t in model.state_dict().items()} if config.fresh else None
         self.model = model
         units = torch.from_numpy(projector.start[:-1].astype(np.float64)).to(self.device)
@@ -65,8 +69,9 @@ class DashLearner(Learner):
         self.multipliers = Multipliers(projector.constraints, start)
 
     def expected(self) -> Sizes:
-        """Sizes under the probabilities of all alternatives."""
-        return Sizes(self.graph, self.categorical.into(self._units, self.categorical.probabilities()))
+        """Sizes under the probabilities that alternatives are drawn by; their gradient is the pull's."""
+        drawn = self.categorical.probabilities(self.categorical.logits.detach() + self.pull)
+        return Sizes(self.graph, self.categorical.into(self._units, drawn))
 
     @property
     def as_it_is(self) -> bool:
@@ -79,14 +84,15 @@ class DashLearner(Learner):
     # ---- Hooks
 
     def param_groups(self) -> Sequence[dict[str, Any]]:
-        return ({"params": [self.categorical.logits], "lr": self._rate, "weight_decay": 5e-4},)
+        return ({"params": [self.categorical.logits, self.pull], "lr": self._rate, "weight_decay": 5e-4},)
 
     @property
     def stateful(self) -> Mapping[str, Any]:
         return {"multipliers": self.multipliers}
 
     def forward(self, model: nn.Module, inputs: Any) -> Any:
-        self.supernet.give(self.categorical.split(self.categorical.sample(self.config.temperature)))
+        logits = self.categorical.logits + self.pull.detach()
+        self.supernet.give(self.categorical.split(self.categorical.sample(self.config.temperature, logits=logits)))
         return call_model(model, inputs)
 
     def penalty(self) -> Tensor | None:
@@ -121,7 +127,7 @@ class DashLearner(Learner):
         """There is nothing between the search and its decision."""
 
     def require_finite(self) -> None:
-        if not bool(torch.isfinite(self.categorical.logits).all()):
+        if not all(bool(torch.isfinite(logits).all()) for logits in (self.categorical.logits, self.pull)):
             raise TrainingError(
                 "What is kept cannot be decided, as architecture weights have become NaN or infinite. Search again "
                 "with lower rates (--dash.lr, --dash.architecture-lr), and look for NaN in the data."
