@@ -17,7 +17,9 @@ from compressor.graph.groups import Alternatives, Group
 
 if TYPE_CHECKING:
     from compressor.graph.inputs.input_axes import InputAxes
+    from compressor.graph.inputs.retrace import Retrace
     from compressor.graph.operators import Operator
+    from compressor.graph.stages import Stages
 
 
 @dataclass(eq=False)
@@ -38,7 +40,7 @@ class Parameter:
 class ProductTerm:
     """``coefficient`` times the product of the lengths of ``axes``; ``gates`` are the blocks it lies in.
 
-    It is only there if one of ``unless_full`` is shorter than it can be.
+    It is only there if one of ``unless_full`` is shorter than it can be. ``node`` is the operator call that it counts.
     """
 
     coefficient: float
@@ -47,6 +49,7 @@ class ProductTerm:
     place: str
     gates: tuple[int, ...] = ()
     unless_full: tuple[Axis, ...] = ()
+    node: int = -1
 
 
 @dataclass(eq=False)
@@ -220,6 +223,12 @@ class Graph:
     """Modules of convolutions that write an output of the network."""
     no_choice: dict[str, str] = field(default_factory=dict)
     """Modules that a finder of choices left alone, with the reason."""
+    spans: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Of modules that ran once: the operator calls from which and up to which they did."""
+    retrace: Retrace | None = None
+    """How to trace a changed copy of the model alike; ``None`` where the inputs hold more than tensors and numbers."""
+    stages: Stages | None = None
+    """Where the resolution falls along the network, once choices of where to pool were looked for."""
     remarks: list[str] = field(default_factory=list)
     """What users should know of it, in whole sentences."""
 

@@ -45,11 +45,13 @@ class Subnet:
 
 @dataclass(frozen=True)
 class Made:
-    """A network with the alternatives of a subnet in place: ``units`` are the subnet's own, in its trace ``graph``."""
+    """A network with the alternatives of a subnet in place: ``units`` and ``gates`` are the subnet's, in its own trace
+    ``graph``."""
 
     model: nn.Module
     graph: Graph
     units: UnitMask
+    gates: BoolArray | None = None
 
 
 #: Makes the alternatives of a subnet in (a copy of) a model.
@@ -167,7 +169,7 @@ class Subnets:
             if self.make is None:
                 raise UsageError("A subnet has other alternatives than the model; pass make= to Subnets.")
             made = self.make(self.model, choice)
-            small = trim(made.model, plan(made.model, made.graph, made.units, choice.gates))
+            small = trim(made.model, plan(made.model, made.graph, made.units, made.gates))
             self.exported += 1
             self._other[key] = self.export(small, f"other{len(self._other)}")
         return self._other[key]

@@ -32,6 +32,7 @@ class Accounts:
                     product.kind,
                     product.node.place,
                     gates.get(product.node.index, ()),
+                    node=product.node.index,
                 )
             )
         return terms
