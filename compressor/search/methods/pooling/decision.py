@@ -26,7 +26,7 @@ class Rank:
     Attributes:
         configuration: its number among those that were drawn.
         weights: the weight set that it is judged with.
-        average: the moving average of what that set scored in it.
+        average: the moving average of what that set scored in it; 0 where no set was ever trained in it.
         score: on the whole held-out split; None if it was not run there.
         lower_is_better: of the score.
         costs: what it costs, by name.
@@ -69,7 +69,8 @@ def rank(learner: PoolingLearner) -> list[Rank]:
     costs = costs_of(learner.projector, learner.choice, learner.open)
     for c in range(len(learner.open)):
         weights = balance.best(c)
-        found.append(Rank(c, weights, float(balance.averages[c, weights]), costs=costs[c]))
+        known = float(balance.averages[c, weights]) if balance.seen[c, weights] else 0.0
+        found.append(Rank(c, weights, known, costs=costs[c]))
     found.sort(key=lambda each: -each.average)
     for each in found[: config.evaluated]:
         network = learner.sets.network(learner.open[each.configuration], each.weights)
@@ -78,7 +79,7 @@ def rank(learner: PoolingLearner) -> list[Rank]:
         each.lower_is_better = metrics.metric.lower_is_better
         if each.score is None or not math.isfinite(each.score) or math.isnan(metrics.loss):
             each.score = None
-    scored = sorted((each for each in found if each.score is not None), key=lambda each: -each.merit)
+    scored = sorted((each for each in found if each.score is not None), key=lambda each: (-each.merit, -each.average))
     return [*scored, *(each for each in found if each.score is None)]
 
 

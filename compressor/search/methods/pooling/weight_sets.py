@@ -97,8 +97,8 @@ def _require_room(model: nn.Module, sets: int, free: float | None) -> None:
         each = bytes_of_sets(model, 2) - bytes_of_sets(model, 1)
         fits = int((free - (wanted - sets * each)) // each)
         raise UsageError(
-            f"{sets} weight sets take {wanted / 2**30:.1f} GiB with their momenta, and {free / 2**30:.1f} GiB are free; "
-            f"at most {max(fits, 0)} fit (--pooling.mixtures)."
+            f"{sets} weight sets take {wanted / 2**30:.1f} GiB with their momenta, and {free / 2**30:.1f} GiB are "
+            f"free; at most {max(fits, 0)} fit (--pooling.mixtures)."
         )
 
 
