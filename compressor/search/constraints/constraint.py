@@ -61,7 +61,8 @@ def unreachable(
     share = 100 * smallest / term.original if term.original else 0.0
     return UnreachableBudgetError(
         f"The {term.name} budget of {readable(limit, term.unit)} cannot be reached: the smallest this model can be "
-        f"brought to{kept} is {readable(smallest, term.unit)} ({share:.1f} % of the original{taking}). Raise the budget,{less} "
+        f"brought to{kept} is {readable(smallest, term.unit)} ({share:.1f} % of the original{taking}). Raise the "
+        f"budget,{less} "
         f"or {cure}"
     )
 

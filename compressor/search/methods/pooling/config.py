@@ -29,7 +29,7 @@ class PoolingConfig(MethodConfig):
         "linear", OneOf(("linear", "geometric")), "How the temperature falls from 1 to 1 / (100 mixtures)."
     )
     validation: float = option(
-        0.25, Number(above=0, most=1), "Samples that a step is scored on, as a share of the batch."
+        0.125, Number(above=0, most=1), "Samples that a step is scored on, as a share of the batch."
     )
     evaluated: int = option(
         64, Whole(1), "Configurations that are scored on the whole held-out split; of more those of the best averages."
