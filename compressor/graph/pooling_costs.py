@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from torch import nn
@@ -65,11 +65,13 @@ def _probed(stages: Stages) -> list[Configuration]:
 
 @dataclass(frozen=True)
 class _Pool:
-    """What a pool does in a probe: its operators, and bytes of what it makes, of which ``kept`` is read later."""
+    """What a pool does in a probe: its operators, and bytes of what it makes, of which ``kept`` is read later; and of
+    one element."""
 
     operators: tuple[Operator, ...]
     made: float
     kept: float
+    itemsize: float
 
 
 class _Probe:
@@ -97,7 +99,13 @@ class _Probe:
         missing = [name for name in stages.layers if name not in traced.spans]
         if missing:
             raise UnsupportedModelError(f"pooled as {list(configuration)} it runs {missing[0]} another number of times")
-        self.starts = [traced.spans[name][0] for name in stages.layers]
+        for name, v in zip(stages.layers, self.levels, strict=True):
+            size = traced.spans[name].shape[2:]
+            if size != stages.sizes[v]:
+                raise UnsupportedModelError(
+                    f"pooled as {list(configuration)}, {name} gives {list(size)}, and not {list(stages.sizes[v])}"
+                )
+        self.starts = [traced.spans[name].start for name in stages.layers]
         self.nodes = _pool_nodes(len(stages.sizes[0]))
         translation = Translation(traced, graph)
         self.products = translation.products()
@@ -120,13 +128,13 @@ class _Probe:
         """The pool before a layer, as another probe ``seen`` has it before some layer."""
         pool = seen.pools[seen.at[v - 1]]
         place = self._place(layer)
-        read = [s for s in self._alive(layer) if s.birth == place + 1]
+        read = [s for s in self.storages if self._birth(s) <= place < self._time(s.death)]
         if not read:
             return Instead(alternatives)
         largest = max(read, key=lambda s: s.bytes * math.prod(len(axis) for axis in s.axes))
         storage = replace(largest, bytes=largest.bytes * pool.made / pool.kept, birth=place, death=place)
         size = self.stages.sizes[v]
-        channels = Extent(largest.bytes / self._itemsize(largest, size) / math.prod(size), largest.axes)
+        channels = Extent(largest.bytes / pool.itemsize / math.prod(size), largest.axes)
         name = self.stages.layers[layer]
         operators = tuple(
             replace(
@@ -139,10 +147,6 @@ class _Probe:
             for operator in pool.operators
         )
         return Instead(alternatives, storages=(storage,), operators=operators)
-
-    def _itemsize(self, storage: Storage, size: Sequence[int]) -> float:
-        """Bytes of one element of what a layer reads: as many as a pool of the trace reads."""
-        return 4.0
 
     # ---- times
 
@@ -161,6 +165,10 @@ class _Probe:
         gone = self.nodes * sum(self.starts[layer] < node for layer in self.at)
         return node - gone + sum(start <= node for start in self.starts[1:])
 
+    def _birth(self, storage: Storage) -> int:
+        """When a storage begins: what continues another does so at once, be it at a pool's place."""
+        return self._time(storage.birth - 1) + 1 if storage.continues else self._time(storage.birth)
+
     def _place(self, layer: int) -> int:
         """The moment right before a layer, where a pool may stand."""
         if layer == 0:
@@ -176,8 +184,9 @@ class _Probe:
         last = self._place(layer + 1) if layer + 1 < len(self.starts) else None
         found = []
         for storage in self.storages:
-            birth, death = self._time(storage.birth), self._time(storage.death)
-            birth += self._is_pool(storage.birth)  # what a pool makes counts with the pool until the layer starts
+            birth, death = self._birth(storage), self._time(storage.death)
+            if self._is_pool(storage.birth) and not storage.continues:
+                birth += 1  # what a pool makes counts with the pool until the layer starts
             birth, death = max(birth, first), death if last is None else min(death, last)
             if birth <= death:
                 found.append(replace(storage, birth=birth, death=death))
@@ -185,11 +194,13 @@ class _Probe:
 
     def _pool(self, layer: int) -> _Pool:
         start = self.starts[layer]
-        made = [s for s in self.storages if start <= s.birth < start + self.nodes]
+        made = [s for s in self.storages if start <= s.birth < start + self.nodes and not s.continues]
         total = sum(_total(s) for s in made)
         kept = max((_total(s) for s in made if s.death >= start + self.nodes), default=total)
         operators = [o for o in self.operators if start <= o.node < start + self.nodes]
-        return _Pool(tuple(operators), total, kept)
+        channels = next((operator.channels_out.full for operator in operators), 0)
+        elements = channels * math.prod(self.stages.sizes[self.levels[layer]])
+        return _Pool(tuple(operators), total, kept, kept / elements if elements else 4.0)
 
 
 def _total(storage: Storage) -> float:
