@@ -48,7 +48,7 @@ def find(model: nn.Module, graph: Graph, *, most: int = MOST) -> list[ChoiceSite
         edits = [edits_of(stages, each) for each in stages.configurations]
         accounts = instead(model, graph, stages, edits_of)
     except CompressorError as error:
-        graph.stages = replace(graph.stages or Stages(), configurations=(), default=None, reason=str(error))
+        graph.stages = replace(graph.stages or Stages(), configurations=(), default=None, reason=str(error).rstrip("."))
         return []
     count = math.comb(len(stages.layers) - 1, len(stages.reductions))
     if count > most:
@@ -117,8 +117,8 @@ def find_stages(model: nn.Module, graph: Graph) -> Stages:
     seen.recorder.release()
     if len(found) < 2:
         raise UnsupportedModelError(
-            f"it has no trunk: {len(found)} of its modules with convolutions run once, from one activation through "
-            "which everything passes to another; at least 2 must"
+            "it has no trunk: layers are modules that run once and lead, by convolutions, from one activation through "
+            f"which everything passes to another; it has {len(found)} of them, and 2 are needed"
         )
     first = _after_stem(found, inside, gaps)
     stretches = _stretches(found, inside, gaps, first)

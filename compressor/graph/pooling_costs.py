@@ -11,6 +11,7 @@ from there on as the layer behind reads it. At the place itself a pool's input a
 from __future__ import annotations
 
 import math
+import warnings
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from torch import nn
 from compressor.architecture.edits import Edit, Work
 from compressor.errors import CompressorError, UnsupportedModelError
 from compressor.graph.graph import Graph, Storage
+from compressor.graph.inputs.batch import first_line
 from compressor.graph.instead import Instead
 from compressor.graph.operators import Extent, Operator
 from compressor.graph.stages import Configuration, Stages, pooled_before
@@ -38,19 +40,21 @@ def instead(model: nn.Module, graph: Graph, stages: Stages, edits: Edits) -> lis
     probes = [_Probe(model, graph, stages, c, edits(stages, c)) for c in _probed(stages)]
     if len({probe.length for probe in probes}) > 1:
         raise UnsupportedModelError("it does other things when it pools elsewhere, besides computing on other sizes")
-    levels = [pooled_before(c) for c in stages.configurations]
+    pools = [pooled_before(c) for c in stages.configurations]
     found = []
     for layer in range(len(stages.layers)):
         for v in range(len(stages.reductions) + 1):
-            chosen = [i + 1 for i, at in enumerate(levels) if bisect_right(at, layer) == v]
-            probe = next((p for p in probes if p.levels[layer] == v), None)
-            if not chosen or probe is None:
-                continue
-            found.append(probe.layer(tuple(chosen), layer))
-            if v:
-                pooled = [i + 1 for i, at in enumerate(levels) if at[v - 1] == layer]
-                model_of = next(p for p in probes if p.at[v - 1] in p.pools)
-                found.append(probe.pool(tuple(pooled), layer, v, model_of))
+            there = [i for i, at in enumerate(pools) if bisect_right(at, layer) == v]
+            for pooled in (False, True):
+                chosen = tuple(i + 1 for i in there if (layer in pools[i]) is pooled)
+                if not chosen:
+                    continue
+                # What is right behind a pool may differ: a block there cannot be taken out.
+                alike = [probe for probe in probes if probe.levels[layer] == v]
+                probe = next((p for p in alike if (layer in p.at) is pooled), alike[0])
+                found.append(probe.layer(chosen, layer))
+                if pooled:
+                    found.append(probe.pool(chosen, layer, v, probes[0]))
     return found
 
 
@@ -93,9 +97,20 @@ class _Probe:
             edit.apply_(work)
         args, kwargs = graph.retrace.arguments(next(model.parameters()).device)
         try:
-            traced = capture(changed, args, example_kwargs=kwargs, **graph.retrace.options())
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Using padding='same' with even kernel")  # as patches have it
+                traced = capture(changed, args, example_kwargs=kwargs, **graph.retrace.options())
         except CompressorError as error:
-            raise UnsupportedModelError(f"pooled as {list(configuration)} it does not run: {error}") from error
+            divide = all(
+                n % math.prod(axis) == 0
+                for n, axis in zip(
+                    stages.sizes[0], zip(*(r.factor for r in stages.reductions), strict=True), strict=True
+                )
+            )
+            advice = "" if divide else "; of sizes that a pool does not divide it leaves one less than a stride does"
+            raise UnsupportedModelError(
+                f"pooled as {list(configuration)} it does not run ({first_line(error.__cause__ or error)}{advice})"
+            ) from error
         missing = [name for name in stages.layers if name not in traced.spans]
         if missing:
             raise UnsupportedModelError(f"pooled as {list(configuration)} it runs {missing[0]} another number of times")
