@@ -21,7 +21,7 @@ from compressor.graph.analysis.resolution import find_resolutions
 from compressor.graph.analysis.roles import heads, shortcuts
 from compressor.graph.analysis.runtime_operators import collect_operators
 from compressor.graph.analysis.units import Analysis
-from compressor.graph.graph import Graph
+from compressor.graph.graph import Graph, Span
 from compressor.graph.inputs.batch import record_one
 from compressor.graph.inputs.input_axes import BatchAxis, equal_axes, input_tensors, require_examples
 from compressor.graph.inputs.retrace import retrace_of
@@ -196,10 +196,14 @@ def _capture(
     return graph
 
 
-def _spans(calls: list[ModuleCall]) -> dict[str, tuple[int, int]]:
-    """From which to which node the modules ran that ran once."""
+def _spans(calls: list[ModuleCall]) -> dict[str, Span]:
+    """When the modules ran that ran once."""
     times = Counter(call.module for call in calls)
-    return {call.module: (call.start, call.end) for call in calls if times[call.module] == 1}
+    return {
+        call.module: Span(call.start, call.end, call.returned.shape if isinstance(call.returned, Value) else ())
+        for call in calls
+        if times[call.module] == 1
+    }
 
 
 def _label_parameters(flow: Flow, described: dict[str, tuple[Value, tuple[str, ...], bool]], kernels: bool) -> None:

@@ -26,8 +26,9 @@ from compressor.plugins.registry import Registry
 CHOICES = Registry(
     "kind of choice",
     {
-        "convolution": "compressor.graph.convolution_choices:find",
+        # First, as kernels that others choose are then chosen at every resolution.
         "pooling": "compressor.graph.pooling_choices:find",
+        "convolution": "compressor.graph.convolution_choices:find",
     },
     group="compressor.choices",
 )

@@ -54,7 +54,10 @@ class ProductTerm:
 
 @dataclass(eq=False)
 class Storage:
-    """An activation buffer: ``bytes`` times the lengths of ``axes``, alive from operator ``birth`` to ``death``."""
+    """An activation buffer: ``bytes`` times the lengths of ``axes``, alive from operator ``birth`` to ``death``.
+
+    One that ``continues`` is the buffer of another storage, from where on it depends on other blocks.
+    """
 
     bytes: float
     axes: tuple[Axis, ...]
@@ -62,6 +65,7 @@ class Storage:
     death: int
     gates: tuple[int, ...] = ()
     unless_full: tuple[Axis, ...] = ()
+    continues: bool = False
 
 
 @dataclass(eq=False)
@@ -177,6 +181,15 @@ class Collapse:
 
 
 @dataclass(frozen=True)
+class Span:
+    """One run of a module: operator calls ``start`` up to ``end``, and the shape of the tensor it returned, if any."""
+
+    start: int
+    end: int
+    shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Fixed:
     """Channels that will not be removed, with the operator that forbids it."""
 
@@ -223,8 +236,8 @@ class Graph:
     """Modules of convolutions that write an output of the network."""
     no_choice: dict[str, str] = field(default_factory=dict)
     """Modules that a finder of choices left alone, with the reason."""
-    spans: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Of modules that ran once: the operator calls from which and up to which they did."""
+    spans: dict[str, Span] = field(default_factory=dict)
+    """Modules that ran once."""
     retrace: Retrace | None = None
     """How to trace a changed copy of the model alike; ``None`` where the inputs hold more than tensors and numbers."""
     stages: Stages | None = None

@@ -18,7 +18,7 @@ from itertools import pairwise
 from torch import nn
 
 from compressor.architecture.edits import Edit, KeepResolution, PlacePooling, SetSizes
-from compressor.errors import CompressorError, UnsupportedModelError
+from compressor.errors import CompressorError, UnsupportedModelError, UsageError
 from compressor.graph.analysis.falls import Fall, fall
 from compressor.graph.analysis.trunk import Layer, layers
 from compressor.graph.choices import ChoiceSite
@@ -27,7 +27,7 @@ from compressor.graph.groups import Alternative
 from compressor.graph.inputs.batch import record_one
 from compressor.graph.pooling_costs import instead
 from compressor.graph.recording.forward import tensors_of
-from compressor.graph.stages import Configuration, Reduction, Stages, configurations, pooled_before
+from compressor.graph.stages import Configuration, Reduction, Stages, configuration, pooled_before, rank_of
 
 NAME = "pooling"
 AS_IT_IS = "as it is"
@@ -38,22 +38,24 @@ def find(model: nn.Module, graph: Graph, *, most: int = MOST) -> list[ChoiceSite
     """The one site, or none; ``graph.stages`` says what was found, or why nothing can be chosen.
 
     Args:
-        most: configurations at most.
+        most: configurations at most; of more, so many are taken, evenly spaced in their order, with the first, the
+            last and the network's own.
     """
+    if most < 2:
+        raise UsageError(f"At most {most} configurations were asked for; a choice needs 2 at least.")
     try:
-        stages = find_stages(model, graph)
-        count = math.comb(len(stages.layers) - 1, len(stages.reductions))
-        if count > most:
-            raise UnsupportedModelError(
-                f"{len(stages.layers)} layers and {len(stages.reductions)} reductions can be combined in {count} ways, "
-                f"more than {most}"
-            )
-        graph.stages = stages = complete(stages)
-        edits = [edits_of(stages, configuration) for configuration in stages.configurations]
+        graph.stages = stages = complete(find_stages(model, graph), most)
+        edits = [edits_of(stages, each) for each in stages.configurations]
         accounts = instead(model, graph, stages, edits_of)
     except CompressorError as error:
-        graph.stages = replace(graph.stages or Stages(), configurations=(), default=None, reason=str(error))
+        graph.stages = replace(graph.stages or Stages(), configurations=(), default=None, reason=str(error).rstrip("."))
         return []
+    count = math.comb(len(stages.layers) - 1, len(stages.reductions))
+    if count > most:
+        graph.remarks.append(
+            f"{len(stages.layers)} layers and {len(stages.reductions)} pools can be combined in {count} ways; {most} "
+            "of them, evenly spaced in their order, are offered."
+        )
     named = [Alternative(str(list(c)), tuple(e)) for c, e in zip(stages.configurations, edits, strict=True)]
     return [ChoiceSite(NAME, [Alternative(AS_IT_IS), *named], instead=accounts)]
 
@@ -66,15 +68,23 @@ def require_some(graph: Graph) -> None:
     raise UnsupportedModelError(f"Where {graph.model_class} pools cannot be chosen: {reason}.")
 
 
-def complete(stages: Stages) -> Stages:
-    """With all configurations, and which of them the network has."""
-    found = tuple(configurations(len(stages.layers), len(stages.reductions)))
-    own = [reduction.before for reduction in stages.reductions]
-    default = next((i for i, each in enumerate(found) if pooled_before(each) == own), None)
-    return replace(stages, configurations=found, default=default)
+def complete(stages: Stages, most: int = MOST) -> Stages:
+    """With all configurations, or ``most`` of them, and which of them the network has."""
+    layers, pools = len(stages.layers), len(stages.reductions)
+    cuts = [0, *(reduction.before for reduction in stages.reductions), layers]
+    own = rank_of(tuple(b - a for a, b in pairwise(cuts)))
+    count = math.comb(layers - 1, pools)
+    ranks = list(range(count)) if count <= most else []
+    if count > most:
+        ranks = sorted({round(i * (count - 1) / (most - 1)) for i in range(most)})
+        if own not in ranks:
+            inner = ranks[1:-1] or ranks[:1]
+            ranks[ranks.index(min(inner, key=lambda rank: abs(rank - own)))] = own
+    found = tuple(configuration(layers, pools, rank) for rank in sorted(ranks))
+    return replace(stages, configurations=found, default=sorted(ranks).index(own))
 
 
-def edits_of(stages: Stages, configuration: Configuration) -> list[Edit]:
+def edits_of(stages: Stages, chosen: Configuration) -> list[Edit]:
     """What makes a configuration of the network as it is."""
     edits: list[Edit] = []
     names = list(dict.fromkeys(name for reduction in stages.reductions for name in reduction.modules))
@@ -82,7 +92,7 @@ def edits_of(stages: Stages, configuration: Configuration) -> list[Edit]:
         edits.append(KeepResolution(names))
     for reduction in stages.reductions:
         edits += [SetSizes(module, {attribute: 1}) for module, attribute, _ in reduction.attributes]
-    for at, reduction in zip(pooled_before(configuration), stages.reductions, strict=True):
+    for at, reduction in zip(pooled_before(chosen), stages.reductions, strict=True):
         edits.append(PlacePooling(stages.layers[at], list(reduction.factor), "max", "input"))
     return edits
 
@@ -107,8 +117,8 @@ def find_stages(model: nn.Module, graph: Graph) -> Stages:
     seen.recorder.release()
     if len(found) < 2:
         raise UnsupportedModelError(
-            f"it has no trunk: {len(found)} of its modules with convolutions run once, from one activation through "
-            "which everything passes to another; at least 2 must"
+            "it has no trunk: layers are modules that run once and lead, by convolutions, from one activation through "
+            f"which everything passes to another; it has {len(found)} of them, and 2 are needed"
         )
     first = _after_stem(found, inside, gaps)
     stretches = _stretches(found, inside, gaps, first)
@@ -145,7 +155,7 @@ class _Stretch:
 
 def _after_stem(found: list[Layer], inside: Sequence[Fall | None], gaps: Sequence[Fall | None]) -> int:
     """The first layer that is none of a stem: where one of the convolutions before the first block reduces."""
-    blocks = [i for i, layer in enumerate(found) if layer.whole]
+    blocks = [i for i, layer in enumerate(found) if layer.block]
     stem = blocks[0] if blocks else 1
     reduces = any(inside[:stem]) or any(gaps[: max(stem - 1, 0)])
     return stem if reduces else 0

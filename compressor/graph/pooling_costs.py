@@ -11,8 +11,9 @@ from there on as the layer behind reads it. At the place itself a pool's input a
 from __future__ import annotations
 
 import math
+import warnings
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from torch import nn
@@ -20,6 +21,7 @@ from torch import nn
 from compressor.architecture.edits import Edit, Work
 from compressor.errors import CompressorError, UnsupportedModelError
 from compressor.graph.graph import Graph, Storage
+from compressor.graph.inputs.batch import first_line
 from compressor.graph.instead import Instead
 from compressor.graph.operators import Extent, Operator
 from compressor.graph.stages import Configuration, Stages, pooled_before
@@ -38,19 +40,21 @@ def instead(model: nn.Module, graph: Graph, stages: Stages, edits: Edits) -> lis
     probes = [_Probe(model, graph, stages, c, edits(stages, c)) for c in _probed(stages)]
     if len({probe.length for probe in probes}) > 1:
         raise UnsupportedModelError("it does other things when it pools elsewhere, besides computing on other sizes")
-    levels = [pooled_before(c) for c in stages.configurations]
+    pools = [pooled_before(c) for c in stages.configurations]
     found = []
     for layer in range(len(stages.layers)):
         for v in range(len(stages.reductions) + 1):
-            chosen = [i + 1 for i, at in enumerate(levels) if bisect_right(at, layer) == v]
-            probe = next((p for p in probes if p.levels[layer] == v), None)
-            if not chosen or probe is None:
-                continue
-            found.append(probe.layer(tuple(chosen), layer))
-            if v:
-                pooled = [i + 1 for i, at in enumerate(levels) if at[v - 1] == layer]
-                model_of = next(p for p in probes if p.at[v - 1] in p.pools)
-                found.append(probe.pool(tuple(pooled), layer, v, model_of))
+            there = [i for i, at in enumerate(pools) if bisect_right(at, layer) == v]
+            for pooled in (False, True):
+                chosen = tuple(i + 1 for i in there if (layer in pools[i]) is pooled)
+                if not chosen:
+                    continue
+                # What is right behind a pool may differ: a block there cannot be taken out.
+                alike = [probe for probe in probes if probe.levels[layer] == v]
+                probe = next((p for p in alike if (layer in p.at) is pooled), alike[0])
+                found.append(probe.layer(chosen, layer))
+                if pooled:
+                    found.append(probe.pool(chosen, layer, v, probes[0]))
     return found
 
 
@@ -65,11 +69,13 @@ def _probed(stages: Stages) -> list[Configuration]:
 
 @dataclass(frozen=True)
 class _Pool:
-    """What a pool does in a probe: its operators, and bytes of what it makes, of which ``kept`` is read later."""
+    """What a pool does in a probe: its operators, and bytes of what it makes, of which ``kept`` is read later; and of
+    one element."""
 
     operators: tuple[Operator, ...]
     made: float
     kept: float
+    itemsize: float
 
 
 class _Probe:
@@ -91,13 +97,30 @@ class _Probe:
             edit.apply_(work)
         args, kwargs = graph.retrace.arguments(next(model.parameters()).device)
         try:
-            traced = capture(changed, args, example_kwargs=kwargs, **graph.retrace.options())
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Using padding='same' with even kernel")  # as patches have it
+                traced = capture(changed, args, example_kwargs=kwargs, **graph.retrace.options())
         except CompressorError as error:
-            raise UnsupportedModelError(f"pooled as {list(configuration)} it does not run: {error}") from error
+            divide = all(
+                n % math.prod(axis) == 0
+                for n, axis in zip(
+                    stages.sizes[0], zip(*(r.factor for r in stages.reductions), strict=True), strict=True
+                )
+            )
+            advice = "" if divide else "; of sizes that a pool does not divide it leaves one less than a stride does"
+            raise UnsupportedModelError(
+                f"pooled as {list(configuration)} it does not run ({first_line(error.__cause__ or error)}{advice})"
+            ) from error
         missing = [name for name in stages.layers if name not in traced.spans]
         if missing:
             raise UnsupportedModelError(f"pooled as {list(configuration)} it runs {missing[0]} another number of times")
-        self.starts = [traced.spans[name][0] for name in stages.layers]
+        for name, v in zip(stages.layers, self.levels, strict=True):
+            size = traced.spans[name].shape[2:]
+            if size != stages.sizes[v]:
+                raise UnsupportedModelError(
+                    f"pooled as {list(configuration)}, {name} gives {list(size)}, and not {list(stages.sizes[v])}"
+                )
+        self.starts = [traced.spans[name].start for name in stages.layers]
         self.nodes = _pool_nodes(len(stages.sizes[0]))
         translation = Translation(traced, graph)
         self.products = translation.products()
@@ -120,13 +143,13 @@ class _Probe:
         """The pool before a layer, as another probe ``seen`` has it before some layer."""
         pool = seen.pools[seen.at[v - 1]]
         place = self._place(layer)
-        read = [s for s in self._alive(layer) if s.birth == place + 1]
+        read = [s for s in self.storages if self._birth(s) <= place < self._time(s.death)]
         if not read:
             return Instead(alternatives)
         largest = max(read, key=lambda s: s.bytes * math.prod(len(axis) for axis in s.axes))
         storage = replace(largest, bytes=largest.bytes * pool.made / pool.kept, birth=place, death=place)
         size = self.stages.sizes[v]
-        channels = Extent(largest.bytes / self._itemsize(largest, size) / math.prod(size), largest.axes)
+        channels = Extent(largest.bytes / pool.itemsize / math.prod(size), largest.axes)
         name = self.stages.layers[layer]
         operators = tuple(
             replace(
@@ -139,10 +162,6 @@ class _Probe:
             for operator in pool.operators
         )
         return Instead(alternatives, storages=(storage,), operators=operators)
-
-    def _itemsize(self, storage: Storage, size: Sequence[int]) -> float:
-        """Bytes of one element of what a layer reads: as many as a pool of the trace reads."""
-        return 4.0
 
     # ---- times
 
@@ -161,6 +180,10 @@ class _Probe:
         gone = self.nodes * sum(self.starts[layer] < node for layer in self.at)
         return node - gone + sum(start <= node for start in self.starts[1:])
 
+    def _birth(self, storage: Storage) -> int:
+        """When a storage begins: what continues another does so at once, be it at a pool's place."""
+        return self._time(storage.birth - 1) + 1 if storage.continues else self._time(storage.birth)
+
     def _place(self, layer: int) -> int:
         """The moment right before a layer, where a pool may stand."""
         if layer == 0:
@@ -176,8 +199,9 @@ class _Probe:
         last = self._place(layer + 1) if layer + 1 < len(self.starts) else None
         found = []
         for storage in self.storages:
-            birth, death = self._time(storage.birth), self._time(storage.death)
-            birth += self._is_pool(storage.birth)  # what a pool makes counts with the pool until the layer starts
+            birth, death = self._birth(storage), self._time(storage.death)
+            if self._is_pool(storage.birth) and not storage.continues:
+                birth += 1  # what a pool makes counts with the pool until the layer starts
             birth, death = max(birth, first), death if last is None else min(death, last)
             if birth <= death:
                 found.append(replace(storage, birth=birth, death=death))
@@ -185,11 +209,13 @@ class _Probe:
 
     def _pool(self, layer: int) -> _Pool:
         start = self.starts[layer]
-        made = [s for s in self.storages if start <= s.birth < start + self.nodes]
+        made = [s for s in self.storages if start <= s.birth < start + self.nodes and not s.continues]
         total = sum(_total(s) for s in made)
         kept = max((_total(s) for s in made if s.death >= start + self.nodes), default=total)
         operators = [o for o in self.operators if start <= o.node < start + self.nodes]
-        return _Pool(tuple(operators), total, kept)
+        channels = next((operator.channels_out.full for operator in operators), 0)
+        elements = channels * math.prod(self.stages.sizes[self.levels[layer]])
+        return _Pool(tuple(operators), total, kept, kept / elements if elements else 4.0)
 
 
 def _total(storage: Storage) -> float:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
 from dataclasses import dataclass
-from itertools import combinations
 
 Configuration = tuple[int, ...]
 """How many layers run at each resolution, the highest first."""
@@ -50,10 +49,27 @@ class Stages:
     reason: str = ""
 
 
-def configurations(layers: int, pools: int) -> Iterator[Configuration]:
-    """All ways to run so many layers at ``pools + 1`` resolutions, at least one at each, in lexicographic order."""
-    for cuts in combinations(range(1, layers), pools):
-        yield tuple(b - a for a, b in zip((0, *cuts), (*cuts, layers), strict=True))
+def configuration(layers: int, pools: int, rank: int) -> Configuration:
+    """Of the ways to run so many layers at ``pools + 1`` resolutions, at least one at each, the one of this rank in
+    lexicographic order; there are ``comb(layers - 1, pools)``."""
+    found = []
+    for left in range(pools, 0, -1):
+        count = 1
+        while rank >= (ways := math.comb(layers - count - 1, left - 1)):
+            rank, count = rank - ways, count + 1
+        found.append(count)
+        layers -= count
+    return (*found, layers)
+
+
+def rank_of(configuration: Configuration) -> int:
+    """Where a configuration stands in lexicographic order."""
+    layers, rank = sum(configuration), 0
+    for i, count in enumerate(configuration[:-1]):
+        left = len(configuration) - 1 - i
+        rank += sum(math.comb(layers - fewer - 1, left - 1) for fewer in range(1, count))
+        layers -= count
+    return rank
 
 
 def pooled_before(configuration: Configuration) -> list[int]:
@@ -63,8 +79,3 @@ def pooled_before(configuration: Configuration) -> list[int]:
         at += count
         found.append(at)
     return found
-
-
-def level(configuration: Configuration, layer: int) -> int:
-    """At which resolution a layer runs, 0 the highest."""
-    return sum(at <= layer for at in pooled_before(configuration))

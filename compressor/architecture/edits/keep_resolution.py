@@ -52,8 +52,8 @@ class KeepResolution(Edit):
 
 def why_not(module: nn.Module) -> str:
     """Why a module cannot keep the resolution, as what follows its name; empty if it can."""
-    if type(module) not in (*CONVOLUTIONS, *MAX_POOLS, *AVG_POOLS):
-        return f"is a {type(module).__name__}, not a convolution or pool of PyTorch's own"
+    if not isinstance(module, (*CONVOLUTIONS, *MAX_POOLS, *AVG_POOLS)):
+        return f"is a {type(module).__name__}, not a convolution or pool"
     n = _axes(module)
     stride = stride_of(module)
     kernel, padding = _each(_any(module).kernel_size, n), _any(module).padding
@@ -116,7 +116,8 @@ def _any(module: nn.Module) -> Any:
 
 
 def _axes(module: nn.Module) -> int:
-    return int(type(module).__name__[-2])
+    kinds = (CONVOLUTIONS, MAX_POOLS, AVG_POOLS)
+    return next(n for kind in kinds for n, each in enumerate(kind, 1) if isinstance(module, each))
 
 
 def _each(value: Any, n: int) -> list[int]:

@@ -13,8 +13,8 @@ from compressor.nn.pooled import MODES, pool_
 class PlacePooling(Edit):
     """Windows of ``size`` (a number for each spatial axis) of the output of ``module`` become their maximum or mean.
 
-    ``mode`` is ``"max"`` or ``"avg"``; ``at`` is ``"output"``, or ``"input"`` for the module's first argument. Windows do
-    not overlap; what does not fill one at the end is left out.
+    ``mode`` is ``"max"`` or ``"avg"``; ``at`` is ``"output"``, or ``"input"`` for the module's first argument. Windows
+    do not overlap; what does not fill one at the end is left out.
     """
 
     module: str

@@ -25,15 +25,15 @@ _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer: nodes ``start`` up to ``end``, spatial sizes of its input and output; ``whole`` if it is a block that
-    cannot be divided, or like one."""
+    """One layer: nodes ``start`` up to ``end``, spatial sizes of its input and output; ``block`` if it has several
+    convolutions and cannot be divided, or is like one that cannot."""
 
     name: str
     start: int
     end: int
     before: tuple[int, ...]
     after: tuple[int, ...]
-    whole: bool
+    block: bool
 
 
 def layers(seen: Recording) -> tuple[list[Layer], Dataflow]:
@@ -81,7 +81,7 @@ class _Trunk:
         classes = {type(module) for _, module in modules if not isinstance(module, _CONTAINERS)}
         places = {_place(name) for name, _ in modules}
         found = [i for root in self.roots for i in self._within(root, classes, places)]
-        return [self._layer(self.calls[i], self._is_whole(self.calls[i], classes, places)) for i in found]
+        return [self._layer(self.calls[i]) for i in found]
 
     def _within(self, index: int, classes: set[type], places: set[str]) -> list[int]:
         """The layers inside a call, itself if it cannot be divided or is not to be."""
@@ -112,10 +112,12 @@ class _Trunk:
             return False
         return all(call.start <= n < call.end for n in self.dataflow.readers.get(x.index, ()))
 
-    def _layer(self, call: ModuleCall, whole: bool) -> Layer:
+    def _layer(self, call: ModuleCall) -> Layer:
         assert call.first is not None
         assert isinstance(call.returned, Value)
-        return Layer(call.module, call.start, call.end, call.first.shape[2:], call.returned.shape[2:], whole)
+        return Layer(
+            call.module, call.start, call.end, call.first.shape[2:], call.returned.shape[2:], self._count(call) > 1
+        )
 
 
 def _place(name: str) -> str:
