@@ -98,6 +98,9 @@ def _dearness(graph: Graph, choice: Alternatives) -> FloatArray:
     for operator in graph.operators:
         if operator.variant_units == tuple(choice.units.tolist()):
             work += [work_of(o, o.channels_in.full, o.channels_out.full) for o in operator.variants]
+        for axis in operator.copies.axes:  # what runs under some alternatives alone
+            which = np.isin(choice.units, axis.factors)
+            work[which] += work_of(operator, operator.channels_in.full, operator.channels_out.full)
     low, high = work.min(), work.max()
     even = np.linspace(0.0, 1.0, len(choice))
     return np.asarray((work - low) / (high - low) if high > low else even)

@@ -113,7 +113,15 @@ def test_backbones_cost_what_was_said(name: str) -> None:
     "name",
     [
         *("resnet50", "wide_resnet50_2", "resnext50_32x4d", "regnet_y_400mf", "regnet_x_800mf", "mobilenet_v3_large"),
-        *("efficientnet_b0", "efficientnet_v2_s", "densenet121", "vgg11_bn", "convnext_tiny", "mnasnet1_0", "googlenet"),
+        *(
+            "efficientnet_b0",
+            "efficientnet_v2_s",
+            "densenet121",
+            "vgg11_bn",
+            "convnext_tiny",
+            "mnasnet1_0",
+            "googlenet",
+        ),
         *("shufflenet_v2_x1_0", "alexnet", "timm:resnet18d", "timm:seresnet18", "timm:resnetv2_50", "timm:nfnet_f0"),
         *("timm:mobilenetv3_small_100", "timm:convnext_atto", "timm:regnetz_005", "timm:vovnet39a", "timm:darknet53"),
         *("timm:res2net50_26w_4s", "timm:ghostnet_100", "timm:xception41", "timm:selecsls42", "timm:edgenext_x_small"),
