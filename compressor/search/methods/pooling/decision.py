@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from compressor.costs import REPORTED_COSTS, CostTerm, build
+from compressor.data import Data
 from compressor.graph.groups import Alternatives
 from compressor.search.constraints.constraint import hard_sizes
 from compressor.search.constraints.projector import Projector
+from compressor.search.methods.pooling.balance import Balance
 from compressor.train import evaluate
-
-if TYPE_CHECKING:
-    from compressor.search.methods.pooling.learner import PoolingLearner
 
 
 @dataclass(eq=False)
@@ -59,22 +60,32 @@ class Rank:
         }
 
 
-def rank(learner: PoolingLearner) -> list[Rank]:
+def rank(
+    balance: Balance,
+    costs: Sequence[Mapping[str, float]],
+    network: Callable[[int, int], nn.Module],
+    data: Data,
+    loss_fn: Callable[[Any, Tensor], Tensor] | None,
+    *,
+    most: int,
+) -> list[Rank]:
     """All configurations, the best first: by score, after those that were run by their averages.
 
     Each is judged with the weight set that fits it best, and with the statistics of batches.
+
+    Args:
+        costs: of each configuration, by name.
+        network: of a configuration and a weight set.
+        most: configurations that are scored on all of ``data.val``.
     """
-    balance, config = learner.balance, learner.config
     found = []
-    costs = costs_of(learner.projector, learner.choice, learner.open)
-    for c in range(len(learner.open)):
+    for c, own in enumerate(costs):
         weights = balance.best(c)
         known = float(balance.averages[c, weights]) if balance.seen[c, weights] else 0.0
-        found.append(Rank(c, weights, known, costs=costs[c]))
+        found.append(Rank(c, weights, known, costs=dict(own)))
     found.sort(key=lambda each: -each.average)
-    for each in found[: config.evaluated]:
-        network = learner.sets.network(learner.open[each.configuration], each.weights)
-        metrics = evaluate(network, learner.data.val, loss_fn=learner._loss_fn, task=learner.data.task)
+    for each in found[:most]:
+        metrics = evaluate(network(each.configuration, each.weights), data.val, loss_fn=loss_fn, task=data.task)
         each.score, each.metric = metrics.score, metrics.metric.name
         each.lower_is_better = metrics.metric.lower_is_better
         if each.score is None or not math.isfinite(each.score) or math.isnan(metrics.loss):

@@ -24,7 +24,7 @@ from compressor.nn.tensors import state
 from compressor.search.constraints.projector import Projector
 from compressor.search.methods.pooling.balance import Balance
 from compressor.search.methods.pooling.config import PoolingConfig
-from compressor.search.methods.pooling.decision import Rank, rank
+from compressor.search.methods.pooling.decision import Rank, costs_of, rank
 from compressor.search.methods.pooling.held_out import HeldOut
 from compressor.search.methods.pooling.weight_sets import WeightSets
 from compressor.search.result import SearchResult
@@ -114,7 +114,8 @@ class PoolingLearner(Learner):
     def decide(self, history: list[dict[str, Any]] | None = None) -> SearchResult:
         """The configuration that does best on the held-out split."""
         self.require_finite()
-        self.ranks = rank(self)
+        costs = costs_of(self.projector, self.choice, self.open)
+        self.ranks = rank(self.balance, costs, self._network, self.data, self._loss_fn, most=self.config.evaluated)
         return self.taking(self.ranks[0], history or [])
 
     def taking(
