@@ -129,7 +129,8 @@ def find_stages(model: nn.Module, graph: Graph) -> Stages:
     names = tuple(layer.name for layer in found[best.first : best.last + 1])
     if best.count == 1:
         raise UnsupportedModelError(
-            f"{len(names)} layers and {len(best.reductions)} pools can be combined in one way only ({', '.join(names[:6])})"
+            f"{len(names)} layers and {len(best.reductions)} pools can be combined in one way only "
+            f"({', '.join(names[:6])})"
         )
     size = found[best.first].after
     sizes = [size]
