@@ -28,7 +28,7 @@ from tests.graph.test_stages import cifar, conv
 
 EXACT = ("flops", "params", "memory")
 COSTS = (*EXACT, "complexity")
-#: Layers begin with a norm or an activation, which a runtime folds into the convolution before unless a pool is between.
+#: Layers begin with a norm or an activation: a runtime folds it into the convolution before, unless a pool is between.
 NORMS_FIRST = ("timm:resnetv2_50", "timm:nfnet_f0")
 
 
