@@ -64,7 +64,7 @@ def model_of(name: str) -> nn.Module:
     options: dict[str, Any] = (
         {"init_weights": False, "aux_logits": False} if plain in ("googlenet", "inception_v3") else {}
     )
-    if "resnet50" in plain.partition("_")[2] or plain.startswith("lraspp"):
+    if plain.startswith(("deeplabv3", "fcn", "lraspp")):
         options["weights_backbone"] = None
     model: Any = torchvision.models.get_model(plain, weights=None, **options)
     if small:

@@ -127,6 +127,11 @@ def find_stages(model: nn.Module, graph: Graph) -> Stages:
     if best.count < 1 or not best.reductions:
         raise UnsupportedModelError(_nothing(staying))
     names = tuple(layer.name for layer in found[best.first : best.last + 1])
+    if best.count == 1:
+        raise UnsupportedModelError(
+            f"{len(names)} layers and {len(best.reductions)} pools can be combined in one way only "
+            f"({', '.join(names[:6])})"
+        )
     size = found[best.first].after
     sizes = [size]
     for reduction in best.reductions:

@@ -240,6 +240,11 @@ def test_networks_without_a_choice_say_why(model: nn.Module, shape: tuple[int, .
     assert re.search(said, refused(model, *shape))
 
 
+def test_one_way_only_is_no_choice() -> None:
+    layers = [conv(3, 4), conv(4, 4, stride=2), conv(4, 4, stride=2)]
+    assert "one way only (0.0, 1.0, 2.0)" in refused(nn.Sequential(*layers), 3, 16, 16)
+
+
 def test_a_head_of_a_fixed_size_is_no_hindrance_where_pools_give_that_size() -> None:
     model = nn.Sequential(conv(3, 4), conv(4, 4, stride=2), conv(4, 4), nn.Flatten(), nn.Linear(4 * 64, 2)).eval()
     graph: Graph = capture(model, torch.randn(1, 3, 16, 16))
