@@ -29,6 +29,7 @@ COMMANDS = Registry(
         "lut": "compressor.cli.lut:lut",
         "models": "compressor.cli.models:models",
         "profile": "compressor.cli.profile:profile",
+        "rank": "compressor.cli.rank:rank",
         "report": "compressor.cli.report:report",
         "targets": "compressor.cli.targets:targets",
     },
@@ -42,6 +43,7 @@ SUMMARIES = {
     "lut": "Latency tables: what is in them, and how to share them.",
     "models": "List names for --model.",
     "profile": "Measure what the latency table lacks for a model.",
+    "rank": "Show what a search ranked, and how it agrees with known accuracies.",
     "report": "Show the report of an earlier job.",
     "targets": "List where networks can be timed, and why not elsewhere.",
 }

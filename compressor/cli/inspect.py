@@ -24,6 +24,7 @@ _ROWS = 40
 @click.option("--include", multiple=True, metavar="PATTERN", help="Compress matching modules only; may be repeated.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave matching modules alone; may be repeated.")
 @keep_option
+@click.option("--pooling", is_flag=True, help="Show where the network lowers its resolution, and where it could.")
 @click.option("--all", "show_all", is_flag=True, help=f"Show every row, not the first {_ROWS} of each table.")
 @output_options
 def inspect(
@@ -35,6 +36,7 @@ def inspect(
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     keep: tuple[str, ...],
+    pooling: bool,
     show_all: bool,
     output: Output,
 ) -> None:
@@ -53,7 +55,8 @@ def inspect(
         )
         call = loaded.example
         graph = capture(loaded.model, call.args, example_kwargs=dict(call.kwargs), include=include, exclude=exclude)
-        add_choices(loaded.model, graph, CHOICES.names())
+        # Where to pool takes some traces more, so it is looked at when asked for.
+        add_choices(loaded.model, graph, [kind for kind in CHOICES.names() if pooling or kind != "pooling"])
         if least:
             from compressor.search.constraints.wanted import wanted
 
@@ -100,6 +103,8 @@ def _render(found: dict[str, Any], limit: int | None) -> str:
     if found.get("no_choice"):
         kept = [(c["name"], c["reason"]) for c in found["no_choice"]]
         parts.append(table("Convolutions that keep their kernels, and why", ("layer", "reason"), kept, limit=limit))
+    if "stages" in found:
+        parts.append(_pooling(found["stages"]))
     if found["blocks"]:
         names = [block["name"] for block in found["blocks"]]
         parts.append(f"{len(names)} blocks that can be taken out: {_few(names, 12)}")
@@ -109,6 +114,22 @@ def _render(found: dict[str, Any], limit: int | None) -> str:
     else:
         parts.append("Nothing is fixed but the model's inputs and outputs.")
     return "\n\n".join(parts)
+
+
+def _pooling(stages: dict[str, Any]) -> str:
+    """Where the network pools: layers by resolution, or why this cannot be chosen."""
+    kept = [f"Stays: {line}" for line in stages["staying"]]
+    if stages["reason"]:
+        return "\n".join([f"Where it pools cannot be chosen: {stages['reason']}.", *kept])
+    falls = {reduction["before"]: reduction for reduction in stages["reductions"]}
+    level, rows = 0, []
+    for name in stages["layers"]:
+        level += name in falls
+        by = ", ".join(falls[name]["modules"]) if name in falls else ""
+        rows.append((name, "x".join(map(str, stages["sizes"][level])), by))
+    default = stages["default"] or "none of these"
+    title = f"{len(rows)} layers at {len(stages['sizes'])} resolutions: {stages['configurations']} configurations, "
+    return "\n".join([table(f"{title}the network's is {default}", ("layer", "size", "reduced by"), rows), *kept])
 
 
 def _few(names: list[str], count: int = 3) -> str:

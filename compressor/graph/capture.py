@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -20,14 +21,15 @@ from compressor.graph.analysis.resolution import find_resolutions
 from compressor.graph.analysis.roles import heads, shortcuts
 from compressor.graph.analysis.runtime_operators import collect_operators
 from compressor.graph.analysis.units import Analysis
-from compressor.graph.graph import Graph
+from compressor.graph.graph import Graph, Span
 from compressor.graph.inputs.batch import record_one
 from compressor.graph.inputs.input_axes import BatchAxis, equal_axes, input_tensors, require_examples
+from compressor.graph.inputs.retrace import retrace_of
 from compressor.graph.labels.flow import Flow
 from compressor.graph.labels.scalars import follow_comparisons, follow_scalars
 from compressor.graph.recording.forward import GrewError, tensors_of
 from compressor.graph.recording.further import reach
-from compressor.graph.recording.values import Value
+from compressor.graph.recording.values import ModuleCall, Value
 from compressor.graph.rules.apply import run_rules
 from compressor.nn.modules import build_lazy, run_once, unwrapped
 from compressor.process.sharing import Switch
@@ -184,10 +186,24 @@ def _capture(
         computed=find_computed(analysis, main, {value.index for value in seen.inputs}, described),
         shortcuts=shortcuts(main),
         heads=heads(seen.outputs),
+        spans=_spans(calls),
+        retrace=retrace_of(
+            args, kwargs, axes, tuple(include), tuple(exclude), tuple(keep_outputs), kernels, resolution
+        ),
     )
     recorder.release()
     graph.seconds = time.perf_counter() - started
     return graph
+
+
+def _spans(calls: list[ModuleCall]) -> dict[str, Span]:
+    """When the modules ran that ran once."""
+    times = Counter(call.module for call in calls)
+    return {
+        call.module: Span(call.start, call.end, call.returned.shape if isinstance(call.returned, Value) else ())
+        for call in calls
+        if times[call.module] == 1
+    }
 
 
 def _label_parameters(flow: Flow, described: dict[str, tuple[Value, tuple[str, ...], bool]], kernels: bool) -> None:

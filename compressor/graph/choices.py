@@ -19,12 +19,17 @@ from compressor.errors import UnsupportedModelError
 from compressor.graph.axis import Axis
 from compressor.graph.graph import Graph
 from compressor.graph.groups import Alternative, Alternatives
+from compressor.graph.instead import Instead, add_instead
 from compressor.graph.variants import add_variants
 from compressor.plugins.registry import Registry
 
 CHOICES = Registry(
     "kind of choice",
-    {"convolution": "compressor.graph.convolution_choices:find"},
+    {
+        # First, as kernels that others choose are then chosen at every resolution.
+        "pooling": "compressor.graph.pooling_choices:find",
+        "convolution": "compressor.graph.convolution_choices:find",
+    },
     group="compressor.choices",
 )
 
@@ -44,6 +49,7 @@ class ChoiceSite:
         operators: by module, for each alternative, what it changes of the operators that a runtime runs for the module,
             such as ``{"kernel": (5, 5), "padding": (2, 2)}``; see ``variants.FIELDS``. Nothing for what stays as the
             network has it. Needed where a latency budget is to be held; modules left out take the same time.
+        instead: for alternatives that change more than these can say, all that runs under them.
     """
 
     name: str
@@ -51,6 +57,7 @@ class ChoiceSite:
     current: int = 0
     scaled: Mapping[str, Sequence[int]] = field(default_factory=dict)
     operators: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    instead: Sequence[Instead] = ()
 
 
 Finder = Callable[..., Sequence[ChoiceSite]]
@@ -91,7 +98,8 @@ def _add(graph: Graph, kind: str, site: ChoiceSite) -> IntArray:
             current=site.current,
             of=kind,
             scaled=scaled,
-            timed=tuple(site.operators),
+            timed=tuple(site.operators)
+            or tuple(dict.fromkeys(o.place for term in site.instead for o in term.operators)),
         )
     )
     for place, factors in scaled.items():
@@ -106,6 +114,7 @@ def _add(graph: Graph, kind: str, site: ChoiceSite) -> IntArray:
         weight = graph.parameters.get(f"{place}.weight" if place else "weight")
         if weight is not None:
             weight.scale = (axis, current)
+    add_instead(graph, site.instead, units)
     return units
 
 

@@ -17,7 +17,9 @@ from compressor.graph.groups import Alternatives, Group
 
 if TYPE_CHECKING:
     from compressor.graph.inputs.input_axes import InputAxes
+    from compressor.graph.inputs.retrace import Retrace
     from compressor.graph.operators import Operator
+    from compressor.graph.stages import Stages
 
 
 @dataclass(eq=False)
@@ -38,7 +40,7 @@ class Parameter:
 class ProductTerm:
     """``coefficient`` times the product of the lengths of ``axes``; ``gates`` are the blocks it lies in.
 
-    It is only there if one of ``unless_full`` is shorter than it can be.
+    It is only there if one of ``unless_full`` is shorter than it can be. ``node`` is the operator call that it counts.
     """
 
     coefficient: float
@@ -47,11 +49,15 @@ class ProductTerm:
     place: str
     gates: tuple[int, ...] = ()
     unless_full: tuple[Axis, ...] = ()
+    node: int = -1
 
 
 @dataclass(eq=False)
 class Storage:
-    """An activation buffer: ``bytes`` times the lengths of ``axes``, alive from operator ``birth`` to ``death``."""
+    """An activation buffer: ``bytes`` times the lengths of ``axes``, alive from operator ``birth`` to ``death``.
+
+    One that ``continues`` is the buffer of another storage, from where on it depends on other blocks.
+    """
 
     bytes: float
     axes: tuple[Axis, ...]
@@ -59,6 +65,7 @@ class Storage:
     death: int
     gates: tuple[int, ...] = ()
     unless_full: tuple[Axis, ...] = ()
+    continues: bool = False
 
 
 @dataclass(eq=False)
@@ -174,6 +181,15 @@ class Collapse:
 
 
 @dataclass(frozen=True)
+class Span:
+    """One run of a module: operator calls ``start`` up to ``end``, and the shape of the tensor it returned, if any."""
+
+    start: int
+    end: int
+    shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Fixed:
     """Channels that will not be removed, with the operator that forbids it."""
 
@@ -220,6 +236,12 @@ class Graph:
     """Modules of convolutions that write an output of the network."""
     no_choice: dict[str, str] = field(default_factory=dict)
     """Modules that a finder of choices left alone, with the reason."""
+    spans: dict[str, Span] = field(default_factory=dict)
+    """Modules that ran once."""
+    retrace: Retrace | None = None
+    """How to trace a changed copy of the model alike; ``None`` where the inputs hold more than tensors and numbers."""
+    stages: Stages | None = None
+    """Where the resolution falls along the network, once choices of where to pool were looked for."""
     remarks: list[str] = field(default_factory=list)
     """What users should know of it, in whole sentences."""
 

@@ -53,6 +53,7 @@ class Operator:
         variants: what it is under each alternative of a choice, in their order; empty if no choice changes it. They
             have no variants of their own, and taps only where the network has them.
         variant_units: the units of these alternatives.
+        node: the operator call of the trace that it is.
     """
 
     place: str
@@ -76,3 +77,4 @@ class Operator:
     cropped: Operator | None = None
     variants: tuple[Operator, ...] = ()
     variant_units: tuple[int, ...] = ()
+    node: int = -1

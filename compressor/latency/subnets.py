@@ -45,11 +45,13 @@ class Subnet:
 
 @dataclass(frozen=True)
 class Made:
-    """A network with the alternatives of a subnet in place: ``units`` are the subnet's own, in its trace ``graph``."""
+    """A network with the alternatives of a subnet in place: ``units`` and ``gates`` are the subnet's, in its own trace
+    ``graph``."""
 
     model: nn.Module
     graph: Graph
     units: UnitMask
+    gates: BoolArray | None = None
 
 
 #: Makes the alternatives of a subnet in (a copy of) a model.
@@ -96,6 +98,9 @@ def _dearness(graph: Graph, choice: Alternatives) -> FloatArray:
     for operator in graph.operators:
         if operator.variant_units == tuple(choice.units.tolist()):
             work += [work_of(o, o.channels_in.full, o.channels_out.full) for o in operator.variants]
+        for axis in operator.copies.axes:  # what runs under some alternatives alone
+            which = np.isin(choice.units, axis.factors)
+            work[which] += work_of(operator, operator.channels_in.full, operator.channels_out.full)
     low, high = work.min(), work.max()
     even = np.linspace(0.0, 1.0, len(choice))
     return np.asarray((work - low) / (high - low) if high > low else even)
@@ -167,7 +172,7 @@ class Subnets:
             if self.make is None:
                 raise UsageError("A subnet has other alternatives than the model; pass make= to Subnets.")
             made = self.make(self.model, choice)
-            small = trim(made.model, plan(made.model, made.graph, made.units, choice.gates))
+            small = trim(made.model, plan(made.model, made.graph, made.units, made.gates))
             self.exported += 1
             self._other[key] = self.export(small, f"other{len(self._other)}")
         return self._other[key]

@@ -1,4 +1,4 @@
-"""Modules whose output is pooled: by a hook, so that the module's class and the names of its weights stay."""
+"""Modules whose input or output is pooled: by a hook, so that the module's class and the names of its weights stay."""
 
 from __future__ import annotations
 
@@ -26,11 +26,25 @@ class Pool:
         return found
 
 
-def pool_(module: nn.Module, size: Sequence[int], mode: str) -> None:
-    """Pool what ``module`` returns, from now on."""
-    module.register_forward_hook(Pool(size, mode))
+class PoolInput:
+    """The same over the last axes of the first argument, before the module sees it."""
+
+    def __init__(self, size: Sequence[int], mode: str) -> None:
+        self.size, self.mode = tuple(size), mode
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (_FUNCTIONS[self.mode, len(self.size)](args[0], self.size), *args[1:])
+
+
+def pool_(module: nn.Module, size: Sequence[int], mode: str, at: str = "output") -> None:
+    """Pool what ``module`` returns, or with ``at="input"`` the first argument that it takes, from now on."""
+    if at == "input":
+        module.register_forward_pre_hook(PoolInput(size, mode))
+    else:
+        module.register_forward_hook(Pool(size, mode))
 
 
 def is_pooled(module: nn.Module) -> bool:
     """Whether ``pool_`` was called on it."""
-    return any(isinstance(hook, Pool) for hook in module._forward_hooks.values())
+    hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+    return any(isinstance(hook, (Pool, PoolInput)) for hook in hooks)

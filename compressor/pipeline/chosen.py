@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from compressor.architecture.architecture import Architecture
 from compressor.architecture.edits import Edit
-from compressor.arrays import UnitMask
+from compressor.arrays import BoolArray, UnitMask
 from compressor.costs import build
 from compressor.errors import VerificationError
 from compressor.graph import Graph
@@ -27,17 +28,18 @@ _TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Chosen:
-    """``architecture`` made ``model`` of the original; ``units`` are those of ``graph``, its own trace."""
+    """``architecture`` made ``model`` of the original; ``units`` and ``gates`` are of ``graph``, its own trace."""
 
     model: nn.Module
     graph: Graph
     units: UnitMask
+    gates: BoolArray | None
     architecture: Architecture | None = None
 
-    def cost(self, name: str, decision: SearchResult) -> float:
+    def cost(self, name: str) -> float:
         """A cost of what was decided, by the trace of the network that it was trimmed from."""
         with torch.no_grad():
-            return float(build(name, self.graph)(hard_sizes(self.graph, self.units, decision.gates)))
+            return float(build(name, self.graph)(hard_sizes(self.graph, self.units, self.gates)))
 
     def whole(self, result: TrimResult) -> TrimResult:
         """A trim of ``model`` as one of the original."""
@@ -62,7 +64,7 @@ def with_choices(
         edits += alternative.edits
         trained |= decision.weights.get(choice.name, {}).get(alternative.name, {})
     if not edits:
-        return Chosen(model, graph, decision.units)
+        return Chosen(model, graph, decision.units, decision.gates)
     first = Architecture(
         graph.model_class,
         {p.name: list(p.shape) for p in graph.parameters.values()},
@@ -81,19 +83,42 @@ def with_choices(
     units = traced.all_units()
     for mine, own in zip(groups, traced.groups, strict=True):
         units[own.units] = decision.units[mine.units]
-    _require_costs(graph, decision, traced, units, edits)
-    return Chosen(changed, traced, units, first)
+    gates = _gates(graph, traced, decision.gates)
+    _require_costs(graph, decision, traced, units, gates, edits)
+    return Chosen(changed, traced, units, gates, first)
 
 
 def _names(graph: Graph) -> list[tuple[str, int]]:
     return [(group.name, len(group)) for group in graph.groups]
 
 
-def _require_costs(graph: Graph, decision: SearchResult, traced: Graph, units: UnitMask, edits: list[Edit]) -> None:
+def _gates(graph: Graph, traced: Graph, gates: BoolArray | None) -> BoolArray | None:
+    """Which blocks of the changed network are kept: the same by name; where one cannot go there, it has to be kept."""
+    names = [block.name for block in traced.blocks]
+    if gates is None or names == [block.name for block in graph.blocks]:
+        return gates
+    kept = {block.name: bool(gates[block.index]) for block in graph.blocks}
+    lost = [name for name, stays in kept.items() if not stays and name not in names]
+    if lost:
+        raise VerificationError(
+            f"{', '.join(lost[:3])} was to be taken out, and with the alternatives chosen it cannot be: decide on "
+            "blocks and on these choices one after the other."
+        )
+    return np.array([kept.get(name, True) for name in names], dtype=np.bool_)
+
+
+def _require_costs(
+    graph: Graph,
+    decision: SearchResult,
+    traced: Graph,
+    units: UnitMask,
+    gates: BoolArray | None,
+    edits: list[Edit],
+) -> None:
     for name in (*_EXACT, *_AT_MOST):
         with torch.no_grad():
             said = float(build(name, graph)(hard_sizes(graph, decision.units, decision.gates)))
-            is_ = float(build(name, traced)(hard_sizes(traced, units, decision.gates)))
+            is_ = float(build(name, traced)(hard_sizes(traced, units, gates)))
         off = is_ - said if name in _AT_MOST else abs(is_ - said)
         if off > _TOLERANCE * max(abs(is_), 1.0):
             raise VerificationError(

@@ -46,7 +46,10 @@ def base_budgets(budgets: tuple[Budget, ...], costs: Mapping[str, float]) -> tup
 
 def training_bytes(graph: Graph, batch_size: int) -> float:
     """What training the whole network takes: its weights some times over, and every activation of a batch."""
-    activations = sum(s.bytes * _product(s.axes) for s in graph.storages if not s.unless_full)
+    units = graph.all_units()
+    activations = sum(
+        s.bytes * math.prod(int(axis.keep(units).sum()) for axis in s.axes) for s in graph.storages if not s.unless_full
+    )
     return 4.0 * COPIES * build("params", graph).original + batch_size * activations
 
 
@@ -81,10 +84,3 @@ def free_bytes(device: torch.device) -> float | None:
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
     return free_memory()
-
-
-def _product(axes: Any) -> float:
-    result = 1.0
-    for axis in axes:
-        result *= len(axis)
-    return result

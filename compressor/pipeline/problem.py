@@ -253,7 +253,7 @@ class Problem:
         """A cost of what was decided; once that is trimmed, of the network that it is."""
         chosen = self._chosen
         if chosen is not None and chosen.architecture is not None and term.name in REPORTED_COSTS:
-            return chosen.cost(term.name, decision)
+            return chosen.cost(term.name)
         with torch.no_grad():
             return float(term(hard_sizes(self.graph, decision.units, decision.gates)))
 
@@ -282,7 +282,7 @@ class Problem:
                 self.example.args,
                 dict(self.example.kwargs),
                 seed=self.settings.seed,
-                gates=decision.gates,
+                gates=chosen.gates,
             )
             result.require_exact()
             result = chosen.whole(result)
@@ -308,7 +308,7 @@ class Problem:
 
         decision = SearchResult(subnet.units, torch.zeros(self.graph.n_units), [], subnet.gates)
         chosen = with_choices(model, self.graph, decision, self._captured)
-        return Made(chosen.model, chosen.graph, chosen.units)
+        return Made(chosen.model, chosen.graph, chosen.units, chosen.gates)
 
     def hold_on_device(
         self,

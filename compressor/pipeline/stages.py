@@ -169,6 +169,7 @@ class Pipeline:
             if stored is not None:
                 self.decision = SearchResult.from_tensors(stored.tensors, stored.data["history"])
                 self.decision.trained = bool(stored.data.get("trained", True))
+                self.decision.ranking = stored.data.get("ranking", [])
                 if trains:
                     fill(self._searched, {k[2:]: t for k, t in stored.tensors.items() if k.startswith("m.")})
                 return
@@ -193,7 +194,8 @@ class Pipeline:
                 tensors = self.decision.tensors(self.graph)
                 if trains:
                     tensors |= {f"m.{name}": t for name, t in state(self._searched).items()}
-                noted = {"history": self.decision.history, "trained": self.decision.trained}
+                found = self.decision
+                noted = {"history": found.history, "trained": found.trained, "ranking": found.ranking}
                 self.job.store("search", noted, tensors)
 
     def trim(self) -> None:

@@ -24,6 +24,7 @@ from compressor.report import (
     LeftAlone,
     PredictionError,
     Probabilities,
+    Ranked,
     Report,
     Size,
     Verification,
@@ -99,6 +100,7 @@ def describe_result(pipeline: Pipeline, *, name: str) -> Report:
     ]
     report.operators = _operators(pipeline)
     report.probabilities = _probabilities(pipeline)
+    report.ranking = [Ranked(**row) for row in pipeline.decision.ranking]
     report.blocks = _blocks(pipeline)
     removed = pipeline.architecture.blocks
     report.blocks_removed = [name for name in removed if base is None or name in base.blocks]

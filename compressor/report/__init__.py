@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from compressor.report.page.html import render_html
+from compressor.report.ranking import Ranked
 from compressor.report.records import (
     SCHEMA_VERSION,
     Accuracy,
@@ -45,6 +46,7 @@ __all__ = [
     "PredictionError",
     "Probabilities",
     "Quantisation",
+    "Ranked",
     "Report",
     "Size",
     "Trial",

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Annotated, Any
 
 from compressor.errors import UsageError
+from compressor.report.ranking import Ranked
 from compressor.report.structure import (
     AttributeChange,
     BlockShape,
@@ -285,6 +286,7 @@ class Report:
         history: one entry per noted step of the search: ``{"step": int, "costs": {cost: value in its unit}, ...}``.
         operators: by name what the convolutions are now whose kernels were chosen.
         probabilities: of the alternatives at each site, where the search learned them.
+        ranking: whole networks that the search ranked, the best first.
         stage_seconds: seconds per stage, in order.
         warnings: sentences the user must not miss.
         created: UTC, ISO 8601. ``versions``: distribution to version. ``machine``: see ``profilers.machine``.
@@ -315,6 +317,7 @@ class Report:
     choices: list[ChoiceMade] = field(default_factory=list)
     operators: dict[str, Convolution] = field(default_factory=dict)
     probabilities: list[Probabilities] = field(default_factory=list)
+    ranking: list[Ranked] = field(default_factory=list)
     blocks: list[BlockShape] = field(default_factory=list)
     blocks_removed: list[str] = field(default_factory=list)
     attributes_changed: list[AttributeChange] = field(default_factory=list)

@@ -11,6 +11,7 @@ METHODS = Registry(
         "figs": "compressor.search.methods.figs.config:METHOD",
         "dnarch": "compressor.search.methods.dnarch.config:METHOD",
         "dash": "compressor.search.methods.dash.config:METHOD",
+        "pooling": "compressor.search.methods.pooling.config:METHOD",
     },
     group="compressor.search",
 )

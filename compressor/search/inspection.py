@@ -9,6 +9,7 @@ from compressor.costs import Sizes, build
 from compressor.costs.flops import Flops
 from compressor.graph.graph import Graph
 from compressor.graph.groups import Alternatives
+from compressor.graph.stages import Stages
 from compressor.search.constraints.wanted import Wanted
 
 
@@ -64,6 +65,7 @@ def describe(graph: Graph, wanted: Wanted | None = None) -> dict[str, Any]:
             for choice in graph.choices
         ],
         "no_choice": [{"name": name, "reason": reason} for name, reason in graph.no_choice.items()],
+        **({} if graph.stages is None else {"stages": _stages(graph.stages)}),
         "blocks": [
             {"name": block.name} for block in graph.blocks if wanted is None or block.index not in wanted.blocks
         ],
@@ -73,4 +75,25 @@ def describe(graph: Graph, wanted: Wanted | None = None) -> dict[str, Any]:
         ],
         "traced_on": "meta tensors" if graph.on_meta else "real tensors",
         "seconds": graph.seconds,
+    }
+
+
+def _stages(stages: Stages) -> dict[str, Any]:
+    """Where the resolution falls and where it could, for those who look."""
+    default = None if stages.default is None else list(stages.configurations[stages.default])
+    return {
+        "layers": list(stages.layers),
+        "sizes": [list(size) for size in stages.sizes],
+        "reductions": [
+            {
+                "modules": [*reduction.modules, *(f"{module}.{name}" for module, name, _ in reduction.attributes)],
+                "before": stages.layers[reduction.before],
+                "factor": list(reduction.factor),
+            }
+            for reduction in stages.reductions
+        ],
+        "configurations": len(stages.configurations),
+        "default": default,
+        "staying": list(stages.staying),
+        "reason": stages.reason,
     }

@@ -35,6 +35,9 @@ class SearchResult:
     """By choice and alternative, both by name: what parameters are with it, where the search trained weights of each
     alternative. Others are what the alternative's edits make of the model's."""
 
+    ranking: list[dict[str, Any]] = field(default_factory=list)
+    """Of a method that ranks whole networks what it ranked, the best first, as JSON values."""
+
     trained: bool = True
     """Whether a method that trains did: it does not where nothing is left to search."""
 

@@ -20,9 +20,11 @@ from lut import Signature
 
 
 def _operators(graph: Graph, units: UnitMask) -> list[tuple[Signature, str, int, int, int]]:
-    """What a runtime runs, and over how many channels and positions, with the alternatives of ``units``."""
+    """What a runtime runs, and over how many channels and positions, with the alternatives of ``units``, by place."""
     found = [run.operator for run in runs(graph) if run.unit is None or units[run.unit]]
-    return [(signature_of(o), o.place, o.channels_in.full, o.channels_out.full, o.out_positions) for o in found]
+    found = [o for o in found if all(axis.keep(units).any() for axis in o.copies.axes)]
+    rows = [(signature_of(o), o.place, o.channels_in.full, o.channels_out.full, o.out_positions) for o in found]
+    return sorted(rows, key=lambda row: (row[1], row[0].key))
 
 
 class ChoiceContract:

@@ -16,6 +16,7 @@ from compressor.architecture.architecture import Architecture
 from compressor.architecture.edits import (
     EDITS,
     Edit,
+    KeepResolution,
     MoveStride,
     PlacePooling,
     Remove,
@@ -93,6 +94,9 @@ FITTING: dict[str, list[Edit]] = {
     "stride": [MoveStride(["down", "short"], ["late"], [2, 2])],
     "stride to pooling": [MoveStride(["down", "short"], ["pool"], [2, 2])],
     "pooling": [PlacePooling("stem", [2, 2], "avg")],
+    "pooling of an input": [PlacePooling("branch", [2, 2], "max", "input"), Remove("branch", "identity")],
+    "no stride": [KeepResolution(["down", "short"])],
+    "pooling earlier": [KeepResolution(["down", "short"]), PlacePooling("late", [2, 2], "max", "input")],
     "pooling for a stride": [MoveStride(["down", "short"], ["pool"], [2, 2]), PlacePooling("stem", [1, 4])],
 }
 
@@ -125,6 +129,12 @@ REFUSED: dict[str, tuple[Edit, str]] = {
     "same place": (MoveStride(["down"], ["down"], [2, 2]), "others"),
     "pooling nowhere": (PlacePooling("nowhere", [2, 2]), "no such module"),
     "unknown pooling": (PlacePooling("stem", [2, 2], "median"), "max, avg"),
+    "pooling of neither": (PlacePooling("stem", [2, 2], "max", "weight"), "input and output"),
+    "keeping nothing": (KeepResolution([]), "needs modules"),
+    "keeping it nowhere": (KeepResolution(["nowhere"]), "no module"),
+    "keeping it twice": (KeepResolution(["down", "down"]), "each once"),
+    "keeping what is kept": (KeepResolution(["stem"]), "no stride"),
+    "keeping it in a head": (KeepResolution(["head"]), "Linear"),
     "no window": (PlacePooling("stem", [1, 1]), "no window"),
 }
 
@@ -334,3 +344,64 @@ class SwapActivation(Edit):
     def apply_(self, work: Work) -> None:
         make: Callable[[], nn.Module] = getattr(nn, self.by)
         work.put_module_(self.module, make())
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.Conv2d(3, 3, 3, 2, 1),
+        nn.Conv2d(3, 3, 1, 2),
+        nn.Conv2d(3, 3, (3, 5), (2, 1), (2, 4), (2, 2)),
+        nn.Conv2d(3, 3, 2, 2),
+        nn.Conv2d(3, 3, 4, 4, bias=False),
+        nn.MaxPool2d(2),
+        nn.MaxPool2d(2, ceil_mode=True),
+        nn.AvgPool2d(2, 2),
+        nn.MaxPool2d(3, 2, 1),
+        nn.MaxPool2d(3, 2, ceil_mode=True),
+        nn.AvgPool2d((3, 1), 2, (1, 0)),
+    ],
+    ids=str,
+)
+def test_a_resolution_is_kept_and_weights_are(module: nn.Module) -> None:
+    model, x = nn.Sequential(module), torch.randn(1, 3, 13, 17)
+    edit = again(KeepResolution(["0"]))
+    shapes = {name: list(t.shape) for name, t in model.named_parameters()}
+    small = Architecture("Sequential", shapes, (edit,)).apply_(copy.deepcopy(model))
+    assert small(x).shape == x.shape
+    assert {k: v.tolist() for k, v in small.state_dict().items()} == {
+        k: v.tolist() for k, v in model.state_dict().items()
+    }
+    with pytest.raises(UsageError, match="no stride"):
+        edit.check(Work(small))
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.Conv2d(3, 3, 3, 2),
+        nn.Conv2d(3, 3, 4, 2, 1),
+        nn.Conv2d(3, 3, 3, 2, 1, dilation=2),
+        nn.MaxPool2d(2, 3),
+        nn.MaxPool2d(4, 2, 1),
+        nn.MaxPool2d(3, 2, 1, return_indices=True),
+        nn.AdaptiveAvgPool2d(2),
+        nn.ConvTranspose2d(3, 3, 3, 2, 1),
+    ],
+    ids=str,
+)
+def test_what_cannot_keep_its_resolution_is_refused(module: nn.Module) -> None:
+    with pytest.raises(UsageError, match=r"'0' (has|is) .*"):
+        KeepResolution(["0"]).check(Work(nn.Sequential(module)))
+
+
+def test_patches_without_a_stride_say_nothing_of_other_sizes() -> None:
+    """A pool of windows that are its stride does nothing any more."""
+    model, x = nn.Sequential(nn.MaxPool2d(2)), torch.randn(1, 3, 8, 8)
+    KeepResolution(["0"]).apply_(Work(model))
+    assert torch.equal(model(x), x)
+
+
+def test_poolings_of_before_pool_the_output() -> None:
+    old = edit_from_json({"edit": "place_pooling", "module": "stem", "size": [2, 2], "mode": "avg"}, "edit")
+    assert old == PlacePooling("stem", [2, 2], "avg", "output")

@@ -63,6 +63,23 @@ def test_inspect_text(graph: dict[str, Any], capsys: pytest.CaptureFixture[str])
     assert graph == {"include": (), "exclude": ("linear",), "shape": (1, 3, 16, 16)}
 
 
+def test_inspect_shows_where_to_pool(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", "--model", "resnet20_cifar", "--pooling", "-q"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    for part in (
+        "10 layers at 3 resolutions: 36 configurations, the network's is [4, 3, 3]",
+        "layer2.0.conv1, layer2.0.stride",
+    ):
+        assert part in out
+    assert main(["inspect", "--model", "resnet20_cifar", "--pooling", "--format", "json", "-q"]) == 0
+    found = json.loads(capsys.readouterr().out)["stages"]
+    assert found["configurations"] == 36
+    assert found["default"] == [4, 3, 3]
+    assert found["reductions"][1]["before"] == "layer3.0"
+    assert main(["inspect", "--model", "resnet18", "--pooling", "--input-shape", "3,24,24", "-q"]) == 0
+    assert "cannot be chosen: its inputs are too small" in capsys.readouterr().out
+
+
 def test_inspect_all_and_json(graph: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     main(["inspect", "--model", "resnet20_cifar", "--all"])
     assert "layer59" in capsys.readouterr().out

@@ -64,7 +64,7 @@ def traced() -> tuple[nn.Module, Graph]:
 def make(model: nn.Module, graph: Graph, subnet: Subnet) -> Made:
     decision = SearchResult(subnet.units, torch.zeros(graph.n_units), [])
     made = with_choices(model, graph, decision, lambda changed: capture(changed, example()))
-    return Made(made.model, made.graph, made.units)
+    return Made(made.model, made.graph, made.units, made.gates)
 
 
 @pytest.fixture(scope="module")

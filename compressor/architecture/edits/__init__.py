@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from compressor.architecture.edits.base import Edit, Work
+from compressor.architecture.edits.keep_resolution import KeepResolution
 from compressor.architecture.edits.move_stride import MoveStride
 from compressor.architecture.edits.place_pooling import PlacePooling
 from compressor.architecture.edits.remove import Remove
@@ -29,6 +30,7 @@ EDITS = Registry(
         "renumber": "compressor.architecture.edits.renumber:Renumber",
         "resample": "compressor.architecture.edits.resample:Resample",
         "replace_convolution": "compressor.architecture.edits.replace_convolution:ReplaceConvolution",
+        "keep_resolution": "compressor.architecture.edits.keep_resolution:KeepResolution",
         "move_stride": "compressor.architecture.edits.move_stride:MoveStride",
         "place_pooling": "compressor.architecture.edits.place_pooling:PlacePooling",
     },
@@ -50,6 +52,7 @@ def edit_from_json(document: Any, place: str) -> Edit:
 __all__ = [
     "EDITS",
     "Edit",
+    "KeepResolution",
     "MoveStride",
     "PlacePooling",
     "Remove",

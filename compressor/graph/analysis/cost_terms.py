@@ -32,6 +32,7 @@ class Accounts:
                     product.kind,
                     product.node.place,
                     gates.get(product.node.index, ()),
+                    node=product.node.index,
                 )
             )
         return terms
@@ -106,9 +107,11 @@ class Accounts:
                 until = min(last.get(stream, add), death)
                 if until >= start:
                     own = inside if block in inside else (*inside, block)
-                    found.append(Storage(coefficient * value.itemsize, axes, start, until, own))
+                    found.append(
+                        Storage(coefficient * value.itemsize, axes, start, until, own, continues=start > birth)
+                    )
                     start = until + 1
                 inside = gates.get(add, ())
             if start <= death:
-                found.append(Storage(coefficient * value.itemsize, axes, start, death, inside))
+                found.append(Storage(coefficient * value.itemsize, axes, start, death, inside, continues=start > birth))
         return found

@@ -96,6 +96,7 @@ class _Collector:
                 operator = self._generic("other", node)  # an unusual form: still costs its traffic
             if operator is not None:
                 if node.outputs[0].index not in self.made_by:  # else it was folded into one we have
+                    operator.node = node.index
                     self.found.append(operator)
                 for value in node.outputs:
                     self.made_by[value.index] = operator

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compressor.report import wording
-from compressor.report.page import kernels, likelihoods, outline, provenance, sections, tuning
+from compressor.report.page import kernels, likelihoods, outline, provenance, ranking, sections, tuning
 from compressor.report.page.markup import Markup, join, tag, text
 from compressor.report.page.style import CSS
 from compressor.report.records import Report
@@ -45,6 +45,7 @@ def render_html(report: Report) -> str:
             sections.sizes(report),
             outline.architecture(report),
             kernels.chosen(report),
+            ranking.ranking(report),
             sections.widths(report),
             sections.choices(report),
             sections.history(report),

@@ -43,11 +43,12 @@ def unreachable(
     *,
     others: bool = False,
     narrows: bool = True,
+    taking: str = "",
 ) -> UnreachableBudgetError:
     """The error that names the smallest cost the model can be brought to, with what is ``wanted`` kept.
 
     ``others`` says that the budget could be reached without the other ones; ``narrows``, that the search removes
-    channels.
+    channels; ``taking`` what is chosen then.
     """
     kept = f" with {wanted.describe()}" if wanted else ""
     kept += " under the other budgets" if others else ""
@@ -60,7 +61,8 @@ def unreachable(
     share = 100 * smallest / term.original if term.original else 0.0
     return UnreachableBudgetError(
         f"The {term.name} budget of {readable(limit, term.unit)} cannot be reached: the smallest this model can be "
-        f"brought to{kept} is {readable(smallest, term.unit)} ({share:.1f} % of the original). Raise the budget,{less} "
+        f"brought to{kept} is {readable(smallest, term.unit)} ({share:.1f} % of the original{taking}). Raise the "
+        f"budget,{less} "
         f"or {cure}"
     )
 

@@ -190,16 +190,29 @@ class Projector:
         if self.fits(smallest, gates):
             return
         for k, constraint in enumerate(self.constraints):
-            cost = self.costs(self._least(smallest, gates, k), gates)[k]
+            least = self._least(smallest, gates, k)
+            cost = self.costs(least, gates)[k]
             if cost > constraint.limit:
-                raise self._unreachable(constraint, float(cost))
+                raise self._unreachable(constraint, float(cost), least)
         for constraint, cost in zip(self.constraints, self.costs(smallest, gates), strict=True):
             if cost > constraint.limit:  # each alone can be met, by other alternatives
-                raise self._unreachable(constraint, float(cost), others=True)
+                raise self._unreachable(constraint, float(cost), smallest, others=True)
 
-    def _unreachable(self, constraint: Constraint, smallest: float, *, others: bool = False) -> UnreachableBudgetError:
+    def _unreachable(
+        self, constraint: Constraint, cost: float, units: UnitMask, *, others: bool = False
+    ) -> UnreachableBudgetError:
+        taking = ""
+        if len(self.free_choices) == 1:
+            (choice,) = self.free_choices
+            taking = f", {choice.name} {choice.alternatives[choice.chosen(units)].name}"
         return unreachable(
-            constraint.term, constraint.limit, smallest, self.wanted, others=others, narrows=self._narrows
+            constraint.term,
+            constraint.limit,
+            cost,
+            self.wanted,
+            others=others,
+            narrows=self._narrows,
+            taking=taking,
         )
 
     def _least(self, units: UnitMask, gates: BoolArray, k: int) -> UnitMask:
