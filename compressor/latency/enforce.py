@@ -20,7 +20,7 @@ from torch import nn
 from compressor.budget import Budget
 from compressor.errors import UnreachableBudgetError
 from compressor.graph.graph import Graph
-from compressor.latency.refinement import SLACK, RefinementLog, hold
+from compressor.latency.refinement import RefinementLog, hold
 from compressor.latency.target import LatencySession, OnDevice
 from compressor.search.constraints.constraint import Constraint, RoundTo, hard_sizes
 from compressor.search.constraints.greedy import shrink
@@ -31,8 +31,6 @@ from compressor.storage.job import Diary
 
 #: A network may be predicted to be this much faster than the goal before finer grids are tried.
 _CLOSE = 0.007
-#: Times that a goal is lowered by ``SLACK``, where alternatives alone are chosen: to about three fifths of it.
-_LOWER = 24
 
 
 class Enforcer:
@@ -59,7 +57,6 @@ class Enforcer:
         self.device, self.budget, self.graph = device, budget, device.graph
         self._constraints, self._projector, self._trim = constraints, projector, trim
         self._grids, self._diary = grids, diary
-        self._by_choice = False
         self._unit = 1.0
         """Milliseconds that the device takes now for one of the table's, which are those of an undisturbed device."""
         earlier = diary.read() if diary is not None else None
@@ -124,8 +121,6 @@ class Enforcer:
             if _key(self.graph, network) in seen:
                 continue
             gap = 1.0 - self.predict(network) / goal_ms
-            if gap >= 0 and self._by_choice:
-                return network
             if 0 <= gap <= _CLOSE:
                 return network
             if gap >= 0 and (best is None or gap < best[0]):
@@ -135,37 +130,22 @@ class Enforcer:
     def _candidates(self, first: SearchResult, goal_ms: float) -> Iterator[SearchResult]:
         scores = first.priority.numpy() - first.priority.numpy().min() + 1e-6
         for grid in self._grids:
-            found = self._start(first, goal_ms, grid)
-            if found is None:
+            self._limit(goal_ms / self._unit)
+            projector = self._projector(grid)
+            try:
+                projector.check_reachable()
+            except UnreachableBudgetError:
                 continue
-            projector, start = found
+            start = shrink(projector, first)
+            if not projector.fits(start.units, start.gates):
+                continue
             whole = bool((projector.counts(start.units) == projector.most).all())
-            self._by_choice = projector.only_choices or bool(projector.free_choices and whole)
-            if self._by_choice:
+            if projector.only_choices or (projector.free_choices and whole):
                 # Of alternatives, what is closer to the budget is not better, as it is of channels.
-                yield from self._ever_faster(first, goal_ms, grid)
+                yield start
                 return
             for units in closer(projector, start.units, scores, gates=start.gates, slack=_CLOSE):
                 yield replace(start, units=units)
-
-    def _start(self, first: SearchResult, goal_ms: float, grid: RoundTo) -> tuple[Projector, SearchResult] | None:
-        """The best network under ``goal_ms`` by the search's ranking; None if there is none."""
-        self._limit(goal_ms / self._unit)
-        projector = self._projector(grid)
-        try:
-            projector.check_reachable()
-        except UnreachableBudgetError:
-            return None
-        start = shrink(projector, first)
-        return (projector, start) if projector.fits(start.units, start.gates) else None
-
-    def _ever_faster(self, first: SearchResult, goal_ms: float, grid: RoundTo) -> Iterator[SearchResult]:
-        """The best networks under lower and lower goals, as one under the goal itself may have been timed already."""
-        for step in range(_LOWER):
-            found = self._start(first, goal_ms * (1 - SLACK) ** step, grid)
-            if found is None:
-                return
-            yield found[1]
 
     def _noted(self, network: SearchResult, measure: Callable[[], OnDevice]) -> OnDevice:
         """A measurement, or what the diary has in its place."""
