@@ -185,6 +185,9 @@ def hold(
             return held
         if number < rounds - 1:
             network = decide(held.goal_ms, held.networks)
+            if network is None and held.best is None:  # what is under that goal was timed, and is too slow
+                lowest = min(round_.predicted_ms for round_ in held.rounds)
+                network = decide(lowest * (1.0 - SLACK), held.networks)
     for _ in range(_DELIVERIES):  # the closest of those that were only cut may turn out to be over
         if held.rounds[held.kept].exported or held.hopeless:
             break

@@ -85,6 +85,21 @@ def test_a_grid_without_a_network_close_enough_gives_the_closest_below() -> None
     assert held.rounds[held.best].exported
 
 
+@pytest.mark.parametrize(("takes", "kept"), [([5.3, 5.6, 5.05, 3.2], 3.0), ([5.3, 5.6, 5.2, 5.1], None)])
+def test_a_goal_that_leads_to_what_was_timed_is_lowered(takes: list[float], kept: float | None) -> None:
+    """Few networks, as of alternatives, and a device that does not order them as predicted."""
+    predicted = [5.0, 4.5, 4.0, 3.0]
+    line = Line(lambda ms: takes[predicted.index(ms)])
+
+    def decide(goal_ms: float, known: list[SearchResult]) -> SearchResult | None:
+        found = next((line.result(ms) for ms in predicted if ms <= goal_ms), None)
+        return None if found is None or any(line.predict(n) == line.predict(found) for n in known) else found
+
+    held = hold(parse_budget("latency", "50%"), line.result(5.0), line.predict, line.measure, decide, line.confirm)
+    assert len({line.predict(network) for network in held.networks}) == len(predicted)
+    assert held.best is None if kept is None else line.predict(held.networks[held.kept]) == kept
+
+
 def test_an_export_that_is_slower_than_the_file_that_was_timed_is_not_kept() -> None:
     line = Line(lambda ms: ms, exported=1.03)
     held = line.hold()

@@ -20,6 +20,7 @@ from compressor.report import (
     PairedTiming,
     Probabilities,
     Quantisation,
+    Ranked,
     Report,
     Size,
     Trial,
@@ -91,6 +92,21 @@ def fake_kernels() -> tuple[list[ChoiceMade], dict[str, Convolution], list[Proba
     return choices, operators, rows
 
 
+def fake_ranking() -> list[Ranked]:
+    """Three configurations; the best two were scored."""
+    found = []
+    for index, (name, score, average, macs) in enumerate(
+        [
+            ("[4, 3, 2]", 0.871, 0.82, 20_377_216),
+            ("[3, 3, 3]", 0.868, 0.83, 18_100_000),
+            ("[6, 2, 1]", None, 0.71, 20.4e6),
+        ]
+    ):
+        costs = {"flops": float(macs), "memory": 98_304.0, "latency": 0.98 + index / 10}
+        found.append(Ranked(name, average, score, "top-1 accuracy", index % 2, costs, chosen=index == 0))
+    return found
+
+
 def fake_report() -> Report:
     """A CIFAR ResNet brought to half its multiply-adds, faster and a little less accurate."""
     rng = random.Random(0)
@@ -156,6 +172,7 @@ def fake_report() -> Report:
         operators=fake_kernels()[1],
         probabilities=fake_kernels()[2],
         blocks=blocks,
+        ranking=fake_ranking(),
         blocks_removed=["layer3.1"],
         attributes_changed=[
             AttributeChange("conv1", "out_channels", 16, 11),

@@ -188,6 +188,7 @@ def test_trials_are_rows_with_the_winner_and_what_was_lost() -> None:
 def test_errors_are_shown_under_their_name_and_direction() -> None:
     report = fake_report()
     report.quantisation = report.tuning = None
+    report.ranking = []
     report.accuracy, report.prediction_error = None, PredictionError("val", 50, 0.2, 0.5, 0.15, "relative L2 error")
     assert report.score is report.prediction_error
     assert Report.from_json(report.to_json()) == report
