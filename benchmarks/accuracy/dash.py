@@ -1,10 +1,12 @@
 """What kernels that were searched for are worth: the backbone as it is and as DASH leaves it, trained alike.
 
     python -m benchmarks.accuracy.dash DATA --tasks digits,darcy --budgets 100%,200% --seeds 0,1,2 --json dash.json
+    python -m benchmarks.accuracy.dash DATA --tasks digits --budgets latency=100% --threads 1 --json latency.json
 
 DATA holds ``fsdd.npz``, ``darcy.npz`` and ``cifar10.npz``. For every task and seed the backbone is trained from random
-weights; the same backbone, from the same weights, is searched under every budget of multiply-adds, and what comes out is
-trained for as many epochs with the same settings, from those same random weights as in the paper. Scores are on the test
+weights; the same backbone, from the same weights, is searched under every budget (of multiply-adds, where no cost is named; latency
+is that in ONNX Runtime), and what comes out is trained for as many epochs with the same settings, from those same random
+weights as in the paper. With a latency budget the exported files are timed in turn at the end of the search. Scores are on the test
 split, which no training and no choice saw. Times are processor time, as other work on a machine stretches the clock's.
 """
 
@@ -25,6 +27,7 @@ from torch import nn
 import compressor
 from compressor.budget import parse_budgets
 from compressor.data import Data, load_data
+from compressor.latency.target import TargetSettings
 from compressor.models import load_model
 from compressor.pipeline.settings import Settings
 from compressor.pipeline.training import fit, score
@@ -70,15 +73,17 @@ def searched(
         seed=seed,
         tune="none",
     )
+    cost, _, amount = budget.rpartition("=")
     started = time.process_time()
     result = compressor.compress(
         model,
         data.example_inputs,
-        {"flops": budget},
+        {cost or "flops": amount},
         data=data,
         search="dash",
         options=dict(task.options),
         training=training,
+        target=TargetSettings("onnxruntime-cpu", threads=torch.get_num_threads()) if cost == "latency" else None,
     )
     found = result.report.score
     assert found is not None
@@ -105,6 +110,7 @@ def run(name: str, task: Task, folder: Path, seed: int, budget: str) -> dict[str
     model, data = load(name, task, folder, seed)
     after, whole, result = searched(task, model, data, seed, budget)
     stages = result.report.stage_seconds
+    limits = [each for each in result.report.budgets if each.cost == "latency"]
     return {
         "task": name,
         "seed": seed,
@@ -114,7 +120,7 @@ def run(name: str, task: Task, folder: Path, seed: int, budget: str) -> dict[str
         "search_s": stages.get("search"),
         "finetune_s": stages.get("finetune"),
         "kernels": {n: (k.kernel_size[-1], k.dilation[-1]) for n, k in result.report.operators.items()},
-        "costs": {c.name: c.reached / c.original for c in result.report.costs},
+        "costs": {c.name: c.reached / c.original for c in (*result.report.costs, *limits)},
         "metric": result.report.score.metric if result.report.score else "",
     }
 
@@ -122,9 +128,9 @@ def run(name: str, task: Task, folder: Path, seed: int, budget: str) -> dict[str
 def table(rows: list[dict[str, Any]]) -> str:
     """Means over seeds, paired."""
     lines = [
-        "| task | budget | seeds | as it is | searched | difference (s.e.) | multiply-adds | parameters | "
-        "search and retraining / training |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| task | budget | seeds | as it is | searched | difference (s.e.) | by seed | multiply-adds | parameters | "
+        "latency | search and retraining / training |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, budget in dict.fromkeys((row["task"], row["budget"]) for row in rows):
         own = [row for row in rows if (row["task"], row["budget"]) == (name, budget)]
@@ -133,9 +139,12 @@ def table(rows: list[dict[str, Any]]) -> str:
         mean = {key: statistics.mean(row[key] for row in own) for key in ("plain", "searched")}
         flops, params = (statistics.mean(row["costs"][cost] for row in own) for cost in ("flops", "params"))
         ratio = statistics.median(row["searched_s"] / row["plain_s"] for row in own)
+        latency = [row["costs"]["latency"] for row in own if "latency" in row["costs"]]
+        took = f"{statistics.mean(latency):.2f} x" if latency else ""
         lines.append(
             f"| {name} | {budget} | {len(own)} | {mean['plain']:.4f} | {mean['searched']:.4f} | "
-            f"{statistics.mean(gains):+.4f} ({error:.4f}) | {flops:.2f} x | {params:.2f} x | {ratio:.2f} |"
+            f"{statistics.mean(gains):+.4f} ({error:.4f}) | {', '.join(f'{gain:+.4f}' for gain in gains)} | "
+            f"{flops:.2f} x | {params:.2f} x | {took} | {ratio:.2f} |"
         )
     return "\n".join(lines)
 

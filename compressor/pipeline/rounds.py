@@ -118,6 +118,7 @@ def describe_rounds(pipelines: Sequence[Pipeline], *, name: str) -> Report:
             if hasattr(there.get(name), "dilation")  # a later round may have taken it out with its block
         }
         report.probabilities = [row for each in every for row in each.probabilities]
+        report.weight_sets = [row for each in every for row in each.weight_sets]
         report.ranking = [row for each in every for row in each.ranking]
         report.attributes_changed = _changed([each.attributes_changed for each in every])
         report.verification = max(checks, key=lambda check: check.error / check.tolerance, default=None)

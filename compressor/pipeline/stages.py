@@ -188,6 +188,7 @@ class Pipeline:
                     distill=self.settings.distill,
                     checkpoint=self.job.checkpoint("search") if self.job is not None else None,
                     progress=self.events.progress("search"),
+                    tell=self.events.info,
                 )
                 self.decision = self.settings.method().run(context)
             if self.job is not None:

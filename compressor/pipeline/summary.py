@@ -36,6 +36,9 @@ from compressor.search.constraints.constraint import Constraint
 from compressor.train import METRICS
 from profilers.machine import machine_info
 
+#: What of a history entry has a place of its own in the report.
+_DRAWN = frozenset({"probabilities", "weight_sets"})
+
 
 def describe_result(pipeline: Pipeline, *, name: str) -> Report:
     """Everything the stages found; latency, files and provenance are the caller's to add."""
@@ -100,6 +103,7 @@ def describe_result(pipeline: Pipeline, *, name: str) -> Report:
     ]
     report.operators = _operators(pipeline)
     report.probabilities = _probabilities(pipeline)
+    report.weight_sets = _weight_sets(pipeline)
     report.ranking = [Ranked(**row) for row in pipeline.decision.ranking]
     report.blocks = _blocks(pipeline)
     removed = pipeline.architecture.blocks
@@ -142,6 +146,17 @@ def _probabilities(pipeline: Pipeline) -> list[Probabilities]:
         for choice in pipeline.graph.choices
         if noted and choice.name in noted[0]["probabilities"]
     ]
+
+
+def _weight_sets(pipeline: Pipeline) -> list[Probabilities]:
+    """Which weights each configuration was trained with, step by step."""
+    noted = [entry for entry in pipeline.decision.history if isinstance(entry.get("weight_sets"), dict)]
+    steps = [int(entry["step"]) for entry in noted]
+    found = []
+    for name, shares in noted[0]["weight_sets"].items() if noted else ():
+        rows = [list(entry["weight_sets"][name]) for entry in noted]
+        found.append(Probabilities(name, [str(number + 1) for number in range(len(shares))], steps, rows))
+    return found
 
 
 def _latency_budget(pipeline: Pipeline, budget: Budget, constraint: Constraint) -> BudgetResult:
@@ -235,7 +250,7 @@ def _plain(value: Any) -> Any:
 def _entry(pipeline: Pipeline, entry: dict[str, Any]) -> dict[str, Any]:
     """A history entry with costs in their units (methods note fractions of the original)."""
     costs = {n: entry[n] * t.original for n, t in pipeline.problem.terms.items() if isinstance(entry.get(n), float)}
-    rest = {k: v for k, v in entry.items() if k not in pipeline.problem.terms and k != "probabilities"}
+    rest = {k: v for k, v in entry.items() if k not in pipeline.problem.terms and k not in _DRAWN}
     return {**rest, "costs": costs}
 
 

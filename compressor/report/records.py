@@ -286,6 +286,7 @@ class Report:
         history: one entry per noted step of the search: ``{"step": int, "costs": {cost: value in its unit}, ...}``.
         operators: by name what the convolutions are now whose kernels were chosen.
         probabilities: of the alternatives at each site, where the search learned them.
+        weight_sets: of the weights that each configuration was trained with, where several shared them.
         ranking: whole networks that the search ranked, the best first.
         stage_seconds: seconds per stage, in order.
         warnings: sentences the user must not miss.
@@ -317,6 +318,7 @@ class Report:
     choices: list[ChoiceMade] = field(default_factory=list)
     operators: dict[str, Convolution] = field(default_factory=dict)
     probabilities: list[Probabilities] = field(default_factory=list)
+    weight_sets: list[Probabilities] = field(default_factory=list)
     ranking: list[Ranked] = field(default_factory=list)
     blocks: list[BlockShape] = field(default_factory=list)
     blocks_removed: list[str] = field(default_factory=list)

@@ -37,7 +37,8 @@ class SearchContext:
         wanted: what the user wants kept in any case.
         decides: components of the network that the method decides on; ``None`` for all. What is none of them stays as
             it is, see ``constraints.projector.Projector``.
-        warn: tells the user.
+        warn: tells the user what must not be missed.
+        tell: tells the user what is worth knowing.
     """
 
     model: nn.Module
@@ -56,6 +57,7 @@ class SearchContext:
     wanted: Wanted | None = None
     decides: frozenset[str] | None = None
     warn: Callable[[str], None] = warnings.warn
+    tell: Callable[[str], None] = lambda text: None
 
 
 class SearchMethod(Protocol):

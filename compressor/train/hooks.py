@@ -39,6 +39,9 @@ class Hooks:
         """
         return ()
 
+    def follows(self, optimizer: Optimizer) -> None:
+        """Called once with the main optimizer, before anything is trained: for those who move its parameters."""
+
     def optimizers(self) -> Mapping[str, Optimizer]:
         """Optimizers of the method's own, stepped after the main one; their learning rates are the method's."""
         return {}

@@ -134,6 +134,7 @@ class Trainer:
         optimizers |= {f"hooks.{name}": optimizer for name, optimizer in self._hooks.optimizers().items()}
         self._main = main
         if main is not None:
+            self._hooks.follows(main)
             load_named_state(model, main, part.optimizer_state)
         owned = {id(p) for p in model.parameters()}
         self._clipped = [p for p in optimizer_parameters(main) if id(p) in owned] if main is not None else []

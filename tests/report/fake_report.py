@@ -172,6 +172,12 @@ def fake_report() -> Report:
         operators=fake_kernels()[1],
         probabilities=fake_kernels()[2],
         blocks=blocks,
+        weight_sets=[
+            Probabilities(
+                each.name, ["1", "2"], [0, 100], [[0.5, 0.5], [1.0 - each.weight_set, float(each.weight_set)]]
+            )
+            for each in fake_ranking()
+        ],
         ranking=fake_ranking(),
         blocks_removed=["layer3.1"],
         attributes_changed=[

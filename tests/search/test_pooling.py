@@ -18,12 +18,13 @@ from compressor.data import Data, from_loaders
 from compressor.errors import TrainingError, UnreachableBudgetError, UnsupportedModelError, UsageError
 from compressor.graph import capture
 from compressor.graph.choices import add_choices
+from compressor.pipeline.events import Message, TrainingBegan
 from compressor.pipeline.rounds import round_settings, run_rounds
 from compressor.report import Ranked, Report, render_html
 from compressor.report.ranking import agreement, front
 from compressor.search.methods.pooling.config import METHOD, PoolingConfig
 from compressor.search.methods.pooling.held_out import HeldOut
-from compressor.search.methods.pooling.weight_sets import WeightSets, bytes_of_sets
+from compressor.search.methods.pooling.weight_sets import WeightSets, bytes_of_sets, memory_needed
 from compressor.storage.job import Job
 from compressor.testing import SearchMethodContract
 
@@ -241,6 +242,57 @@ def test_weight_sets_beyond_the_memory_are_refused_with_what_fits() -> None:
     assert len(WeightSets(model, graph.choices[0].alternatives, 3, free=room).sets) == 3
     with pytest.raises(UsageError, match="at most 3 fit"):
         WeightSets(model, graph.choices[0].alternatives, 4, free=room)
+
+
+def test_memory_is_told_before_the_start() -> None:
+    told: list[Any] = []
+    compressor.compress(
+        staged(),
+        X,
+        {"flops": "150%"},
+        data=data_of(),
+        search="pooling",
+        options={"mixtures": 3},
+        training=QUICK,
+        listeners=[told.append],
+    )
+    said = [isinstance(event, Message) and "3 weight sets with gradients and momenta: " in event.text for event in told]
+    assert said.index(True) < next(place for place, event in enumerate(told) if isinstance(event, TrainingBegan))
+    model = staged()
+    assert memory_needed(model, 1, None, offload=True).startswith("1 weight set with")
+    assert memory_needed(model, 4, 2e9, offload=False).endswith("; 2 GB are free there.")
+    on_a_gpu = memory_needed(nn.Linear(1000, 1000, device="meta"), 4, None, offload=True)
+    assert "36.04 MB, of which 20.02 MB at a time on meta" in on_a_gpu, "weights, momenta, and gradients of one set"
+
+
+def test_weight_sets_that_lie_elsewhere_end_with_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no GPU, moving is copying: whoever held on to the old tensors would show."""
+    away: list[int] = []
+
+    def copied(tensor: Tensor, where: torch.device) -> Tensor:
+        away.append(tensor.numel())
+        old = tensor.clone()
+        tensor.fill_(float("nan")) if tensor.is_floating_point() else tensor.zero_()
+        return old
+
+    plain = search({"flops": "150%"}, mixtures=3)
+    monkeypatch.setattr("compressor.search.methods.pooling.shelf.moved", copied)
+    moved = search({"flops": "150%"}, mixtures=3, offload=True)
+    assert len(away) > 100
+    assert moved.report.ranking == plain.report.ranking
+    for a, b in zip(moved.model.state_dict().values(), plain.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_report_draws_which_weights_trained_what() -> None:
+    report = search({"flops": "150%"}, mixtures=3).report
+    assert {row.name for row in report.weight_sets} == {each.name for each in report.ranking}
+    for row in report.weight_sets:
+        assert row.alternatives == ["1", "2", "3"]
+        assert all(sum(weights) == pytest.approx(1.0, abs=1e-3) for weights in row.weights)
+    assert "Weights that configurations shared" in render_html(report)
+    assert not any("weight_sets" in entry for entry in report.history)
+    assert "Weights that configurations shared" not in render_html(search({"flops": "150%"}, mixtures=1).report)
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ def render_html(report: Report) -> str:
             sections.choices(report),
             sections.history(report),
             likelihoods.likelihoods(report),
+            likelihoods.weight_sets(report),
             sections.fixed(report),
             provenance.loading(report),
             provenance.provenance(report),

@@ -47,9 +47,41 @@ class _Chart:
 def likelihoods(report: Report) -> Markup:
     """Left out where the search learned none."""
     made = {choice.name: choice.after for choice in report.choices}
-    charts = [chart for row in report.probabilities if (chart := _chart(row, made)) is not None]
+    charts = _charts(report.probabilities, made)
     if not charts:
         return Markup("")
+    moved = [chart for chart in charts if chart.chosen != chart.likeliest]
+    keys = [("accent", "chosen"), *([("second", "likelier at the end")] if moved else []), ("before", "others")]
+    lead = "How likely every alternative was at each site"
+    more = ""
+    if moved:
+        more = (
+            f" At {len(moved)} of {len(charts)} sites the likeliest was not taken: what is chosen has to fit the "
+            "budgets, and the last steps may have changed the order."
+        )
+    return _drawn("Alternatives during the search", charts, keys, lead, more, all_of="sites")
+
+
+def weight_sets(report: Report) -> Markup:
+    """Left out where no weights were shared among configurations."""
+    judged = {each.name: str(each.weight_set + 1) for each in report.ranking}
+    charts = [chart for chart in _charts(report.weight_sets, judged) if len(chart.alternatives) > 1]
+    if not charts:
+        return Markup("")
+    keys = [("accent", "the weights it was judged with"), ("before", "the others")]
+    if any(chart.chosen != chart.likeliest for chart in charts):
+        keys.insert(1, ("second", "likelier at the end"))
+    lead = f"How likely each of the {len(charts[0].alternatives)} sets of weights was to train each configuration"
+    return _drawn("Weights that configurations shared", charts, keys, lead, "", all_of="configurations")
+
+
+def _charts(rows: Sequence[Probabilities], made: Mapping[str, str]) -> list[_Chart]:
+    return [chart for row in rows if (chart := _chart(row, made)) is not None]
+
+
+def _drawn(
+    title: str, charts: Sequence[_Chart], keys: Sequence[tuple[str, str]], lead: str, more: str, *, all_of: str
+) -> Markup:
     seen = [1.0, *(c.odds(step, i) for c in charts for i in c.taking for step in range(len(c.steps)))]
     ticks = nice_ticks(min(seen), max(seen))
     span = ticks[0], ticks[-1]
@@ -57,19 +89,12 @@ def likelihoods(report: Report) -> Markup:
     most = min(_MOST, max(_LEAST, _NUMBERS // lines))
     grid = tag("div", join(_figure(chart, span, most) for chart in charts), class_="multiples charts")
     if len(charts) > OPEN_CHARTS:
-        grid = tag("details", tag("summary", f"All {len(charts)} sites"), grid)
-    moved = [chart for chart in charts if chart.chosen != chart.likeliest]
-    keys = [("accent", "chosen"), *([("second", "likelier at the end")] if moved else []), ("before", "others")]
-    lead = (
-        "How likely every alternative was at each site, step by step, beside even odds, which are the thin line at 1. "
-        f"All charts reach from {span[0]:g} to {span[1]:g}; the share is that of the last step shown."
+        grid = tag("details", tag("summary", f"All {len(charts)} {all_of}"), grid)
+    lead += (
+        ", step by step, beside even odds, which are the thin line at 1. "
+        f"All charts reach from {span[0]:g} to {span[1]:g}; the share is that of the last step shown.{more}"
     )
-    if moved:
-        lead += (
-            f" At {len(moved)} of {len(charts)} sites the likeliest was not taken: what is chosen has to fit the "
-            "budgets, and the last steps may have changed the order."
-        )
-    return section("Alternatives during the search", legend(keys), grid, lead=lead)
+    return section(title, legend(keys), grid, lead=lead)
 
 
 def _chart(row: Probabilities, made: Mapping[str, str]) -> _Chart | None:

@@ -43,6 +43,9 @@ class PoolingConfig(MethodConfig):
         Flag(),
         "Whether the network found starts from the weights before the search, as in the paper, not from those after.",
     )
+    offload: bool = option(
+        False, Flag(), "Whether weight sets that are not in use lie in the CPU's memory, where a GPU trains."
+    )
     max_steps: int | None = option(None, Whole(1), "Most steps of the search.")
 
     @property

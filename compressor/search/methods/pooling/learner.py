@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from compressor.data import Data
 from compressor.errors import TrainingError
@@ -70,6 +71,10 @@ class PoolingLearner(Learner):
         others = self.sets.parameters()
         return ({"params": others, "weight_decay": self.config.weight_decay},) if others else ()
 
+    def follows(self, optimizer: Optimizer) -> None:
+        if self.sets.shelf is not None:
+            self.sets.shelf.follow(optimizer)
+
     @property
     def stateful(self) -> Mapping[str, Any]:
         return {"balance": self.balance}
@@ -88,8 +93,10 @@ class PoolingLearner(Learner):
         self.balance.note(configuration, weights, found, (step + 1) / total_steps)
 
     def log(self) -> dict[str, Any]:
-        noted = range(min(len(self.open), _NOTED))
-        shares = [[round(float(p), 4) for p in self.balance.of_sets(c)] for c in noted]
+        shares = {}
+        for configuration, index in enumerate(self.open[:_NOTED]):
+            row = self.balance.of_sets(configuration)
+            shares[self.choice.alternatives[index].name] = [round(float(p), 4) for p in row]
         return {"temperature": self.balance.tau, "weight_sets": shares}
 
     # ---- Learner

@@ -16,7 +16,7 @@ from compressor.search.methods.pooling.config import PoolingConfig
 from compressor.search.methods.pooling.decision import Rank, costs_of
 from compressor.search.methods.pooling.held_out import HeldOut
 from compressor.search.methods.pooling.learner import PoolingLearner
-from compressor.search.methods.pooling.weight_sets import WeightSets, free_memory
+from compressor.search.methods.pooling.weight_sets import WeightSets, free_memory, memory_needed
 from compressor.search.result import SearchResult
 from compressor.search.training.learner import learn, require_data
 from compressor.train import TrainConfig, Trainer, evaluate, recalibrate_batchnorm
@@ -47,7 +47,8 @@ class Pooling:
             )
         before = {name: t.clone() for name, t in state(context.model).items()} if config.fresh else None
         free = free_memory(model_device(context.model))
-        sets = WeightSets(context.model, choice.alternatives, config.mixtures, free=free)
+        context.tell(memory_needed(context.model, config.mixtures, free, offload=config.offload))
+        sets = WeightSets(context.model, choice.alternatives, config.mixtures, free=free, offload=config.offload)
         size = max(1, round(config.validation * config.batch_size))
         held_out = HeldOut(data, size, derive_seed(context.seed, "held out"), context.loss_fn)
         learner = PoolingLearner(sets, projector, choice, open_, config, data, held_out, context.loss_fn)

@@ -13,8 +13,11 @@ from compressor.architecture.edits import Edit, Work
 from compressor.errors import UsageError
 from compressor.graph.groups import Alternative
 from compressor.nn.copying import deep_copy, same_tensors
+from compressor.search.constraints.constraint import readable
+from compressor.search.methods.pooling.shelf import Shelf
 from compressor.storage.reading import free_memory as on_this_machine
 from compressor.train.frozen import keeps_statistics
+from compressor.train.modes import model_device
 
 #: Networks that are kept: modules take memory, too, and a network is made in milliseconds.
 _KEPT = 256
@@ -30,15 +33,26 @@ class WeightSets:
     Args:
         alternatives: the configurations, as alternatives of a choice.
         sets: M.
+        free: bytes that there are where the model is; None if that is not known.
+        offload: whether sets that are not in use lie on the CPU.
 
     Raises:
         UsageError: the weights of all sets with their gradients and momenta do not fit into memory.
     """
 
-    def __init__(self, model: nn.Module, alternatives: Sequence[Alternative], sets: int, *, free: float | None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        alternatives: Sequence[Alternative],
+        sets: int,
+        *,
+        free: float | None,
+        offload: bool = False,
+    ) -> None:
         self.model, self.alternatives = model, list(alternatives)
-        _require_room(model, sets, free)
+        _require_room(model, min(sets, 2) if offload else sets, free)
         self.sets = [model, *(deep_copy(model) for _ in range(sets - 1))]
+        self.shelf = Shelf(self.sets, model_device(model)) if offload else None
         self._still = [module in keeps_statistics(model) for module in model.modules()]
         self._networks: OrderedDict[tuple[int, int], nn.Module] = OrderedDict()
 
@@ -48,6 +62,8 @@ class WeightSets:
 
     def network(self, configuration: int, weights: int) -> nn.Module:
         """The network of a configuration over a weight set, each module in the mode of ``model``'s."""
+        if self.shelf is not None:
+            self.shelf.take(weights)
         key = configuration, weights
         if key in self._networks:
             self._networks.move_to_end(key)
@@ -71,6 +87,8 @@ class WeightSets:
 
     def rewritten(self, configuration: int, weights: int) -> nn.Module:
         """An ordinary network of a configuration with copies of a set's weights."""
+        if self.shelf is not None:
+            self.shelf.take(weights)
         network = deep_copy(self.sets[weights])
         apply_all_(network, self.alternatives[configuration].edits)
         return network
@@ -91,6 +109,17 @@ def bytes_of_sets(model: nn.Module, sets: int) -> int:
     return sets * (held + trained) + trained
 
 
+def memory_needed(model: nn.Module, sets: int, free: float | None, *, offload: bool) -> str:
+    """What all weight sets will take, in one line."""
+    whole = readable(bytes_of_sets(model, sets), "bytes")
+    where = model_device(model)
+    line = f"{sets} weight set{'s' * (sets > 1)} with gradients and momenta: {whole}"
+    if offload and where.type != "cpu" and sets > 2:
+        there = readable(bytes_of_sets(model, 2), "bytes")
+        line += f", of which {there} at a time on {where}"
+    return line + (f"; {readable(free, 'bytes')} are free there." if free is not None else ".")
+
+
 def _require_room(model: nn.Module, sets: int, free: float | None) -> None:
     wanted = bytes_of_sets(model, sets)
     if free is not None and wanted > free:
@@ -98,7 +127,8 @@ def _require_room(model: nn.Module, sets: int, free: float | None) -> None:
         fits = int((free - (wanted - sets * each)) // each)
         raise UsageError(
             f"{sets} weight sets take {wanted / 2**30:.1f} GiB with their momenta, and {free / 2**30:.1f} GiB are "
-            f"free; at most {max(fits, 0)} fit (--pooling.mixtures)."
+            f"free; at most {max(fits, 0)} fit (--pooling.mixtures). On a GPU, those that are not in use may lie in "
+            "the CPU's memory (--pooling.offload true)."
         )
 
 
