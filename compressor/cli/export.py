@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from compressor.cli.options import Names, Of, OpenAxes, folder_argument, model_option, structure_options, trust_option
+from compressor.cli.options import Names, Of, OpenAxes, model_or_folder, structure_options, trust_option
 from compressor.cli.output import Output, output_options
 from compressor.cli.structure import load_structure
 from compressor.cli.tables import amount
@@ -19,8 +19,7 @@ from exporters.registry import INT8_FORMAT
 
 
 @click.command()
-@model_option(required=True)
-@folder_argument
+@model_or_folder
 @trust_option
 @click.option(
     "--weights", default="default", metavar="W", help="default, none or a file, as for the main job. [default]"
@@ -64,7 +63,7 @@ def export(
 ) -> None:
     """Write a model, or a saved folder's model, for the runtime it is to run in.
 
-    With FOLDER, --model says how the folder's original is built.
+    A saved FOLDER needs no --model, unless its original is of a factory of yours: that is named then.
     """
     if not formats:
         raise UsageError("No format was given; pass at least one, for example --to onnx.")

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from compressor.cli.options import folder_argument, keep_option, model_option, structure_options, trust_option
+from compressor.cli.options import keep_option, model_or_folder, structure_options, trust_option
 from compressor.cli.output import Output, output_options
 from compressor.cli.structure import load_structure
 from compressor.cli.tables import amount, table
@@ -17,8 +17,7 @@ _ROWS = 40
 
 
 @click.command()
-@model_option(required=True)
-@folder_argument
+@model_or_folder
 @trust_option
 @structure_options
 @click.option("--include", multiple=True, metavar="PATTERN", help="Compress matching modules only; may be repeated.")

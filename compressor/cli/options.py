@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -95,9 +96,20 @@ def trust_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
-def folder_argument(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A saved folder beside ``--model``, which then says how the folder's original is built."""
-    return click.argument("folder", required=False)(function)
+def model_or_folder(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--model``, a saved folder, or both: the model then says how the folder's original is built."""
+
+    @functools.wraps(function)
+    def named(model: str | None, folder: str | None, **rest: Any) -> Any:
+        if model is None and folder is None:
+            raise click.UsageError("There is no model: pass --model M, or a saved folder.")
+        return (
+            function(model=folder, folder=None, **rest)
+            if model is None
+            else function(model=model, folder=folder, **rest)
+        )
+
+    return model_option(required=False)(click.argument("folder", required=False)(named))
 
 
 def structure_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,15 +8,14 @@ from typing import Any
 import click
 
 from compressor.cli.lut import lut_option
-from compressor.cli.options import Of, folder_argument, model_option, structure_options, trust_option
+from compressor.cli.options import Of, model_or_folder, structure_options, trust_option
 from compressor.cli.output import JobInterrupted, Output, output_options
 from compressor.options import Number, Whole
 from compressor.options.shared import SECONDS, THREADS
 
 
 @click.command()
-@model_option(required=True)
-@folder_argument
+@model_or_folder
 @trust_option
 @structure_options
 @click.option("--target", required=True, metavar="T", help="Where to measure; 'compress targets' lists them.")

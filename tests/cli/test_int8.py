@@ -38,6 +38,25 @@ def test_the_report_has_accuracy_and_latency_before_and_after(folder: Path) -> N
     assert "Int8" in (folder / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("command", ["inspect", "export"])
+def test_a_folder_alone_stands_for_its_model(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    rest = ["--trust-factories", "job_networks", "--format", "json", "-q"]
+    if command == "export":
+        rest += ["--out", str(tmp_path), "--force"]
+    found = []
+    for named in ([str(folder)], ["--model", str(folder)]):
+        assert main([command, *named, *rest]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    for document in found:
+        document.pop("seconds", None)
+        document["files"] = [(file["path"], file["bytes"]) for file in document.get("files", ())]
+    assert found[0] == found[1]
+    assert main([command]) == 2
+    assert "pass --model M, or a saved folder" in capsys.readouterr().err
+
+
 def test_the_text_says_what_int8_costs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(folder)]) == 0
     assert "Int8\n" in capsys.readouterr().out
