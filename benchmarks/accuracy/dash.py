@@ -25,6 +25,7 @@ import torch
 from torch import nn
 
 import compressor
+from benchmarks.accuracy.parts import fewer
 from compressor.budget import parse_budgets
 from compressor.data import Data, load_data
 from compressor.latency.target import TargetSettings
@@ -44,12 +45,14 @@ class Task:
     batch_size: int
     lr: float
     options: tuple[tuple[str, Any], ...] = (("fresh", True),)
+    images: int | None = None
+    """So many of the training split are trained on, and the test split is of others of it."""
 
 
 TASKS = {
     "digits": Task("wrn1d", "fsdd:{data},rate=2000", 20, 20, 64, 0.05),
     "darcy": Task("wrn_16_1", "darcy:{data}", 40, 20, 16, 0.01),
-    "cifar10": Task("wrn_16_1", "cifar10:{data}", 10, 5, 64, 0.05),
+    "cifar10": Task("wrn_16_1", "cifar10:{data}", 10, 10, 64, 0.05, images=10_000),
 }
 
 
@@ -94,6 +97,8 @@ def searched(
 def load(name: str, task: Task, folder: Path, seed: int) -> tuple[nn.Module, Data]:
     """The backbone with random weights, and its data."""
     data = load_data(task.data.format(data=folder))
+    if task.images is not None:
+        data = fewer(data, task.images)
     loaded = load_model(
         task.model,
         weights="none",

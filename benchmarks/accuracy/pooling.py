@@ -4,8 +4,8 @@
     python -m benchmarks.accuracy.pooling DATA search --depth 14 --mixtures 1,4 --budgets 900%,100% --seeds 0,1,2
     python -m benchmarks.accuracy.pooling --table
 
-DATA holds ``cifar10.npz``. Images are averaged to 16x16; 10,000 train, those held out rank, the test split says how good
-a configuration is. ``truth`` trains every configuration from random weights. ``search`` ranks them by the balanced
+DATA holds ``cifar10.npz``. Images are averaged to 16x16; 10,000 train, those held out rank, and 15,000 others say how
+good a configuration is. ``truth`` trains every configuration from random weights. ``search`` ranks them by the balanced
 mixture, all searches with the same number of steps, and only those within a budget of the network's multiply-adds.
 Every run is one line of ``pooling.jsonl`` beside this file; what is there is not run again, so it can be stopped and
 continued. ``--table`` compares the rankings with the truth, and those of depth 20 with the published accuracies.
@@ -27,6 +27,7 @@ import torch
 from torch import nn
 
 import compressor
+from benchmarks.accuracy.parts import fewer
 from benchmarks.harness import append, read
 from compressor.backbones.resnet_cifar import CifarResNet
 from compressor.data import Data, load_data
@@ -45,13 +46,12 @@ IMAGES, BATCH, RATE, DECAY = 10_000, 64, 0.1, 1e-3
 
 def load(folder: Path) -> Data:
     """CIFAR-10 at half of its resolution, with a fifth of its training images."""
-    data = load_data(f"cifar10:{folder}")
+    data = fewer(load_data(f"cifar10:{folder}"), IMAGES)
     assert data.test is not None
     splits = {}
     for name, split in (("train", data.train), ("val", data.val), ("test", data.test)):
         parts = [(nn.functional.avg_pool2d(x, 2), y) for x, y in split.batches(500)]
-        most = IMAGES if name == "train" else None
-        inputs, targets = (torch.cat(each)[:most] for each in zip(*parts, strict=True))
+        inputs, targets = (torch.cat(each) for each in zip(*parts, strict=True))
         splits[name] = TensorSplit(inputs, targets, augment=CropFlip(2) if name == "train" else None)
     return replace(data, **splits, example_inputs=nn.functional.avg_pool2d(data.example_inputs, 2))
 

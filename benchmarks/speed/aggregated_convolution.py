@@ -1,6 +1,6 @@
 """What a search step of DASH costs in each form of its mixtures: figures 2 and 3 of the paper, and CIFAR-sized images.
 
-    python -m benchmarks.speed.aggregated_convolution [--batch 16] [--threads N] [--only operations length images layer] [--write benchmarks/speed/aggregated_convolution.md]
+    python -m benchmarks.speed.aggregated_convolution [--batch 16] [--threads N] [--only operations length images layer batch_128] [--write benchmarks/speed/aggregated_convolution.md]
 
 The network is the paper's one for sequences: three residual blocks of three convolutions, here all mixtures of 64
 channels, with batch norm and ReLU, over sequences of one channel; for images one such block of mixtures. A step is
@@ -118,6 +118,11 @@ def images(batch: int) -> list[tuple[str, nn.Module, Tensor]]:
     return [(f"32x32, 16 operations, batch {batch}", model, torch.randn(batch, 3, 32, 32))]
 
 
+def batch_128(batch: int) -> list[tuple[str, nn.Module, Tensor]]:
+    """The paper's batch of 128 at n = 1000, fewest and most operations."""
+    return [(f"{c * c} operations", Network(1, 3, 1, *spaces(c)), torch.randn(128, 1, 1000)) for c in (3, 7)]
+
+
 def layer(batch: int) -> list[tuple[str, nn.Module, Tensor]]:
     """One inner layer at the paper's batch of 128."""
     return [
@@ -131,7 +136,7 @@ def layer(batch: int) -> list[tuple[str, nn.Module, Tensor]]:
 
 
 TABLES: dict[str, Callable[[int], list[tuple[str, nn.Module, Tensor]]]] = {
-    each.__name__: each for each in (operations, length, images, layer)
+    each.__name__: each for each in (operations, length, images, layer, batch_128)
 }
 
 

@@ -155,7 +155,7 @@ def _weight_sets(pipeline: Pipeline) -> list[Probabilities]:
     found = []
     for name, shares in noted[0]["weight_sets"].items() if noted else ():
         rows = [list(entry["weight_sets"][name]) for entry in noted]
-        found.append(Probabilities(name, [str(number + 1) for number in range(len(shares))], steps, rows))
+        found.append(Probabilities(name, [f"set {number + 1}" for number in range(len(shares))], steps, rows))
     return found
 
 

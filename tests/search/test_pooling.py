@@ -288,7 +288,7 @@ def test_the_report_draws_which_weights_trained_what() -> None:
     report = search({"flops": "150%"}, mixtures=3).report
     assert {row.name for row in report.weight_sets} == {each.name for each in report.ranking}
     for row in report.weight_sets:
-        assert row.alternatives == ["1", "2", "3"]
+        assert row.alternatives == ["set 1", "set 2", "set 3"]
         assert all(sum(weights) == pytest.approx(1.0, abs=1e-3) for weights in row.weights)
     assert "Weights that configurations shared" in render_html(report)
     assert not any("weight_sets" in entry for entry in report.history)

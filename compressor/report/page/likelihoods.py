@@ -64,7 +64,7 @@ def likelihoods(report: Report) -> Markup:
 
 def weight_sets(report: Report) -> Markup:
     """Left out where no weights were shared among configurations."""
-    judged = {each.name: str(each.weight_set + 1) for each in report.ranking}
+    judged = {each.name: f"set {each.weight_set + 1}" for each in report.ranking}
     charts = [chart for chart in _charts(report.weight_sets, judged) if len(chart.alternatives) > 1]
     if not charts:
         return Markup("")
