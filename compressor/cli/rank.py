@@ -24,19 +24,13 @@ from compressor.storage.reading import read_json
 @output_options
 def rank(folder: Path, known: Path | None, front_of: str | None, output: Output) -> None:
     """Show the ranking of configurations in FOLDER, which a job with --search pooling wrote."""
-    file = folder / "report.json" if folder.is_dir() else folder
-    content = read_json(file, "give a folder that compress wrote")
     with output.working():
-        from compressor.report import Report
         from compressor.report.ranking import agreement, front
+        from compressor.report.saved import read_report
 
-        try:
-            report = Report.from_json(content)
-        except UsageError as error:
-            raise UsageError(f"{file}: {error}") from error
-        rows = report.ranking
+        rows = read_report(folder).ranking
         if not rows:
-            raise UsageError(f"{file} has no ranking; searches that rank networks write one (--search pooling).")
+            raise UsageError(f"{folder} has no ranking; searches that rank networks write one (--search pooling).")
         tau = None if known is None else agreement(rows, _known(known))
         if front_of is not None:
             if front_of not in rows[0].costs:

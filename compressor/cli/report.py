@@ -7,8 +7,6 @@ from pathlib import Path
 import click
 
 from compressor.cli.output import Output, output_options
-from compressor.errors import UsageError
-from compressor.storage.reading import read_json
 
 
 @click.command()
@@ -17,16 +15,12 @@ from compressor.storage.reading import read_json
 @output_options
 def report(folder: Path, html: Path | None, output: Output) -> None:
     """Show the report in FOLDER, which an earlier job wrote."""
-    file = folder / "report.json" if folder.is_dir() else folder
-    content = read_json(file, "give a folder that compress wrote")
     with output.working():
-        from compressor.report import Report, render_html, summary_text
+        from compressor.report import render_html, summary_text
+        from compressor.report.saved import read_report
         from compressor.storage.files import atomic_write_text
 
-        try:
-            loaded = Report.from_json(content)
-        except UsageError as error:
-            raise UsageError(f"{file}: {error}") from error
+        loaded = read_report(folder)
         if html is not None:
             atomic_write_text(html, render_html(loaded))
             output.events().info(f"Wrote {html}.")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from compressor.graph.graph import Graph
 from compressor.search.constraints.constraint import Constraint, RoundTo
+from compressor.search.constraints.projector import Projector
 from compressor.search.constraints.wanted import Wanted
 from compressor.search.result import SearchResult
 from exporters.example import Example
@@ -58,6 +59,22 @@ class SearchContext:
     decides: frozenset[str] | None = None
     warn: Callable[[str], None] = warnings.warn
     tell: Callable[[str], None] = lambda text: None
+
+    def projector(self, decides: frozenset[str] | None = None, *, depth: bool = True) -> Projector:
+        """Makes hard choices under all constraints, with what the user wants kept.
+
+        Args:
+            decides: components that the method decides on; ``None`` for the context's.
+            depth: whether blocks may go.
+        """
+        return Projector(
+            self.graph,
+            self.constraints,
+            round_to=self.round_to,
+            decides=self.decides if decides is None else decides,
+            depth=depth,
+            wanted=self.wanted,
+        )
 
 
 class SearchMethod(Protocol):

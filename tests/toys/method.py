@@ -11,7 +11,6 @@ import torch
 from compressor.options import Number, option
 from compressor.search.base import SearchContext
 from compressor.search.constraints.greedy import remove
-from compressor.search.constraints.projector import Projector
 from compressor.search.importance.rank import rank
 from compressor.search.options import Method, MethodConfig
 from compressor.search.result import SearchResult
@@ -35,7 +34,7 @@ class Thrifty:
 
     def run(self, context: SearchContext) -> SearchResult:
         config = ThriftyConfig.from_options(context.options)
-        projector = Projector(context.graph, context.constraints, round_to=context.round_to, wanted=context.wanted)
+        projector = context.projector()
         projector.check_reachable()
         scores, blocks = rank(context, "magnitude")
         typical = float(np.median(scores[~projector.swaps])) if (~projector.swaps).any() else 1.0

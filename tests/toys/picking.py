@@ -10,7 +10,6 @@ import torch
 
 from compressor.search.base import SearchContext
 from compressor.search.constraints.best_alternatives import best_alternatives
-from compressor.search.constraints.projector import Projector
 from compressor.search.options import Method, MethodConfig
 from compressor.search.result import SearchResult
 
@@ -31,7 +30,7 @@ class Picking:
 
     def run(self, context: SearchContext) -> SearchResult:
         graph = context.graph
-        projector = Projector(graph, context.constraints, wanted=context.wanted, decides=context.decides)
+        projector = context.projector()
         projector.check_reachable()
         scores = np.ones(graph.n_units)
         for number, choice in enumerate(graph.choices):

@@ -8,7 +8,6 @@ import torch
 
 from compressor.data.subsampled import Subsampled
 from compressor.search.base import SearchContext
-from compressor.search.constraints.projector import Projector
 from compressor.search.methods.dash.config import DashConfig
 from compressor.search.methods.dash.learner import DashLearner
 from compressor.search.result import SearchResult
@@ -24,14 +23,7 @@ class Dash:
     def run(self, context: SearchContext) -> SearchResult:
         data = require_data(context, "dash")
         config = DashConfig.from_options(context.options)
-        projector = Projector(
-            context.graph,
-            context.constraints,
-            round_to=context.round_to,
-            decides=config.decides,
-            depth=False,
-            wanted=context.wanted,
-        )
+        projector = context.projector(config.decides, depth=False)
         projector.check_reachable()
         lr = config.lr or (_DENSE_LR if data.task.dense else _LR)
         schedule = replace(config, lr=lr)

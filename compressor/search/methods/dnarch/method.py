@@ -7,7 +7,6 @@ import numpy as np
 from compressor.arrays import FloatArray
 from compressor.nn.generated import computed
 from compressor.search.base import SearchContext
-from compressor.search.constraints.projector import Projector
 from compressor.search.importance.rank import rank
 from compressor.search.methods.dnarch.config import DnarchConfig
 from compressor.search.methods.dnarch.learner import DnarchLearner
@@ -21,13 +20,7 @@ class Dnarch:
     def learner(self, context: SearchContext) -> DnarchLearner:
         config = DnarchConfig.from_options(context.options)
         components = config.components(context.graph)
-        projector = Projector(
-            context.graph,
-            context.constraints,
-            round_to=context.round_to,
-            wanted=context.wanted,
-            decides=frozenset(components),
-        )
+        projector = context.projector(frozenset(components))
         session = DnarchLearner(context.model, projector, config, self._scores(context, config))
         if config.grow > 1:
             session.strengthen_()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from compressor.search.base import SearchContext
-from compressor.search.constraints.projector import Projector
 from compressor.search.methods.figs.config import FigsConfig
 from compressor.search.methods.figs.learner import FigsLearner
 from compressor.search.result import SearchResult
@@ -15,13 +14,7 @@ class Figs:
 
     def learner(self, context: SearchContext) -> FigsLearner:
         config = FigsConfig.from_options(context.options)
-        projector = Projector(
-            context.graph,
-            context.constraints,
-            round_to=context.round_to,
-            wanted=context.wanted,
-            decides=config.decides,
-        )
+        projector = context.projector(config.decides)
         projector.check_reachable()
         return FigsLearner(context.model, projector, config)
 

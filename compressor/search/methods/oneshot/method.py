@@ -12,7 +12,6 @@ import torch
 
 from compressor.search.base import SearchContext
 from compressor.search.constraints.greedy import _entry, remove
-from compressor.search.constraints.projector import Projector
 from compressor.search.importance.rank import rank
 from compressor.search.methods.oneshot.config import OneShotConfig
 from compressor.search.result import SearchResult
@@ -23,13 +22,7 @@ class OneShot:
 
     def run(self, context: SearchContext) -> SearchResult:
         config = OneShotConfig.from_options(context.options)
-        projector = Projector(
-            context.graph,
-            context.constraints,
-            round_to=context.round_to,
-            wanted=context.wanted,
-            decides=config.decides,
-        )
+        projector = context.projector(config.decides)
         projector.check_reachable()
         measure = config.importance or ("taylor" if context.data is not None else "magnitude")
         scores, blocks = rank(context, measure, batches=config.batches)

@@ -30,14 +30,7 @@ class Pooling:
     def run(self, context: SearchContext) -> SearchResult:
         data = require_data(context, "pooling")
         config = PoolingConfig.from_options(context.options)
-        projector = Projector(
-            context.graph,
-            context.constraints,
-            round_to=context.round_to,
-            decides=config.decides,
-            depth=False,
-            wanted=context.wanted,
-        )
+        projector = context.projector(config.decides, depth=False)
         (choice,) = [each for each in context.graph.choices if each.of == "pooling"]
         open_ = drawn(projector, choice)
         if len(open_) > config.evaluated:
