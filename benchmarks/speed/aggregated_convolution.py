@@ -71,7 +71,7 @@ def step(model: nn.Module, x: Tensor) -> float:
     return time.perf_counter() - started
 
 
-def in_turn(model: nn.Module, x: Tensor, turns: int, patience: float) -> dict[str, Any]:
+def in_turn(model: nn.Module, x: Tensor, turns: int, patience: float, forms: Sequence[str]) -> dict[str, Any]:
     """Seconds of a step by form, and the forms that "auto" took."""
 
     def timed(form: str) -> float:
@@ -80,20 +80,20 @@ def in_turn(model: nn.Module, x: Tensor, turns: int, patience: float) -> dict[st
                 each.form = form
         return step(model, x)
 
-    first = {form: timed(form) for form in reversed(FORMS)}  # warm-up; of "auto", with its measurements
-    taken: dict[str, list[float]] = {form: [] for form in FORMS}
+    first = {form: timed(form) for form in reversed(forms)}  # warm-up; of "auto", with its measurements
+    taken: dict[str, list[float]] = {form: [] for form in forms}
     for turn in range(turns):
-        for form in FORMS if turn % 2 == 0 else reversed(FORMS):
+        for form in forms if turn % 2 == 0 else reversed(forms):
             if form == "auto" or first[form] <= patience:
                 taken[form].append(timed(form))
     used = [each.form_used for each in model.modules() if isinstance(each, AggConv1d | AggConv2d)] if taken else []
     timed("auto")
     used = [each.form_used for each in model.modules() if isinstance(each, AggConv1d | AggConv2d)]
-    found: dict[str, Any] = {form: median(taken[form] or [first[form]]) for form in FORMS}
-    pairs = {form: [a / b for a, b in zip(taken[form], taken["auto"], strict=True)] for form in FORMS if taken[form]}
+    found: dict[str, Any] = {form: median(taken[form] or [first[form]]) for form in forms}
+    pairs = {form: [a / b for a, b in zip(taken[form], taken["auto"], strict=True)] for form in forms if taken[form]}
     best = min(pairs, key=lambda form: median(pairs[form]) if form != "auto" else 9e9)
     found |= {"first": first["auto"], "used": " ".join(sorted({str(u) for u in used})), "of": 1 / median(pairs[best])}
-    found["once"] = [form for form in FORMS if not taken[form]]
+    found["once"] = [form for form in forms if not taken[form]]
     return found
 
 
@@ -147,8 +147,9 @@ def table(rows: list[tuple[str, dict[str, Any]]]) -> str:
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: |",
     ]
     for name, r in rows:
-        times = " | ".join(f"{r[form]:.3f}{'*' if form in r['once'] else ''}" for form in FORMS)
-        ratios = f"{r['results'] / r['fft']:.1f} | {r['weights'] / r['fft']:.1f} | {r['of']:.2f}"
+        times = " | ".join(f"{r[form]:.3f}{'*' if form in r['once'] else ''}" if form in r else "" for form in FORMS)
+        ratios = " | ".join(f"{r[form] / r['fft']:.1f}" if form in r else "" for form in ("results", "weights"))
+        ratios += f" | {r['of']:.2f}"
         lines.append(f"| {name} | {times} | {ratios} | {r['used']} | {r['first']:.2f} |")
     return "\n".join(lines)
 
@@ -160,17 +161,19 @@ def main() -> None:
     parser.add_argument("--patience", type=float, default=4.0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--only", nargs="*", choices=tuple(TABLES), default=tuple(TABLES))
+    parser.add_argument("--without", choices=("results", "weights"), help="a form to leave out, as it takes minutes")
     parser.add_argument("--write", type=Path, help="write the result to this file")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     parts = []
+    forms = [form for form in FORMS if form != options.without]
     with tempfile.TemporaryDirectory() as folder:
         os.environ[VARIABLE] = str(Path(folder) / "lut.sqlite")  # measured here, whatever is known
         for name in options.only:
             rows = []
             for case, model, x in TABLES[name](options.batch):
-                rows.append((case, in_turn(model.train(), x, options.turns, options.patience)))
+                rows.append((case, in_turn(model.train(), x, options.turns, options.patience, forms)))
                 print(table(rows[-1:]).splitlines()[-1], flush=True)
             parts.append(f"## {(TABLES[name].__doc__ or '').strip()}\n\n{table(rows)}")
     text = "\n\n".join(parts)
