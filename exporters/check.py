@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from exporters.axes import Axes, other_sizes
+from exporters.axes import AUTO, Axes, other_sizes
 from exporters.base import ExportCheck
 from exporters.errors import ExportCheckError, UnsupportedExportError
 from exporters.example import Example
@@ -101,7 +101,7 @@ def check_all(
     checks = []
     plans: list[tuple[int | None, Sizes | None]] = [(batch, None) for batch in batches]
     if any(opened):
-        plans += [(batches[-1], sizes) for sizes in _runnable(model, example, batches[-1], opened)]
+        plans += [(batches[-1], sizes) for sizes in sizes_that_run(model, example, batches[-1], opened)]
     for index, (batch, sizes) in enumerate(plans):
         check = compare(model, example, run, batch, seed + index, sizes)
         if not check.rel_error <= tolerance:
@@ -113,7 +113,35 @@ def check_all(
     return tuple(checks)
 
 
-def _runnable(model: nn.Module, example: Example, batch: int | None, opened: Axes) -> list[Sizes]:
+def free_axes(model: nn.Module, example: Example, axes: Axes) -> Axes:
+    """``axes`` without those to be found (``AUTO``) at whose other sizes the model does not run.
+
+    Tracers leave axes open that a forward refuses to see changed, such as the channels of a 1D convolution. An axis is
+    tried by itself, then together with others of its size, as of two inputs with one length.
+    """
+    found = [(i, axis) for i, opened in enumerate(axes) for axis, label in opened.items() if label == AUTO]
+
+    def runs(places: Sequence[tuple[int, int]]) -> bool:
+        opened = tuple({axis: AUTO for j, axis in places if j == i} for i in range(len(axes)))
+        try:
+            sizes_that_run(model, example, None, opened)
+        except UnsupportedExportError:
+            return False
+        return True
+
+    free = {place for place in found if runs([place])}
+    tied: dict[int, list[tuple[int, int]]] = {}
+    for i, axis in found:
+        if (i, axis) not in free:
+            tied.setdefault(example.tensors[i].shape[axis], []).append((i, axis))
+    free |= {place for places in tied.values() if len(places) > 1 and runs(places) for place in places}
+    return tuple(
+        {axis: label for axis, label in opened.items() if label != AUTO or (i, axis) in free}
+        for i, opened in enumerate(axes)
+    )
+
+
+def sizes_that_run(model: nn.Module, example: Example, batch: int | None, opened: Axes) -> list[Sizes]:
     """Two other sizes of the open axes that the model itself runs at.
 
     Raises :class:`UnsupportedExportError` if it runs at none.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporters.axes import AUTO, Axes
 from exporters.base import ExportCheck
-from exporters.check import Run, check_all
+from exporters.check import Run, check_all, free_axes, sizes_that_run
 from exporters.errors import ExportCheckError, UnsupportedExportError
 from exporters.example import Example
 from exporters.files import staged
@@ -76,20 +76,25 @@ def write_traced(
     """
     closed: Axes = tuple({} for _ in axes)
     automatic = any(label == AUTO for opened in axes for label in opened.values())
-    attempts = []
+    failure = ""
+
+    def batched() -> Iterator[Axes]:
+        yield axes
+        if automatic:  # a tracer leaves axes open that the forward does not
+            free = free_axes(model, example, axes)
+            if any(free) and free != axes:
+                yield free
+            yield closed
+
     if dynamic_batch and any(batch_axes(example.tensors)):
-        attempts += [(True, axes), (True, closed)] if automatic else [(True, axes)]
-    attempts.append((False, closed if automatic else axes))
-    notes: list[str] = []
-    for batch, wanted in attempts[:-1]:
-        try:
-            return _attempt(model, example, path, write, comparison, batch, wanted, notes)
-        except (UnsupportedExportError, ExportCheckError) as error:
-            if any(wanted) and automatic:
-                notes = [f"No axis but the batch is open: {first_line(error)}"]
-            else:
-                notes = [f"The batch axis is fixed at {example.tensors[0].shape[0]}: {first_line(error)}"]
-    return _attempt(model, example, path, write, comparison, *attempts[-1], notes)
+        for wanted in batched():
+            notes = [f"No axis but the batch is open: {failure}"] if failure and not any(wanted) else []
+            try:
+                return _attempt(model, example, path, write, comparison, True, wanted, notes)
+            except (UnsupportedExportError, ExportCheckError) as error:
+                failure = first_line(error)
+    notes = [f"The batch axis is fixed at {example.tensors[0].shape[0]}: {failure}"] if failure else []
+    return _attempt(model, example, path, write, comparison, False, closed if automatic else axes, notes)
 
 
 def _attempt(
@@ -128,4 +133,6 @@ def _attempt(
                 what=comparison.what,
                 opened=written.opened,
             )
+        elif any(label == AUTO for opened in axes for label in opened.values()) and any(written.opened):
+            sizes_that_run(model, example, None, written.opened)
     return Traced(files, dynamic, written, checks, tuple(notes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,53 @@ def test_images_of_any_size(tmp_path: Path) -> None:
     info = OnnxExporter().export(model, image, tmp_path / "m.onnx", dynamic_axes=asked, batches=(2,))
     other = torch.randn(2, 3, 21, 18)
     assert np.allclose(run(info.path, input=other), model(other).detach().numpy(), atol=1e-5)
+
+
+class Conversation(nn.Module):
+    """Two sequences of one length, which a forward adds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv1d(4, 6, 3, padding=1), nn.Conv1d(4, 6, 5, padding=2)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.a(x) + self.b(y)
+
+
+@pytest.mark.parametrize("check", [True, False], ids=["checked", "unchecked"])
+@pytest.mark.parametrize(("kernel", "padding"), [(3, 1), (8, "same"), (1, 0)])
+def test_of_signals_the_length_is_open_and_not_the_channels(
+    kernel: int, padding: Any, check: bool, tmp_path: Path
+) -> None:
+    model = nn.Sequential(nn.Conv1d(4, 6, kernel, padding=padding), nn.ReLU(), nn.Conv1d(6, 2, 3)).eval()
+    signal = torch.randn(2, 4, 20)
+    info = OnnxExporter().export(model, signal, tmp_path / "m.onnx", dynamic_axes="auto", batches=(2,), check=check)
+    assert list(info.details["open_axes"]["input"]) == ["2"]
+    assert not info.notes
+    longer = torch.randn(3, 4, 33)
+    assert np.allclose(run(info.path, input=longer), model(longer).detach().numpy(), atol=1e-5)
+
+
+def test_lengths_that_are_tied_stay_open_together(tmp_path: Path) -> None:
+    model, example = Conversation().eval(), (torch.randn(2, 4, 20), torch.randn(2, 4, 20))
+    info = OnnxExporter().export(model, example, tmp_path / "m.onnx", dynamic_axes="auto", batches=(2,))
+    assert [list(opened) for opened in info.details["open_axes"].values()] == [["2"], ["2"]]
+    assert len({opened["2"] for opened in info.details["open_axes"].values()}) == 1
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_signals_of_several_channels_are_written_in_every_format(name: str, tmp_path: Path) -> None:
+    exporter = registry.get(name)
+    if not exporter.is_available():
+        pytest.skip(f"{name} is not installed")
+    signal = torch.randn(2, 4, 20)
+    takes = inspect.signature(exporter.export).parameters
+    options = {"dynamic_axes": "auto", "calibration": [signal]}
+    model = nn.Sequential(nn.Conv1d(4, 6, 3, padding=1), nn.ReLU(), nn.Conv1d(6, 2, 3)).eval()
+    asked = {option: value for option, value in options.items() if option in takes}
+    info = exporter.export(model, signal, tmp_path / f"m{exporter.suffix}", **asked)
+    assert info.path.is_file()
+    assert "1" not in info.details.get("open_axes", {}).get("input", {})
 
 
 def test_what_has_one_length_keeps_it_or_is_refused(tmp_path: Path) -> None:

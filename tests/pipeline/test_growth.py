@@ -136,6 +136,7 @@ def test_who_can_grow() -> None:
     assert DnarchConfig(grow=2).decides == {"width", "depth", "kernel", "resolution"}
 
 
+@pytest.mark.slow
 def test_a_report_compares_with_the_base(tmp_path: Path) -> None:
     config = JobConfig(
         model="ccnn_4_140",

@@ -150,9 +150,9 @@ def test_what_was_found_runs_in_openvino(found: Any, tmp_path: Path) -> None:
     _, shape, result = found
     x = torch.randn(2, *shape)
     file = next(file for file in result.export(tmp_path, formats=("openvino",)) if file.suffix == ".xml")
-    compiled = openvino.compile_model(str(file), "CPU")
+    compiled = openvino.compile_model(str(file), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})  # else bf16 where it is
     y = compiled(x.numpy())[0]
-    np.testing.assert_allclose(y, result.model.eval()(x).detach().numpy(), rtol=1e-2, atol=1e-3)
+    np.testing.assert_allclose(y, result.model.eval()(x).detach().numpy(), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -120,6 +120,7 @@ def test_images_that_lie_channels_last(form: str, groups: int) -> None:
     assert_same(found, results(plain(z), plain, z, 0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_compiled_it_computes_the_same(form: str) -> None:
     for groups, axes in ((1, 1), (4, 2)):
