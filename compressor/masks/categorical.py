@@ -82,6 +82,11 @@ class Categorical:
         """Weights by choice."""
         return list(torch.split(weights, [len(choice) for choice in self.choices]))
 
+    @property
+    def current(self) -> Tensor:
+        """For every alternative the place of what the network has at its site, shape (alternatives,)."""
+        return torch.tensor(self._positions(), dtype=torch.int64, device=self._of.device)[self._of]
+
     def _positions(self) -> list[int]:
         """Where what the network has stands among all alternatives."""
         found, start = [], 0

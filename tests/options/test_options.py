@@ -18,12 +18,9 @@ import compressor
 from compressor.errors import UsageError
 from compressor.options import Flag, Number, OneOf, Options, Patterns, SomeOf, Whole, option, read, table
 from compressor.search import METHODS
-from compressor.search.methods.dnarch.config import DnarchConfig
-from compressor.search.methods.figs.config import FigsConfig
-from compressor.search.methods.oneshot.config import OneShotConfig
 from profilers.errors import ProfilerError
 
-CONFIGS = {"oneshot": OneShotConfig, "figs": FigsConfig, "dnarch": DnarchConfig}
+CONFIGS = {name: METHODS.get(name).config for name in ("oneshot", "figs", "dnarch", "dash", "pooling")}
 X = torch.randn(1, 8)
 JUNK = [
     *(True, None, "many", "", "x" * 9999, b"4", [], [3], {}, {"a": 1}, (), object(), int, lambda: 3, 3j, X),

@@ -182,7 +182,7 @@ def test_the_weights_of_the_kernels_found_are_those_that_the_search_trained() ->
 
 def test_the_budgets_pull_is_for_the_search_alone() -> None:
     model, x = staged()
-    graph, found = learner(model, x, {"flops": 2.0}, kernel_sizes=(3, 5, 7), dilations=(1,))
+    graph, found = learner(model, x, {"flops": 2.0}, kernel_sizes=(3, 5, 7), dilations=(1,), doubt=0.0)
     largest = torch.cat([torch.arange(len(choice)) == len(choice) - 1 for choice in graph.choices])
     with torch.no_grad():
         found.categorical.logits.copy_(torch.where(largest, 0.3, 0.0))

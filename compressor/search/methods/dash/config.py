@@ -47,6 +47,12 @@ class DashConfig(MethodConfig):
     decay_at: float = option(0.6, Number(least=0, most=1), "Share of the steps after which the rates fall.")
     decay: float = option(0.2, Number(above=0, most=1), "What they fall to, as a share.")
     clip: float = option(1.0, Number(above=0), "Largest norm of the gradients of the weights.")
+    doubt: float = option(
+        3.0,
+        Number(least=0),
+        "Standard errors within which another kernel counts as good as the one that is there, as its lead may be "
+        "chance; 0 takes the likeliest, as in the paper.",
+    )
     reach: float = option(
         0.5, Number(above=0, most=1), "Share of the steps after which the expected cost is asked to be at the budget."
     )

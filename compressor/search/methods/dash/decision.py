@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from compressor.arrays import BoolArray, FloatArray, IntArray, UnitMask
+from compressor.arrays import BoolArray, FloatArray, UnitMask
 from compressor.search.constraints.best_alternatives import best_alternatives
 from compressor.search.constraints.projector import Projector
 
 _ROUNDING = 1e-12
+_PREFERRED = 1e-6  # of log-probability: what the network has, over what is as good
 _LOST = 10.0  # how much less likely than the least likely what cannot be had is, for those who rank
 
 
@@ -31,17 +34,42 @@ def affordable(projector: Projector) -> list[BoolArray]:
     return found
 
 
-def likeliest(projector: Projector, units: IntArray, probabilities: FloatArray) -> tuple[UnitMask, FloatArray]:
-    """Of every site the likeliest alternative, as far as the budgets allow.
+def likeliest(
+    projector: Projector, probabilities: Sequence[FloatArray], evidence: Sequence[FloatArray], doubt: float
+) -> tuple[UnitMask, FloatArray]:
+    """Of every site the likeliest alternative, as far as that is beyond chance and the budgets allow.
 
     Args:
-        units, probabilities: of all alternatives, where they stand among the graph's units and how likely they are.
+        probabilities: of each choice how likely its alternatives are.
+        evidence, doubt: see ``leads``.
 
     Returns:
-        The units kept, and the score of every unit: log-probabilities, 0 for what is no alternative.
+        The units kept, and the score of every unit, its lead; 0 for what is no alternative.
     """
     scores = np.zeros(projector.graph.n_units)
-    with np.errstate(divide="ignore"):
-        likely = np.log(probabilities)
-    scores[units] = np.maximum(likely, likely[np.isfinite(likely)].min() - _LOST)
+    for choice, likely, sure in zip(projector.graph.choices, probabilities, evidence, strict=True):
+        scores[choice.units] = leads(likely, sure, doubt, choice.current)
     return best_alternatives(projector, projector.start, scores), scores
+
+
+def leads(probabilities: FloatArray, evidence: FloatArray, doubt: float, current: int) -> FloatArray:
+    """How far each alternative of a choice is ahead of what the network has, in log-probability, beyond chance.
+
+    What is within ``doubt`` counts as as good: it may be taken where it is cheaper and another site has use for what is
+    saved; at the same cost what the network has is preferred. Where that cannot be had there is nothing to compare
+    with, and the likeliest is ahead.
+
+    Args:
+        evidence: by how many standard errors each was pushed ahead of what the network has.
+        doubt: standard errors that may be chance.
+    """
+    with np.errstate(divide="ignore"):
+        likely: FloatArray = np.log(probabilities)
+    open_ = np.isfinite(likely)
+    lead = np.where(open_, likely - likely[current if open_[current] else likely.argmax()], 0.0)
+    if open_[current]:
+        sure = np.maximum(evidence * np.sign(lead), 1e-12)
+        lead = lead * np.maximum(1.0 - doubt / sure, 0.0) - _PREFERRED
+        lead[current] = 0.0
+    lead[~open_] = lead[open_].min() - _LOST
+    return lead

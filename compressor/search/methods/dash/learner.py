@@ -26,7 +26,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
+from compressor.arrays import FloatArray
 from compressor.costs import Sizes
 from compressor.errors import TrainingError
 from compressor.masks import Pass
@@ -34,7 +36,8 @@ from compressor.masks.categorical import Categorical
 from compressor.search.constraints.multipliers import Multipliers
 from compressor.search.constraints.projector import Projector
 from compressor.search.methods.dash.config import DashConfig
-from compressor.search.methods.dash.decision import affordable, likeliest
+from compressor.search.methods.dash.decision import affordable, leads, likeliest
+from compressor.search.methods.dash.evidence import Evidence
 from compressor.search.methods.dash.supernet import Supernet
 from compressor.search.result import SearchResult
 from compressor.search.training.learner import Learner
@@ -67,6 +70,7 @@ class DashLearner(Learner):
         with torch.no_grad():
             start = [float(c.term(self.expected())) for c in projector.constraints]
         self.multipliers = Multipliers(projector.constraints, start)
+        self.evidence = Evidence(self.categorical.logits, self.categorical.current)
 
     def expected(self) -> Sizes:
         """Sizes under the probabilities that alternatives are drawn by; their gradient is the pull's."""
@@ -88,7 +92,10 @@ class DashLearner(Learner):
 
     @property
     def stateful(self) -> Mapping[str, Any]:
-        return {"multipliers": self.multipliers}
+        return {"multipliers": self.multipliers, "evidence": self.evidence}
+
+    def follows(self, optimizer: Optimizer) -> None:
+        self.evidence.follow(optimizer)
 
     def forward(self, model: nn.Module, inputs: Any) -> Any:
         logits = self.categorical.logits + self.pull.detach()
@@ -99,6 +106,7 @@ class DashLearner(Learner):
         return self.multipliers.penalty(self.expected()).to(self.categorical.logits.dtype)
 
     def after_step(self, step: int, total_steps: int) -> None:
+        self.evidence.note()
         self.multipliers.progress = (step + 1) / max(1.0, self.config.reach * total_steps)
         self.multipliers.step()
 
@@ -136,9 +144,20 @@ class DashLearner(Learner):
     def decide(self, history: list[dict[str, Any]] | None = None) -> SearchResult:
         """Of every site the likeliest kernel, as far as the budgets allow."""
         self.require_finite()
-        probabilities = self.categorical.probabilities().detach().double().cpu().numpy()
-        units, scores = likeliest(self.projector, self.categorical.units.cpu().numpy(), probabilities)
+        units, scores = likeliest(self.projector, *self._judged(), self.config.doubt)
         return SearchResult(units, torch.from_numpy(scores), history or [], weights=self._weights())
+
+    def _judged(self) -> tuple[list[FloatArray], list[FloatArray]]:
+        """Of each site how likely its kernels are, and how sure that is."""
+        found = self.categorical.probabilities().detach(), self.evidence.standard_errors()
+        likely, sure = ([p.double().cpu().numpy() for p in self.categorical.split(each)] for each in found)
+        return likely, sure
+
+    @property
+    def undecided(self) -> int:
+        """Sites with several kernels of which none is ahead of the one that is there beyond chance."""
+        several = [(c, p, sure) for c, p, sure in zip(self.graph.choices, *self._judged(), strict=True) if p.max() < 1]
+        return sum(float(leads(p, sure, self.config.doubt, c.current).max()) <= 0 for c, p, sure in several)
 
     def _weights(self) -> dict[str, dict[str, dict[str, Tensor]]]:
         if self._before is not None:

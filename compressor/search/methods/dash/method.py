@@ -38,7 +38,7 @@ class Dash:
         if config.share < 1:
             data = replace(data, train=Subsampled(data.train, config.share))
         try:
-            return learn(
+            found = learn(
                 context,
                 data,
                 schedule,  # type: ignore[arg-type]  # its rate is given now
@@ -48,5 +48,12 @@ class Dash:
                 decay=config.decay,
                 grad_clip=config.clip,
             )
+            if learner.undecided:
+                context.tell(
+                    f"At {learner.undecided} of {len(context.graph.choices)} convolutions no kernel is ahead of the "
+                    "one that is there by more than chance (--dash.doubt). A longer search, or a larger --dash.share, "
+                    "tells more."
+                )
+            return found
         finally:
             learner.supernet.restore_()
