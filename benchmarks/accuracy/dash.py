@@ -25,7 +25,7 @@ import torch
 from torch import nn
 
 import compressor
-from benchmarks.accuracy.parts import fewer
+from benchmarks.accuracy.parts import fewer, smaller
 from compressor.budget import parse_budgets
 from compressor.data import Data, load_data
 from compressor.latency.target import TargetSettings
@@ -46,7 +46,7 @@ class Task:
     lr: float
     options: tuple[tuple[str, Any], ...] = (("fresh", True),)
     images: int | None = None
-    """So many of the training split are trained on, and the test split is of others of it."""
+    """So many of the training split are trained on, at half of their size, and the test split is of others of it."""
 
 
 TASKS = {
@@ -98,7 +98,7 @@ def load(name: str, task: Task, folder: Path, seed: int) -> tuple[nn.Module, Dat
     """The backbone with random weights, and its data."""
     data = load_data(task.data.format(data=folder))
     if task.images is not None:
-        data = fewer(data, task.images)
+        data = smaller(fewer(data, task.images), 2)
     loaded = load_model(
         task.model,
         weights="none",

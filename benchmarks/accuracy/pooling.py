@@ -19,7 +19,6 @@ import json
 import statistics
 import time
 from collections import defaultdict
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +26,10 @@ import torch
 from torch import nn
 
 import compressor
-from benchmarks.accuracy.parts import fewer
+from benchmarks.accuracy.parts import fewer, smaller
 from benchmarks.harness import append, read
 from compressor.backbones.resnet_cifar import CifarResNet
 from compressor.data import Data, load_data
-from compressor.data.memory import CropFlip, TensorSplit
 from compressor.graph import capture
 from compressor.graph.choices import add_choices
 from compressor.report import Ranked
@@ -46,14 +44,7 @@ IMAGES, BATCH, RATE, DECAY = 10_000, 64, 0.1, 1e-3
 
 def load(folder: Path) -> Data:
     """CIFAR-10 at half of its resolution, with a fifth of its training images."""
-    data = fewer(load_data(f"cifar10:{folder}"), IMAGES)
-    assert data.test is not None
-    splits = {}
-    for name, split in (("train", data.train), ("val", data.val), ("test", data.test)):
-        parts = [(nn.functional.avg_pool2d(x, 2), y) for x, y in split.batches(500)]
-        inputs, targets = (torch.cat(each) for each in zip(*parts, strict=True))
-        splits[name] = TensorSplit(inputs, targets, augment=CropFlip(2) if name == "train" else None)
-    return replace(data, **splits, example_inputs=nn.functional.avg_pool2d(data.example_inputs, 2))
+    return smaller(fewer(load_data(f"cifar10:{folder}"), IMAGES), 2)
 
 
 def backbone(depth: int, seed: int) -> nn.Module:
