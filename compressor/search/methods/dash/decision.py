@@ -11,7 +11,7 @@ from compressor.search.constraints.best_alternatives import best_alternatives
 from compressor.search.constraints.projector import Projector
 
 _ROUNDING = 1e-12
-_PREFERRED = 1e-6  # of log-probability: what the network has, over what is as good
+_PREFERRED = 1e-4  # of log-probability: what costs as much as what the network has, over what is as good
 _LOST = 10.0  # how much less likely than the least likely what cannot be had is, for those who rank
 
 
@@ -47,8 +47,12 @@ def likeliest(
         The units kept, and the score of every unit, its lead; 0 for what is no alternative.
     """
     scores = np.zeros(projector.graph.n_units)
+    prices = projector.marginal(projector.start).sum(axis=0)
     for choice, likely, sure in zip(projector.graph.choices, probabilities, evidence, strict=True):
+        own = prices[choice.units]
         scores[choice.units] = leads(likely, sure, doubt, choice.current)
+        if likely[choice.current] > 0:  # of what is as good, what costs about as much
+            scores[choice.units] -= _PREFERRED * np.abs(own - own[choice.current]) / max(np.ptp(own), 1e-12)
     return best_alternatives(projector, projector.start, scores), scores
 
 
@@ -56,7 +60,7 @@ def leads(probabilities: FloatArray, evidence: FloatArray, doubt: float, current
     """How far each alternative of a choice is ahead of what the network has, in log-probability, beyond chance.
 
     What is within ``doubt`` counts as as good: it may be taken where it is cheaper and another site has use for what is
-    saved; at the same cost what the network has is preferred. Where that cannot be had there is nothing to compare
+    saved; else what the network has is preferred. Where that cannot be had there is nothing to compare
     with, and the likeliest is ahead.
 
     Args:
@@ -69,7 +73,7 @@ def leads(probabilities: FloatArray, evidence: FloatArray, doubt: float, current
     lead = np.where(open_, likely - likely[current if open_[current] else likely.argmax()], 0.0)
     if open_[current]:
         sure = np.maximum(evidence * np.sign(lead), 1e-12)
-        lead = lead * np.maximum(1.0 - doubt / sure, 0.0) - _PREFERRED
+        lead = lead * np.maximum(1.0 - doubt / sure, 0.0) - _PREFERRED / 100
         lead[current] = 0.0
     lead[~open_] = lead[open_].min() - _LOST
     return lead
