@@ -36,11 +36,10 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             raise planned
         return FakeReport()
 
-    api, report = ModuleType("compressor.jobs.run"), ModuleType("compressor.report")
+    api = ModuleType("compressor.jobs.run")
     api.run_job = run_job  # type: ignore[attr-defined]
-    report.summary_text = lambda report: "half as big"  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "compressor.jobs.run", api)
-    monkeypatch.setitem(sys.modules, "compressor.report", report)
+    monkeypatch.setattr("compressor.report.summary_text", lambda report: "half as big")
     return seen
 
 
