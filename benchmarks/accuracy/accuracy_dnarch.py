@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.accuracy.parts import held_out
 from benchmarks.harness import append, read
 from compressor.backbones.ccnn_search import SearchableCCNN
 from compressor.costs import build
@@ -91,13 +92,6 @@ def load(task: Task) -> Data:
     test = None if data.test is None else pooled(data.test)
     example = nn.functional.avg_pool2d(data.example_inputs, task.pool)
     return replace(data, train=pooled(data.train), val=pooled(data.val), test=test, example_inputs=example)
-
-
-def held_out(data: Data) -> Split:
-    """Validation and test examples together."""
-    splits = [split for split in (data.val, data.test) if split is not None]
-    inputs, targets = zip(*(batch for split in splits for batch in split.batches(500)), strict=True)
-    return TensorSplit(torch.cat(inputs), torch.cat(targets))
 
 
 def make(task: Task, data: Data, grow: int, deeper: bool = True) -> SearchableCCNN:

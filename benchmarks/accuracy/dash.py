@@ -7,7 +7,7 @@ DATA holds ``fsdd.npz``, ``darcy.npz`` and ``cifar10.npz``. For every task and s
 weights; the same backbone, from the same weights, is searched under every budget (of multiply-adds, where no cost is named; latency
 is that in ONNX Runtime), and what comes out is trained for as many epochs with the same settings, from those same random
 weights as in the paper. With a latency budget the exported files are timed in turn at the end of the search. Scores are on the test
-split, which no training and no choice saw. Times are processor time, as other work on a machine stretches the clock's.
+and validation splits, which no training and no choice saw. Times are processor time, as other work on a machine stretches the clock's.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import torch
 from torch import nn
 
 import compressor
-from benchmarks.accuracy.parts import fewer, smaller
+from benchmarks.accuracy.parts import fewer, held_out, smaller
 from compressor.budget import parse_budgets
 from compressor.data import Data, load_data
 from compressor.latency.target import TargetSettings
@@ -99,6 +99,7 @@ def load(name: str, task: Task, folder: Path, seed: int) -> tuple[nn.Module, Dat
     data = load_data(task.data.format(data=folder))
     if task.images is not None:
         data = smaller(fewer(data, task.images), 2)
+    data = replace(data, test=held_out(data))
     loaded = load_model(
         task.model,
         weights="none",

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from compressor.data import Data
+from compressor.data import Data, Split
 from compressor.data.memory import CropFlip, TensorSplit
 
 
@@ -31,3 +31,10 @@ def smaller(data: Data, pool: int, shift: int = 2) -> Data:
         inputs, targets = (torch.cat(each) for each in zip(*parts, strict=True))
         found[name] = TensorSplit(inputs, targets, augment=CropFlip(shift) if name == "train" else None)
     return replace(data, **found, example_inputs=nn.functional.avg_pool2d(data.example_inputs, pool))
+
+
+def held_out(data: Data) -> Split:
+    """Validation and test samples together, where nothing is chosen by the former."""
+    splits = [split for split in (data.val, data.test) if split is not None]
+    inputs, targets = zip(*(batch for split in splits for batch in split.batches(500)), strict=True)
+    return TensorSplit(torch.cat(inputs), torch.cat(targets))
