@@ -126,7 +126,8 @@ def run(name: str, task: Task, folder: Path, seed: int, budget: str) -> dict[str
         "search_s": stages.get("search"),
         "finetune_s": stages.get("finetune"),
         "kernels": {n: (k.kernel_size[-1], k.dilation[-1]) for n, k in result.report.operators.items()},
-        "costs": {c.name: c.reached / c.original for c in (*result.report.costs, *limits)},
+        "costs": {c.name: c.reached / c.original for c in result.report.costs}
+        | {each.cost: each.reached / each.original for each in limits},
         "metric": result.report.score.metric if result.report.score else "",
     }
 
