@@ -50,7 +50,8 @@ class WeightSets:
         offload: bool = False,
     ) -> None:
         self.model, self.alternatives = model, list(alternatives)
-        _require_room(model, min(sets, 2) if offload else sets, free)
+        elsewhere = offload and model_device(model).type != "cpu"
+        _require_room(model, min(sets, 2) if elsewhere else sets, free)
         self.sets = [model, *(deep_copy(model) for _ in range(sets - 1))]
         self.shelf = Shelf(self.sets, model_device(model)) if offload else None
         self._still = [module in keeps_statistics(model) for module in model.modules()]
