@@ -167,9 +167,7 @@ class Pipeline:
             # The original must stay what it was: it is the teacher, and what the result is compared with.
             self._searched = deep_copy(self.model) if trains else self.model
             if stored is not None:
-                self.decision = SearchResult.from_tensors(stored.tensors, stored.data["history"])
-                self.decision.trained = bool(stored.data.get("trained", True))
-                self.decision.ranking = stored.data.get("ranking", [])
+                self.decision = SearchResult.stored(stored.data, stored.tensors)
                 if trains:
                     fill(self._searched, {k[2:]: t for k, t in stored.tensors.items() if k.startswith("m.")})
                 return
@@ -195,9 +193,7 @@ class Pipeline:
                 tensors = self.decision.tensors(self.graph)
                 if trains:
                     tensors |= {f"m.{name}": t for name, t in state(self._searched).items()}
-                found = self.decision
-                noted = {"history": found.history, "trained": found.trained, "ranking": found.ranking}
-                self.job.store("search", noted, tensors)
+                self.job.store("search", self.decision.noted(), tensors)
 
     def trim(self) -> None:
         """Trim and verify; decide again where trimming was not exact; recalibrate BatchNorm; evaluate."""

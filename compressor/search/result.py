@@ -12,6 +12,7 @@ from torch import Tensor
 
 from compressor.arrays import BoolArray, UnitMask
 from compressor.graph.graph import Graph
+from compressor.search.points import Point, point_tensors, read_points
 
 _WEIGHTS, _BETWEEN = "weights", "|"  # in the names of stored tensors
 
@@ -38,6 +39,12 @@ class SearchResult:
     ranking: list[dict[str, Any]] = field(default_factory=list)
     """Of a method that ranks whole networks what it ranked, the best first, as JSON values."""
 
+    points: list[Point] = field(default_factory=list)
+    """Of a method that searches for many budgets at once the networks that no other beats, cheapest first."""
+
+    evaluated: list[dict[str, Any]] = field(default_factory=list)
+    """Of such a method all networks that it tried, as ``Point.row``."""
+
     trained: bool = True
     """Whether a method that trains did: it does not where nothing is left to search."""
 
@@ -50,9 +57,30 @@ class SearchResult:
         found["gates"] = torch.from_numpy(self.gates_or_all(graph))
         if self.block_priority is not None:
             found["block_priority"] = self.block_priority
+        found |= point_tensors(self.points)
         for choice, alternatives in self.weights.items():
             for alternative, tensors in alternatives.items():
                 found |= {_BETWEEN.join((_WEIGHTS, choice, alternative, name)): t for name, t in tensors.items()}
+        return found
+
+    def noted(self) -> dict[str, Any]:
+        """The rest, as JSON values."""
+        return {
+            "history": self.history,
+            "trained": self.trained,
+            "ranking": self.ranking,
+            "points": [point.row() for point in self.points],
+            "evaluated": self.evaluated,
+        }
+
+    @staticmethod
+    def stored(noted: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> SearchResult:
+        """What ``noted`` and ``tensors`` gave; entries that an earlier version did not have may be missing."""
+        found = SearchResult.from_tensors(tensors, noted["history"])
+        found.trained = bool(noted.get("trained", True))
+        found.ranking = list(noted.get("ranking", []))
+        found.points = read_points(noted.get("points", []), tensors)
+        found.evaluated = list(noted.get("evaluated", []))
         return found
 
     @staticmethod
