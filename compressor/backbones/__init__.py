@@ -22,6 +22,11 @@ BACKBONES = Registry(
         for suffix in ("", "_1d")
     }
     | {name: f"compressor.backbones.wide_resnet:{name}" for name in ("wrn_16_1", "wrn_16_4")}
+    | {
+        name + suffix: f"compressor.backbones.mobilenet_space:{name}{suffix}"
+        for name in ("mobilenet_v2_space", "mobilenet_v3_space", "mobilenet_width")
+        for suffix in ("", "_imagenet")
+    }
     | {"wrn1d": "compressor.backbones.wide_resnet_1d:wrn1d", "tcn": "compressor.backbones.tcn:tcn"},
     group="compressor.backbones",
 )
