@@ -58,6 +58,7 @@ class Method:
         ranked_by: the option that says by which measure it ranks, if it ranks.
         own_loop: whether it can run in a training loop of the user's own.
         improves: whether it looks for a better network even where every budget holds already.
+        points: whether one search finds networks for many budgets (``SearchResult.points``).
         tune: the grid of fine-tuning's settings that ``--tune auto`` tries after it: ``"none"``, ``"short"`` or
             ``"paper"``.
     """
@@ -69,6 +70,7 @@ class Method:
     ranked_by: str | None = None
     own_loop: bool = False
     improves: bool = False
+    points: bool = False
     tune: str = "none"
 
     def __post_init__(self) -> None:
