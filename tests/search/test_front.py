@@ -31,8 +31,8 @@ def test_pareto_keeps_what_nobody_beats_and_something_beats_the_rest(
     sign = -1 if lower else 1
 
     def beats(one: Candidate[int], other: Candidate[int]) -> bool:
-        mine = (sign * one.score, -one.costs["flops"], -one.costs["params"])
-        its = (sign * other.score, -other.costs["flops"], -other.costs["params"])
+        mine = (sign * (one.score or 0.0), -one.costs["flops"], -one.costs["params"])
+        its = (sign * (other.score or 0.0), -other.costs["flops"], -other.costs["params"])
         return all(a >= b for a, b in zip(mine, its, strict=True)) and mine != its
 
     assert not any(beats(one, other) for one in whole for other in kept)
@@ -50,14 +50,43 @@ def test_the_best_is_within_the_budget_and_none_within_it_is_better(
 ) -> None:
     whole = front([tuple(map(float, row)) for row in rows], lower=lower)  # type: ignore[misc]
     budgets = parse_budgets({"flops": f"{share}%"})
-    within = [c for c in whole if c.costs["flops"] <= share]
+    within = [c for c in whole if c.costs["flops"] <= budgets[0].limit(ORIGINAL["flops"])]
     if not within:
-        with pytest.raises(UnreachableBudgetError, match="the least there is: flops"):
+        with pytest.raises(UnreachableBudgetError, match="flops goes from"):
             whole.best(budgets)
         return
     best = whole.best(budgets)
     assert best in within
-    assert best.score == (min if lower else max)(c.score for c in within)
+    assert best.score == (min if lower else max)(c.score for c in within if c.score is not None)
+
+
+@given(ROWS, st.booleans())
+def test_rows_say_who_beats_whom(rows: list[tuple[int, int, int]], lower: bool) -> None:
+    whole = front([tuple(map(float, row)) for row in rows], lower=lower)  # type: ignore[misc]
+    by_name = {candidate.name: candidate for candidate in whole}
+    best = {candidate.name for candidate in whole.pareto()}
+    for row in whole.points:
+        if row["dominated_by"] is None:
+            mine = by_name[row["name"]]
+            assert any((each.score, each.costs) == (mine.score, mine.costs) for each in whole if each.name in best)
+        else:
+            other, mine = by_name[row["dominated_by"]], by_name[row["name"]]
+            assert all(other.costs[cost] <= mine.costs[cost] for cost in ORIGINAL)
+            assert other.name in best or whole.beaten_by(other) is None
+
+
+def test_without_scores_what_keeps_more_is_better_and_nothing_is_beaten_for_being_cheap() -> None:
+    rows = {"s": 20.0, "m": 40.0, "l": 80.0}
+    whole = Front([Candidate(n, {"flops": f}, None, n, {"seed": 1}) for n, f in rows.items()], {"flops": 100.0})
+    assert [row["dominated_by"] for row in whole.points] == [None, None, None]
+    assert whole.points[0]["seed"] == 1
+    assert whole.best(parse_budgets({"flops": "50%"})).name == "m"
+    with pytest.raises(UsageError, match="rows alone"):
+        whole.pick({"flops": "50%"})
+    made = Front(whole, whole.original, make=lambda candidate, budgets: (candidate.name, budgets[0].text))
+    assert made.pick({"flops": "50%"}) == ("m", "50%")
+    with pytest.raises(UsageError, match="has no score"):
+        Front([*whole, Candidate("x", {"flops": 1.0}, 0.5, "x")], whole.original)
 
 
 def test_json_and_back() -> None:
