@@ -55,6 +55,7 @@ def capture(
     keep_outputs: Sequence[str] = (),
     kernels: bool = False,
     resolution: bool = False,
+    squeeze: bool = False,
     batch_axis: BatchAxis = "auto",
 ) -> Graph:
     """Trace ``model`` and find what can be removed from it. The model is not changed and its weights are not copied.
@@ -69,8 +70,9 @@ def capture(
         keep_outputs: patterns of modules whose outputs keep all their channels, whatever lies inside them.
         kernels: whether kernels may be cropped, too; see ``compressor.graph.analysis.kernels``.
         resolution: whether residual branches may compute on fewer samples; see
-        ``compressor.graph.analysis.resolution``. batch_axis: the axis of the inputs along which examples lie: one for
-        all tensors or one for each, with ``None``
+            ``compressor.graph.analysis.resolution``.
+        squeeze: whether squeeze-and-excite may be taken out; see ``compressor.graph.analysis.squeezes``.
+        batch_axis: the axis of the inputs along which examples lie: one for all tensors or one for each, with ``None``
             for those without; ``None`` if there is no batch; by default it is found.
 
     Raises:
@@ -83,7 +85,17 @@ def capture(
     require_examples(args, example_kwargs or {})
     build_lazy(model, args, example_kwargs or {})
     attempt = partial(
-        _capture, model, args, example_kwargs or {}, include, exclude, keep_outputs, kernels, resolution, batch_axis
+        _capture,
+        model,
+        args,
+        example_kwargs or {},
+        include,
+        exclude,
+        keep_outputs,
+        kernels,
+        resolution,
+        squeeze,
+        batch_axis,
     )
     with _UNCOLLECTED.on():
         try:
@@ -102,6 +114,7 @@ def _capture(
     keep_outputs: Sequence[str],
     kernels: bool,
     resolution: bool,
+    squeeze: bool,
     batch_axis: BatchAxis,
 ) -> Graph:
     started = time.perf_counter()
@@ -141,16 +154,26 @@ def _capture(
     outputs = [*outputs, *seen.cached]  # which keep running what fills them, but no channel
     unsure = scopes(further, tied, calls)
     blocks = find_blocks(
-        flow, main, outputs, calls, described, every, include=tuple(include), exclude=tuple(exclude), unsure=unsure
+        flow,
+        main,
+        outputs,
+        calls,
+        described,
+        every,
+        include=tuple(include),
+        exclude=tuple(exclude),
+        unsure=unsure,
+        squeeze=squeeze,
     )
     if resolution:
-        names = [block.name for block in blocks.blocks]
-        analysis.resolutions = find_resolutions(blocks.branches, names, main, calls)
+        residual = [block for block in blocks.blocks if block.component == "depth"]
+        names = [block.name for block in residual]
+        analysis.resolutions = find_resolutions(blocks.branches[: len(residual)], names, main, calls)
     accounts = Accounts(analysis)
     products = accounts.products(blocks.gates_of)
     constants = {value.storage for value, _, _ in described.values()}
     storages = accounts.storages(main, outputs, constants, blocks.gates_of, blocks.sums)
-    operators = collect_operators(analysis, main, outputs, constants, blocks.gates_of)
+    operators = collect_operators(analysis, main, outputs, constants, blocks.runs_with)
     masks, sites = analysis.masks()
     attributes, orders = analysis.attributes(), analysis.orders()
     del products[sum(1 for p in flow.products if p.node.index < n_eval) :]
@@ -187,8 +210,9 @@ def _capture(
         shortcuts=shortcuts(main),
         heads=heads(seen.outputs),
         spans=_spans(calls),
+        ran=tuple(dict.fromkeys(call.module for call in calls)),
         retrace=retrace_of(
-            args, kwargs, axes, tuple(include), tuple(exclude), tuple(keep_outputs), kernels, resolution
+            args, kwargs, axes, tuple(include), tuple(exclude), tuple(keep_outputs), kernels, resolution, squeeze
         ),
     )
     recorder.release()

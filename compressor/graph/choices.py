@@ -29,6 +29,7 @@ CHOICES = Registry(
         # First, as kernels that others choose are then chosen at every resolution.
         "pooling": "compressor.graph.pooling_choices:find",
         "convolution": "compressor.graph.convolution_choices:find",
+        "activation": "compressor.graph.activation_choices:find",
     },
     group="compressor.choices",
 )

@@ -95,7 +95,7 @@ class ComputedWeight:
 class Site:
     """A function call of the program at which the masked model computes otherwise; see ``masks/sites``.
 
-    ``axis`` is the axis whose mask the handler gets; a site of kind "gate" has none and gets a block's gate.
+    ``axis`` is the axis whose mask the handler gets; one of kind "gate" or "squeeze" has none and gets a block's gate.
     """
 
     kind: str
@@ -130,7 +130,9 @@ class Order:
 
 @dataclass(eq=False)
 class Block:
-    """A residual branch that can be taken out: ``x + branch(x)`` with the same shape before and after.
+    """A branch that can be taken out, with the same shape before and after.
+
+    Of ``component`` "depth" it is a residual one, ``x + branch(x)``; of "squeeze" a factor, ``x * branch(x)``.
 
     Attributes:
         add: the node of the addition.
@@ -142,6 +144,9 @@ class Block:
             site multiplies the output itself.
         groups: groups whose units all lie in the branch.
         inside: the blocks around it; when one of them goes, so does this.
+        component: what of an architecture a method decides on with it, as ``MethodConfig.decides`` names it.
+        tail: modules behind the branch that go with it, because they change nothing in what is left of the sum. Another
+            activation in their place might.
     """
 
     index: int
@@ -154,6 +159,8 @@ class Block:
     gated: tuple[str, ...] = ()
     groups: tuple[int, ...] = ()
     inside: tuple[int, ...] = ()
+    component: str = "depth"
+    tail: tuple[str, ...] = ()
 
 
 @dataclass(eq=False)
@@ -238,6 +245,8 @@ class Graph:
     """Modules that a finder of choices left alone, with the reason."""
     spans: dict[str, Span] = field(default_factory=dict)
     """Modules that ran once."""
+    ran: tuple[str, ...] = ()
+    """Modules that ran, in the order of their first use."""
     retrace: Retrace | None = None
     """How to trace a changed copy of the model alike; ``None`` where the inputs hold more than tensors and numbers."""
     stages: Stages | None = None

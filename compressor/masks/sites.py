@@ -85,6 +85,17 @@ def gate(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, opt
     return func(*args, **{**kwargs, where: kwargs[where] * mask.to(kwargs[where].dtype)})
 
 
+def squeeze(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Any:
+    """The factor ``s`` of a product becomes ``1 - g + g s`` with the gate ``g``: at 0 the other operand is left."""
+    where = options["argument"]
+    factor = args[where] if isinstance(where, int) else kwargs[where]
+    gate = mask.to(factor.dtype)
+    factor = 1 - gate + gate * factor
+    if isinstance(where, int):
+        return func(*args[:where], factor, *args[where + 1 :], **kwargs)
+    return func(*args, **{**kwargs, where: factor})
+
+
 def layer_norm(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Any:
     """``(x - mean) / sqrt(var + eps) * w + b`` with mean and biased variance over what is kept of the last axes."""
     x = _argument(args, kwargs, 0, "input")
@@ -237,6 +248,7 @@ HANDLERS: dict[str, Handler] = {
     "operands": operands,
     "pairwise_distance": pairwise_distance,
     "gate": gate,
+    "squeeze": squeeze,
     "side_by_side": side_by_side,
     "layer_norm": layer_norm,
     "rms_norm": rms_norm,

@@ -1,7 +1,8 @@
 """What stands in the place of a module or parameter that was taken out.
 
-A removed branch must add zero to its stream. Its last module becomes ``Zero``; the others become identities, because
-the program still calls them. A module that does nothing without its branches becomes an identity as a whole.
+A removed branch must add zero to its stream, or multiply it by one. Its last module becomes ``Zero`` or ``One``; the
+others become identities, because the program still calls them. A module that does nothing without its branches becomes
+an identity as a whole.
 
 Kinds, as ``Architecture.removed`` names them:
 
@@ -12,6 +13,7 @@ Kinds, as ``Architecture.removed`` names them:
 - ``zero4`` (or another number of axes): likewise, but while training one zero per example, of that many axes: for a
   branch whose result has another shape than its input.
 - ``zeros``: always of its input's shape.
+- ``one``: a scalar one, for a branch that is a factor of its stream.
 - ``scalar``: for a parameter; a buffer of no axes that is zero and not part of the state.
 
 A suffix ``@name`` says which argument is the input, by keyword or position; a suffix ``+2`` that a tuple is returned
@@ -31,7 +33,7 @@ from torch import Tensor, nn
 from compressor.errors import UsageError
 
 Key = int | str
-_KIND = re.compile(r"(identity|first|zeros|zero)(\d*)(?:@(\w+))?(?:\+(.+))?")
+_KIND = re.compile(r"(identity|first|zeros|zero|one)(\d*)(?:@(\w+))?(?:\+(.+))?")
 
 
 def kind_of(base: str, argument: Key = 0, items: tuple[Key | None, ...] | None = None) -> str:
@@ -97,6 +99,14 @@ class Zero(_Stub):
         return self.packed(torch.zeros(shape, dtype=x.dtype, device=x.device), args, kwargs)
 
 
+class One(_Stub):
+    """Returns the number one, a scalar."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        x = _given(self.argument, args, kwargs)
+        return self.packed(torch.ones((), dtype=x.dtype, device=x.device), args, kwargs)
+
+
 def _given(key: Key, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return args[key] if isinstance(key, int) else kwargs[key]
 
@@ -106,13 +116,17 @@ def stub(kind: str) -> nn.Module:
     match = _KIND.fullmatch(kind)
     base, rank, argument, items = match.groups() if match is not None else ("", "", None, None)
     if not base or (rank and base != "zero"):
-        raise UsageError(f"The architecture replaces a module by {kind!r}; known are identity, first, zero and zeros.")
+        raise UsageError(
+            f"The architecture replaces a module by {kind!r}; known are identity, first, zero, zeros and one."
+        )
     key = 0 if argument is None else _key(argument)
     returned = None if items is None else _items(items)
     if base == "identity" and key == 0 and returned is None:
         return nn.Identity()
     if base in ("identity", "first"):
         return First(key, returned)
+    if base == "one":
+        return One(key, returned)
     return Zero(key, returned, shaped=base == "zeros", rank=int(rank) if rank else None)
 
 

@@ -108,6 +108,7 @@ class Problem:
             keep_outputs=settings.keep_outputs,
             kernels="kernel" in decides,
             resolution="resolution" in decides,
+            squeeze="squeeze" in decides,
             batch_axis=settings.batch_axis,
         )
 

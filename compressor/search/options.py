@@ -30,7 +30,8 @@ class MethodConfig(Options):
 
     @property
     def decides(self) -> frozenset[str]:
-        """What is decided on: of ``"width"``, ``"depth"``, ``"kernel"`` and ``"resolution"``."""
+        """What is decided on: of ``"width"``, ``"depth"``, ``"kernel"``, ``"resolution"``, ``"squeeze"`` and the kinds
+        of choices."""
         return frozenset({"width", "depth"} if getattr(self, "depth", True) else {"width"})
 
     def choice_options(self, include: tuple[str, ...], exclude: tuple[str, ...]) -> Mapping[str, Mapping[str, Any]]:

@@ -21,6 +21,7 @@ from compressor.architecture.edits import (
     PlacePooling,
     Remove,
     Renumber,
+    ReplaceActivation,
     ReplaceConvolution,
     Resample,
     SetSizes,
@@ -95,6 +96,8 @@ FITTING: dict[str, list[Edit]] = {
     "stride to pooling": [MoveStride(["down", "short"], ["pool"], [2, 2])],
     "pooling": [PlacePooling("stem", [2, 2], "avg")],
     "pooling of an input": [PlacePooling("branch", [2, 2], "max", "input"), Remove("branch", "identity")],
+    "activation": [ReplaceActivation("branch.1", "silu")],
+    "activation in place": [ReplaceActivation("branch.1", "gelu"), ReplaceActivation("branch.1", "relu6")],
     "no stride": [KeepResolution(["down", "short"])],
     "pooling earlier": [KeepResolution(["down", "short"]), PlacePooling("late", [2, 2], "max", "input")],
     "pooling for a stride": [MoveStride(["down", "short"], ["pool"], [2, 2]), PlacePooling("stem", [1, 4])],
@@ -135,6 +138,10 @@ REFUSED: dict[str, tuple[Edit, str]] = {
     "keeping it twice": (KeepResolution(["down", "down"]), "each once"),
     "keeping what is kept": (KeepResolution(["stem"]), "no stride"),
     "keeping it in a head": (KeepResolution(["head"]), "Linear"),
+    "no module to activate": (ReplaceActivation("nowhere", "silu"), "no such module"),
+    "the model as an activation": (ReplaceActivation("", "silu"), "no such module"),
+    "no activation": (ReplaceActivation("stem", "silu"), "Conv2d"),
+    "unknown activation": (ReplaceActivation("branch.1", "os.system"), "unknown"),
     "no window": (PlacePooling("stem", [1, 1]), "no window"),
 }
 

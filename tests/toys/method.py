@@ -26,7 +26,7 @@ class ThriftyConfig(MethodConfig):
 
     @property
     def decides(self) -> frozenset[str]:
-        return frozenset({"width", "depth", "activation"})
+        return frozenset({"width", "depth", "toy_activation"})
 
 
 class Thrifty:

@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 X = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 LINES = {
     "compressor.search": ("thrifty", "tests.toys.method:METHOD", METHODS),
-    "compressor.choices": ("activation", "tests.toys.choice:find", CHOICES),
+    "compressor.choices": ("toy_activation", "tests.toys.choice:find", CHOICES),
     "compressor.edits": ("swap_activation", "tests.toys.choice:SwapActivation", EDITS),
     "compressor.costs": ("price", "tests.toys.cost:Price", COSTS),
     "compressor.rules": ("twice", "tests.toys.rule:rule", EXTENSIONS),
@@ -105,12 +105,12 @@ class TestFromPython:
 
     def test_a_latency_budget_over_choices_is_refused(self, tmp_path: Path) -> None:
         target = compressor.TargetSettings("simulated", tmp_path / "lut.sqlite")
-        with pytest.raises(UsageError, match=r"thrifty decides on choices \(activation\)"):
+        with pytest.raises(UsageError, match=r"thrifty decides on choices \(toy_activation\)"):
             compressor.compress(make(), X, {"latency": "60%"}, search="thrifty", target=target)
 
     def test_costs_are_expectations_and_exact_when_hard(self) -> None:
         graph = capture(make(), X)
-        add_choices(make(), graph, ["activation"])
+        add_choices(make(), graph, ["toy_activation"])
         term = build("price", graph)
         weights = torch.ones(graph.n_units, dtype=torch.float64)
         first, second = graph.choices
@@ -122,7 +122,7 @@ class TestFromPython:
 
     def test_of_a_choice_always_one_is_there(self) -> None:
         graph = capture(make(), X)
-        add_choices(make(), graph, ["activation"])
+        add_choices(make(), graph, ["toy_activation"])
         projector = Projector(graph, [Constraint(build("price", graph), 30.0)])
         rng = np.random.default_rng(0)
         for units in (
@@ -224,7 +224,7 @@ def test_a_plug_in_that_is_broken_is_named_and_leaves_the_rest_alone(site: Path,
 def test_on_the_command_line_in_the_report_and_on_resuming(site: Path, tmp_path: Path) -> None:
     assert "--thrifty.love" in run(site, "--help").stdout
     shown = run(site, "inspect", "--model", "tests.toys.networks:make", "--input-shape", "1,8,8")
-    assert "activation" in shown.stdout
+    assert "toy_activation" in shown.stdout
     out = tmp_path / "out"
     job = ["--model", "tests.toys.networks:make", "--weights", "none", "--input-shape", "1,8,8", "--search", "thrifty"]
     job += ["--thrifty.love", "0", "--budget", "price=60%", "--budget-flops", "90%", "--export", "none"]

@@ -14,6 +14,7 @@ from compressor.architecture.edits.move_stride import MoveStride
 from compressor.architecture.edits.place_pooling import PlacePooling
 from compressor.architecture.edits.remove import Remove
 from compressor.architecture.edits.renumber import Renumber
+from compressor.architecture.edits.replace_activation import ReplaceActivation
 from compressor.architecture.edits.replace_convolution import ReplaceConvolution
 from compressor.architecture.edits.resample import Resample
 from compressor.architecture.edits.set_sizes import SetSizes
@@ -30,6 +31,7 @@ EDITS = Registry(
         "renumber": "compressor.architecture.edits.renumber:Renumber",
         "resample": "compressor.architecture.edits.resample:Resample",
         "replace_convolution": "compressor.architecture.edits.replace_convolution:ReplaceConvolution",
+        "replace_activation": "compressor.architecture.edits.replace_activation:ReplaceActivation",
         "keep_resolution": "compressor.architecture.edits.keep_resolution:KeepResolution",
         "move_stride": "compressor.architecture.edits.move_stride:MoveStride",
         "place_pooling": "compressor.architecture.edits.place_pooling:PlacePooling",
@@ -57,6 +59,7 @@ __all__ = [
     "PlacePooling",
     "Remove",
     "Renumber",
+    "ReplaceActivation",
     "ReplaceConvolution",
     "Resample",
     "SetSizes",

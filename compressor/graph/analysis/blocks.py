@@ -12,6 +12,8 @@ pool (``streams``). At an addition of two operands, the branch is what exists fo
 Whatever else a branch reads (tables, another network's result) may be computed anywhere. Branches that run the same
 modules, because a block is used several times, are one block with one gate. Branches are sub-trees of the
 post-dominator tree, so two of them are either disjoint or nested.
+
+Where asked for, factors that a branch computes for its stream are blocks, too (``squeezes``).
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from compressor.graph.analysis.gates import Gate, find_gate
 from compressor.graph.analysis.module_calls import Branch
 from compressor.graph.analysis.reach import scope_of
 from compressor.graph.analysis.removal import Removals
+from compressor.graph.analysis.squeezes import find_squeezes, squeeze_sites
 from compressor.graph.analysis.streams import LAYOUT, Streams
 from compressor.graph.graph import Block, Collapse, Site
 from compressor.graph.groups import Group
@@ -40,14 +43,16 @@ _SUMS = {"add", "add_", "sub", "sub_"}
 class Blocks:
     """What ``find_blocks`` found.
 
-    ``gates_of`` gives, per node, the blocks it goes with, outermost first. ``sums`` gives, per storage, the block and
-    the stream's storage of every block addition whose result lies in it. ``branches`` are those of every block.
+    ``gates_of`` gives, per node, the blocks it goes with, outermost first; ``runs_with`` likewise, and that a product
+    with a factor goes with the factor. ``sums`` gives, per storage, the block and the stream's storage of every block
+    addition whose result lies in it. ``branches`` are those of every block; residual ones come first.
     """
 
     blocks: list[Block] = field(default_factory=list)
     collapses: list[Collapse] = field(default_factory=list)
     sites: list[Site] = field(default_factory=list)
     gates_of: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    runs_with: dict[int, tuple[int, ...]] = field(default_factory=dict)
     sums: dict[int, list[tuple[int, int, int]]] = field(default_factory=dict)
     branches: list[list[Branch]] = field(default_factory=list)
 
@@ -56,6 +61,17 @@ class Blocks:
         for block in self.blocks:
             inside = set(block.parameters)
             block.groups = tuple(g.index for g in groups if g.members and all(name in inside for name, _ in g.members))
+
+
+@dataclass
+class _Offer:
+    """Branches that go together, how they are taken out, and where their gate acts."""
+
+    branches: list[Branch]
+    removal: dict[str, str]
+    gate: Gate
+    removals: Removals
+    component: str = "depth"
 
 
 def find_blocks(
@@ -69,6 +85,7 @@ def find_blocks(
     include: tuple[str, ...] = (),
     exclude: tuple[str, ...] = (),
     unsure: Collection[str] = (),
+    squeeze: bool = False,
 ) -> Blocks:
     """Find all blocks of one recording.
 
@@ -76,28 +93,39 @@ def find_blocks(
         parameters: first names to (value, all names, whether a buffer).
         modules: the model's modules by every name.
         unsure: modules right inside which nothing is taken out: for other inputs, something else may read it.
+        squeeze: whether factors of a stream are blocks, too.
     """
     found = Blocks()
     dataflow = Dataflow(nodes, outputs)
-    branches = _branches(dataflow, {product.node.index for product in flow.products})
-    if not branches:
-        return found
-    removals = Removals(flow, dataflow, calls, parameters, modules, branches)
     values = {name: value for name, (value, _, _) in parameters.items()}
     reached = {value.index for node in nodes for value in node.inputs}
-    offered: list[tuple[list[Branch], dict[str, str], Gate]] = []
+
+    def fits(removals: Removals, removal: dict[str, str]) -> bool:
+        if not _chosen(removals.weights(removal), include, exclude):
+            return False
+        return not (unsure and any(scope_of(calls, place.rpartition(".")[0]) in unsure for place in removal))
+
+    def elsewhere(removals: Removals, removal: dict[str, str]) -> bool:
+        """Whether parameters go that this pass did not reach."""
+        own = removals.parameters(removal)
+        return any(values[name].index not in reached for name in own if not parameters[name][2])
+
+    offered: list[_Offer] = []
+    branches = _branches(dataflow, {product.node.index for product in flow.products})
+    removals = Removals(flow, dataflow, calls, parameters, modules, branches)
     for alike, removal in removals.all():
-        if removal is None or not _chosen(removals.weights(removal), include, exclude):
-            continue
-        if unsure and any(scope_of(calls, place.rpartition(".")[0]) in unsure for place in removal):
-            continue
-        elsewhere = any(
-            values[name].index not in reached for name in removals.parameters(removal) if not parameters[name][2]
-        )
-        gate = find_gate(dataflow, alike, values, at_call=elsewhere)
-        if gate is not None:
-            offered.append((alike, removal, gate))
-    numbers = _number(found, offered, removals)
+        if removal is not None and fits(removals, removal):
+            gate = find_gate(dataflow, alike, values, at_call=elsewhere(removals, removal))
+            if gate is not None:
+                offered.append(_Offer(alike, removal, gate, removals))
+    factors = find_squeezes(dataflow) if squeeze else []
+    others = Removals(flow, dataflow, calls, parameters, modules, factors, factors=True)
+    for alike, removal in others.all():
+        if removal is not None and fits(others, removal):
+            sites = squeeze_sites(alike)
+            if sites is not None:
+                offered.append(_Offer(alike, removal, Gate(sites=sites), others, "squeeze"))
+    numbers = _number(found, offered)
     for module, kind, members in removals.joint():
         indices = {numbers.get(branch.add.index) for branch in members}
         held = {name for i in indices if i is not None for name in found.blocks[i].parameters}
@@ -164,14 +192,13 @@ def _chosen(places: set[str], include: tuple[str, ...], exclude: tuple[str, ...]
     return not include or all(matches(place, include) for place in places)
 
 
-def _number(
-    found: Blocks, offered: list[tuple[list[Branch], dict[str, str], Gate]], removals: Removals
-) -> dict[int, int]:
+def _number(found: Blocks, offered: list[_Offer]) -> dict[int, int]:
     """Write the blocks down; returns, per node of an addition, the index of its block."""
     names: dict[str, int] = {}
     around: dict[int, list[int]] = {}
     numbers: dict[int, int] = {}
-    for index, (branches, removal, gate) in enumerate(offered):
+    for index, offer in enumerate(offered):
+        branches, removal, gate, removals = offer.branches, offer.removal, offer.gate, offer.removals
         found.branches.append(branches)
         name = removals.name(removal)
         names[name] = names.get(name, 0) + 1
@@ -188,6 +215,8 @@ def _number(
                 tuple(removals.parameters(removal)),
                 removal,
                 gate.parameters,
+                component=offer.component,
+                tail=removals.tail(branches, removal),
             )
         )
         for site in gate.sites:
@@ -201,7 +230,12 @@ def _number(
     sizes = [len(block.nodes) for block in found.blocks]
     for n, indices in around.items():
         found.gates_of[n] = tuple(sorted(indices, key=lambda i: -sizes[i]))
+    found.runs_with = dict(found.gates_of)
     for block, branches in zip(found.blocks, found.branches, strict=True):
         shared = set.intersection(*(set(found.gates_of.get(branch.add.index, ())) for branch in branches))
         block.inside = tuple(i for i in found.gates_of.get(block.add, ()) if i in shared and i != block.index)
+        if block.component == "squeeze":
+            for branch in branches:
+                before = found.runs_with.get(branch.add.index, ())
+                found.runs_with[branch.add.index] = (*before, block.index)
     return numbers

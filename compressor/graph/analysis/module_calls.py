@@ -54,6 +54,16 @@ class ModuleCalls:
         end = self.calls[i].end
         return (call.module for call in takewhile(lambda call: call.start < end, islice(self.calls, i, None)))
 
+    def running_outside(self, i: int, own: set[int]) -> Iterable[str]:
+        """The modules without children that run in a call and compute what none of the nodes ``own`` does."""
+        end, last = self.calls[i].end, len(self.calls)
+        for j in range(i + 1, last):
+            call = self.calls[j]
+            if call.start >= end:
+                return
+            if not self._children[j] and any(n not in own for n in range(call.start, min(call.end, end))):
+                yield call.module
+
     def around(self, branch: Branch) -> int | None:
         """The innermost call with the whole branch and its addition."""
         i = branch.add.scope

@@ -5,6 +5,7 @@ The forward of a user's module cannot be rewritten, but what it calls can be rep
 - *Whole module*: the smallest module around the branch and its addition returns its argument once the branch is gone
   (and a trailing ReLU meets values that are not negative anyway). It becomes an identity.
 - *Branch modules*: of the modules that exist for the branch alone, the last becomes a zero and the others identities.
+  Where the branch is a factor of its stream, one module is all of it, and becomes a one.
   Operators of the branch that lie in the forward of a module that stays (a reshape between two modules, a layer scale)
   go on running, on values nobody needs: so they must be cheap, and the identities must keep shapes for them.
 
@@ -44,7 +45,7 @@ Parameters = dict[str, tuple[Value, tuple[str, ...], bool]]
 
 
 class Removals:
-    """Ways to take out the branches of one recording."""
+    """Ways to take out the branches of one recording; ``factors`` says that these multiply their streams."""
 
     def __init__(
         self,
@@ -54,8 +55,10 @@ class Removals:
         parameters: Parameters,
         modules: dict[str, nn.Module],
         branches: list[Branch],
+        *,
+        factors: bool = False,
     ) -> None:
-        self.dataflow, self.tensors = dataflow, parameters
+        self.dataflow, self.tensors, self._factors = dataflow, parameters, factors
         self.modules = set(modules)
         self._aliases: dict[int, list[str]] = {}
         for name, module in modules.items():
@@ -98,8 +101,9 @@ class Removals:
         if removal is None:
             inside = [self._calls.own(branch) for branch in branches]
             everywhere = [i for calls in inside for i in calls]
+            replaced = self._one if self._factors else self._replace_inside
             ways = [
-                self._replace_inside(branch, [i for i in calls if self._calls.only_in(i, everywhere)])
+                replaced(branch, [i for i in calls if self._calls.only_in(i, everywhere)])
                 for branch, calls in zip(branches, inside, strict=True)
             ]
             removal = ways[0]
@@ -179,6 +183,12 @@ class Removals:
         }
         return max(sizes, key=lambda place: sizes[place])
 
+    def tail(self, branches: list[Branch], removal: dict[str, str]) -> tuple[str, ...]:
+        """Modules that run inside what goes, and outside of the branches."""
+        own = set(self.nodes(branches, removal)) | {branch.add.index for branch in branches}
+        inside = (i for place in removal for i in self._calls.times.get(place, ()))
+        return tuple(dict.fromkeys(name for i in inside for name in self._calls.running_outside(i, own)))
+
     def _tail(self, around: int | None, removal: dict[str, str]) -> set[int]:
         """Everything in a module that goes as a whole."""
         if around is None:
@@ -216,6 +226,16 @@ class Removals:
             identity = "identity" if call.arity == 1 else "first"
             removal[call.module] = kind_of(base if i in zeros else identity, given[0], items)
         return removal | dict.fromkeys(self._loose_parameters(loose), "scalar")
+
+    def _one(self, branch: Branch, inside: list[int]) -> dict[str, str] | None:
+        """The module that is all of a factor becomes a one."""
+        if len(inside) != 1 or self._calls.main(inside[0]) is not branch.value:
+            return None
+        call, given = self._calls.calls[inside[0]], self._calls.input(inside[0])
+        items = self._calls.items(inside[0], branch.value)
+        if given is None or items is ... or not all(call.start <= n < call.end for n in branch.members):
+            return None
+        return {call.module: kind_of("one", given[0], items)}
 
     def _trainable(self, place: str) -> bool:
         """Whether a module has parameters of its own."""

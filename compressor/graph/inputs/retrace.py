@@ -33,6 +33,7 @@ class Retrace:
     keep_outputs: tuple[str, ...]
     kernels: bool
     resolution: bool
+    squeeze: bool = False
 
     def arguments(self, device: torch.device) -> Arguments:
         """Inputs of the same shapes and types."""
@@ -45,7 +46,7 @@ class Retrace:
 
     def options(self) -> dict[str, Any]:
         """Those that ``capture`` takes besides the inputs."""
-        names = ("batch_axis", "include", "exclude", "keep_outputs", "kernels", "resolution")
+        names = ("batch_axis", "include", "exclude", "keep_outputs", "kernels", "resolution", "squeeze")
         return {name: getattr(self, name) for name in names}
 
 
@@ -58,6 +59,7 @@ def retrace_of(
     keep_outputs: tuple[str, ...],
     kernels: bool,
     resolution: bool,
+    squeeze: bool,
 ) -> Retrace | None:
     """Of a trace of these inputs; ``None`` if they hold what can be made of no description."""
     leaves = pytree.tree_leaves((args, kwargs))
@@ -67,4 +69,4 @@ def retrace_of(
         lambda leaf: TensorLike(tuple(leaf.shape), leaf.dtype) if isinstance(leaf, Tensor) else leaf, (args, kwargs)
     )
     batch_axis: BatchAxis = "auto" if axes is None else list(axes.batch)
-    return Retrace(described, batch_axis, include, exclude, keep_outputs, kernels, resolution)
+    return Retrace(described, batch_axis, include, exclude, keep_outputs, kernels, resolution, squeeze)

@@ -27,10 +27,10 @@ class Projector:
     its frequencies: the centre and the constant are none of them. With None widths are even (``even.even_widths``)
     as far as they can be: groups may be narrower than one such step, and get part of one where more than ``GAP`` of
     the budgets would be left otherwise.
-    Groups in ``whole`` are never reduced, blocks in it and (without ``depth``) all blocks never removed. Where a method
-    ``decides`` on some components alone (``MethodConfig.decides``; default all), groups of others stay as they are, but
-    for channels chosen by hand, and blocks without ``"depth"`` among them. What the user has ``wanted`` holds for the
-    others: groups have a least number of units, or just the units chosen by hand.
+    Groups in ``whole`` are never reduced, blocks in it and (without ``depth``) residual blocks never removed. Where a
+    method ``decides`` on some components alone (``MethodConfig.decides``; default all), groups and blocks of others
+    stay as they are, but for channels chosen by hand. What the user has ``wanted`` holds for the others: groups have a
+    least number of units, or just the units chosen by hand.
     ``gates`` of shape (n_blocks,) says which blocks are kept; default all.
     """
 
@@ -82,9 +82,14 @@ class Projector:
             ],
             dtype=np.int64,
         )
-        depth = depth and (decides is None or "depth" in decides)
         self.removable = np.array(
-            [depth and b.name not in self.whole and b.index not in self.wanted.blocks for b in graph.blocks],
+            [
+                (depth or b.component != "depth")
+                and (decides is None or b.component in decides)
+                and b.name not in self.whole
+                and b.index not in self.wanted.blocks
+                for b in graph.blocks
+            ],
             dtype=np.bool_,
         )
         self.group_of = np.zeros(graph.n_units, dtype=np.int64)
