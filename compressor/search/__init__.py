@@ -12,6 +12,7 @@ METHODS = Registry(
         "dnarch": "compressor.search.methods.dnarch.config:METHOD",
         "dash": "compressor.search.methods.dash.config:METHOD",
         "pooling": "compressor.search.methods.pooling.config:METHOD",
+        "supernet": "compressor.search.methods.supernet.config:METHOD",
     },
     group="compressor.search",
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -26,9 +26,9 @@ class Stateful(Protocol):
 class Hooks:
     """A row of calls that the training loop makes; each does nothing here, and a method overrides those it needs.
 
-    One step is, in this order: ``before_step``, ``forward``, the loss, ``penalty``, backward, the optimizers,
-    ``after_step``. Steps are counted from 0 to ``total_steps - 1``. Whatever a method draws must come from the global
-    generators of PyTorch, NumPy or Python: the loop seeds, saves and restores those.
+    One step is, in this order: ``before_step``, ``forward``, the loss, ``penalty``, backward, ``further`` losses with a
+    backward each, the optimizers, ``after_step``. Steps are counted from 0 to ``total_steps - 1``. Whatever a method
+    draws must come from the global generators of PyTorch, NumPy or Python: the loop seeds, saves and restores those.
     """
 
     def param_groups(self) -> Sequence[dict[str, Any]]:
@@ -61,6 +61,11 @@ class Hooks:
     def penalty(self) -> Tensor | None:
         """A scalar added to the loss, on the model's device."""
         return None
+
+    def further(self) -> Sequence[Callable[[Any, Tensor], Tensor]]:
+        """Further losses of the step, for networks that share the weights. Each is called with the inputs and with what
+        ``forward`` gave, which has no gradient, and its backward comes before the next is called."""
+        return ()
 
     def before_step(self, step: int, total_steps: int) -> None:
         """Called before the forward pass, for instance to sample masks."""

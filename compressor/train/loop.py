@@ -227,6 +227,7 @@ class Trainer:
             inputs = channels_last(inputs)
         # Each gets its own: a forward may change it in place.
         teacher_inputs = copied_to_device(inputs, self.device) if self._teacher is not None else None
+        further = [(loss_of, copied_to_device(inputs, self.device)) for loss_of in hooks.further()]
         with torch.autocast(self.device.type, self._amp_dtype, enabled=self._amp_dtype is not None):
             outputs = hooks.forward(self.model, inputs)
             if self._checks_targets:
@@ -242,6 +243,10 @@ class Trainer:
         if penalty is not None:
             loss = loss + penalty
         state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        for loss_of, own_inputs in further:
+            with torch.autocast(self.device.type, self._amp_dtype, enabled=self._amp_dtype is not None):
+                more = loss_of(own_inputs, primary_output(outputs).detach())
+            state.scaler.scale(more).backward()  # type: ignore[no-untyped-call]
         unscaled = []
         if config.grad_clip is not None and self._main is not None:
             state.scaler.unscale_(self._main)

@@ -1,0 +1,1 @@
+"""One supernet for many budgets, with learned boundaries of its search space."""
