@@ -14,7 +14,7 @@ import click
 
 from compressor.cli import streams
 from compressor.cli.compress import COMPRESS_OPTIONS, compress
-from compressor.cli.method_options import method_options
+from compressor.cli.method_options import MethodOptions
 from compressor.cli.output import JobInterrupted, Output, error_document, output_options, write_json
 from compressor.cli.streams import StdoutError
 from compressor.plugins.registry import Registry, closest
@@ -28,9 +28,11 @@ COMMANDS = Registry(
         "inspect": "compressor.cli.inspect:inspect",
         "lut": "compressor.cli.lut:lut",
         "models": "compressor.cli.models:models",
+        "pick": "compressor.cli.pick:pick",
         "profile": "compressor.cli.profile:profile",
         "rank": "compressor.cli.rank:rank",
         "report": "compressor.cli.report:report",
+        "sweep": "compressor.cli.sweep:sweep",
         "targets": "compressor.cli.targets:targets",
     },
 )
@@ -42,9 +44,11 @@ SUMMARIES = {
     "inspect": "Show what can be removed, what it costs, and what is fixed and why.",
     "lut": "Latency tables: what is in them, and how to share them.",
     "models": "List names for --model.",
+    "pick": "Take the best network within other budgets from a sweep, without training.",
     "profile": "Measure what the latency table lacks for a model.",
     "rank": "Show what a search ranked, and how it agrees with known accuracies.",
     "report": "Show the report of an earlier job.",
+    "sweep": "Several networks for several budgets, in one folder.",
     "targets": "List where networks can be timed, and why not elsewhere.",
 }
 
@@ -56,26 +60,18 @@ EPILOG = (
     "  compress --model resnet50 --budget-flops 2G\n"
     "  compress --model resnet20_cifar --data digits --train-epochs 8 --budget-flops 30%\n"
     "  compress inspect --model mobilenet_v2\n"
-    "  compress --model resnet18 --budget-latency 60% --target onnxruntime-cpu\n\n"
+    "  compress --model resnet18 --budget-latency 60% --target onnxruntime-cpu\n"
+    "  compress sweep --model resnet18 --budgets flops=25%,50%,75%\n\n"
     "Exit codes: 0 done, 2 usage, 3 budget unreachable, 4 model not supported, 5 verification failed, 130 interrupted."
 )
 
 
-class CompressGroup(click.Group):
+class CompressGroup(MethodOptions, click.Group):
     """A group whose own options are the main job; other commands are imported when they are called for."""
 
-    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        return [*super().get_params(ctx), *method_options()]
-
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The job's options, then those of each search method under a heading of its own, then the commands."""
-        sections: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(ctx):
-            if (record := parameter.get_help_record(ctx)) is not None:
-                sections.setdefault(getattr(parameter, "heading", "Options"), []).append(record)
-        for heading, rows in sections.items():
-            with formatter.section(heading):
-                formatter.write_dl(rows)
+        """The job's options, then those of each search method, then the commands."""
+        super().format_options(ctx, formatter)
         with formatter.section("Commands"):
             formatter.write_dl([(name, SUMMARIES[name]) for name in COMMANDS])
 

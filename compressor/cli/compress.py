@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from compressor.budget import BASE_UNITS, parse_budgets
+from compressor.budget import BASE_UNITS, Budget, parse_budgets
 from compressor.cli.method_options import own_options
 from compressor.cli.options import Names, Of, keep_option, model_option, stack, structure_options, trust_option
 from compressor.cli.output import JobInterrupted, Output
@@ -28,9 +28,7 @@ from compressor.options.shared import (
 from compressor.pipeline.defaults import DEFAULT_BENCH_SECONDS, DEFAULT_EPOCHS, default_search
 from exporters.registry import INT8_FORMAT
 
-COMPRESS_OPTIONS = stack(
-    model_option(required=False),
-    trust_option,
+budget_options = stack(
     click.option("--budget-flops", metavar="B", help="Most multiply-adds: 2G, 500M or 50% of the model's own."),
     click.option("--budget-params", metavar="B", help="Most parameters: 5M or 50%."),
     click.option("--budget-memory", metavar="B", help="Most activation memory at batch 1: 12MB, 12MiB or 50%."),
@@ -48,6 +46,12 @@ COMPRESS_OPTIONS = stack(
     click.option("--target", metavar="T", help="Where a latency budget holds; 'compress targets' lists them."),
     click.option("--lut", metavar="FILE", help="The latency table. [$XDG_CACHE_HOME/compressor/lut.sqlite]"),
     click.option("--threads", type=Of(THREADS), metavar="N", help="CPU threads on --target. [all cores]"),
+)
+
+COMPRESS_OPTIONS = stack(
+    model_option(required=False),
+    trust_option,
+    budget_options,
     click.option(
         "--weights",
         default="default",
@@ -109,9 +113,13 @@ COMPRESS_OPTIONS = stack(
     click.option(
         "--bench-seconds",
         type=Of(BENCH_SECONDS),
-        default=DEFAULT_BENCH_SECONDS,
         metavar="S",
-        help="How long to time both networks at the end, 0 for not at all. [10]",
+        help=f"How long to time both networks at the end, 0 for not at all. [{DEFAULT_BENCH_SECONDS:g}]",
+    ),
+    click.option(
+        "--start",
+        metavar="FOLDER",
+        help="Begin the search at an earlier result of the same model, or take one of the networks that a search left.",
     ),
     click.option("--out", metavar="DIR", help="Folder to write; an interrupted job goes on there. [compressed/...]"),
     click.option("--force", is_flag=True, help="Overwrite a folder that holds another job."),
@@ -139,11 +147,21 @@ def compress(output: Output, options: Mapping[str, Any]) -> None:
 def job_config(options: Mapping[str, Any]) -> JobConfig:
     """The options as one checked configuration. Raises ``UsageError``."""
     values = dict(options)
-    if values["model"] is None:
-        raise UsageError("The model is missing; name one, for example --model resnet50 (compress models lists them).")
+    require_model(values)
     values["search"] = values["search"] or default_search(values["data"])
     values["tune"] = taken_grid(values)
     values["options"] = own_options(values)
+    return completed(values, parse_budgets(named_budgets(values)))
+
+
+def require_model(values: Mapping[str, Any]) -> None:
+    """Raise ``UsageError`` if no model is named."""
+    if values["model"] is None:
+        raise UsageError("The model is missing; name one, for example --model resnet50 (compress models lists them).")
+
+
+def named_budgets(values: dict[str, Any]) -> dict[str, str]:
+    """Take the budgets by cost out of ``values``. Raises ``UsageError`` for two of one cost."""
     given = {cost: values.pop(f"budget_{cost}") for cost in BASE_UNITS}
     named = {cost: text for cost, text in given.items() if text is not None}
     for each in values.pop("other_budgets"):
@@ -153,13 +171,25 @@ def job_config(options: Mapping[str, Any]) -> JobConfig:
         if cost in named:
             raise UsageError(f"Two budgets for {cost} were given; keep one for each cost.")
         named[cost] = text
-    budgets = parse_budgets(named)
+    return named
+
+
+def completed(
+    values: dict[str, Any],
+    budgets: tuple[Budget, ...],
+    *,
+    finetune_epochs: int = DEFAULT_EPOCHS,
+    bench_seconds: float = DEFAULT_BENCH_SECONDS,
+) -> JobConfig:
+    """A job from values by field; what was not given is the default here. Raises ``UsageError``."""
     _check_names(values)
     data = values["data"]
-    defaults = {"train_epochs": 0, "search_epochs": DEFAULT_EPOCHS, "finetune_epochs": DEFAULT_EPOCHS}
+    defaults = {"train_epochs": 0, "search_epochs": DEFAULT_EPOCHS, "finetune_epochs": finetune_epochs}
     for name, default in defaults.items():
         if values[name] is None:
             values[name] = default if data is not None else 0
+    if values["bench_seconds"] is None:
+        values["bench_seconds"] = bench_seconds
     values["out"] = values["out"] or default_out(values["model"], budgets)
     return JobConfig(budgets=budgets, **values)
 
@@ -170,7 +200,6 @@ def _check_names(values: dict[str, Any]) -> None:
     from compressor.search import METHODS
     from compressor.search.importance import MEASURES
     from compressor.search.names import names_of
-    from exporters.registry import FORMATS
 
     for name in values["search"].split(","):
         if name.strip() not in METHODS:
@@ -178,8 +207,16 @@ def _check_names(values: dict[str, Any]) -> None:
     values["search"] = ",".join(names_of(values["search"]))
     if values["importance"] is not None and values["importance"] not in MEASURES:
         raise unknown_name(MEASURES.kind, values["importance"], MEASURES.names())
-    for name in values["export"]:
-        if name not in FORMATS.names():
-            raise unknown_name("export format", name, FORMATS.names())
+    known_formats(values["export"])
     if INT8_FORMAT in values["export"] and values["data"] is None:
         raise UsageError(f"{INT8_FORMAT} takes its ranges from data: pass --data, or leave the format out.")
+
+
+def known_formats(names: tuple[str, ...]) -> None:
+    """Raise ``UsageError`` for a format that there is not."""
+    from compressor.plugins.registry import unknown_name
+    from exporters.registry import FORMATS
+
+    for name in names:
+        if name not in FORMATS.names():
+            raise unknown_name("export format", name, FORMATS.names())

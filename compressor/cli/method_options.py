@@ -27,6 +27,23 @@ class MethodOption(click.Option):
         self.heading = f"Options of --search {method}"
 
 
+class MethodOptions(click.Command):
+    """A command that has the options of all search methods, each method's under a heading of its own in the help."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        return [*super().get_params(ctx), *method_options()]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The command's options, then those of each search method."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            if (record := parameter.get_help_record(ctx)) is not None:
+                sections.setdefault(getattr(parameter, "heading", "Options"), []).append(record)
+        for heading, rows in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(rows)
+
+
 def key_of(method: str, name: str) -> str:
     """What click calls the value."""
     return f"{method}__{name}"

@@ -77,6 +77,8 @@ class JobConfig(Options):
         force: whether to overwrite a folder that holds another job.
         target: where a latency budget holds; needed for one.
         lut: file of the latency table; None is the default place.
+        start: an earlier result of the same model, which the search begins at; or the folder of a search that left
+            networks for many budgets, of which the best is taken. Shares in budgets stay those of ``model``.
         trust_factories: factories, modules and packages that a saved folder may name to be imported.
         threads: CPU threads on the target; None takes every core.
     """
@@ -113,6 +115,7 @@ class JobConfig(Options):
     target: str | None = option(None, Text(), "Where a latency budget holds.")
     lut: str | None = option(None, Place(), "File of the latency table.")
     threads: int | None = option(None, THREADS, "CPU threads on the target.")
+    start: str | None = option(None, Place(), "An earlier result to begin at.")
     trust_factories: tuple[str, ...] = option((), Patterns(), "Factories that a saved folder may name.")
 
     def __post_init__(self) -> None:
@@ -137,6 +140,8 @@ class JobConfig(Options):
         epochs = self.train_epochs + self.search_epochs + self.finetune_epochs
         if self.data is None and epochs:
             raise UsageError("Epochs were asked for but there is no data to train on; pass --data, for example digits.")
+        if self.start is not None and "," in self.search:
+            raise UsageError(f"Several searches ({self.search}) begin at the model itself; leave start out.")
         object.__setattr__(self, "tune", read_grid(self.tune))
         require_finetuning(self.tune, self.finetune_epochs)
 
@@ -164,13 +169,15 @@ class JobConfig(Options):
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide the result: two runs with equal identities may share one folder and go on."""
-        return {key: value for key, value in self.to_json().items() if key not in _NO_IDENTITY}
+        found = {key: value for key, value in self.to_json().items() if key not in _NO_IDENTITY}
+        # Where the folder lies that it begins at may change, together with that of the job.
+        return found | {"start": None if self.start is None else Path(self.start).name}
 
 
 def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as an earlier version of the program wrote them, in today's form: options of methods stood loose, and
-    nothing was tuned."""
-    found = {**_UNTUNED, **values}
+    nothing was tuned, or begun elsewhere."""
+    found = {**_FORMER, **values}
     if "options" not in found:
         given = {name: found.pop(name, default) for name, default in _LOOSE.items()}
         found["options"] = {name: value for name, value in given.items() if value != _LOOSE[name]}
@@ -178,12 +185,12 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _NO_IDENTITY = {"out", "force", "lut", "trust_factories", "trial_workers"}
-_UNTUNED: dict[str, Any] = {"tune": "auto", "tune_epochs": None, "tune_samples": 0.2}
+_FORMER: dict[str, Any] = {"tune": "auto", "tune_epochs": None, "tune_samples": 0.2, "start": None}
 _LOOSE: dict[str, Any] = {"learn": [], "penalty": None, "penalty_ramp": None, "compiler": None, "grow": 1}
 
 
-def default_out(model: str, budgets: tuple[Budget, ...]) -> str:
-    """The folder of a job that names none, such as ``compressed/resnet50-flops-2G``."""
+def default_out(model: str, budgets: tuple[Budget, ...], *more: str) -> str:
+    """The folder of a job that names none, such as ``compressed/resnet50-flops-2G``; ``more`` words end its name."""
     name = model.removesuffix("/").rsplit("/", 1)[-1] if Path(model).exists() else model
-    slug = "-".join([name, *(f"{budget.cost}-{budget.text.replace('%', 'pct')}" for budget in budgets)])
+    slug = "-".join([name, *(f"{budget.cost}-{budget.text.replace('%', 'pct')}" for budget in budgets), *more])
     return str(Path(DEFAULT_FOLDER) / re.sub(r"[^\w.+-]+", "-", slug).strip("-"))

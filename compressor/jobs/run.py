@@ -6,23 +6,27 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
+from torch import nn
 
 from compressor.budget import BASE_UNITS
 from compressor.errors import UsageError
+from compressor.jobs.begin import begin
 from compressor.jobs.config import JobConfig, upgraded
-from compressor.nn.tensors import resolve_device, to_device
+from compressor.jobs.loading import available_device, load_subject
+from compressor.jobs.networks import require_whole, save_networks
+from compressor.models import artifact
+from compressor.nn.tensors import to_device
 from compressor.pipeline.delivery import deliver_result
 from compressor.pipeline.events import Events
+from compressor.pipeline.networks import networks_of
 from compressor.pipeline.rounds import describe_rounds, round_settings, run_rounds
 from compressor.pipeline.settings import Settings, measured_on
+from compressor.pipeline.warm import ORIGINAL
 from compressor.printable import printable
 from compressor.report import Report
-
-if TYPE_CHECKING:
-    from compressor.data import Data
+from compressor.storage.job import Job
 
 _OPTIONS = {
     name: f"--{name.replace('_', '-')}"
@@ -33,85 +37,53 @@ _OPTIONS = {
         "tune_epochs", "tune_samples", "trial_workers", "round_to", "include", "exclude", "keep", "export",
         "bench_seconds",
         "num_classes", "input_shape", "seed", "device",
-        "target", "lut", "threads", "trust_factories",
+        "target", "lut", "threads", "start", "trust_factories",
     )
 }  # fmt: skip
 
 
-def run_job(config: JobConfig, *, events: Events) -> Report:
-    """The command line's main job: everything lands in ``config.out``, and a killed job goes on from there."""
-    from compressor.data import load_data
-    from compressor.models import artifact, load_model
-    from compressor.storage.job import Job
+def run_job(config: JobConfig, *, events: Events, trained: str | None = None) -> Report:
+    """The command line's main job: everything lands in ``config.out``, and a killed job goes on from there.
+
+    Args:
+        trained: the folder of a job with the same training of the original, which is taken over if it is there.
+    """
     from exporters.registry import FORMATS  # noqa: F401  (fail early if the package is incomplete)
 
-    device = _available(resolve_device(config.device))
-    rounds = _rounds(config)
+    device = available_device(config.device)
+    rounds = job_settings(config)
     for settings in rounds:
         settings.require_data_for(config.data)
     grow = rounds[-1].config.growth
     with Job.open(config.out, config.identity(), force=config.force, warn=events.warn, upgrade=upgraded) as job:
-        finished = job.stage("report")
-        if finished is not None and artifact.is_complete(config.out):
-            try:
-                report = artifact.load_whole_report(config.out)
-            except UsageError as error:
-                events.warn(f"{error} What is damaged is made again.")
-            else:
-                events.info(f"{config.out} is complete already; delete it or choose another --out to run again.")
-                return report
+        if (report := _finished(config, rounds, job, events)) is not None:
+            return report
+        if trained is not None:
+            there = f"{ORIGINAL}." if config.start is not None else ""
+            for here in ("", f"{ORIGINAL}."):
+                job.take_over(trained, {f"{here}{name}": f"{there}{name}" for name in ("train", "score-before")})
         with events.stage("load"):
-            data = _load_data(load_data, config)
-            asked: dict[str, Any] = {
-                "weights": config.weights,
-                "num_classes": config.num_classes or _implied_outputs(config.model, data),
-                "example_shape": config.input_shape or (data.input_shape if data is not None else None),
-                "dense": data is not None and data.task.dense,
-                "vocabulary": data.vocabulary if data is not None else None,
-                "seed": config.seed,
-                "trust_factories": config.trust_factories,
-            }
-            if grow > 1:
-                from compressor.pipeline.growth import require_room
-
-                require_room(lambda n: load_model(config.model, **asked, grow=n).model, grow)
-            loaded = load_model(config.model, **asked, grow=grow if grow > 1 else None)
+            subject = load_subject(config, grow)
+        loaded, data, call = subject.loaded, subject.data, subject.call
         if not loaded.weights.pretrained and config.train_epochs and data is not None:
             events.info(f"No pretrained weights for {config.model}: it is trained from random ones.")
         elif loaded.weights.warning:
             events.warn(loaded.weights.warning)
         if data is None:
             events.info("No --data: nothing is trained or evaluated; channels are ranked by the size of their weights.")
-        call = data.example if data is not None else loaded.example
-        example, shape = call.args, tuple(call.tensors[0].shape[1:])
-        if config.input_shape is not None and shape != config.input_shape:
-            raise UsageError(
-                f"--input-shape is {shown(config.input_shape)}, but the inputs of {config.data or config.model} are "
-                f"{shown(shape)}; leave the option out, or pass data of that shape."
-            )
-        budgets, base = config.budgets, None
-        if grow > 1:
-            from compressor.pipeline.growth import base_budgets, describe_base, require_memory
-
-            require_memory(loaded.model.to(device), to_device(example, device), config.batch_size, grow)
-            base = describe_base(
-                budgets, load_model(config.model, **asked).model.to(device), to_device(example, device)
-            )
-            budgets = base_budgets(budgets, base.costs)
-        done = run_rounds(
-            loaded.model.to(device),
-            example,
-            [replace(settings, budgets=budgets, base=base) for settings in rounds],
-            example_kwargs=dict(call.kwargs),
-            data=data,
-            job=job,
-            events=events,
-        )
-        pipeline = done[-1]
-        report = describe_rounds(done, name=printable(config.model))
+        model = loaded.model.to(device)
+        if config.start is not None:
+            pipeline, report = begin(config, rounds[0], model, call, data=data, job=job, events=events)
+        else:
+            told = _measured_by_base(config, rounds, model, call.args, subject.fresh)
+            kwargs = dict(call.kwargs)
+            done = run_rounds(model, call.args, told, example_kwargs=kwargs, data=data, job=job, events=events)
+            pipeline, report = done[-1], describe_rounds(done, name=printable(config.model))
         report.data = None if config.data is None else printable(config.data)
         report.weights = loaded.weights.origin or loaded.weights.choice
-        report.pretrained = loaded.weights.pretrained or config.train_epochs > 0
+        if config.start is None:
+            report.pretrained = loaded.weights.pretrained or config.train_epochs > 0
+        networks = networks_of(pipeline) if config.start is None else None
         report.command = printable(command_of(config))
         deliver_result(pipeline, report, Path(config.out), config.export, config.bench_seconds)
         report.stage_seconds = dict(events.stage_seconds)
@@ -124,11 +96,46 @@ def run_job(config: JobConfig, *, events: Events) -> Report:
             description=loaded.describe(),
             example_inputs=pipeline.example,
         )
-        job.store("report", {"written": [f.path for f in report.files]})
+        if networks is not None:
+            origin = {"origin": report.weights, "pretrained": report.pretrained}
+            save_networks(config.out, networks, pipeline, config, loaded.describe(), **origin)
+        job.store("report", {"written": [f.path for f in report.files], "networks": networks is not None})
     return report
 
 
-def _rounds(config: JobConfig) -> tuple[Settings, ...]:
+def _finished(config: JobConfig, rounds: Sequence[Settings], job: Job, events: Events) -> Report | None:
+    """The report of a job that is done, and whose files are as they were written."""
+    finished = job.stage("report")
+    if finished is None or not artifact.is_complete(config.out):
+        return None
+    try:
+        report = artifact.load_whole_report(config.out)
+        if finished.data.get("networks"):
+            require_whole(config.out)
+    except UsageError as error:
+        events.warn(f"{error} What is damaged is made again.")
+        return None
+    events.info(f"{config.out} is complete already; delete it or choose another --out to run again.")
+    return report
+
+
+def _measured_by_base(
+    config: JobConfig, rounds: Sequence[Settings], model: nn.Module, example: Any, build: Callable[[], nn.Module]
+) -> list[Settings]:
+    """Settings of a grown network, with budgets that are shares of what ``build`` gives; of others as they are."""
+    grow = rounds[-1].config.growth
+    if grow <= 1:
+        return list(rounds)
+    from compressor.pipeline.growth import base_budgets, describe_base, require_memory
+
+    device = next(model.parameters()).device
+    require_memory(model, to_device(example, device), config.batch_size, grow)
+    base = describe_base(config.budgets, build().to(device), to_device(example, device))
+    budgets = base_budgets(config.budgets, base.costs)
+    return [replace(settings, budgets=budgets, base=base) for settings in rounds]
+
+
+def job_settings(config: JobConfig) -> tuple[Settings, ...]:
     """What the stages are told, all of it checked. Raises ``UsageError``, ``ProfilerError`` for a target."""
     return round_settings(
         config.search,
@@ -152,11 +159,6 @@ def _rounds(config: JobConfig) -> tuple[Settings, ...]:
         seed=config.seed,
         target=measured_on(config.target, config.lut, config.threads),
     )
-
-
-def shown(shape: Sequence[int]) -> str:
-    """``3x224x224``."""
-    return "x".join(str(size) for size in shape)
 
 
 def command_of(config: JobConfig) -> str:
@@ -186,23 +188,3 @@ def command_of(config: JobConfig) -> str:
 
 def _written(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
-
-
-def _implied_outputs(model: str, data: Data | None) -> int | None:
-    """What the head is to give because of the data; a saved network has a head already."""
-    from compressor.models import resolve
-
-    return None if data is None or resolve(model)[0] == "folder" else data.outputs
-
-
-def _load_data(load: Callable[..., Data], config: JobConfig) -> Data | None:
-    if config.data is None:
-        return None
-    size = config.input_shape[-1] if config.input_shape and len(config.input_shape) > 1 else None
-    return load(config.data, image_size=size) if size else load(config.data)
-
-
-def _available(device: torch.device) -> torch.device:
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda was asked for, but PyTorch finds no CUDA device here; use --device cpu.")
-    return device

@@ -9,3 +9,8 @@ DEFAULT_BENCH_SECONDS = 10.0
 def default_search(data: str | None) -> str:
     """The search method of a job that names none: ``figs`` learns from data, ``oneshot`` needs none."""
     return "figs" if data else "oneshot"
+
+
+def default_sweep_search(data: str | None) -> str:
+    """That of a sweep that names none: with data ``supernet``, which trains once for all budgets."""
+    return "supernet" if data else "oneshot"

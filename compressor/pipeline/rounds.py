@@ -83,7 +83,7 @@ def run_rounds(
     for index, settings in enumerate(rounds):
         last = index == len(rounds) - 1
         if done:
-            base = _base(done[0])
+            base = base_of(done[0])
             settings = replace(settings, base=base, budgets=base_budgets(settings.budgets, base.costs))
         pipeline = Pipeline(
             done[-1].compressed if done else model,
@@ -120,14 +120,15 @@ def describe_rounds(pipelines: Sequence[Pipeline], *, name: str) -> Report:
         report.probabilities = [row for each in every for row in each.probabilities]
         report.weight_sets = [row for each in every for row in each.weight_sets]
         report.ranking = [row for each in every for row in each.ranking]
-        report.attributes_changed = _changed([each.attributes_changed for each in every])
+        report.attributes_changed = all_changed([each.attributes_changed for each in every])
         report.verification = max(checks, key=lambda check: check.error / check.tolerance, default=None)
         report.history = _following([each.history for each in every])
         report.trained_epochs = sum(pipeline.trained_epochs for pipeline in pipelines)
     return report
 
 
-def _base(first: Pipeline) -> Base:
+def base_of(first: Pipeline) -> Base:
+    """The traced network of a round, which later ones are measured by."""
     problem = first.problem
     costs = {name: term.original for name, term in problem.terms.items()}
     if problem.device is not None:
@@ -136,7 +137,7 @@ def _base(first: Pipeline) -> Base:
     return Base(first.model, costs, {row.name: row for row in outline(first.model, first.graph, whole)})
 
 
-def _changed(rounds: Sequence[Sequence[AttributeChange]]) -> list[AttributeChange]:
+def all_changed(rounds: Sequence[Sequence[AttributeChange]]) -> list[AttributeChange]:
     """What all rounds changed, from what the first original has to what the result has."""
     found: dict[tuple[str, str], AttributeChange] = {}
     for change in (each for changes in rounds for each in changes):

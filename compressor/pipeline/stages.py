@@ -49,7 +49,8 @@ class Pipeline:
         held: how the latency budget was held on the device; ``held_before`` says that an earlier round did it.
         before: the round whose result ``model`` is, if there was one; its original teaches, and is what scores are
             compared with.
-        checks: every verification made, the last one being that of ``compressed``.
+        searched: the network that was searched in: with the weights that the search trained, if it trains.
+        found: what the search decided, before anything had to be decided again.
         tuning: the trials that fine-tuning's settings were chosen by, if there were any.
     """
 
@@ -57,6 +58,7 @@ class Pipeline:
     architecture: Architecture
     check: Check
     decision: SearchResult
+    found: SearchResult
 
     def __init__(
         self,
@@ -87,7 +89,7 @@ class Pipeline:
         self.held: RefinementLog | None = None
         self.held_before = False
         self.tuning: Tuning | None = None
-        self._searched = self.model
+        self.searched = self.model
 
     @property
     def example(self) -> Example:
@@ -162,38 +164,42 @@ class Pipeline:
         from compressor.train.modes import deterministic
 
         with self.events.stage("search"), deterministic(self.device):
-            stored = self.job.stage("search") if self.job is not None else None
-            trains = self.settings.method.trains and not self.nothing_to_do
-            # The original must stay what it was: it is the teacher, and what the result is compared with.
-            self._searched = deep_copy(self.model) if trains else self.model
-            if stored is not None:
-                self.decision = SearchResult.stored(stored.data, stored.tensors)
-                if trains:
-                    fill(self._searched, {k[2:]: t for k, t in stored.tensors.items() if k.startswith("m.")})
-                return
-            if self.nothing_to_do:
-                units = self.graph.all_units()
-                self.decision = SearchResult(units, torch.ones(self.graph.n_units, dtype=torch.float64), [])
-            else:
-                from compressor.pipeline.training import search_loss
+            self.decision = self.found = self._search()
 
-                context = self.problem.context(
-                    self._searched,
-                    data=self.data,
-                    seed=self.settings.seed,
-                    loss_fn=search_loss(self.data, self.settings),
-                    teacher=self._teacher if trains and self.settings.distill else None,
-                    distill=self.settings.distill,
-                    checkpoint=self.job.checkpoint("search") if self.job is not None else None,
-                    progress=self.events.progress("search"),
-                    tell=self.events.info,
-                )
-                self.decision = self.settings.method().run(context)
-            if self.job is not None:
-                tensors = self.decision.tensors(self.graph)
-                if trains:
-                    tensors |= {f"m.{name}": t for name, t in state(self._searched).items()}
-                self.job.store("search", self.decision.noted(), tensors)
+    def _search(self) -> SearchResult:
+        """What is stored of the search, or what it gives now."""
+        stored = self.job.stage("search") if self.job is not None else None
+        trains = self.settings.method.trains and not self.nothing_to_do
+        # The original must stay what it was: it is the teacher, and what the result is compared with.
+        self.searched = deep_copy(self.model) if trains else self.model
+        if stored is not None:
+            if trains:
+                fill(self.searched, {k[2:]: t for k, t in stored.tensors.items() if k.startswith("m.")})
+            return SearchResult.stored(stored.data, stored.tensors)
+        if self.nothing_to_do:
+            units = self.graph.all_units()
+            found = SearchResult(units, torch.ones(self.graph.n_units, dtype=torch.float64), [])
+        else:
+            from compressor.pipeline.training import search_loss
+
+            context = self.problem.context(
+                self.searched,
+                data=self.data,
+                seed=self.settings.seed,
+                loss_fn=search_loss(self.data, self.settings),
+                teacher=self._teacher if trains and self.settings.distill else None,
+                distill=self.settings.distill,
+                checkpoint=self.job.checkpoint("search") if self.job is not None else None,
+                progress=self.events.progress("search"),
+                tell=self.events.info,
+            )
+            found = self.settings.method().run(context)
+        if self.job is not None:
+            tensors = found.tensors(self.graph)
+            if trains:
+                tensors |= {f"m.{name}": t for name, t in state(self.searched).items()}
+            self.job.store("search", found.noted(), tensors)
+        return found
 
     def trim(self) -> None:
         """Trim and verify; decide again where trimming was not exact; recalibrate BatchNorm; evaluate."""
@@ -207,12 +213,10 @@ class Pipeline:
                 self._hold_on_device(self.problem.device)
         self._tell_decision()
         if self.data is None:
+            self._set_statistics()
             return
         with self.events.stage("evaluate"):
-            if not self.nothing_to_do:
-                from compressor.train import recalibrate_batchnorm
-
-                recalibrate_batchnorm(self.compressed, self.data.train, seed=self.settings.seed)
+            self._set_statistics()
             self.scores.after_search, _ = self._score("after-search", self.data, self.compressed)
 
     def tune(self) -> None:
@@ -300,7 +304,7 @@ class Pipeline:
         self.problem.require_one_size(inputs, "The test split has inputs of", cure)
 
     def _trim(self, decision: SearchResult) -> tuple[SearchResult, nn.Module]:
-        self.decision, result = self.problem.trim(self._searched, decision)
+        self.decision, result = self.problem.trim(self.searched, decision)
         self.compressed, self.architecture, self.check = result.model, result.architecture, result.check
         observe_anew_(self.compressed)
         remember(self.compressed, self.architecture.to_json(), self.model)
@@ -311,6 +315,13 @@ class Pipeline:
         self.held, network = self.problem.hold_on_device(device, self.decision, self._trim, diary)
         if self.decision is not network:
             self._trim(network)
+
+    def _set_statistics(self) -> None:
+        """Running statistics of normalisations: those of the trimmed network."""
+        if self.data is not None and not self.nothing_to_do:
+            from compressor.train import recalibrate_batchnorm
+
+            recalibrate_batchnorm(self.compressed, self.data.train, seed=self.settings.seed)
 
     def _tell_decision(self) -> None:
         costs = {name: self.reached(term) for name, term in self.problem.terms.items()}

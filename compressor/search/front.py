@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from compressor.budget import Budget, parse_budgets
+from compressor.budget import BASE_UNITS, Budget, parse_budgets
 from compressor.errors import UnreachableBudgetError, UsageError
+from compressor.search.constraints.constraint import readable
 from compressor.storage.codec import decode
 
 T = TypeVar("T")
@@ -207,8 +208,11 @@ class Front(Generic[T]):
         said = []
         for cost, limit in limits.items():
             values = [c.costs[cost] for c in self.candidates]
-            least, most = min(values, default=math.inf), max(values, default=math.inf)
-            said.append(f"{cost} goes from {least:.4g} to {most:.4g}, and at most {limit:.4g} was asked for")
+            least, most, asked = (
+                readable(value, BASE_UNITS.get(cost, ""))
+                for value in (min(values, default=math.inf), max(values, default=math.inf), limit)
+            )
+            said.append(f"{cost} goes from {least} to {most}, and at most {asked} was asked for")
         return "; ".join(said)
 
     def _quality(self, candidate: Candidate[T]) -> float:

@@ -158,6 +158,20 @@ class Job:
                 stored.unlink(missing_ok=True)
         return StageResult(plain, stored if tensors else None)
 
+    def take_over(self, folder: str | os.PathLike[str], names: Mapping[str, str]) -> None:
+        """Store what another job did in the same way, by the stages' names there and here.
+
+        What is stored here already stays; what is not there, or is damaged, is left to be done.
+        """
+        for theirs, name in names.items():
+            place = Path(folder) / _FOLDER / "stages"
+            path, stored = place / f"{theirs}.json", place / f"{theirs}.safetensors"
+            if not path.is_file() or self._path("stages", name, ".json").exists():
+                continue
+            with contextlib.suppress(UsageError):
+                data, has_tensors = _checked(path, stored)
+                self.store(name, data, load_safetensors(stored)[0] if has_tensors else None)
+
     def checkpoint(self, name: str) -> Path:
         """Where training inside the stage ``name`` keeps its checkpoint; in parts, ``<name>.<part>.safetensors``."""
         return self._path("checkpoints", name, ".safetensors")

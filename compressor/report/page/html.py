@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compressor.report import wording
-from compressor.report.page import kernels, likelihoods, outline, provenance, ranking, sections, tuning
+from compressor.report.page import kernels, likelihoods, outline, provenance, ranking, sections, space, tuning
 from compressor.report.page.markup import Markup, join, tag, text
 from compressor.report.page.style import CSS
 from compressor.report.records import Report
@@ -49,6 +49,7 @@ def render_html(report: Report) -> str:
             sections.widths(report),
             sections.choices(report),
             sections.history(report),
+            space.space(report.history),
             likelihoods.likelihoods(report),
             likelihoods.weight_sets(report),
             sections.fixed(report),
@@ -57,7 +58,12 @@ def render_html(report: Report) -> str:
             tag("footer", f"Written by compressor {report.versions.get('compressor', '')}, {report.created}."),
         ]
     )
-    return _PAGE.format(title=text(f"{report.model}: {head.text}"), css=CSS, body=body)
+    return whole_page(f"{report.model}: {head.text}", body)
+
+
+def whole_page(title: str, body: Markup) -> str:
+    """A self-contained document."""
+    return _PAGE.format(title=text(title), css=CSS, body=body)
 
 
 def _masthead(report: Report) -> Markup:

@@ -1,0 +1,1 @@
+"""Where jobs run: one after the other in this process, or side by side in processes of this machine."""

@@ -1,0 +1,271 @@
+"""The best network within budgets from what a sweep or a search for many budgets left, without training or data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from compressor.budget import Budget
+from compressor.deploy.exports import export_all
+from compressor.errors import UsageError
+from compressor.jobs.networks import (
+    FRONT,
+    NetworksDocument,
+    as_searched,
+    holds_networks,
+    read_document,
+    read_networks,
+)
+from compressor.jobs.sweeps.outcome import SweepDocument
+from compressor.latency.known import known_latency
+from compressor.models import artifact
+from compressor.models.example_inputs import make_inputs
+from compressor.models.rebuilding import rebuild
+from compressor.pipeline.delivery import deliver_result
+from compressor.pipeline.events import Events
+from compressor.pipeline.networks import Networks
+from compressor.pipeline.picked import Picked
+from compressor.pipeline.settings import Settings
+from compressor.pipeline.summary import describe_result
+from compressor.report import Accuracy, BudgetResult, FileWritten, PredictionError, Report
+from compressor.search.constraints.constraint import hard_sizes
+from compressor.search.front import Candidate, Front
+from compressor.search.points import Point
+from compressor.storage.job import Job
+from exporters.example import Example
+
+
+@dataclass(frozen=True)
+class PickConfig:
+    """What to pick.
+
+    Attributes:
+        folder: of a sweep, or of a job whose search left networks.
+        budgets: all of which hold in the network taken.
+        out: the folder to write.
+        export: names of formats.
+        target: where a latency budget holds; of several targets of a sweep, the one meant.
+        lut: the latency table, for networks whose latency the front does not know; ``threads`` those of the target.
+        trust_factories: factories that the folder may name to be imported.
+        force: whether to overwrite a folder that holds something else.
+    """
+
+    folder: str
+    budgets: tuple[Budget, ...]
+    out: str
+    export: tuple[str, ...] = ("onnx",)
+    target: str | None = None
+    lut: str | None = None
+    threads: int | None = None
+    trust_factories: tuple[str, ...] = ()
+    force: bool = False
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the result, as JSON values."""
+        return {
+            "pick": Path(self.folder).name,
+            "budgets": {budget.cost: budget.text for budget in self.budgets},
+            "export": list(self.export),
+            "target": self.target,
+        }
+
+
+def pick(config: PickConfig, *, events: Events) -> Report:
+    """Write the network into ``config.out`` as an ordinary result; returns its report.
+
+    Raises:
+        UsageError: the folder is none of a sweep, or damaged; a budget of a cost that is not known.
+        UnreachableBudgetError: no network is within the budgets. VerificationError: the trim is not exact.
+    """
+    folder = Path(config.folder)
+    if not (folder / FRONT).is_file():
+        raise UsageError(
+            f"{folder} has no {FRONT}: it is no folder of compress sweep, or of a job whose search leaves networks "
+            "(--search supernet)."
+        )
+    with Job.open(config.out, config.identity(), force=config.force, warn=events.warn) as job:
+        if holds_networks(folder):
+            report = _from_networks(config, folder, events)
+        else:
+            report = _from_sweep(config, folder, events)
+        job.store("report", {"written": [file.path for file in report.files]})
+    return report
+
+
+def _from_sweep(config: PickConfig, folder: Path, events: Events) -> Report:
+    """Of a sweep: from what its only search left, else the best point itself."""
+    document = SweepDocument.read(folder)
+    fronts = document.fronts
+    if config.target is not None and config.target in fronts:
+        fronts = {config.target: fronts[config.target]}
+    if not fronts:
+        raise UsageError(f"No point of the sweep in {folder} is done yet; run the sweep first.")
+    searches = [name for name in document.searches if holds_networks(folder / name)]
+    methods = {row["method"] for front in fronts.values() for row in front.points}
+    if len(searches) == 1 and len(methods) == 1:
+        return _from_networks(config, folder / searches[0], events)
+    if len(fronts) > 1:
+        raise UsageError(f"The sweep has points for {', '.join(map(str, fronts))}; name one with --target.")
+    (front,) = fronts.values()
+    point = front.best(_met(front, config.budgets))
+    events.info(f"{point.name} is the best point within the budgets")
+    return _copied(config, folder / point.found, point, events)
+
+
+def _met(front: Front[str], budgets: Sequence[Budget]) -> Sequence[Budget]:
+    """The budgets. Raises ``UsageError`` for a latency budget where the front knows none."""
+    if any(budget.cost == "latency" for budget in budgets) and "latency" not in front.original:
+        raise UsageError(
+            "The points of this sweep were not timed, so nothing is known of their latency; sweep with a latency "
+            "budget: compress sweep --budgets latency=... --target T."
+        )
+    return budgets
+
+
+def _copied(config: PickConfig, place: Path, point: Candidate[str], events: Events) -> Report:
+    """A finished point: loaded, exported anew and saved."""
+    report = artifact.load_report(place)
+    manifest = artifact.read_manifest(place)
+    with events.stage("load"):
+        model = artifact.load(place, trust_factories=config.trust_factories)
+        example = artifact.example_inputs(place)
+        architecture = artifact.load_architecture(place)
+    report.files, report.budgets = [], _budget_results(config.budgets, report, point.costs)
+    if example is not None and config.export:
+        with events.stage("export"):
+            written = export_all(model, example, config.out, config.export)
+        report.files = [FileWritten.from_export(info) for info in written]
+    artifact.save(config.out, model, architecture, report, description=manifest.description, example_inputs=example)
+    return report
+
+
+def _budget_results(budgets: Sequence[Budget], report: Report, costs: Any) -> list[BudgetResult]:
+    """What was asked now, against what the point reached."""
+    known = {cost.name: (cost.unit, cost.original) for cost in report.costs}
+    known |= {budget.cost: (budget.unit, budget.original) for budget in report.budgets}
+    return [
+        BudgetResult(b.cost, known[b.cost][0], b.text, known[b.cost][1], b.limit(known[b.cost][1]), costs[b.cost])
+        for b in budgets
+    ]
+
+
+def _from_networks(config: PickConfig, folder: Path, events: Events) -> Report:
+    """From what a search left: built, verified, exported and saved."""
+    with events.stage("load"):
+        document = read_document(folder)
+        networks = read_networks(folder, document)
+        model = _rebuilt(folder, document, config.trust_factories)
+        example = make_inputs(document.inputs)
+    if config.target is not None or any(budget.cost == "latency" for budget in config.budgets):
+        networks = _with_latency(config, document, networks, model, example)
+    picked, report = build_picked(networks, model, example, _settings(document), config.budgets, events=events)
+    report.model, report.search = document.model, str(document.settings["search"])
+    report.weights, report.pretrained = document.origin, document.pretrained
+    deliver_result(picked, report, Path(config.out), config.export, 0.0)
+    report.stage_seconds = dict(events.stage_seconds)
+    report.warnings = list(events.warnings)
+    artifact.save(
+        config.out,
+        picked.compressed.eval(),
+        picked.architecture,
+        report,
+        description=document.description,
+        example_inputs=picked.example,
+    )
+    return report
+
+
+def build_picked(
+    networks: Networks,
+    model: nn.Module,
+    example: Example,
+    settings: Settings,
+    budgets: Sequence[Budget],
+    *,
+    events: Events,
+) -> tuple[Picked, Report]:
+    """The best network within ``budgets`` as a finished pipeline, with its report. ``model`` is given the weights."""
+    chosen = networks.front.best(budgets)
+    only = replace(networks, front=_alone(networks.front, chosen))
+    timed = [budget for budget in budgets if budget.cost == "latency"]
+    told = tuple(budget for budget in budgets if budget.cost != "latency")
+    settings = replace(settings, budgets=told or settings.budgets, finetune_epochs=0, train_epochs=0, target=None)
+    picked = Picked(only, model, example.args, settings, example_kwargs=dict(example.kwargs), events=events)
+    picked.run()
+    report = describe_result(picked, name=type(model).__name__)
+    if not told:
+        report.budgets = []
+    for budget in timed:
+        original = networks.front.original["latency"]
+        limit, reached = budget.limit(original), chosen.costs["latency"]
+        report.budgets.append(BudgetResult("latency", "ms", budget.text, original, limit, reached))
+    metric = networks.scores.metric
+    if chosen.score is not None and networks.front.lower_is_better:
+        report.prediction_error = PredictionError("val", after_search=chosen.score, metric=metric)
+    elif chosen.score is not None:
+        report.accuracy = Accuracy("val", after_search=chosen.score, metric=metric)
+    return picked, report
+
+
+def _alone(front: Front[Point], chosen: Candidate[Point]) -> Front[Point]:
+    return Front([chosen], front.original, lower_is_better=front.lower_is_better, compared=front.compared)
+
+
+def _rebuilt(folder: Path, document: NetworksDocument, trust_factories: Sequence[str]) -> nn.Module:
+    """The model that was searched in, without its weights."""
+    if document.description is None or document.description["source"] == "folder":
+        raise UsageError(
+            f"{folder} does not say how to build {document.model_class}; pick from Python: front.pick(...)."
+        )
+    return as_searched(rebuild(document.description, trust_factories=trust_factories), document)
+
+
+def _settings(document: NetworksDocument) -> Settings:
+    """What decides which units the model has; the budgets are replaced by those asked for."""
+    told = document.settings
+    placeholder = Budget("flops", 1.0, True, "100%")
+    return Settings(
+        budgets=(placeholder,),
+        search=told["search"],
+        options=told["options"],
+        include=tuple(told.get("include", ())),
+        exclude=tuple(told.get("exclude", ())),
+        keep=tuple(told.get("keep", ())),
+        round_to=told.get("round_to"),
+        seed=told["seed"],
+    )
+
+
+def _with_latency(
+    config: PickConfig, document: NetworksDocument, networks: Networks, model: nn.Module, example: Example
+) -> Networks:
+    """The networks with their latency, predicted from the table of the target where the front does not know it."""
+    front = networks.front
+    if "latency" in front.original:
+        return networks
+    if config.target is None:
+        raise UsageError(
+            "The front knows no latency; name the target whose table it is to be predicted from: --target T, such as "
+            "onnxruntime-cpu."
+        )
+    settings = _settings(document)
+    graph = Picked(networks, model, example.args, settings, example_kwargs=dict(example.kwargs)).traced()
+    term = known_latency(
+        graph,
+        config.target,
+        config.lut,
+        threads=config.threads,
+        decides=settings.config.decides,
+        model=document.model,
+    )
+    candidates = [
+        replace(c, costs={**c.costs, "latency": float(term(hard_sizes(graph, c.found.units, c.found.gates)))})
+        for c in front
+    ]
+    original = front.original | {"latency": term.original}
+    timed = Front(candidates, original, lower_is_better=front.lower_is_better, compared=front.compared)
+    return replace(networks, front=timed, units={**networks.units, "latency": "ms"})

@@ -1,0 +1,1 @@
+"""Several networks for several budgets as one job with one folder."""

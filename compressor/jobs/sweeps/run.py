@@ -1,0 +1,107 @@
+"""Run a sweep: its points as jobs, one after the other or side by side, and the front of what they gave."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from compressor.jobs.config import JobConfig
+from compressor.jobs.executors.base import Executor, JobTask
+from compressor.jobs.executors.processes import ProcessExecutor
+from compressor.jobs.executors.serial import SerialExecutor
+from compressor.jobs.run import run_job
+from compressor.jobs.sweeps.config import SweepConfig
+from compressor.jobs.sweeps.outcome import Outcome, point_row, save_outcome
+from compressor.jobs.sweeps.points import Planned, plan
+from compressor.jobs.sweeps.reach import find_limits
+from compressor.pipeline.console import Console
+from compressor.pipeline.events import Events
+from compressor.storage.files import atomic_write_json
+from compressor.storage.job import Job
+from compressor.storage.version import VERSION
+
+ASKED = "sweep.json"
+SCHEMA_VERSION = 1
+
+
+def run_sweep(sweep: SweepConfig, *, events: Events, quiet: bool = False) -> Outcome:
+    """Run what of a sweep is not done yet; all of it lands in ``sweep.out``.
+
+    Args:
+        quiet: whether the jobs say nothing while they work.
+
+    Raises:
+        UnreachableBudgetError: a budget cannot be reached; found before anything is trained.
+        UsageError: what was asked for cannot be had. CompressorError: a worker died. Others are those of ``run_job``.
+    """
+    with Job.open(sweep.out, sweep.identity(), force=sweep.force, warn=events.warn) as job:
+        stored = job.stage("limits")
+        if stored is None:
+            stored = job.store("limits", {"limits": find_limits(sweep, events)})
+        planned = plan(sweep, stored.data["limits"])
+        _say_what(sweep, planned)
+        outcome = Outcome(sweep, planned)
+        if outcome.count == 1:
+            events.info("One point alone: a plain job (compress without sweep) gives the same network.")
+        workers = min(sweep.workers, len(planned))
+        executor: Executor = ProcessExecutor(workers) if workers > 1 else SerialExecutor()
+        with executor:
+            for name, row in _run(executor, planned, quiet=quiet or workers > 1):
+                outcome.add(name, row)
+                save_outcome(outcome)
+                if row is not None:
+                    events.info(f"{name} is done ({len(outcome.rows)} of {outcome.count}): {outcome.said(name)}")
+        save_outcome(outcome)
+    return outcome
+
+
+def _run(executor: Executor, planned: list[Planned], *, quiet: bool) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    """Every job after those that it needs; yields its name and row as it ends. A search has no row."""
+    waiting, done = {point.name: point for point in planned}, set[str]()
+
+    def submit() -> None:
+        for name, point in list(waiting.items()):
+            if point.needs <= done:
+                del waiting[name]
+                executor.submit(_task(point, planned, quiet=quiet))
+
+    submit()
+    for task, row in executor.results():
+        done.add(task.name)
+        submit()
+        yield task.name, row
+
+
+def _task(point: Planned, planned: list[Planned], *, quiet: bool) -> JobTask:
+    by_name = {each.name: each for each in planned}
+    source = point.trained or point.start
+    if source is None or (point.start is not None and by_name[point.start].searches):
+        trained = None
+    else:
+        trained = by_name[source].config.out
+    arguments = {"config": point.config.to_json(), "trained": trained, "searches": point.searches, "quiet": quiet}
+    return JobTask(point.name, f"{__name__}:run_point", arguments)
+
+
+def run_point(config: dict[str, Any], trained: str | None, searches: bool, quiet: bool) -> dict[str, Any] | None:
+    """One job of a sweep; returns its row for the front, a search None."""
+    report = run_job(JobConfig.from_json(config), events=Events(Console(quiet=quiet)), trained=trained)
+    return None if searches else point_row(report)
+
+
+def _say_what(sweep: SweepConfig, planned: list[Planned]) -> None:
+    """Write what was asked for."""
+    identity = sweep.identity()
+    text = json.dumps(identity, sort_keys=True)
+    points = [{"name": p.name, "searches": p.searches, **p.notes} for p in planned]
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "compressor": VERSION,
+        "fingerprint": hashlib.sha256(text.encode()).hexdigest(),
+        "asked": identity,
+        "points": points,
+    }
+    atomic_write_json(Path(sweep.out) / ASKED, content)

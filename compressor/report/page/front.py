@@ -1,0 +1,209 @@
+"""The page of a sweep: score against each cost, and the table of its points. Also the picture alone."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from compressor.report import wording
+from compressor.report.fronts import FrontPage
+from compressor.report.page import space
+from compressor.report.page.charts import WIDTH, coordinate, nice_ticks
+from compressor.report.page.html import whole_page
+from compressor.report.page.markup import Markup, join, legend, section, table, tag
+from compressor.report.page.style import CSS
+
+#: Rows of the settings' table that are shown.
+_ROWS = 60
+_DIVISORS = {"macs": (1e6, "MMACs"), "params": (1e3, "thousand parameters"), "bytes": (1e3, "kB"), "ms": (1.0, "ms")}
+
+
+def render_front(page: FrontPage) -> str:
+    """The page as one self-contained HTML document."""
+    beaten = [row["name"] for row in page.points if row["dominated_by"] is not None]
+    best = len(page.points) - len(beaten)
+    text = f"{len(page.points)} network{'' if len(page.points) == 1 else 's'} for {', '.join(map(_cost, page.costs))}"
+    if page.points and page.points[0]["score"] is None:
+        detail = "Nothing was evaluated: without data there is no score."
+    elif beaten:
+        detail = f"{best} are not beaten by another in both score and cost."
+    else:
+        detail = "No network is beaten by another in both score and cost."
+    notes = [f"Not done yet: {', '.join(page.missing)}. Run the same command again."] if page.missing else []
+    facts = [f"searched with {', '.join(page.methods)}", *([f"trained on {page.data}"] if page.data else [])]
+    body = join(
+        [
+            tag("p", "Sweep", class_="overline"),
+            tag("h1", page.model),
+            tag("p", " · ".join(facts), class_="sub"),
+            tag("div", tag("strong", text), tag("p", detail), class_="verdict neutral"),
+            tag("ul", join(tag("li", note) for note in notes), class_="notes") if notes else "",
+            *(_chart_section(page, cost) for cost in page.costs),
+            _points(page),
+            _settings(page),
+            space.space(page.history),
+        ]
+    )
+    return whole_page(f"{page.model}: {text}", body)
+
+
+def front_svg(page: FrontPage, cost: str) -> str:
+    """The chart of one cost as an SVG file of its own, light and dark."""
+    chart = _chart(page, cost)
+    colours = "".join(re.findall(r":root \{.*?\n\}|@media \(prefers-color-scheme: dark\) \{.*?\n\}", CSS, re.DOTALL))
+    texts = "svg{background:var(--bg);font-family:sans-serif} text{fill:var(--muted);font:13px sans-serif}"
+    opened = chart.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+    return opened.replace(">", f"><style>{colours}{texts}</style>", 1) + "\n"
+
+
+def _cost(name: str) -> str:
+    return wording.cost_name(name).lower()
+
+
+def _scale(page: FrontPage, cost: str) -> tuple[float, str]:
+    """What values are divided by on the axis, and the unit then."""
+    return _DIVISORS.get(page.units.get(cost, ""), (1.0, page.units.get(cost, "")))
+
+
+def _chart_section(page: FrontPage, cost: str) -> Markup:
+    if not any(row["score"] is not None for row in page.points):
+        return Markup("")
+    keys = [("accent", "points that none beats"), ("third", "points that another beats")]
+    keys += [("before", "tried by the search")] if page.tried else []
+    asked = [("second", "budgets asked for")]
+    lead = f"{page.metric[:1].upper()}{page.metric[1:]}{' (lower is better)' if page.lower_is_better else ''} against "
+    lead += f"{_cost(cost)}."
+    if page.tried:
+        lead += " Networks that the search tried are scored on held-out samples in the weights that they share."
+    return section(f"Score and {_cost(cost)}", legend(keys, dashed=asked), tag("figure", _chart(page, cost)), lead=lead)
+
+
+def _chart(page: FrontPage, cost: str) -> Markup:
+    height, left, right, top, bottom = 340, 66, 20, 14, 46
+    divisor, unit = _scale(page, cost)
+    points = [row for row in page.points if row["score"] is not None and cost in row["costs"]]
+    tried = [mark for mark in page.tried if mark.score is not None and cost in mark.costs]
+    costs = [row["costs"][cost] for row in points] + [mark.costs[cost] for mark in tried] + page.limits.get(cost, [])
+    scores = [float(row["score"]) for row in points] + [float(mark.score or 0.0) for mark in tried]
+    xs = nice_ticks(min(costs, default=0.0) / divisor, max(costs, default=1.0) / divisor, 6)
+    ys = nice_ticks(min(scores, default=0.0), max(scores, default=1.0))
+
+    def x(value: float) -> float:
+        return left + (value / divisor - xs[0]) / ((xs[-1] - xs[0]) or 1.0) * (WIDTH - left - right)
+
+    def y(value: float) -> float:
+        return height - bottom - (value - ys[0]) / ((ys[-1] - ys[0]) or 1.0) * (height - bottom - top)
+
+    parts = []
+    for tick in ys:
+        at = coordinate(y(tick))
+        parts.append(tag("line", x1=left, x2=WIDTH - right, y1=at, y2=at, stroke="var(--rule)"))
+        parts.append(tag("text", f"{tick:.4g}", x=left - 8, y=coordinate(y(tick) + 4), text_anchor="end"))
+    for tick in xs:
+        at = coordinate(x(tick * divisor))
+        parts.append(tag("text", f"{tick:.4g}", x=at, y=height - bottom + 20, text_anchor="middle"))
+    parts.append(tag("text", unit, x=WIDTH - right, y=height - 4, text_anchor="end"))
+    for limit in dict.fromkeys(page.limits.get(cost, [])):
+        at = coordinate(x(limit))
+        title = tag("title", f"budget: {wording.amount(limit, page.units.get(cost, ''))}")
+        line = {"stroke": "var(--second)", "stroke_width": 1.5, "stroke_dasharray": "6 5"}
+        parts.append(tag("line", title, x1=at, x2=at, y1=top, y2=height - bottom, **line))
+    for mark in tried:
+        said = f"{mark.name}: {mark.score:.4g} at {wording.amount(mark.costs[cost], page.units.get(cost, ''))}"
+        parts.append(_dot(x(mark.costs[cost]), y(float(mark.score or 0.0)), said, "before", 3, 0.55))
+    best = sorted((r["costs"][cost], float(r["score"])) for r in points if r["dominated_by"] is None)
+    path = " ".join(f"{coordinate(x(a))},{coordinate(y(b))}" for a, b in best)
+    parts.append(tag("polyline", points=path, fill="none", stroke="var(--accent)", stroke_width=2))
+    for row in points:
+        said = f"{row['name']}: {row['score']:.4g} at {wording.amount(row['costs'][cost], page.units.get(cost, ''))}"
+        beaten = row["dominated_by"]
+        said += f"; beaten by {beaten}" if beaten is not None else ""
+        colour = "third" if beaten is not None else "accent"
+        parts.append(_dot(x(row["costs"][cost]), y(float(row["score"])), said, colour, 6, 1.0))
+    label = f"{page.metric} against {_cost(cost)}"
+    return tag("svg", join(parts), viewBox=f"0 0 {WIDTH} {height}", role="img", aria_label=label)
+
+
+def _dot(x: float, y: float, said: str, colour: str, radius: float, opacity: float) -> Markup:
+    return tag(
+        "circle",
+        tag("title", said),
+        cx=coordinate(x),
+        cy=coordinate(y),
+        r=radius,
+        fill=f"var(--{colour})",
+        opacity=opacity if opacity < 1 else None,
+    )
+
+
+def _points(page: FrontPage) -> Markup:
+    """Every point, in the order of the sweep."""
+    rows: list[tuple[object, ...]] = []
+    several = len(page.methods) > 1
+    seeds = len({row.get("seed") for row in page.points}) > 1
+    targets = len({row.get("target") for row in page.points}) > 1
+    for row in page.points:
+        cells: list[object] = [tag("code", row["name"])]
+        cells += [row.get("method", "")] if several else []
+        cells += [str(row.get("seed", ""))] if seeds else []
+        cells += [row.get("target") or ""] if targets else []
+        for cost in page.costs:
+            reached, original = row["costs"][cost], page.original.get(cost, 0.0)
+            share = wording.of_original(reached, original)
+            cells += [
+                wording.amount(reached, page.units.get(cost, "")),
+                "" if share is None else wording.percent(share),
+            ]
+        cells.append("" if row["score"] is None else _score(page, row["score"]))
+        beaten = row["dominated_by"]
+        met = "" if row.get("met", True) else tag("span", "over budget", class_="mark bad")
+        cells.append(met or ("" if beaten is None else join(["beaten by ", tag("code", beaten)])))
+        cells.append(tag("a", "report", href=f"{row['folder']}/report.html") if "folder" in row else "")
+        rows.append(tuple(cells))
+    extra = [name for name, shown in (("Method", several), ("Seed", seeds), ("Target", targets)) if shown]
+    head = ["Point", *extra]
+    for cost in page.costs:
+        head += [wording.cost_name(cost), "Left"]
+    head += [f"{page.metric[:1].upper()}{page.metric[1:]}" or "Score", "", ""]
+    kinds = "t" + "t" * len(extra) + "nn" * len(page.costs) + "ntt"
+    before = "" if page.before is None else f" The original has {_score(page, page.before)}."
+    lead = f"What each point reached, and which other is no worse in anything and better in something.{before}"
+    return section("Points", table(head, rows, kinds=kinds, dense=len(rows) > 16), lead=lead) if rows else Markup("")
+
+
+def _score(page: FrontPage, value: float) -> str:
+    return f"{value:.4g}" if page.lower_is_better else wording.percent(value, 2)
+
+
+def _settings(page: FrontPage) -> Markup:
+    """What the networks of a search's front keep, dimension by dimension."""
+    known = {name: found for name, found in page.settings.items() if found}
+    if not known:
+        return Markup("")
+    dimensions = list(dict.fromkeys(dimension for found in known.values() for dimension in found))
+    shown = list(known.items())[:_ROWS]
+    rows = [(tag("code", d), *(_value(found.get(d)) for _, found in shown)) for d in dimensions]
+    head = ("Dimension", *(name for name, _ in shown))
+    body = table(head, rows, kinds="t" + "n" * len(shown), dense=True)
+    title = f"{len(dimensions)} dimensions of {len(shown)} networks"
+    return section(
+        "What the networks keep",
+        tag("details", tag("summary", title), body),
+        lead="The networks that no other beat in the search, cheapest first.",
+    )
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, (int, str)):
+        return str(value)
+    if isinstance(value, Sequence):
+        return ", ".join(_value(each) for each in value)
+    return json.dumps(value)
