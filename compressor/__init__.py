@@ -17,13 +17,14 @@ from compressor.plugins import moved
 from compressor.storage.version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from compressor.api import Result, compress, prepare
+    from compressor.api import compress, prepare, sweep
     from compressor.architecture.architecture import Architecture
     from compressor.errors import CompressorError
     from compressor.graph import Graph, capture
     from compressor.latency.target import TargetSettings
     from compressor.models.artifact import load
     from compressor.pipeline.arguments import Scope, Training
+    from compressor.pipeline.result import Result
     from compressor.report import Report
 
 moved.install()
@@ -33,7 +34,7 @@ _NAMES = {
     "CompressorError": "compressor.errors",
     "Graph": "compressor.graph",
     "Report": "compressor.report",
-    "Result": "compressor.api",
+    "Result": "compressor.pipeline.result",
     "Scope": "compressor.pipeline.arguments",
     "TargetSettings": "compressor.latency.target",
     "Training": "compressor.pipeline.arguments",
@@ -41,6 +42,7 @@ _NAMES = {
     "compress": "compressor.api",
     "load": "compressor.models.artifact",
     "prepare": "compressor.api",
+    "sweep": "compressor.api",
 }
 
 __all__ = [
@@ -57,6 +59,7 @@ __all__ = [
     "compress",
     "load",
     "prepare",
+    "sweep",
 ]
 
 

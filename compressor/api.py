@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from compressor.architecture.architecture import Architecture
-from compressor.architecture.rounds import known_whole
-from compressor.budget import parse_budgets
+from compressor.budget import Budget, parse_budgets
 from compressor.errors import UsageError
 from compressor.graph.programs import require_module
 from compressor.nn.tensors import example_of
 from compressor.options import Flag, read, shown
 from compressor.pipeline.arguments import Scope, Training, former_lut, gathered, refuse_unknown
 from compressor.pipeline.console import Console
-from compressor.pipeline.defaults import DEFAULT_EPOCHS, default_search
+from compressor.pipeline.defaults import DEFAULT_EPOCHS, default_search, default_sweep_search
 from compressor.pipeline.delivery import deliver_result
 from compressor.pipeline.events import Events, Listener
+from compressor.pipeline.result import Result, result_of
 from compressor.pipeline.rounds import describe_rounds, round_settings, run_rounds
 from compressor.pipeline.settings import Settings, measured_on, method_options
-from compressor.report import Report
 from compressor.search import get_method
+from compressor.search.front import Front
 from compressor.search.names import names_of
 
 if TYPE_CHECKING:
@@ -33,65 +31,6 @@ if TYPE_CHECKING:
     from compressor.graph.inputs.input_axes import BatchAxis
     from compressor.latency.target import TargetSettings
     from compressor.pipeline.session import Session
-    from exporters.axes import Asked
-
-
-@dataclass
-class Result:
-    """What ``compress`` returns.
-
-    Attributes:
-        model: the compressed network: an ordinary module of the original's class, in evaluation mode.
-        architecture: what was done in all rounds of compression together; applies to a fresh original.
-        report: what was asked, reached and measured.
-    """
-
-    model: nn.Module
-    architecture: Architecture
-    report: Report
-    _example: Any = None
-
-    def save(self, folder: str | Path) -> Path:
-        """Write ``architecture.json``, ``model.safetensors``, ``report.json`` and ``report.html``.
-
-        Load with ``compressor.load(folder, model=FreshOriginal())``. Raises ``CompressorError`` if writing fails.
-        """
-        from compressor.models import artifact
-
-        artifact.save(folder, self.model, self.architecture, self.report, example_inputs=self._example)
-        return Path(folder)
-
-    def export(
-        self,
-        folder: str | Path,
-        formats: tuple[str, ...] = ("onnx",),
-        *,
-        opset_version: int | None = None,
-        dynamic_axes: Asked = "auto",
-        **options: Any,
-    ) -> list[Path]:
-        """Export to runtimes' formats, each checked against PyTorch; returns the files.
-
-        What was compressed with is what is exported: inputs given by keyword keep their names, numbers and text become
-        constants of the file.
-
-        Args:
-            opset_version: ONNX operator set of the file; ``None`` takes the exporter's own.
-            dynamic_axes: axes to leave open besides the batch, by input: ``{"input": {2: "length"}}``, checked at other
-                sizes. ``"auto"`` opens the positions of sequences (tokens, signals) where the model lets them; ``None``
-                opens none.
-            options: for every exporter that knows them, such as ``calibration`` or ``precision``.
-
-        Raises:
-            UsageError: an option that a format does not have.
-            exporters.errors.ExporterError: a format cannot be written, or computes something else than the model.
-        """
-        from compressor.deploy.exports import export_all
-
-        if isinstance(formats, str):
-            formats = (formats,)
-        asked = {"opset_version": opset_version, "dynamic_axes": dynamic_axes, **options}
-        return [info.path for info in export_all(self.model, self._example, folder, formats, **asked)]
 
 
 def compress(
@@ -158,30 +97,18 @@ def compress(
     within = gathered("scope", scope, Scope(), former, stacklevel=3)
     lut = former_lut(former, stacklevel=3)
     refuse_unknown("compress", former)
-    default = DEFAULT_EPOCHS if data is not None else 0
     method = search if search is not None else default_search("data" if data is not None else None)
-    rounds = round_settings(
+    rounds = _rounds(
         method,
         options,
-        epochs=train.search_epochs if train.search_epochs is not None else default,
+        parse_budgets(budgets),
+        train,
+        within,
+        data=data,
         importance=importance,
-        budgets=parse_budgets(budgets),
-        finetune_epochs=train.finetune_epochs if train.finetune_epochs is not None else default,
-        batch_size=train.batch_size,
-        lr=train.lr,
-        distill=train.distill,
-        tune=train.tune,
-        tune_epochs=train.tune_epochs,
-        tune_samples=train.tune_samples,
-        trial_workers=train.trial_workers,
         batch_axis=batch_axis,
-        seed=train.seed,
-        loss_fn=train.loss_fn,
         target=measured_on(target, lut),
-        **within.values(),
     )
-    for settings in rounds:
-        settings.require_data_for(data)
     for name, flag in (("benchmark", benchmark), ("verbose", verbose)):
         read(name, Flag(), flag)
     splits = as_data(data, own_loss=train.loss_fn is not None)
@@ -194,8 +121,89 @@ def compress(
         deliver_result(pipeline, report, None, ("onnx",))
     report.stage_seconds = dict(events.stage_seconds)
     report.warnings = list(events.warnings)
-    architecture = known_whole(pipeline.compressed, pipeline.architecture)
-    return Result(pipeline.compressed.eval(), architecture, report, pipeline.example)
+    return result_of(pipeline, report)
+
+
+def sweep(
+    model: nn.Module,
+    example_inputs: Any,
+    budgets: Sequence[Mapping[str, str | float]],
+    *,
+    data: Data | tuple[Any, ...] | Mapping[str, Any] | None = None,
+    search: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    importance: str | Callable[..., Any] | None = None,
+    training: Training | None = None,
+    scope: Scope | None = None,
+    target: str | TargetSettings | None = None,
+    example_kwargs: dict[str, Any] | None = None,
+    batch_axis: BatchAxis = "auto",
+    folder: str | Path | None = None,
+    cold: bool = False,
+    verbose: bool = False,
+    listeners: Sequence[Listener] = (),
+) -> Front[Any]:
+    """Compress a network to several budgets; returns the front of score and cost. The model is not changed.
+
+    A search for many budgets (``"supernet"``, the default with data) trains once, and its front holds every network
+    that it left; other searches compress once for each combination, from the large budgets to the small.
+
+    Args:
+        budgets: combinations of the same costs, such as ``[{"flops": "25%"}, {"flops": "50%"}]``.
+        folder: where to save a result for each combination, ``front.json`` and ``front.html``.
+        cold: begin every search at the model itself, not at the result for the next larger budgets.
+
+    Other arguments and errors are those of ``compress``. ``front.points`` are plain rows, and
+    ``front.pick({"flops": "40%"})`` is the ``Result`` of the best network within other budgets, without training.
+
+    >>> import torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(8, 64), torch.nn.ReLU(), torch.nn.Linear(64, 4))
+    >>> front = sweep(model, torch.randn(1, 8), [{"params": "25%"}, {"params": "50%"}])
+    >>> [point["name"] for point in front.points]
+    ['params-25pct', 'params-50pct']
+    >>> sum(p.numel() for p in front.pick({"params": "40%"}).model.parameters()) <= 0.25 * 836
+    True
+    """
+    from compressor.jobs.sweeps.in_memory import front_of, save_sweep
+    from compressor.pipeline.many import read_combinations
+    from compressor.pipeline.sweeping import run_all
+
+    require_module(model)
+    require_example(example_inputs, example_kwargs)
+    train = gathered("training", training, Training(), {}, stacklevel=3)
+    within = gathered("scope", scope, Scope(), {}, stacklevel=3)
+    combinations = read_combinations(budgets)
+    method = search if search is not None else default_sweep_search("data" if data is not None else None)
+    rounds = _rounds(
+        method,
+        options,
+        combinations[0],
+        train,
+        within,
+        data=data,
+        importance=importance,
+        batch_axis=batch_axis,
+        target=measured_on(target, None),
+    )
+    splits = as_data(data, own_loss=train.loss_fn is not None)
+    events = Events(Console(quiet=not verbose), *listeners)
+    with torch.inference_mode(False), torch.enable_grad():
+        swept = run_all(
+            model,
+            example_inputs,
+            rounds,
+            combinations,
+            example_kwargs=example_kwargs,
+            data=splits,
+            events=events,
+            cold=cold,
+        )
+    notes = {"method": method, "seed": train.seed}
+    front = front_of(swept, combinations, notes)
+    if folder is not None:
+        name = splits.name if splits is not None else None
+        save_sweep(folder, front, combinations, notes=notes, data=name, networks=swept.networks)
+    return front
 
 
 def prepare(
@@ -266,6 +274,41 @@ def prepare(
     )
     example = example_of(example_inputs, example_kwargs)
     return Session(model, example, settings, total_steps=total_steps, process_group=process_group)
+
+
+def _rounds(
+    search: str,
+    options: Mapping[str, Any] | None,
+    budgets: tuple[Budget, ...],
+    train: Training,
+    within: Scope,
+    *,
+    data: Any,
+    **common: Any,
+) -> tuple[Settings, ...]:
+    """What each round is told, all of it checked."""
+    default = DEFAULT_EPOCHS if data is not None else 0
+    rounds = round_settings(
+        search,
+        options,
+        epochs=train.search_epochs if train.search_epochs is not None else default,
+        budgets=budgets,
+        finetune_epochs=train.finetune_epochs if train.finetune_epochs is not None else default,
+        batch_size=train.batch_size,
+        lr=train.lr,
+        distill=train.distill,
+        tune=train.tune,
+        tune_epochs=train.tune_epochs,
+        tune_samples=train.tune_samples,
+        trial_workers=train.trial_workers,
+        seed=train.seed,
+        loss_fn=train.loss_fn,
+        **common,
+        **within.values(),
+    )
+    for settings in rounds:
+        settings.require_data_for(data)
+    return rounds
 
 
 def require_example(inputs: Any, kwargs: Any) -> None:

@@ -30,11 +30,10 @@ from compressor.pipeline.events import Events
 from compressor.pipeline.networks import Networks
 from compressor.pipeline.picked import Picked
 from compressor.pipeline.settings import Settings
-from compressor.pipeline.summary import describe_result
-from compressor.report import Accuracy, BudgetResult, FileWritten, PredictionError, Report
+from compressor.pipeline.sweeping import build_picked
+from compressor.report import BudgetResult, FileWritten, Report
 from compressor.search.constraints.constraint import hard_sizes
 from compressor.search.front import Candidate, Front
-from compressor.search.points import Point
 from compressor.storage.job import Job
 from exporters.example import Example
 
@@ -177,42 +176,6 @@ def _from_networks(config: PickConfig, folder: Path, events: Events) -> Report:
         example_inputs=picked.example,
     )
     return report
-
-
-def build_picked(
-    networks: Networks,
-    model: nn.Module,
-    example: Example,
-    settings: Settings,
-    budgets: Sequence[Budget],
-    *,
-    events: Events,
-) -> tuple[Picked, Report]:
-    """The best network within ``budgets`` as a finished pipeline, with its report. ``model`` is given the weights."""
-    chosen = networks.front.best(budgets)
-    only = replace(networks, front=_alone(networks.front, chosen))
-    timed = [budget for budget in budgets if budget.cost == "latency"]
-    told = tuple(budget for budget in budgets if budget.cost != "latency")
-    settings = replace(settings, budgets=told or settings.budgets, finetune_epochs=0, train_epochs=0, target=None)
-    picked = Picked(only, model, example.args, settings, example_kwargs=dict(example.kwargs), events=events)
-    picked.run()
-    report = describe_result(picked, name=type(model).__name__)
-    if not told:
-        report.budgets = []
-    for budget in timed:
-        original = networks.front.original["latency"]
-        limit, reached = budget.limit(original), chosen.costs["latency"]
-        report.budgets.append(BudgetResult("latency", "ms", budget.text, original, limit, reached))
-    metric = networks.scores.metric
-    if chosen.score is not None and networks.front.lower_is_better:
-        report.prediction_error = PredictionError("val", after_search=chosen.score, metric=metric)
-    elif chosen.score is not None:
-        report.accuracy = Accuracy("val", after_search=chosen.score, metric=metric)
-    return picked, report
-
-
-def _alone(front: Front[Point], chosen: Candidate[Point]) -> Front[Point]:
-    return Front([chosen], front.original, lower_is_better=front.lower_is_better, compared=front.compared)
 
 
 def _rebuilt(folder: Path, document: NetworksDocument, trust_factories: Sequence[str]) -> nn.Module:

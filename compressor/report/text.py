@@ -57,14 +57,19 @@ def _costs(report: Report) -> list[list[str]]:
 
 def _score(report: Report) -> list[list[str]]:
     found = report.score
-    if found is None or found.before is None:
+    if found is None:
         return []
     samples = f" of {found.samples}" if found.samples else ""
     better = ", lower is better" if found.lower_is_better else ""
-    rows = [["before", wording.score(found, found.before), f"{found.metric}{better}, {found.split}{samples}"]]
-    for name, value in (("after search", found.after_search), ("after fine-tuning", found.after_finetune)):
+    what = f"{found.metric}{better}, {found.split}{samples}"
+    rows: list[list[str]] = []
+    for name, value in (
+        ("before", found.before),
+        ("after search", found.after_search),
+        ("after fine-tuning", found.after_finetune),
+    ):
         if value is not None:
-            change = wording.score_change(found, value).replace(wording.MINUS, "-")
+            change = wording.score_change(found, value).replace(wording.MINUS, "-") if rows else what
             rows.append([name, wording.score(found, value), change])
     return rows
 

@@ -197,6 +197,10 @@ class Front(Generic[T]):
         rows = [Candidate(row.name, row.costs, row.score, read(row.found), row.notes) for row in found.rows]
         return cls(rows, found.original, lower_is_better=found.lower_is_better, compared=found.compared)
 
+    def only(self, candidate: Candidate[T]) -> Front[T]:
+        """One of them alone."""
+        return self._of([next(each for each in self if each.name == candidate.name)])
+
     def _of(self, candidates: Iterable[Candidate[T]]) -> Front[T]:
         """Others with the same settings."""
         return Front(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,23 +110,36 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         """The document that ``front.json`` holds."""
-        any_row = next(iter(self.rows.values()), {})
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "compressor": VERSION,
-            "kind": SWEEP,
-            "model": self.sweep.jobs[0].model,
-            "data": self.sweep.jobs[0].data,
-            "metric": any_row.get("metric", ""),
-            "before": any_row.get("before"),
-            "units": any_row.get("units", {}),
-            "finished": len(self.rows) == self.count,
-            "searches": [point.name for point in self.searches],
-            "points": self.points,
-            "fronts": [
-                {"target": target, **front.to_json(lambda folder: folder)} for target, front in self.fronts.items()
-            ],
-        }
+        job = self.sweep.jobs[0]
+        finished, searches = len(self.rows) == self.count, [point.name for point in self.searches]
+        row = next(iter(self.rows.values()), {})
+        return front_document(job.model, job.data, row, self.fronts, searches=searches, finished=finished)
+
+
+def front_document(
+    model: str,
+    data: str | None,
+    row: Mapping[str, Any],
+    fronts: Mapping[str | None, Front[str]],
+    *,
+    searches: Sequence[str] = (),
+    finished: bool = True,
+) -> dict[str, Any]:
+    """The document of ``front.json``; ``row`` is one of ``point_row``, what was found of a candidate its folder."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "compressor": VERSION,
+        "kind": SWEEP,
+        "model": model,
+        "data": data,
+        "metric": row.get("metric", ""),
+        "before": row.get("before"),
+        "units": row.get("units", {}),
+        "finished": finished,
+        "searches": list(searches),
+        "points": [point for front in fronts.values() for point in front.points],
+        "fronts": [{"target": target, **front.to_json(lambda folder: folder)} for target, front in fronts.items()],
+    }
 
 
 def shown_score(score: float, metric: str) -> str:
@@ -136,12 +149,15 @@ def shown_score(score: float, metric: str) -> str:
 
 def save_outcome(outcome: Outcome) -> None:
     """Write ``front.json``, ``front.html`` and ``front.svg``, each atomically."""
-    folder = Path(outcome.sweep.out)
-    atomic_write_json(folder / FRONT, outcome.to_json())
-    page = front_page(outcome)
+    write_front(Path(outcome.sweep.out), outcome.to_json(), front_page(outcome))
+
+
+def write_front(folder: Path, document: Mapping[str, Any], page: FrontPage) -> None:
+    """Write ``front.json``, ``front.html`` and ``front.svg`` of what was found, each atomically."""
+    atomic_write_json(folder / FRONT, document)
     atomic_write_text(folder / PAGE, render_front(page))
     if page.points:
-        atomic_write_text(folder / PICTURE, front_svg(page, outcome.sweep.costs[0]))
+        atomic_write_text(folder / PICTURE, front_svg(page, page.costs[0]))
 
 
 def front_page(outcome: Outcome) -> FrontPage:

@@ -15,6 +15,7 @@ from compressor.report.page.html import whole_page
 from compressor.report.page.markup import Markup, join, legend, section, table, tag
 from compressor.report.page.style import CSS
 
+_HEIGHT = 340
 #: Rows of the settings' table that are shown.
 _ROWS = 60
 _DIVISORS = {"macs": (1e6, "MMACs"), "params": (1e3, "thousand parameters"), "bytes": (1e3, "kB"), "ms": (1.0, "ms")}
@@ -54,7 +55,7 @@ def front_svg(page: FrontPage, cost: str) -> str:
     chart = _chart(page, cost)
     colours = "".join(re.findall(r":root \{.*?\n\}|@media \(prefers-color-scheme: dark\) \{.*?\n\}", CSS, re.DOTALL))
     texts = "svg{background:var(--bg);font-family:sans-serif} text{fill:var(--muted);font:13px sans-serif}"
-    opened = chart.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+    opened = chart.replace("<svg ", f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{_HEIGHT}" ', 1)
     return opened.replace(">", f"><style>{colours}{texts}</style>", 1) + "\n"
 
 
@@ -81,7 +82,7 @@ def _chart_section(page: FrontPage, cost: str) -> Markup:
 
 
 def _chart(page: FrontPage, cost: str) -> Markup:
-    height, left, right, top, bottom = 340, 66, 20, 14, 46
+    height, left, right, top, bottom = _HEIGHT, 66, 20, 14, 46
     divisor, unit = _scale(page, cost)
     points = [row for row in page.points if row["score"] is not None and cost in row["costs"]]
     tried = [mark for mark in page.tried if mark.score is not None and cost in mark.costs]
@@ -104,6 +105,7 @@ def _chart(page: FrontPage, cost: str) -> Markup:
     for tick in xs:
         at = coordinate(x(tick * divisor))
         parts.append(tag("text", f"{tick:.4g}", x=at, y=height - bottom + 20, text_anchor="middle"))
+    parts.append(tag("text", page.metric, x=left, y=height - 4))
     parts.append(tag("text", unit, x=WIDTH - right, y=height - 4, text_anchor="end"))
     for limit in dict.fromkeys(page.limits.get(cost, [])):
         at = coordinate(x(limit))

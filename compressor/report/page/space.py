@@ -9,7 +9,7 @@ from typing import Any
 from compressor.report.page.charts import coordinate
 from compressor.report.page.markup import Markup, join, legend, section, tag
 
-_WIDE, _TALL, _LEFT, _BOTTOM, _TOP = 250, 150, 34, 20, 8
+_WIDE, _TALL, _LEFT, _BOTTOM, _TOP = 250, 150, 44, 20, 10
 #: Colours of the boundaries, and what they are called.
 _BOUNDARIES = {"max": ("accent", "largest networks"), "min": ("second", "smallest networks")}
 _NAMES = {"width": "Widths", "depth": "Depths", "kernel": "Kernels", "squeeze": "Squeeze and excite"}

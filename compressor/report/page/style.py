@@ -63,7 +63,7 @@ pre { margin: 12px 0 0; padding: 16px 18px; background: var(--code); border: 1px
   overflow-x: auto; font-size: 14px; line-height: 1.6; }
 pre code { font-size: 1em; overflow-wrap: normal; }
 .mark { font-weight: 600; } .mark.good { color: var(--good); } .mark.bad { color: var(--bad); }
-.muted { color: var(--muted); }
+.muted { color: var(--muted); } a { color: var(--accent); }
 svg { display: block; width: 100%; height: auto; }
 svg.bar { height: 12px; border-radius: 3px; }
 svg.thin { height: 9px; border-radius: 2px; }
