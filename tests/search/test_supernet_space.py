@@ -185,6 +185,42 @@ def test_slicing_is_masking(name: str) -> None:
                 assert torch.allclose(found * alive, wanted * alive, atol=1e-8)
 
 
+def test_gates_and_alternatives_have_the_gradients_of_their_weights() -> None:
+    """Of squeeze-and-excite modules and of activations, against central differences in float64."""
+    torch.manual_seed(0)
+    model = BACKBONES.get("mobilenet_v3_space")(width=0.1).double().train()
+    x = torch.randn(2, 3, 16, 16).double()
+    space = space_of(model, x[:1], SupernetConfig(learn=("squeeze", "activation")))
+    subnets = Subnets(model, space.graph)
+    choices = space.largest.copy()
+    choices[0] = 0
+    units, gates = space.hard(choices)
+
+    def loss(soft: Tensor, there: Tensor) -> Tensor:
+        found: Tensor = subnets.forward(x, units, gates, lambda: (soft, there), dropout=False).square().sum()
+        return found
+
+    start = torch.from_numpy(units[:-1]).double(), torch.from_numpy(gates).double()
+    soft, there = (each.clone().requires_grad_() for each in start)
+    loss(soft, there).backward()
+    assert soft.grad is not None
+    assert there.grad is not None
+    taken = [int(choice.units[i]) for choice in space.graph.choices for i in range(len(choice))][:4]
+    squeezes = [b.index for b in space.graph.blocks if b.component == "squeeze" and gates[b.index]][:2]
+    assert len(taken) == 4
+    assert len(squeezes) == 2
+    eps = 1e-5
+    for kind, indices in ((0, taken), (1, squeezes)):
+        for index in indices:
+            sides = []
+            for sign in (1, -1):
+                moved = [each.clone() for each in start]
+                moved[kind][index] += sign * eps
+                sides.append(float(loss(*moved).detach()))
+            found = float((soft.grad, there.grad)[kind][index])
+            assert found == pytest.approx((sides[0] - sides[1]) / (2 * eps), rel=1e-4, abs=1e-6)
+
+
 @pytest.mark.parametrize("name", SPACES)
 def test_subnets_trim_exactly_and_cost_what_was_said(name: str) -> None:
     model, x = made(name)

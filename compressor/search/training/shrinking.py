@@ -30,6 +30,7 @@ from compressor.architecture.edits.set_sizes import set_size_
 from compressor.arrays import BoolArray, IntArray
 from compressor.errors import CompressorError
 from compressor.graph.axis import Axis
+from compressor.graph.gated import gated_units
 from compressor.graph.graph import Graph, Parameter
 from compressor.masks.bands import Bands
 from compressor.masks.recompute import Pass, Passes
@@ -87,7 +88,8 @@ class Live:
         self.model, self.graph = model, graph
         self._compiled = compiler is not None
         self._run = torch.compile(call_model, backend=compiler, dynamic=False) if compiler is not None else call_model
-        self.works = all(block.gated for block in graph.blocks)  # other gates act at calls, which need the masks
+        # Other gates act at calls, which need the masks.
+        self.works = all(block.gated or block.outputs for block in graph.blocks)
         self.builds = 0
         self._built: tuple[BoolArray, BoolArray] | None = None
         self._final: tuple[BoolArray, BoolArray] | None = None  # what is kept, if it is decided and built
@@ -199,6 +201,7 @@ class Live:
         anew: Callable[[], tuple[Tensor, Tensor]] | None,
     ) -> Any:
         self._passes.clear()
+        units = gated_units(self.graph, units, gates)
         if kept is not None:
             if self._final is None or not all(map(np.array_equal, kept, self._final)):
                 wanted = self._evened(kept[0]), kept[1]

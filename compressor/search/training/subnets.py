@@ -53,6 +53,8 @@ class _Plan:
     """Parameters that are read in part: first name, the names that are left, and the region by axis."""
     modules: dict[str, nn.Module] = field(default_factory=dict)
     """What stands in the place of which module."""
+    weighted: list[tuple[str, list[int], list[int]]] = field(default_factory=list)
+    """Modules whose result is weighted where masks are given: name, and the blocks or units whose weights these are."""
     whole: nn.Module | None = None
     """A copy of its own, where sizes alone do not make the subnet."""
 
@@ -141,9 +143,16 @@ class Subnets:
             if name in self._modules:
                 found.modules[name] = self._stub(name, kind)
         for choice in self.graph.choices:
+            if architecture.is_gone(choice.name):
+                continue
             taken = choice.chosen(units)
-            if taken != choice.current and not architecture.is_gone(choice.name):
+            if taken != choice.current:
                 found.modules[choice.name] = self._alternative(choice.name, taken)
+            found.weighted.append((choice.name, [], choice.units.tolist()))
+        for block in self.graph.blocks:
+            (place, *others) = block.modules or ("",)
+            if block.component == "squeeze" and gates[block.index] and place and not others:
+                found.weighted.append((place, [block.index], []))
         device = next(self.model.parameters()).device
         for parameter in self.graph.parameters.values():
             if architecture.is_removed(parameter.name):
@@ -181,6 +190,12 @@ class Subnets:
             self._alternatives[key] = work.modules[name]
         return self._alternatives[key]
 
+    def _all(self, name: str) -> list[nn.Module]:
+        """The modules of all alternatives of a choice."""
+        (choice,) = [each for each in self.graph.choices if each.name == name]
+        own = self._modules[name]
+        return [own if i == choice.current else self._alternative(name, i) for i in range(len(choice))]
+
     def _tensors(self, made: _Plan, masks: tuple[Tensor, Tensor] | None) -> tuple[list[str], list[Tensor]]:
         """The names of tensors that modules see in place of their own, and these."""
         names: list[str] = []
@@ -206,6 +221,8 @@ class Subnets:
             if tensor is not source or made.whole is not None:
                 names += every
                 tensors += [tensor] * len(every)
+        if masks is not None:
+            tensors += [masks[0][units] if units else masks[1][blocks] for _, blocks, units in made.weighted]
         return names, tensors
 
     def _set_modes(self, network: nn.Module, dropout: bool) -> None:
@@ -216,17 +233,18 @@ class Subnets:
                 module.training = original.training and (dropout or not isinstance(module, _DropoutNd))
 
     @contextmanager
-    def standing(self, made: _Plan, network: nn.Module) -> Iterator[None]:
-        """Inside, the copy has the modules and sizes of a subnet."""
+    def standing(self, made: _Plan, network: nn.Module, weights: Sequence[Tensor]) -> Iterator[None]:
+        """Inside, the copy has the modules and sizes of a subnet; ``weights`` are for those of ``made.weighted``."""
         if network is not self._copy:
             yield
             return
         placed: list[tuple[nn.Module, str, nn.Module | None]] = []
         sized: list[tuple[nn.Module, str, Any]] = []
         try:
-            for name, module in made.modules.items():
-                original = self._originals[name]
-                module.train(original.training)
+            standing = {name: module.train(self._originals[name].training) for name, module in made.modules.items()}
+            for (name, blocks, _), each in zip(made.weighted, weights, strict=False):
+                standing[name] = _Passed(self._modules[name], each) if blocks else _Mixed(self._all(name), each)
+            for name, module in standing.items():
                 for parent, key in self._parents[name]:
                     placed.append((parent, key, parent._modules[key]))
                     parent._modules[key] = module
@@ -266,8 +284,9 @@ class _Standing:
         """Inside, the modules are those of the subnet."""
         network = self._network
         modules: Mapping[str, nn.Module] = self._subnets._modules if network is self._subnets._copy else {}
-        with as_written(), self._subnets.standing(self._made, network):
-            named = dict(zip(self._names, tensors, strict=True))
+        count = len(self._names)
+        with as_written(), self._subnets.standing(self._made, network, tensors[count:]):
+            named = dict(zip(self._names, tensors[:count], strict=True))
             with swapped_tensors(network, named, modules or dict(network.named_modules(remove_duplicate=False))):
                 yield
 
@@ -277,6 +296,33 @@ class _Standing:
 
     def position(self) -> None:
         """Anywhere."""
+
+
+class _Passed(nn.Module):
+    """A module that may become an identity: ``x + g (f(x) - x)``, with a gate g of shape (1,) that is 1."""
+
+    def __init__(self, module: nn.Module, gate: Tensor) -> None:
+        super().__init__()
+        self.module, self._gate = module, [gate]
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = torch.lerp(x, self.module(x), self._gate[0].to(x.dtype))
+        return found
+
+
+class _Mixed(nn.Module):
+    """The weighted sum of what alternatives give; of the weights one is 1."""
+
+    def __init__(self, modules: Sequence[nn.Module], weights: Tensor) -> None:
+        super().__init__()
+        self.modules_, self._weights = list(modules), weights
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Each gets its own: an activation may work in place.
+        parts = [
+            weight.to(x.dtype) * module(x.clone()) for module, weight in zip(self.modules_, self._weights, strict=True)
+        ]
+        return torch.stack(parts).sum(0)
 
 
 class _Along:

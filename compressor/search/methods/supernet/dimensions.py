@@ -65,7 +65,7 @@ def find_dimensions(
         UnsupportedModelError: there is none.
     """
     graph = projector.graph
-    gone_with = {g for block in graph.blocks if getattr(block, "component", "depth") == "squeeze" for g in block.groups}
+    gone_with = {g for block in graph.blocks if block.component == "squeeze" for g in block.groups}
     rows = depth_rows(graph, projector.removable)
     stages = Stages(model, rows)
     free = [
@@ -78,9 +78,7 @@ def find_dimensions(
     found = [_width(projector, group, config.choices, scores) for group in free if group.kind == "channels"]
     found += [_depth(stages.of_row(row), row, config.choices) for row in rows]
     found += _kernels(graph, stages, [group for group in free if group.kind == "kernel"], config.smallest_kernel)
-    squeezes = [
-        b for b in graph.blocks if getattr(b, "component", "depth") == "squeeze" and projector.removable[b.index]
-    ]
+    squeezes = [b for b in graph.blocks if b.component == "squeeze" and projector.removable[b.index]]
     found += [_squeeze(name, blocks) for name, blocks in _by_stage(stages, squeezes, lambda b: b.name)]
     choices = list(projector.free_choices)
     found += [_choice(name, same) for name, same in _by_stage(stages, choices, lambda c: c.name, lambda c: _offered(c))]
@@ -98,7 +96,7 @@ def depth_rows(graph: Graph, removable: BoolArray) -> list[list[Block]]:
     """The residual blocks that may go, by the stream that they are on, in the order in which they run."""
     rows: dict[object, list[Block]] = {}
     for block in graph.blocks:
-        if removable[block.index] and getattr(block, "component", "depth") == "depth":
+        if removable[block.index] and block.component == "depth":
             axis = next((graph.parameters[name].axes[0] for name in block.gated if graph.parameters[name].axes), None)
             stream: object = axis.index if axis is not None else block.name.rpartition(".")[0]
             rows.setdefault((stream, block.inside), []).append(block)
