@@ -42,8 +42,8 @@ class SweepConfig(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         for what, values in (("method", self.methods), ("seed", self.seeds), ("target", self.targets)):
-            if twice := next((value for value in values if list(values).count(value) > 1), None):
-                raise UsageError(f"The {what} {shown(twice)} is given twice; name each once.")
+            if twice := [value for value in values if list(values).count(value) > 1]:
+                raise UsageError(f"The {what} {shown(twice[0])} is given twice; name each once.")
         if self.workers > 1 and any(job.bench_seconds for job in self.jobs):
             raise UsageError(
                 "Points side by side would disturb each other's timing; leave --bench-seconds out, or run them one "

@@ -1,0 +1,151 @@
+"""Picking from a sweep: no training, the network of the point, and refusals that say what there is."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import compressor
+from compressor.cli import main
+from compressor.models import artifact
+from compressor.search import METHODS
+from tests.cli.job_networks import plain
+
+BASE = shlex.split("sweep --model job_networks:plain --weights none --data digits --train-epochs 1 --export none")
+TRUST = ["--trust-factories", "job_networks:plain"]
+
+
+@pytest.fixture
+def many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS._targets, "many", "many_method:METHOD")
+
+
+def pick(folder: Path, out: Path, *options: str) -> int:
+    return main(["pick", str(folder), "--out", str(out), *TRUST, *options])
+
+
+@pytest.fixture
+def swept(tmp_path: Path, many: None, capsys: pytest.CaptureFixture[str]) -> Path:
+    out = tmp_path / "swept"
+    asked = [*BASE, "--search", "many", "--search-epochs", "0", "--budgets", "flops=50%,90%", "--out", str(out)]
+    assert main(asked) == 0, capsys.readouterr().err
+    capsys.readouterr()
+    return out
+
+
+def outputs(folder: Path) -> Any:
+    x = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return compressor.load(folder, model=plain())(x)
+
+
+@pytest.mark.parametrize("folder", [".", "many"])
+def test_a_pick_is_the_point(
+    folder: str, swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], many: None
+) -> None:
+    out = tmp_path / "out"
+    assert pick(swept / folder, out, "--budget-flops", "50%", "--export", "onnx", "--format", "json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert torch.equal(outputs(out), outputs(swept / "flops-50pct"))
+    (budget,) = report["budgets"]
+    assert budget["reached"] <= budget["limit"]
+    assert report["verification"]["error"] <= 1e-9
+    assert report["search"] == "many"
+    assert report["accuracy"]["after_search"] == pytest.approx(0.545)
+    assert (out / "model.onnx").is_file()
+    assert artifact.is_complete(out)
+
+
+def test_what_no_point_asked_for(swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], many: None) -> None:
+    out = tmp_path / "out"
+    assert pick(swept, out, "--budget-flops", "65%", "--export", "none") == 0
+    assert "n2" in capsys.readouterr().err
+    reached = artifact.load_report(out).costs[0]
+    assert 0.5 < reached.reached / reached.original <= 0.6
+    network = compressor.load(out, model=plain())
+    assert bool((network.norm.running_mean == 0.25).all())
+
+
+def test_of_finished_points_the_best_is_copied(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    swept, out = tmp_path / "swept", tmp_path / "out"
+    asked = [*BASE, "--search", "oneshot", "--finetune-epochs", "1", "--budgets", "flops=40%,80%"]
+    assert main([*asked, "--out", str(swept)]) == 0
+    assert pick(swept, out, "--budget-flops", "60%", "--export", "onnx") == 0
+    assert torch.equal(outputs(out), outputs(swept / "flops-40pct"))
+    report = artifact.load_report(out)
+    assert [budget.asked for budget in report.budgets] == ["60%"]
+    assert [file.path for file in report.files if file.format == "onnx"] == ["model.onnx"]
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (["--budget-flops", "10%"], 3, "flops goes from"),
+        (["--budget-params", "50%"], 2, "knows flops, and no params"),
+        (["--budget-latency", "3ms"], 2, "name the target"),
+        (["--budget-latency", "3ms", "--target", "onnxruntime-cpu", "--lut", "LUT"], 2, "compress profile --model"),
+        ([], 2, "No budget was given"),
+        (["--budget-flops", "50%", "--export", "nothing"], 2, "export format"),
+    ],
+)
+def test_bad_input_is_one_line(
+    options: list[str],
+    code: int,
+    said: str,
+    swept: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    many: None,
+) -> None:
+    options = [str(tmp_path / "lut.sqlite") if word == "LUT" else word for word in options]
+    assert pick(swept, tmp_path / "out", *options) == code
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_no_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pick(tmp_path, tmp_path / "out", "--budget-flops", "50%") == 2
+    assert "no folder of compress sweep" in capsys.readouterr().err
+
+
+def test_damage_is_found(swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], many: None) -> None:
+    weights = swept / "many" / "supernet.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-10] ^= 1
+    weights.write_bytes(bytes(content))
+    assert pick(swept, tmp_path / "out", "--budget-flops", "50%") == 2
+    assert "damaged" in capsys.readouterr().err
+    front = swept / "many" / "front.json"
+    front.write_text(front.read_text()[:-20])
+    assert pick(swept / "many", tmp_path / "out", "--budget-flops", "50%") == 2
+
+
+def test_a_folder_runs_no_code_that_is_not_trusted(
+    swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], many: None
+) -> None:
+    assert main(["pick", str(swept), "--out", str(tmp_path / "out"), "--budget-flops", "50%"]) == 2
+    assert "--trust-factories" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_latency_from_a_table(swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], many: None) -> None:
+    lut = str(tmp_path / "lut.sqlite")
+    where = ["--target", "simulated", "--lut", lut]
+    model = ["--model", "job_networks:plain", "--input-shape", "1,8,8"]
+    assert main(["profile", *model, *where]) == 0
+    out = tmp_path / "out"
+    capsys.readouterr()
+    assert pick(swept, out, "--budget-latency", "90%", *where, "--export", "none") == 0, capsys.readouterr().err
+    (budget,) = artifact.load_report(out).budgets
+    assert budget.cost == "latency"
+    assert 0 < budget.reached <= budget.limit < budget.original
+    assert pick(swept, tmp_path / "other", "--budget-latency", "1%", *where) == 3
+    assert "latency goes from" in capsys.readouterr().err
