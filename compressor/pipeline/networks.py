@@ -63,9 +63,12 @@ def networks_of(pipeline: Pipeline) -> Networks | None:
         lower_is_better=metric is not None and metric.lower_is_better,
         compared=asked or None,
     )
+    weights = state(pipeline.searched)
+    if pipeline.searched is pipeline.model:  # the user's own tensors, which may change before a network is picked
+        weights = {name: tensor.clone() for name, tensor in weights.items()}
     return Networks(
         front,
-        state(pipeline.searched),
+        weights,
         {name: problem.terms[name].unit for name in names},
         pipeline.scores,
         pipeline.found.evaluated,

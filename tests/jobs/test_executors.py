@@ -26,6 +26,12 @@ def task(value: int, **more: Any) -> JobTask:
     return JobTask(f"task {value}", f"{__name__}:doubled", {"value": value, **more})
 
 
+def alone(executor: Executor, job: JobTask) -> list[tuple[JobTask, Any]]:
+    with executor:
+        executor.submit(job)
+        return list(executor.results())
+
+
 EXECUTORS: list[Callable[[], Executor]] = [SerialExecutor, lambda: ProcessExecutor(2)]
 
 
@@ -44,15 +50,13 @@ def test_results_come_and_more_is_submitted_meanwhile(make: Callable[[], Executo
 
 @pytest.mark.parametrize("make", EXECUTORS)
 def test_errors_are_those_of_the_task(make: Callable[[], Executor]) -> None:
-    with pytest.raises(UsageError, match="13 is none"), make() as executor:
-        executor.submit(task(13))
-        list(executor.results())
+    with pytest.raises(UsageError, match="13 is none"):
+        alone(make(), task(13))
 
 
 def test_a_process_that_dies_is_named() -> None:
-    with pytest.raises(CompressorError, match="The process of task -1 died"), ProcessExecutor(2) as executor:
-        executor.submit(task(-1))
-        list(executor.results())
+    with pytest.raises(CompressorError, match="The process of task -1 died"):
+        alone(ProcessExecutor(2), task(-1))
 
 
 def test_a_function_that_is_not_there_is_named() -> None:
