@@ -14,8 +14,10 @@ from compressor.search import METHODS, get_method
 from compressor.search.base import SearchContext
 from compressor.search.constraints.constraint import Constraint
 
-#: Methods that make layers narrower.
-NARROWING = [name for name in METHODS.names() if "width" in get_method(name).config().decides]
+#: Methods that make layers narrower, for one budget at a time.
+NARROWING = [
+    name for name in METHODS.names() if "width" in get_method(name).config().decides and not get_method(name).points
+]
 
 
 class Split:

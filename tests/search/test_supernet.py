@@ -221,6 +221,25 @@ def test_a_budget_outside_of_the_space_names_both_ends() -> None:
         run({"params": "15%"}, learn="width", choices=2)
 
 
+def test_widths_are_on_the_grid_and_what_is_to_stay_stays() -> None:
+    scope = compressor.Scope(round_to=4, keep={"blocks.4*": "100%"}, exclude=("stem",))
+    training = compressor.Training(search_epochs=1, finetune_epochs=0, batch_size=8, tune="none")
+    result = compressor.compress(
+        staged(), X, {"flops": "70%"}, data=data_of(), search="supernet", options=SMALL, training=training, scope=scope
+    )
+    full = dict(staged().named_parameters())
+    for name, parameter in result.model.named_parameters():
+        if name.endswith("conv1.weight"):
+            assert len(parameter) % 4 == 0 or len(parameter) == len(full[name])
+    assert dict(result.model.named_parameters())["blocks.4.conv1.weight"].shape[0] == 16
+    assert dict(result.model.named_parameters())["stem.weight"].shape[0] == 8
+
+
+def test_it_needs_data() -> None:
+    with pytest.raises(UsageError, match="data"):
+        compressor.compress(staged(), X, {"flops": "70%"}, search="supernet")
+
+
 def test_bad_options_are_refused_before_any_work() -> None:
     for options, match in (
         ({"lowest": "flops"}, "flops"),

@@ -30,6 +30,7 @@ from compressor.search.training.subnets import Subnets
 from compressor.train import objective
 from compressor.train.objectives.outputs import primary_output
 from compressor.train.rng import derive_seed
+from compressor.train.splits import task_of
 
 #: Of the policies: as in the paper, and what short trainings need instead.
 _POLICY_LR, _TRAVEL, _POLICY_LR_MOST = 5e-4, 4.0, 0.02
@@ -68,7 +69,7 @@ class SupernetLearner(Learner):
         self.subnets, self.space, self.config = subnets, space, config
         self.projector, self.graph = space.projector, space.graph
         self._select = select
-        self._lesson = objective(data.task, temperature=config.lesson_temperature).distillation_loss
+        self._lesson = objective(task_of(data), temperature=config.lesson_temperature).distillation_loss
         constraints = self.projector.constraints
         self._terms = [c.term for c in constraints]
         self._highest = [min(1.0, c.limit / c.term.original) for c in constraints]

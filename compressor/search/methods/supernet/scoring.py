@@ -30,7 +30,7 @@ class Scorer:
 
     train: Split
     held_out: Split
-    task: Task
+    task: Task | None
     loss_fn: Callable[[Any, Tensor], Tensor] | None
     batches: int
     seed: int

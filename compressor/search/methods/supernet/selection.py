@@ -27,6 +27,7 @@ from compressor.search.result import SearchResult
 from compressor.storage.files import atomic_write_json
 from compressor.storage.reading import LARGE, read_json
 from compressor.train.rng import derive_seed
+from compressor.train.splits import task_of
 
 Task = tuple[str, UnitMask, BoolArray]
 
@@ -54,7 +55,7 @@ class Selection:
         self._scorer = Scorer(
             data.train,
             _at_most(data.val, config.scored_on),
-            data.task,
+            task_of(data),
             context.loss_fn,
             config.recalibration,
             self._seed,
@@ -132,7 +133,9 @@ class Selection:
 
     def _points(self, front: Sequence[Scored]) -> list[Point]:
         """The front anew: scores on all held-out samples, which a lucky few do not keep, and lasting statistics."""
-        whole = Scorer(self.data.train, self.data.val, self.data.task, self.context.loss_fn, _STATISTICS, self._seed)
+        whole = Scorer(
+            self.data.train, self.data.val, task_of(self.data), self.context.loss_fn, _STATISTICS, self._seed
+        )
         networks: dict[tuple[int, ...], dict[str, Any]] = {}
         again = []
         for each in front:
