@@ -27,6 +27,11 @@ BACKBONES = Registry(
         for name in ("mobilenet_v2_space", "mobilenet_v3_space", "mobilenet_width")
         for suffix in ("", "_imagenet")
     }
+    | {
+        name + suffix: f"compressor.backbones.{file}:{name}{suffix}"
+        for file, name in (("one_shot", "one_shot"), ("one_shot", "one_shot_additive"), ("fbnet_space", "fbnet"))
+        for suffix in ("", "_imagenet")
+    }
     | {"wrn1d": "compressor.backbones.wide_resnet_1d:wrn1d", "tcn": "compressor.backbones.tcn:tcn"},
     group="compressor.backbones",
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import ClassVar, Protocol
 
@@ -48,6 +48,9 @@ class Products:
 
     ``unless_full[t]`` (see ``ProductTerm``) adds the factor ``1 - prod(weights of the last units of these axes)``.
 
+    Units that are there with a block alone (``Block.outputs``) carry its gate already: where all of an axis are, the
+    gate is no other factor.
+
     Two axes of one term that share units are not independent: E[m^2] = p, not p^2. Their product gets the missing
     ``sum n1 n2 (p - p^2)`` over shared units, which is zero for a hard choice.
     """
@@ -55,7 +58,8 @@ class Products:
     def __init__(self, coefficients: Sequence[float], terms: Sequence[Term], graph: Graph) -> None:
         self.coefficient = torch.tensor(coefficients, dtype=torch.float64)
         self.axes = _padded([[a.index for a in t.axes] for t in terms], len(graph.axes))
-        self.gates = _padded([list(t.gates) for t in terms], len(graph.blocks))
+        owned = {block.index: frozenset(block.outputs) for block in graph.blocks if block.outputs}
+        self.gates = _padded([_gates(t, owned) for t in terms], len(graph.blocks))
         unless = [[int(a.factors[-1, 0]) for a in getattr(t, "unless_full", ())] for t in terms]
         self.last = _padded(unless, graph.n_units) if any(unless) else None
         self.conditional = torch.tensor([float(bool(row)) for row in unless], dtype=torch.float64)
@@ -97,6 +101,15 @@ def _padded(rows: list[list[int]], filler: int) -> Tensor:
     return torch.tensor([row + [filler] * (width - len(row)) for row in rows], dtype=torch.int64).reshape(
         len(rows), width
     )
+
+
+def _gates(term: Term, owned: Mapping[int, frozenset[int]]) -> list[int]:
+    """The gates of a term, but for those that one of its axes carries."""
+    if not owned or not owned.keys() & set(term.gates):
+        return list(term.gates)
+    on = [[frozenset(row) for row in axis.factors.tolist()] for axis in term.axes]
+    carried = {b for b in term.gates if b in owned and any(all(row & owned[b] for row in rows) for rows in on)}
+    return [b for b in term.gates if b not in carried]
 
 
 def _shared_units(term: Term, n_units: int) -> tuple[IntArray, IntArray]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from compressor.graph.axis import Axis
+from compressor.graph.gated import gated_units
 from compressor.graph.graph import Graph
 
 
@@ -69,7 +70,7 @@ class Sizes:
 
     def __init__(self, graph: Graph, units: Tensor, gates: Tensor | None = None) -> None:
         self.graph = graph
-        self.units = units.double()
+        self.units = gated_units(graph, units.double(), None if gates is None else gates.double())
         self.gates = self.units.new_ones(len(graph.blocks)) if gates is None else gates.double()
 
     @classmethod

@@ -166,13 +166,13 @@ def _capture(
         squeeze=squeeze,
     )
     if resolution:
-        residual = [block for block in blocks.blocks if block.component == "depth"]
-        names = [block.name for block in residual]
-        analysis.resolutions = find_resolutions(blocks.branches[: len(residual)], names, main, calls)
+        names = [block.name for block in blocks.blocks[: blocks.n_residual]]
+        analysis.resolutions = find_resolutions(blocks.branches[: blocks.n_residual], names, main, calls)
     accounts = Accounts(analysis)
     products = accounts.products(blocks.gates_of)
     constants = {value.storage for value, _, _ in described.values()}
-    storages = accounts.storages(main, outputs, constants, blocks.gates_of, blocks.sums)
+    beside = {block.index for block in blocks.blocks if block.beside}
+    storages = accounts.storages(main, outputs, constants, blocks.gates_of, blocks.sums, blocks.aggregated, beside)
     operators = collect_operators(analysis, main, outputs, constants, blocks.runs_with)
     masks, sites = analysis.masks()
     attributes, orders = analysis.attributes(), analysis.orders()
@@ -180,7 +180,7 @@ def _capture(
     resampling = accounts.resampling(blocks.gates_of)
     n_labelled = analysis.number_units(analysis.resolutions.units)
     groups = analysis.groups(n_labelled, parameters)
-    blocks.assign(groups)
+    blocks.assign(groups, analysis.units_of)
     n_units = analysis.resolutions.number(n_labelled, analysis.axes)
     groups += analysis.resolutions.groups(len(groups), blocks.blocks)
     graph = Graph(
@@ -190,6 +190,7 @@ def _capture(
         parameters=parameters,
         groups=groups,
         blocks=blocks.blocks,
+        parallels=blocks.parallels,
         collapses=blocks.collapses,
         products=[*products, *resampling[0]],
         storages=[*storages, *resampling[1]],

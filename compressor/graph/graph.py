@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compressor.arrays import BoolArray
+from compressor.arrays import BoolArray, FloatArray
 from compressor.graph.axis import Axis
 from compressor.graph.groups import Alternatives, Group
 
@@ -132,7 +132,8 @@ class Order:
 class Block:
     """A branch that can be taken out, with the same shape before and after.
 
-    Of ``component`` "depth" it is a residual one, ``x + branch(x)``; of "squeeze" a factor, ``x * branch(x)``.
+    Of ``component`` "depth" it is a residual one, ``x + branch(x)``, or one of several operators that are summed or
+    concatenated (``Parallel``); of "squeeze" a factor, ``x * branch(x)``.
 
     Attributes:
         add: the node of the addition.
@@ -143,6 +144,9 @@ class Block:
         gated: parameters that scale the branch's output when all are multiplied by the gate; if there are none, a
             site multiplies the output itself.
         groups: groups whose units all lie in the branch.
+        outputs: units that are there with the block alone: the channels of one that is concatenated. In all axes they
+            count with its gate, and its gate acts on nothing else.
+        beside: whether it is one of several operators side by side.
         inside: the blocks around it; when one of them goes, so does this.
         component: what of an architecture a method decides on with it, as ``MethodConfig.decides`` names it.
         tail: modules behind the branch that go with it, because they change nothing in what is left of the sum. Another
@@ -161,6 +165,19 @@ class Block:
     inside: tuple[int, ...] = ()
     component: str = "depth"
     tail: tuple[str, ...] = ()
+    outputs: tuple[int, ...] = ()
+    beside: bool = False
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """Blocks that are operators side by side; one at least stays unless one of the blocks around (``inside``) goes.
+
+    The first one, which has the fewest parameters, stays where nothing else says which.
+    """
+
+    blocks: tuple[int, ...]
+    inside: tuple[int, ...] = ()
 
 
 @dataclass(eq=False)
@@ -227,6 +244,8 @@ class Graph:
     seconds: float
     inputs: InputAxes | None = None
     """Along which axes the batch lies, if the trace had to know or was told; else ``find_batch`` looks."""
+    parallels: list[Parallel] = field(default_factory=list)
+    """Of which operators one has to stay, those of outer ones first."""
     collapses: list[Collapse] = field(default_factory=list)
     operators: list[Operator] = field(default_factory=list)
     whole_kernels: dict[str, str] = field(default_factory=dict)
@@ -280,11 +299,33 @@ class Graph:
         for axis in self.axes:
             axis.factors = np.where(axis.factors == before, self.n_units, axis.factors)
 
-    def gates(self, kept: BoolArray | None) -> BoolArray:
-        """Which blocks are there if ``kept`` (default all) are to be, shape (n_blocks,): inner go with outer ones."""
+    def gates(self, kept: BoolArray | None, priority: FloatArray | None = None) -> BoolArray:
+        """Which blocks are there if ``kept`` (default all) are to be, shape (n_blocks,).
+
+        Inner blocks go with outer ones. Of operators side by side that all would go, the one of the highest
+        ``priority``, shape (n_blocks,), stays; by default the smallest.
+        """
         if kept is None:
             return np.ones(len(self.blocks), dtype=np.bool_)
-        return np.array([kept[b.index] and all(kept[i] for i in b.inside) for b in self.blocks], dtype=np.bool_)
+        wished = np.array(kept, dtype=np.bool_)
+
+        def there(b: int) -> bool:
+            return bool(wished[b]) and all(wished[i] for i in self.blocks[b].inside)
+
+        for each in self.parallels:
+            if all(wished[i] for i in each.inside) and not any(there(b) for b in each.blocks):
+                best = each.blocks[0] if priority is None else max(each.blocks, key=lambda b: float(priority[b]))
+                wished[best] = True
+        return np.array([there(b.index) for b in self.blocks], dtype=np.bool_)
+
+    def spare(self, gates: BoolArray) -> BoolArray:
+        """Which of the blocks that are there could go: all but the last of operators side by side."""
+        found = gates.copy()
+        for each in self.parallels:
+            left = [b for b in each.blocks if gates[b]]
+            if len(left) == 1:
+                found[left] = False
+        return found
 
     @property
     def channels(self) -> int:

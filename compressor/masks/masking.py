@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from compressor.errors import UsageError
 from compressor.graph.axis import Axis
+from compressor.graph.gated import gated_units
 from compressor.graph.graph import Graph, Site
 from compressor.masks.bands import Bands
 from compressor.masks.layout import Layout
@@ -186,7 +187,7 @@ class Masking:
 
     def _masks(self, units: Tensor, gates: Tensor | None) -> tuple[list[Tensor], list[Tensor]]:
         """The mask of every axis in use, and every gate."""
-        return self.axis_masks(units), [] if gates is None else list(gates.unbind())
+        return self.axis_masks(gated_units(self.graph, units, gates)), [] if gates is None else list(gates.unbind())
 
     def require_unchanged(self) -> None:
         """Raise ``UsageError`` if another tensor has taken the place of a parameter, as masks act on those there were.
@@ -220,7 +221,7 @@ class Masking:
     @torch.no_grad()
     def fold_(self, units: Tensor, gates: Tensor | None = None) -> None:
         """Multiply the masks into the model's own weights, but for frozen ones, as ``applied`` does for one forward."""
-        masks = self.axis_masks(units)
+        masks = self.axis_masks(gated_units(self.graph, units, gates))
         for place in self._places:
             if self._is_frozen(place):
                 continue

@@ -13,6 +13,7 @@ Kinds, as ``Architecture.removed`` names them:
 - ``zero4`` (or another number of axes): likewise, but while training one zero per example, of that many axes: for a
   branch whose result has another shape than its input.
 - ``zeros``: always of its input's shape.
+- ``empty``: no elements along one axis, which ``torch.cat`` passes over: for a branch that is concatenated.
 - ``one``: a scalar one, for a branch that is a factor of its stream.
 - ``scalar``: for a parameter; a buffer of no axes that is zero and not part of the state.
 
@@ -33,7 +34,7 @@ from torch import Tensor, nn
 from compressor.errors import UsageError
 
 Key = int | str
-_KIND = re.compile(r"(identity|first|zeros|zero|one)(\d*)(?:@(\w+))?(?:\+(.+))?")
+_KIND = re.compile(r"(identity|first|zeros|zero|one|empty)(\d*)(?:@(\w+))?(?:\+(.+))?")
 
 
 def kind_of(base: str, argument: Key = 0, items: tuple[Key | None, ...] | None = None) -> str:
@@ -99,6 +100,14 @@ class Zero(_Stub):
         return self.packed(torch.zeros(shape, dtype=x.dtype, device=x.device), args, kwargs)
 
 
+class Empty(_Stub):
+    """Returns a tensor of shape (0,)."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        x = _given(self.argument, args, kwargs)
+        return self.packed(torch.zeros((0,), dtype=x.dtype, device=x.device), args, kwargs)
+
+
 class One(_Stub):
     """Returns the number one, a scalar."""
 
@@ -117,7 +126,7 @@ def stub(kind: str) -> nn.Module:
     base, rank, argument, items = match.groups() if match is not None else ("", "", None, None)
     if not base or (rank and base != "zero"):
         raise UsageError(
-            f"The architecture replaces a module by {kind!r}; known are identity, first, zero, zeros and one."
+            f"The architecture replaces a module by {kind!r}; known are identity, first, zero, zeros, one and empty."
         )
     key = 0 if argument is None else _key(argument)
     returned = None if items is None else _items(items)
@@ -125,8 +134,8 @@ def stub(kind: str) -> nn.Module:
         return nn.Identity()
     if base in ("identity", "first"):
         return First(key, returned)
-    if base == "one":
-        return One(key, returned)
+    if base in ("one", "empty"):
+        return One(key, returned) if base == "one" else Empty(key, returned)
     return Zero(key, returned, shaped=base == "zeros", rank=int(rank) if rank else None)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from compressor.architecture.architecture import Architecture
 from compressor.architecture.edits import Resample
 from compressor.arrays import BoolArray, IntArray, UnitMask
+from compressor.graph.gated import kept_units
 from compressor.graph.graph import Graph
 from compressor.nn import multihead
 
@@ -23,6 +24,7 @@ def plan(model: nn.Module, graph: Graph, units: UnitMask, gates: BoolArray | Non
         gates: shape (n_blocks,); default all.
     """
     removed, blocks, lost = _removed(graph, gates)
+    units = kept_units(graph, units, graph.gates(gates))
     mask = np.append(np.asarray(units[: graph.n_units], dtype=np.bool_), True)
     kept = {axis.index: np.flatnonzero(axis.keep(mask)) for axis in graph.axes}
     indices: dict[str, dict[int, list[int]]] = {}

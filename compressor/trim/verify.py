@@ -20,6 +20,7 @@ from torch.utils import _pytree as pytree
 from compressor.architecture.architecture import Architecture
 from compressor.arrays import BoolArray, UnitMask
 from compressor.errors import UnsupportedModelError
+from compressor.graph.gated import kept_units
 from compressor.graph.graph import Graph
 from compressor.graph.inputs.input_axes import arguments
 from compressor.graph.recording.forward import copied
@@ -158,8 +159,9 @@ class _Case:
         gates: BoolArray | None,
     ) -> None:
         self.verifier, self.trimmed, self.architecture = verifier, trimmed, architecture
-        self.units = np.append(np.asarray(units[: verifier.graph.n_units], dtype=np.bool_), True)
         self.gates = None if gates is None else verifier.graph.gates(gates)
+        units = kept_units(verifier.graph, units, self.gates)
+        self.units = np.append(np.asarray(units[: verifier.graph.n_units], dtype=np.bool_), True)
 
     def influence(self) -> Influence:
         graph = self.verifier.graph

@@ -35,6 +35,7 @@ from exporters.inputs import eval_mode, flatten_outputs, model_device, model_pre
 from exporters.opset import at_opset, check_opset
 from exporters.quiet import first_line
 from exporters.traced import Comparison, Written, write_traced
+from exporters.translations import translations
 
 #: Protocol buffers end at 2 GiB; the graph itself needs some of it.
 SINGLE_FILE_BYTES = 2_000_000_000
@@ -151,6 +152,7 @@ def _write(model: nn.Module, example: Example, path: Path, axes: Axes, *, batch:
                 opset_version=None if opset is None else max(opset, 18),  # it writes none below
                 input_names=list(names),
                 output_names=outputs if len(set(outputs)) == len(outputs) else None,
+                custom_translation_table=translations(),
                 verbose=False,
             )
         except Exception as error:  # any exception: this runs the user's forward and a tracer over it

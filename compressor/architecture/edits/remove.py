@@ -12,7 +12,7 @@ from compressor.architecture.edits.base import Edit, Work
 from compressor.errors import UsageError
 from compressor.nn.stubs import stand_in, stub
 
-_STUB = re.compile(r"(identity|first|zeros?|one)\d?(@\w{1,100})?(\+[\w,]{1,200})?")
+_STUB = re.compile(r"(identity|first|zeros?|one|empty)\d?(@\w{1,100})?(\+[\w,]{1,200})?")
 SCALAR = "scalar"
 
 
@@ -33,7 +33,9 @@ class Remove(Edit):
         elif not self.name or self.name not in work.modules:
             self.refuse("the model has no such module")
         elif not _is_stub(self.by):
-            self.refuse(f"{self.by[:40]!r} replaces nothing; known are identity, first, zero, zeros, one and scalar")
+            self.refuse(
+                f"{self.by[:40]!r} replaces nothing; known are identity, first, zero, zeros, one, empty and scalar"
+            )
 
     def apply_(self, work: Work) -> None:
         if self.by == SCALAR:

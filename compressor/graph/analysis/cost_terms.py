@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from compressor.arrays import IntArray
+from compressor.graph.analysis.lifetimes import Terms, any_of, both, stretches
 from compressor.graph.analysis.units import Analysis
 from compressor.graph.axis import Axis
 from compressor.graph.graph import ProductTerm, Storage
@@ -72,12 +73,19 @@ class Accounts:
         constants: set[int],
         gates: Mapping[int, tuple[int, ...]],
         sums: Mapping[int, list[tuple[int, int, int]]],
+        aggregated: Mapping[int, tuple[int, Terms, Terms]],
+        beside: Collection[int] = (),
     ) -> list[Storage]:
         """Activation buffers with their lifetimes. Views and in-place results share the buffer they lie in.
 
         Without its block, a sum is the stream itself: for as long as the stream would have lived, ``sums`` (per
         storage, the node, block and stream's storage of each sum in it) makes the sum's buffer depend on the block.
+        A sum of operators side by side is a buffer of its own where it sums two that are there; else it is the one that
+        is there (``aggregated``, by storage: the addition's node, when it is one, and when there is a result). What
+        such operators read lives until the last of them that is there has read it; ``beside`` are their blocks.
         """
+        apart = {n: tuple(b for b in blocks if b in beside) for n, blocks in gates.items()} if beside else {}
+        readers: dict[int, list[int]] = {}
         made: dict[int, tuple[Value, int]] = {}
         last: dict[int, int] = {}
         for node in nodes:
@@ -85,6 +93,7 @@ class Accounts:
                 if value.storage not in constants:
                     made.setdefault(value.storage, (value, node.index))
                     last[value.storage] = node.index
+                    readers.setdefault(value.storage, []).append(node.index)
             for value in node.outputs:
                 if value.storage not in constants:
                     made.setdefault(value.storage, (value, node.index))
@@ -103,6 +112,14 @@ class Accounts:
                 coefficient, axes = coefficient * share, axes + spatial
             inside = gates.get(birth, ()) if made_here else ()
             start, death = birth, last[storage]
+            if storage in aggregated and made_here and aggregated[storage][0] == birth:
+                # At the addition the operands are alive, too; afterwards there is one buffer, whichever it is.
+                size = coefficient * value.itemsize
+                for factor, blocks in aggregated[storage][1]:
+                    found.append(Storage(factor * size, axes, birth, birth, (*inside, *blocks)))
+                there, start = aggregated[storage][2], birth + 1
+            else:
+                there = any_of(None)
             for add, block, stream in sums.get(storage, ()):
                 until = min(last.get(stream, add), death)
                 if until >= start:
@@ -112,6 +129,8 @@ class Accounts:
                     )
                     start = until + 1
                 inside = gates.get(add, ())
-            if start <= death:
-                found.append(Storage(coefficient * value.itemsize, axes, start, death, inside, continues=start > birth))
+            for first, until, terms in stretches(start, death, readers.get(storage, []), apart, inside):
+                for factor, blocks in both([there, terms]) if first <= until else ():
+                    size = factor * coefficient * value.itemsize
+                    found.append(Storage(size, axes, first, until, (*inside, *blocks), continues=first > birth))
         return found

@@ -96,6 +96,8 @@ class _Scaling:
             return next((found for f in factors if (found := self.of(f, depth - 1))), None)
         if op == "add":
             terms = [a for a in node.args if isinstance(a, Value)]
+            if len(terms) == 1 and node.args[:2].count(0) == 1:  # as sum() begins with
+                return self.of(terms[0], depth)
             parts = [self.of(term, depth - 1) for term in terms]
             return set().union(*(part for part in parts if part)) if len(terms) == 2 and all(parts) else None
         return self._linear_in(node)

@@ -76,9 +76,9 @@ class ModuleCalls:
 
     def own(self, branch: Branch) -> list[int]:
         """The outermost calls that do nothing but for the branch, of those that a stub can stand for."""
-        known = self._own.get(branch.add.index)
+        known = self._own.get(branch.root)  # of one sum several operands may be branches
         if known is None:
-            known = self._own[branch.add.index] = self._find_own(branch)
+            known = self._own[branch.root] = self._find_own(branch)
         return known
 
     def _find_own(self, branch: Branch) -> list[int]:

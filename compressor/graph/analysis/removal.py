@@ -5,7 +5,8 @@ The forward of a user's module cannot be rewritten, but what it calls can be rep
 - *Whole module*: the smallest module around the branch and its addition returns its argument once the branch is gone
   (and a trailing ReLU meets values that are not negative anyway). It becomes an identity.
 - *Branch modules*: of the modules that exist for the branch alone, the last becomes a zero and the others identities.
-  Where the branch is a factor of its stream, one module is all of it, and becomes a one.
+  Where the branch is a factor of its stream, one module is all of it, and becomes a one. Where it is concatenated with
+  others, the last becomes empty.
   Operators of the branch that lie in the forward of a module that stays (a reshape between two modules, a layer scale)
   go on running, on values nobody needs: so they must be cheap, and the identities must keep shapes for them.
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from typing import Literal
 
 from torch import nn
 
@@ -42,10 +44,12 @@ _SAFE_ON_ANY_SHAPE = {"relu", "gelu", "silu", "tanh", "sigmoid", "hardswish", "h
 
 
 Parameters = dict[str, tuple[Value, tuple[str, ...], bool]]
+Joined = Literal["stream", "factor", "sum", "concat"]
+"""Branches are added to a stream or multiply it, or are operators side by side that are summed or concatenated."""
 
 
 class Removals:
-    """Ways to take out the branches of one recording; ``factors`` says that these multiply their streams."""
+    """Ways to take out the branches of one recording, all of which are ``joined`` alike."""
 
     def __init__(
         self,
@@ -56,9 +60,9 @@ class Removals:
         modules: dict[str, nn.Module],
         branches: list[Branch],
         *,
-        factors: bool = False,
+        joined: Joined = "stream",
     ) -> None:
-        self.dataflow, self.tensors, self._factors = dataflow, parameters, factors
+        self.dataflow, self.tensors, self.joined = dataflow, parameters, joined
         self.modules = set(modules)
         self._aliases: dict[int, list[str]] = {}
         for name, module in modules.items():
@@ -66,7 +70,7 @@ class Removals:
         self._by_name = modules
         self._branches = branches
         self._calls = ModuleCalls(flow, dataflow, calls)
-        self._reductions = Reductions(dataflow, self._calls, branches)
+        self._reductions = Reductions(dataflow, self._calls, branches if joined in ("stream", "factor") else [])
         self._costly = {product.node.index for product in flow.products}
         self._names = sorted((each, name) for name, (_, names, _) in parameters.items() for each in names)
 
@@ -97,11 +101,12 @@ class Removals:
     def of(self, branches: list[Branch]) -> dict[str, str] | None:
         """What to replace by what, so that all these branches go; ``None`` if there is no way."""
         arounds = [self._calls.around(branch) for branch in branches]
-        removal: dict[str, str] | None = self._whole(branches, arounds)
+        beside = self.joined in ("sum", "concat")  # no module is left to do nothing
+        removal: dict[str, str] | None = None if beside else self._whole(branches, arounds)
         if removal is None:
             inside = [self._calls.own(branch) for branch in branches]
             everywhere = [i for calls in inside for i in calls]
-            replaced = self._one if self._factors else self._replace_inside
+            replaced = self._one if self.joined == "factor" else self._replace_inside
             ways = [
                 replaced(branch, [i for i in calls if self._calls.only_in(i, everywhere)])
                 for branch, calls in zip(branches, inside, strict=True)
@@ -212,11 +217,16 @@ class Removals:
             return None
         shaped = branch.position == 0 and branch.add.op.endswith("_")
         meets = through | self._behind(loose, zeros)
+        if self.joined == "concat" and meets:  # nothing but the concatenation takes what is empty
+            return None
         shaped = shaped or any(self.dataflow.nodes[n].op.rstrip("_") not in _BROADCASTS for n in meets)
         if shaped and not all(self._calls.keeps_shape(i) for i in zeros):
             return None
-        alike = all(self._reaching(i, zeros, inside) == branch.value.shape for i in zeros)
+        # What an operator reads and what it adds to others may be trimmed apart.
+        alike = self.joined == "stream" and all(self._reaching(i, zeros, inside) == branch.value.shape for i in zeros)
         base = "zeros" if shaped else "zero" if alike else f"zero{len(branch.value.shape)}"
+        if self.joined == "concat":
+            base = "empty"
         removal = {}
         for i in sorted(inside):
             call, main, given = self._calls.calls[i], self._calls.main(i), self._calls.input(i)
@@ -256,7 +266,10 @@ class Removals:
             return None
         op = node.op.rstrip("_")
         operands = node.inputs if op in _LINEAR_IN_ALL or op == "mul" else node.inputs[:1]
-        if op not in _ZERO_IN_ZERO_OUT or (op in _LINEAR_IN_ALL and len(node.inputs) < len(node.args[:2])):
+        numbers = [each for each in node.args[:2] if isinstance(each, (int, float))] if op in ("add", "sub") else []
+        nothing = len(numbers) == 1 and numbers[0] == 0  # as sum() begins with
+        lacks = op in _LINEAR_IN_ALL and len(node.inputs) < len(node.args[:2]) and not nothing
+        if op not in _ZERO_IN_ZERO_OUT or lacks:
             return None
         ways = [self._zeroed(operand, branch, inside, loose) for operand in operands]
         found = [way for way in ways if way is not None]

@@ -39,7 +39,7 @@ def cheapest_block(
     """
     graph = projector.graph
     there = graph.gates(gates)
-    candidates = np.flatnonzero(there & projector.removable).tolist()
+    candidates = np.flatnonzero(graph.spare(there) & projector.removable).tolist()
     if not candidates:
         return None
     weight = excess / max(excess.sum(), 1e-15)

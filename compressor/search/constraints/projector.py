@@ -158,8 +158,16 @@ class Projector:
         """The smallest choice, keeping the units of highest priority, and of alternatives the cheapest."""
         units = self.choose(self.smallest, priority)
         if self.swaps.any():
-            units = self.cheapest(units, ~self.removable)
+            units = self.cheapest(units, self.fewest(units))
         return units
+
+    def fewest(self, units: UnitMask, k: int | None = None) -> BoolArray:
+        """The blocks that stay if all go that may. Of operators side by side it is the one that costs least, over all
+        constraints or under number ``k``."""
+        if not self.graph.parallels:
+            return ~self.removable
+        prices = self.marginals(units, None)[1]
+        return self.graph.gates(~self.removable, -(prices.sum(axis=0) if k is None else prices[k]))
 
     def cheapest(self, units: UnitMask, gates: BoolArray | None = None) -> UnitMask:
         """``units`` with every choice at the alternative that costs least, over all constraints.
@@ -191,12 +199,14 @@ class Projector:
 
     def check_reachable(self) -> None:
         """Raise ``UnreachableBudgetError`` if even the smallest choice, without any block, is over a budget."""
-        smallest, gates = self.minimal(np.zeros(self.graph.n_units)), ~self.removable
+        smallest = self.minimal(np.zeros(self.graph.n_units))
+        gates = self.fewest(smallest)
         if self.fits(smallest, gates):
             return
         for k, constraint in enumerate(self.constraints):
-            least = self._least(smallest, gates, k)
-            cost = self.costs(least, gates)[k]
+            fewest = self.fewest(smallest, k)
+            least = self._least(smallest, fewest, k)
+            cost = self.costs(least, fewest)[k]
             if cost > constraint.limit:
                 raise self._unreachable(constraint, float(cost), least)
         for constraint, cost in zip(self.constraints, self.costs(smallest, gates), strict=True):
@@ -256,13 +266,16 @@ class Projector:
     def counts(self, units: UnitMask) -> npt.NDArray[np.int64]:
         return np.array([int(units[g.units].sum()) for g in self.graph.groups], dtype=np.int64)
 
-    def restore(self, units: UnitMask, gates: BoolArray, priority: FloatArray) -> BoolArray:
-        """Put back removed blocks, those of highest priority first, where every budget goes on holding."""
+    def restore(
+        self, units: UnitMask, gates: BoolArray, priority: FloatArray, *, barred: BoolArray | None = None
+    ) -> BoolArray:
+        """Put back removed blocks, those of highest priority first, where every budget goes on holding. Those
+        ``barred``, shape (n_blocks,), stay out."""
         gates = gates.copy()
         for b in np.argsort(-priority, kind="stable"):
             trial = gates.copy()
             trial[b] = True
-            if not gates[b] and self.fits(units, trial):
+            if not gates[b] and not (barred is not None and barred[b]) and self.fits(units, trial):
                 gates = trial
         return gates
 

@@ -42,6 +42,7 @@ from compressor.search.constraints.projector import Projector
 from compressor.search.methods.figs.config import LOGITS, FigsConfig
 from compressor.search.methods.figs.decision import _Decision, decide
 from compressor.search.methods.figs.fading import EVERY, Fading
+from compressor.search.methods.figs.operators import Operators
 from compressor.search.methods.figs.sampling import sample
 from compressor.search.result import SearchResult
 from compressor.search.training.learner import Learner
@@ -66,6 +67,7 @@ class FigsLearner(Learner):
         start_at = [config.start] * self.graph.n_units + [config.block_start] * len(self.graph.blocks)
         self.logits = nn.Parameter(torch.tensor(start_at, device=self.device))  # units, then blocks
         self.depth = bool(projector.removable.any())
+        self.operators = Operators(projector)
         self._step = 0
         self._uniform: Tensor | None = None  # what the masks of this step are drawn from
         self.fading = Fading(len(start_at), config.negligible, config.patience, self.device)
@@ -116,7 +118,12 @@ class FigsLearner(Learner):
         drawn = sample(self.logits, self.config.tau, self.config.gradient_temperature, uniform)
         drawn = torch.where(self._held, torch.ones_like(drawn), drawn)
         drawn = torch.where(self.fading.gone, torch.zeros_like(drawn), drawn)
-        return self._never_empty(drawn[: self.graph.n_units]), drawn[self.graph.n_units :]
+        units, gates, empty = drawn[: self.graph.n_units], drawn[self.graph.n_units :], frozenset[int]()
+        if self.operators.groups:
+            logits = self.logits[self.graph.n_units :]
+            counts = (self._drawn(units) > 0.5).long().cpu().numpy()
+            gates, empty = self.operators.drawn(counts, gates, logits)
+        return self._never_empty(units, empty), gates
 
     def before_step(self, step: int, total_steps: int) -> None:
         self._step, self._uniform = step, None
@@ -137,13 +144,18 @@ class FigsLearner(Learner):
 
         return self.masking.applied_by(given)
 
-    def _never_empty(self, units: Tensor) -> Tensor:
-        """Give a group that drew all zeros its most probable unit: the trimmed network will have one too."""
-        n_groups = len(self.graph.groups)
-        drawn = torch.zeros(n_groups, device=units.device).index_add(0, self._group_of, units.detach())
+    def _drawn(self, units: Tensor) -> Tensor:
+        """The sum of the masks of each group, shape (n_groups,)."""
+        none = torch.zeros(len(self.graph.groups), device=units.device)
+        return none.index_add(0, self._group_of, units.detach())
+
+    def _never_empty(self, units: Tensor, but: frozenset[int]) -> Tensor:
+        """Give a group that drew all zeros its most probable unit: the trimmed network will have one too. Groups in
+        ``but`` may be empty, as their operators go."""
+        drawn = self._drawn(units)
         if bool((drawn > 0.5).all()):
             return units
-        for g in torch.nonzero(drawn <= 0.5).flatten().tolist():
+        for g in (g for g in torch.nonzero(drawn <= 0.5).flatten().tolist() if g not in but):
             members = torch.from_numpy(self.graph.groups[g].units).to(units.device)
             best = members[self.logits.detach()[members].argmax()]
             units = units.index_fill(0, best.reshape(1), 1.0)
