@@ -25,7 +25,6 @@ from compressor.latency.known import known_latency
 from compressor.models import artifact
 from compressor.models.example_inputs import make_inputs
 from compressor.models.rebuilding import rebuild
-from compressor.pipeline.delivery import deliver_result
 from compressor.pipeline.events import Events
 from compressor.pipeline.networks import Networks
 from compressor.pipeline.picked import Picked
@@ -133,13 +132,19 @@ def _copied(config: PickConfig, place: Path, point: Candidate[str], events: Even
         model = artifact.load(place, trust_factories=config.trust_factories)
         example = artifact.example_inputs(place)
         architecture = artifact.load_architecture(place)
-    report.files, report.budgets = [], _budget_results(config.budgets, report, point.costs)
-    if example is not None and config.export:
-        with events.stage("export"):
-            written = export_all(model, example, config.out, config.export)
-        report.files = [FileWritten.from_export(info) for info in written]
+    report.budgets = _budget_results(config.budgets, report, point.costs)
+    report.files = _exported(config, model, example, events)
     artifact.save(config.out, model, architecture, report, description=manifest.description, example_inputs=example)
     return report
+
+
+def _exported(config: PickConfig, model: nn.Module, example: Example | None, events: Events) -> list[FileWritten]:
+    """The files in the formats asked for, each checked against PyTorch."""
+    if example is None or not config.export:
+        return []
+    with events.stage("export"):
+        written = export_all(model, example, config.out, config.export, dynamic_axes="auto")
+    return [FileWritten.from_export(info) for info in written]
 
 
 def _budget_results(budgets: Sequence[Budget], report: Report, costs: Any) -> list[BudgetResult]:
@@ -164,7 +169,7 @@ def _from_networks(config: PickConfig, folder: Path, events: Events) -> Report:
     picked, report = build_picked(networks, model, example, _settings(document), config.budgets, events=events)
     report.model, report.search = document.model, str(document.settings["search"])
     report.weights, report.pretrained = document.origin, document.pretrained
-    deliver_result(picked, report, Path(config.out), config.export, 0.0)
+    report.files = _exported(config, picked.compressed.eval(), picked.example, events)
     report.stage_seconds = dict(events.stage_seconds)
     report.warnings = list(events.warnings)
     artifact.save(
