@@ -17,6 +17,7 @@ from compressor.report import (
     AttributeChange,
     BlockShape,
     BudgetResult,
+    Cell,
     ChoiceMade,
     Convolution,
     CostResult,
@@ -106,6 +107,7 @@ def describe_result(pipeline: Pipeline, *, name: str) -> Report:
     report.weight_sets = _weight_sets(pipeline)
     report.ranking = [Ranked(**row) for row in pipeline.decision.ranking]
     report.blocks = _blocks(pipeline)
+    report.cells = _cells(pipeline)
     removed = pipeline.architecture.blocks
     report.blocks_removed = [name for name in removed if base is None or name in base.blocks]
     report.attributes_changed = _attributes(pipeline)
@@ -210,6 +212,20 @@ def _blocks(pipeline: Pipeline) -> list[BlockShape]:
         elif not row.removed:
             found.append(replace(row, kernel_before=[], resolution_before=[], width_before=[]))
     return found
+
+
+def _cells(pipeline: Pipeline) -> list[Cell]:
+    """Operators side by side that are blocks, but for those of blocks that are gone."""
+    graph = pipeline.graph
+    kept = graph.gates(pipeline.decision.gates)
+    return [
+        Cell(
+            [graph.blocks[b].name for b in each.blocks],
+            [graph.blocks[b].name for b in each.blocks if kept[b]],
+        )
+        for each in graph.parallels
+        if all(kept[b] for b in each.inside)
+    ]
 
 
 def _widths(pipeline: Pipeline) -> list[Width]:

@@ -131,8 +131,10 @@ def build_picked(
         limit, reached = budget.limit(original), chosen.costs["latency"]
         report.budgets.append(BudgetResult("latency", "ms", budget.text, original, limit, reached))
     metric = networks.scores.metric
-    if chosen.score is not None and networks.front.lower_is_better:
+    if chosen.score is None or not metric:  # nothing was evaluated by a metric of the program
+        return picked, report
+    if networks.front.lower_is_better:
         report.prediction_error = PredictionError("val", after_search=chosen.score, metric=metric)
-    elif chosen.score is not None:
+    else:
         report.accuracy = Accuracy("val", after_search=chosen.score, metric=metric)
     return picked, report

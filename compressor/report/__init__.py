@@ -21,6 +21,7 @@ from compressor.report.records import (
 from compressor.report.structure import (
     AttributeChange,
     BlockShape,
+    Cell,
     ChoiceMade,
     Convolution,
     LeftAlone,
@@ -36,6 +37,7 @@ __all__ = [
     "AttributeChange",
     "BlockShape",
     "BudgetResult",
+    "Cell",
     "ChoiceMade",
     "Convolution",
     "CostResult",

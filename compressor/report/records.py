@@ -13,6 +13,7 @@ from compressor.report.ranking import Ranked
 from compressor.report.structure import (
     AttributeChange,
     BlockShape,
+    Cell,
     ChoiceMade,
     Convolution,
     Count,
@@ -284,6 +285,7 @@ class Report:
         tuning: the trials that fine-tuning's settings were chosen by, if there were any.
         latencies: one per target; the first is the one the verdict is about.
         history: one entry per noted step of the search: ``{"step": int, "costs": {cost: value in its unit}, ...}``.
+        cells: operators side by side of which some may have gone, in order.
         operators: by name what the convolutions are now whose kernels were chosen.
         probabilities: of the alternatives at each site, where the search learned them.
         weight_sets: of the weights that each configuration was trained with, where several shared them.
@@ -321,6 +323,7 @@ class Report:
     weight_sets: list[Probabilities] = field(default_factory=list)
     ranking: list[Ranked] = field(default_factory=list)
     blocks: list[BlockShape] = field(default_factory=list)
+    cells: list[Cell] = field(default_factory=list)
     blocks_removed: list[str] = field(default_factory=list)
     attributes_changed: list[AttributeChange] = field(default_factory=list)
     history: list[_Step] = field(default_factory=list)

@@ -93,6 +93,14 @@ class BlockShape:
 
 
 @dataclass(frozen=True)
+class Cell:
+    """Operators side by side whose results are summed or concatenated, by name, and which of them are kept."""
+
+    operators: list[str]
+    kept: list[str]
+
+
+@dataclass(frozen=True)
 class AttributeChange:
     """A module attribute that the trim had to mend."""
 

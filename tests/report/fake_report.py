@@ -11,6 +11,7 @@ from compressor.report import (
     AttributeChange,
     BlockShape,
     BudgetResult,
+    Cell,
     ChoiceMade,
     Convolution,
     CostResult,
@@ -179,6 +180,7 @@ def fake_report() -> Report:
             for each in fake_ranking()
         ],
         ranking=fake_ranking(),
+        cells=[Cell(["layer2.0.ops.conv3", "layer2.0.ops.conv5", "layer2.0.ops.pool"], ["layer2.0.ops.conv5"])],
         blocks_removed=["layer3.1"],
         attributes_changed=[
             AttributeChange("conv1", "out_channels", 16, 11),

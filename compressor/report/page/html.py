@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compressor.report import wording
-from compressor.report.page import kernels, likelihoods, outline, provenance, ranking, sections, space, tuning
+from compressor.report.page import cells, kernels, likelihoods, outline, provenance, ranking, sections, space, tuning
 from compressor.report.page.markup import Markup, join, tag, text
 from compressor.report.page.style import CSS
 from compressor.report.records import Report
@@ -48,6 +48,7 @@ def render_html(report: Report) -> str:
             ranking.ranking(report),
             sections.widths(report),
             sections.choices(report),
+            cells.cells(report),
             sections.history(report),
             space.space(report.history),
             likelihoods.likelihoods(report),
