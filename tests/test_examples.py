@@ -29,6 +29,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
         ("segmentation", ["--epochs", "1"], "pixels that are right"),
         ("audio", ["--epochs", "1"], "tones that are told"),
         ("spoken_digits", ["--epochs", "1"], "words that are mistaken"),
+        ("sweep_budgets", ["--epochs", "1", "--out", "sweep"], "the best within 60 %"),
         ("vision_transformer", ["--epochs", "1", "--out", "vit"], "exported vit/model.onnx"),
     ],
 )
@@ -54,6 +55,7 @@ def test_every_example_is_tested() -> None:
         "segmentation",
         "audio",
         "spoken_digits",
+        "sweep_budgets",
         "vision_transformer",
     }
 
