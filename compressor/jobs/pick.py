@@ -10,7 +10,6 @@ from typing import Any
 from torch import nn
 
 from compressor.budget import Budget
-from compressor.deploy.exports import export_all
 from compressor.errors import UsageError
 from compressor.jobs.networks import (
     FRONT,
@@ -140,6 +139,8 @@ def _copied(config: PickConfig, place: Path, point: Candidate[str], events: Even
 
 def _exported(config: PickConfig, model: nn.Module, example: Example | None, events: Events) -> list[FileWritten]:
     """The files in the formats asked for, each checked against PyTorch."""
+    from compressor.deploy.exports import export_all
+
     if example is None or not config.export:
         return []
     with events.stage("export"):

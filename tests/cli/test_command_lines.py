@@ -68,10 +68,9 @@ def problem(code: int, out: str, err: str, left: set[str], line: list[str]) -> s
         return f"{len(errors)} lines of error: {err[-300:]!r}"
     if "\x1b" in err or any(len(text) > 2000 for text in errors):
         return f"an unreadable line: {err[:200]!r}"
-    # A table has its log and its gate beside it.
-    left = {
-        name for name in left if not name.endswith((".lock", "-wal", "-shm")) or not any("--lut" in w for w in line)
-    }
+    # A table has its log and its gate beside it, also where it is one that is merged into another.
+    table = "lut" in line or any("--lut" in word for word in line)
+    left = {name for name in left if not table or not name.endswith((".lock", "-wal", "-shm"))}
     if left and not (code == 0 and any(name in word for name in left for word in line)):
         return f"left {sorted(left)[:5]}"
     return None
