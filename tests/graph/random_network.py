@@ -119,6 +119,36 @@ def concatenated(c: int, a: int, b: int) -> Any:
     return [nn.Conv2d(c, _width(a), 1)], lambda m, x, e: torch.cat([x, m[0](x)][:: (-1) ** b], 1), c + _width(a)
 
 
+def _branches(c: int, width: int, a: int) -> list[nn.Module]:
+    """Two to four operators on one input."""
+    kinds = (
+        nn.Sequential(nn.Conv2d(c, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()),
+        nn.Sequential(nn.Conv2d(c, 6, 1), nn.ReLU(), nn.Conv2d(6, width, 3, padding=1)),
+        nn.Sequential(nn.Conv2d(c, c, 3, padding=1, groups=c), nn.Conv2d(c, width, 1)),
+        nn.Sequential(nn.AvgPool2d(3, 1, 1), nn.Conv2d(c, width, 1)),
+    )
+    return list(kinds[: 2 + a % 3])
+
+
+@operator
+def summed(c: int, a: int, b: int) -> Any:
+    """Operators side by side, with the input where widths are alike."""
+    width = _width(b)
+    return (
+        _branches(c, width, a),
+        lambda m, x, e: sum(op(x) for op in m) + (x if a > 1 and c == width else 0.0),
+        width,
+    )
+
+
+@operator
+def side_by_side(c: int, a: int, b: int) -> Any:
+    """The same, concatenated, with what is not zero for zero behind."""
+    layers = _branches(c, 4, a)
+    width = 4 * len(layers)
+    return [*layers, nn.BatchNorm2d(width)], lambda m, x, e: m[-1](torch.cat([op(x) for op in m[:-1]], 1)), width
+
+
 @operator
 def squeeze_excite(c: int, a: int, b: int) -> Any:
     def run(m: Any, x: Tensor, e: list[Tensor]) -> Tensor:

@@ -87,6 +87,10 @@ class Cell(nn.Module):
                 for y in outputs[1:]:
                     total += y
                 return total
+            case "skip in place":
+                total = _added(outputs)
+                total += x
+                return F.relu(total)
             case "tree":
                 half = len(outputs) // 2
                 left, right = outputs[:half], outputs[half:]
@@ -121,7 +125,7 @@ class Net(nn.Module):
 
 
 def cell(how: str, n: int, stride: int = 1, first: int = 0) -> Cell:
-    stride = 1 if how == "skip" else stride
+    stride = 1 if how.startswith("skip") else stride
     return Cell([operator(first + i, WIDTH, WIDTH, stride) for i in range(n)], how, WIDTH)
 
 
@@ -172,7 +176,7 @@ def check_choices(model: nn.Module, graph: Graph, x: Tensor, most: int = 12) -> 
         small.train()(x).sum().backward()
 
 
-FORMS = ("sum", "chain", "tree", "skip", "concat", "concat bn")
+FORMS = ("sum", "chain", "tree", "skip", "skip in place", "concat", "concat bn")
 
 
 @pytest.mark.parametrize("stride", [1, 2])

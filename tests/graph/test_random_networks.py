@@ -26,7 +26,7 @@ QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large]
 def _check(program: Program, seed: int) -> nn.Module:
     torch.manual_seed(0)
     model, x = RandomNetwork(program).eval(), torch.randn(1, 3, SIZE, SIZE)
-    graph = capture(model, x)
+    graph = capture(model, x, squeeze=bool(seed % 2))
     rng = np.random.default_rng(seed)
     units = graph.all_units()
     for group in graph.groups:
@@ -56,6 +56,8 @@ def _check(program: Program, seed: int) -> nn.Module:
 @example([("concatenated", 3, 0), ("split_unevenly", 3, 3), ("split_unevenly", 2, 2)], 338)
 @example([("conv", 1, 0), ("stepped", 0, 0), ("attention", 1, 1)], 0)
 @example([("normalised", 0, 0), ("over_channels", 0, 0), ("add_earlier", 0, 0)], 0)
+@example([("side_by_side", 1, 0), ("summed", 3, 0), ("squeeze_excite", 1, 0)], 1)
+@example([("summed", 1, 1), ("side_by_side", 2, 0), ("shuffled", 0, 0), ("residual", 1, 1)], 3)
 def test_trimmed_equals_masked(program: Program, seed: int) -> None:
     _check(program, seed)
 

@@ -81,6 +81,16 @@ def _sum(dataflow: Dataflow, node: Node, inner: set[int]) -> Aggregate:
     """The whole tree of additions that ends in ``node``; those before are noted in ``inner``."""
     made = Aggregate([], 0, node, concat=False)
 
+    def flat(before: Node, in_place: bool) -> bool:
+        """Take in the operands of an addition before, unless all of them may go and what is left is written to."""
+        own, others, sums = len(made.branches), made.others, len(made.sums)
+        operands(before)
+        if in_place and made.others == others:
+            del made.branches[own:], made.sums[sums:]
+            return False
+        inner.add(before.index)
+        return True
+
     def operands(at: Node) -> None:
         found: list[Operand] = []
         for position in (0, 1):
@@ -88,13 +98,13 @@ def _sum(dataflow: Dataflow, node: Node, inner: set[int]) -> Aggregate:
             before = value.producer
             only = before is not None and dataflow.post_dominator(before.index) == at.index
             alone = only and value.index not in dataflow.outputs and set(dataflow.readers[value.index]) == {at.index}
-            if alone and _is_sum(before) and value.shape == at.outputs[0].shape:
-                inner.add(before.index)
-                operands(before)
-                found.append(before.index)
-                continue
-            branch = _branch(dataflow, at, position, value) if only else None
             in_place = at.op.endswith("_") and position == 0
+            if before is not None and alone and _is_sum(before) and value.shape == at.outputs[0].shape:
+                if flat(before, in_place):
+                    found.append(before.index)
+                    continue
+                only = False
+            branch = _branch(dataflow, at, position, value) if only else None
             if branch is None or in_place or value.shape != node.outputs[0].shape:
                 made.others += value.shape == node.outputs[0].shape  # else it is a constant, or is broadcast
                 found.append(None)

@@ -149,7 +149,7 @@ class FigsLearner(Learner):
         none = torch.zeros(len(self.graph.groups), device=units.device)
         return none.index_add(0, self._group_of, units.detach())
 
-    def _never_empty(self, units: Tensor, but: frozenset[int]) -> Tensor:
+    def _never_empty(self, units: Tensor, but: frozenset[int] = frozenset()) -> Tensor:
         """Give a group that drew all zeros its most probable unit: the trimmed network will have one too. Groups in
         ``but`` may be empty, as their operators go."""
         drawn = self._drawn(units)
