@@ -51,7 +51,7 @@ PAGE = FrontPage(
         point("flops-10pct", 4.1e6, 0.7, met=False),
     ],
     tried=[Mark("e1", {"flops": 8e6, "params": 2e5}, 0.8), Mark("e2", {"flops": 9e6}, None)],
-    settings={"s1": {"layer1": [8, 16], "kernel": 3, "squeeze": True, "activation": "relu"}},
+    settings={"s1": {"width": {"layer1": [8, 16], "head": 24}, "kernel": 3, "squeeze": True}},
     history=history(5),
     missing=["flops-5pct"],
 )
@@ -88,7 +88,7 @@ def test_it_says_who_beats_whom_and_what_is_missing() -> None:
         "87.00 %",
         "The original has 92.00 %",
         "19.7 M",
-        "4 dimensions of 1 networks",
+        "4 dimensions of 1 network",
         "8, 16",
         "flops-50pct: 0.86 at 19.7 M; beaten by flops-25pct",
         "budget: 10.0 M",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from compressor.report import wording
@@ -16,8 +16,8 @@ from compressor.report.page.markup import Markup, join, legend, section, table, 
 from compressor.report.page.style import CSS
 
 _HEIGHT = 340
-#: Rows of the settings' table that are shown.
-_ROWS = 60
+#: Networks whose settings are shown.
+_MOST = 24
 _DIVISORS = {"macs": (1e6, "MMACs"), "params": (1e3, "thousand parameters"), "bytes": (1e3, "kB"), "ms": (1.0, "ms")}
 
 
@@ -181,20 +181,31 @@ def _score(page: FrontPage, value: float) -> str:
 
 def _settings(page: FrontPage) -> Markup:
     """What the networks of a search's front keep, dimension by dimension."""
-    known = {name: found for name, found in page.settings.items() if found}
+    known = {name: _flat(found) for name, found in page.settings.items() if found}
     if not known:
         return Markup("")
     dimensions = list(dict.fromkeys(dimension for found in known.values() for dimension in found))
-    shown = list(known.items())[:_ROWS]
-    rows = [(tag("code", d), *(_value(found.get(d)) for _, found in shown)) for d in dimensions]
-    head = ("Dimension", *(name for name, _ in shown))
-    body = table(head, rows, kinds="t" + "n" * len(shown), dense=True)
-    title = f"{len(dimensions)} dimensions of {len(shown)} networks"
+    shown = list(known.items())[:_MOST]
+    rows = [(kind, tag("code", d), *(_value(found.get((kind, d))) for _, found in shown)) for kind, d in dimensions]
+    head = ("Kind", "Dimension", *(name for name, _ in shown))
+    body = table(head, rows, kinds="tt" + "n" * len(shown), dense=True)
+    title = f"{len(dimensions)} dimension{'s' * (len(dimensions) > 1)} of {len(shown)} network{'s' * (len(shown) > 1)}"
     return section(
         "What the networks keep",
         tag("details", tag("summary", title), body),
         lead="The networks that no other beat in the search, cheapest first.",
     )
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
+    """Settings by kind and name; those without a kind have none."""
+    found: dict[tuple[str, str], Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            found |= {(name, inner): each for inner, each in value.items()}
+        else:
+            found["", name] = value
+    return found
 
 
 def _value(value: Any) -> str:
