@@ -26,6 +26,7 @@ from compressor.architecture.edits import Work
 from compressor.architecture.edits.set_sizes import set_size_
 from compressor.arrays import BoolArray, UnitMask
 from compressor.graph.axis import Axis
+from compressor.graph.gated import gated_units, kept_units
 from compressor.graph.graph import Graph
 from compressor.masks.recompute import Pass, Passes
 from compressor.nn import multihead
@@ -107,7 +108,8 @@ class Subnets:
                 gradients flow to them. Called again where a backward computes parts anew.
             dropout: whether dropout acts.
         """
-        made = self._plan(units, self.graph.gates(gates))
+        gates = self.graph.gates(gates)
+        made = self._plan(kept_units(self.graph, units, gates), gates)
         network = self._copy if made.whole is None else made.whole
         self._set_modes(network, dropout)
         names, sources = self._tensors(made, None if masks is None else masks())
@@ -202,7 +204,7 @@ class Subnets:
         tensors: list[Tensor] = []
         named: Any = dict(self.model.named_parameters(remove_duplicate=False))
         named |= dict(self.model.named_buffers(remove_duplicate=False))
-        along = _Along(masks, made) if masks is not None else None
+        along = _Along(self.graph, masks, made) if masks is not None else None
         for first, every, region in made.slices:
             source = named[first]
             if source is None:
@@ -328,8 +330,8 @@ class _Mixed(nn.Module):
 class _Along:
     """Masks of the kept indices of axes."""
 
-    def __init__(self, masks: tuple[Tensor, Tensor], made: _Plan) -> None:
-        units, self.gates = masks
+    def __init__(self, graph: Graph, masks: tuple[Tensor, Tensor], made: _Plan) -> None:
+        units, self.gates = gated_units(graph, *masks), masks[1]
         self._values = torch.cat([units, units.new_ones(1)])
         self._kept, self._found = made.units, dict[int, Tensor]()
 
