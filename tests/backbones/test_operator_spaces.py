@@ -127,13 +127,15 @@ def test_arguments_that_are_none_are_refused() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("search", ["oneshot", "figs", "dnarch"])
+@pytest.mark.parametrize("search", ["oneshot", "figs", "dnarch", "supernet"])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_search_ends_in_a_network_that_exports(tmp_path: Path, name: str, search: str) -> None:
     x, y = torch.randn(48, 2, 12, 12), torch.randint(0, 3, (48,))
     data = DataLoader(TensorDataset(x, y), batch_size=16)
     training = compressor.Training(search_epochs=3, finetune_epochs=1, batch_size=16)
     given: dict[str, Any] = {} if search == "oneshot" else {"data": (data, data), "training": training}
+    if search == "supernet":
+        given["options"] = {"learn": ("width", "depth")}
     if search == "figs":
         given["options"] = {"block_start": 0.0, "logit_lr": 0.5}
     result = compressor.compress(tiny(name), x[:1], {"flops": "25%"}, search=search, **given)
