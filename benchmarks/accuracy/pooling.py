@@ -92,10 +92,12 @@ def search(data: Data, depth: int, epochs: int, seed: int, mixtures: int, budget
 
 
 def known_accuracies(rows: list[dict[str, Any]], depth: int) -> dict[str, list[float]]:
-    """Test accuracies by configuration, of all seeds."""
+    """Test accuracies by configuration after the longest trainings that there are, of all seeds."""
     found: dict[str, list[float]] = defaultdict(list)
-    for row in rows:
-        if row["kind"] == "truth" and row["depth"] == depth:
+    truths = [row for row in rows if row["kind"] == "truth" and row["depth"] == depth]
+    longest = max((row["epochs"] for row in truths), default=0)
+    for row in truths:
+        if row["epochs"] == longest:
             found[row["name"]].append(row["test"])
     return dict(found)
 

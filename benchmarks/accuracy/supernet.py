@@ -4,7 +4,7 @@
     python -m benchmarks.accuracy.supernet DATA budgets --seeds 0,1,2
     python -m benchmarks.accuracy.supernet --table
 
-DATA holds ``cifar10.npz``. Images are averaged to 16x16; 10,000 train, those held out choose, and 15,000 others test.
+DATA holds ``cifar10.npz``. Images are averaged to 16x16; 10,000 train, those held out choose, and 5,000 others test.
 
 ``boundaries`` trains ``mobilenet_v2_space`` at a quarter of its widths from random weights, with learned boundaries and
 as a plain sandwich, with the same number of steps, networks in a step and subnets tried afterwards. What is compared is
@@ -45,14 +45,15 @@ from compressor.search.training.subnets import Subnets, subnet
 from compressor.train import TrainConfig, Trainer, evaluate
 
 ROWS = Path(__file__).with_suffix(".jsonl")
-IMAGES, BATCH = 10_000, 64
+IMAGES, TESTED, BATCH = 10_000, 5_000, 64
 LOWEST, HIGHEST = 0.1, 0.6
+SELECTION = {"population": 24, "generations": 3}
 BUDGETS = (0.2, 0.35, 0.5, 0.65)
 
 
 def load(folder: Path) -> Data:
     """CIFAR-10 at half of its resolution, with a fifth of its training images."""
-    return smaller(fewer(load_data(f"cifar10:{folder}"), IMAGES), 2)
+    return smaller(fewer(load_data(f"cifar10:{folder}"), IMAGES, TESTED), 2)
 
 
 def trained(model: nn.Module, data: Data, epochs: int, highest: float, seed: int, **options: Any) -> Pipeline:
@@ -117,6 +118,7 @@ def boundaries(data: Data, epochs: int, seed: int, kind: str) -> None:
         lowest=f"flops={LOWEST:.0%}",
         lr=0.1,
         order="none",
+        **SELECTION,
     )
     front = front_of(found, data)
     some = found.decision.points[:: max(1, len(found.decision.points) // 6)]
@@ -157,7 +159,9 @@ def budgets(data: Data, epochs: int, seed: int, known: set[str]) -> None:
     row: dict[str, Any] = {"kind": "budgets", "epochs": epochs, "seed": seed, "original": original}
     if "supernet" not in known:
         started = time.process_time()
-        found = trained(deep_copy(model), data, epochs, BUDGETS[-1], seed, lowest=f"flops={BUDGETS[0]:.0%}")
+        found = trained(
+            deep_copy(model), data, epochs, BUDGETS[-1], seed, lowest=f"flops={BUDGETS[0]:.0%}", **SELECTION
+        )
         flops, rows = found.problem.terms["flops"].original, []
         for budget in BUDGETS:
             within = [p for p in found.decision.points if p.costs["flops"] <= budget * flops]
