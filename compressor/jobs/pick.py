@@ -163,7 +163,7 @@ def _from_networks(config: PickConfig, folder: Path, events: Events) -> Report:
     with events.stage("load"):
         document = read_document(folder)
         networks = read_networks(folder, document)
-        model = _rebuilt(folder, document, config.trust_factories)
+        model = _rebuilt(folder, document, networks, config.trust_factories)
         example = make_inputs(document.inputs)
     if config.target is not None or any(budget.cost == "latency" for budget in config.budgets):
         networks = _with_latency(config, document, networks, model, example)
@@ -184,13 +184,15 @@ def _from_networks(config: PickConfig, folder: Path, events: Events) -> Report:
     return report
 
 
-def _rebuilt(folder: Path, document: NetworksDocument, trust_factories: Sequence[str]) -> nn.Module:
+def _rebuilt(folder: Path, document: NetworksDocument, networks: Networks, trust_factories: Sequence[str]) -> nn.Module:
     """The model that was searched in, without its weights."""
     if document.description is None or document.description["source"] == "folder":
         raise UsageError(
             f"{folder} does not say how to build {document.model_class}; pick from Python: front.pick(...)."
         )
-    return as_searched(rebuild(document.description, trust_factories=trust_factories), document)
+    longest = max((size for tensor in networks.weights.values() for size in tensor.shape), default=0)
+    fresh = rebuild(document.description, trust_factories=trust_factories, longest=longest)
+    return as_searched(fresh, document)
 
 
 def _settings(document: NetworksDocument) -> Settings:

@@ -135,6 +135,36 @@ def test_a_folder_runs_no_code_that_is_not_trusted(
     assert "--trust-factories" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": {"search": "many", "options": {"nothing": 1}, "seed": 0}},
+        {"settings": {"search": "many", "options": {}, "seed": "x"}},
+        {"settings": {"search": "nothing", "options": {}, "seed": 0}},
+        {"inputs": {"args": [{"tensor": None}], "kwargs": []}},
+        {"before": {"anything": 1}},
+        {"description": {"spec": "resnet18", "source": "torchvision", "kwargs": {}}},
+        {"description": {"spec": "x", "source": "torchvision", "kwargs": {"num_classes": 10**9}}},
+        {"description": None},
+        {"scores": {"other": 1}},
+        {"front": {"schema_version": 1}},
+        {"front": []},
+        {"units": 3},
+        {"schema_version": 9},
+        {"weights": {}},
+    ],
+)
+def test_what_anybody_may_have_written_is_refused(
+    change: dict[str, Any], swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], many: None
+) -> None:
+    file = swept / "many" / "front.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    assert pick(swept / "many", tmp_path / "out", "--budget-flops", "50%") == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Error: ")]
+    assert len(errors) == 1
+    assert "Unexpected" not in errors[0]
+
+
 @pytest.mark.slow
 def test_latency_from_a_table(swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], many: None) -> None:
     lut = str(tmp_path / "lut.sqlite")

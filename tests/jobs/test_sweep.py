@@ -228,3 +228,7 @@ def test_folders_in_a_front_are_below_it(tmp_path: Path, capsys: pytest.CaptureF
     (out / "front.json").write_text(json.dumps(document))
     with pytest.raises(compressor.CompressorError, match="no folder of the sweep"):
         SweepDocument.read(out)
+    for change in ({"units": "abc"}, {"fronts": 3}, {"fronts": [3]}, {"searches": ["a/b"]}, {"kind": "x"}):
+        (out / "front.json").write_text(json.dumps(document | change))
+        with pytest.raises(compressor.CompressorError, match="front"):
+            SweepDocument.read(out)

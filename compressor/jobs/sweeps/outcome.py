@@ -223,7 +223,9 @@ class SweepDocument:
                 dict(value["units"]),
                 bool(value["finished"]),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except UsageError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UsageError(f"{file} does not hold together ({error}); run the sweep again.") from error
 
 
