@@ -74,6 +74,7 @@ class Subnets:
         _without_statistics_(self._copy, model)
         self._modules = dict(self._copy.named_modules(remove_duplicate=False))
         self._originals = dict(model.named_modules(remove_duplicate=False))
+        self._parameters = dict(model.named_parameters(remove_duplicate=False))
         self._plans: OrderedDict[bytes, _Plan] = OrderedDict()
         self._stubs: dict[tuple[str, str], nn.Module] = {}
         self._alternatives: dict[tuple[str, int], nn.Module] = {}
@@ -202,13 +203,9 @@ class Subnets:
         """The names of tensors that modules see in place of their own, and these."""
         names: list[str] = []
         tensors: list[Tensor] = []
-        named: Any = dict(self.model.named_parameters(remove_duplicate=False))
-        named |= dict(self.model.named_buffers(remove_duplicate=False))
         along = _Along(self.graph, masks, made) if masks is not None else None
         for first, every, region in made.slices:
-            source = named[first]
-            if source is None:
-                continue
+            source = self._parameters[first] if first in self._parameters else self.model.get_buffer(first)
             tensor = source
             for d, selection in region.items():
                 tensor = (

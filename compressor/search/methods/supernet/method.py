@@ -16,9 +16,9 @@ from compressor.search.base import SearchContext
 from compressor.search.constraints.constraint import hard_sizes, readable
 from compressor.search.importance.rank import rank
 from compressor.search.methods.supernet.config import SupernetConfig
+from compressor.search.methods.supernet.decision import Selection
 from compressor.search.methods.supernet.dimensions import find_dimensions
 from compressor.search.methods.supernet.learner import SupernetLearner
-from compressor.search.methods.supernet.decision import Selection
 from compressor.search.methods.supernet.space import Space
 from compressor.search.result import SearchResult
 from compressor.search.training.learner import learn, require_data
