@@ -6,8 +6,8 @@
 
 DATA holds ``cifar10.npz``. Images are averaged to 16x16; 10,000 train, those held out choose, and 5,000 others test.
 
-``boundaries`` trains ``mobilenet_v2_space`` at a quarter of its widths from random weights, with learned boundaries and
-as a plain sandwich, with the same number of steps, networks in a step and subnets tried afterwards. What is compared is
+``boundaries`` trains a ResNet-14, or ``mobilenet_v2_space`` at a quarter of its widths, from random weights, with learned
+boundaries and as a plain sandwich, with the same number of steps, networks in a step and subnets tried afterwards. What is compared is
 the area under the front of multiply-adds and test accuracy between the lowest and the highest budget.
 
 ``budgets`` trains a ResNet-14 first, and from its weights a supernet; and for each of four budgets ``figs`` and
@@ -48,6 +48,7 @@ ROWS = Path(__file__).with_suffix(".jsonl")
 IMAGES, TESTED, BATCH = 10_000, 5_000, 64
 LOWEST, HIGHEST = 0.1, 0.6
 SELECTION = {"population": 24, "generations": 3}
+NETWORKS = {"resnet14": lambda: CifarResNet(2), "mobilenet_v2_space": lambda: mobilenet_v2_space(width=0.25)}
 BUDGETS = (0.2, 0.35, 0.5, 0.65)
 
 
@@ -104,12 +105,12 @@ def area(front: list[list[float]]) -> float:
     return hypervolume(points, (HIGHEST, 0.0)) / (HIGHEST - LOWEST)
 
 
-def boundaries(data: Data, epochs: int, seed: int, kind: str) -> None:
-    """One supernet of the paper's space."""
+def boundaries(data: Data, network: str, epochs: int, seed: int, kind: str) -> None:
+    """One supernet."""
     torch.manual_seed(seed)
     started = time.process_time()
     found = trained(
-        mobilenet_v2_space(width=0.25),
+        NETWORKS[network](),
         data,
         epochs,
         HIGHEST,
@@ -127,6 +128,7 @@ def boundaries(data: Data, epochs: int, seed: int, kind: str) -> None:
         ROWS,
         {
             "kind": "boundaries",
+            "network": network,
             "epochs": epochs,
             "seed": seed,
             "boundaries": kind,
@@ -195,13 +197,13 @@ def budgets(data: Data, epochs: int, seed: int, known: set[str]) -> None:
 def table(rows: list[dict[str, Any]]) -> str:
     """What the rows say."""
     lines = [
-        "| boundaries | seed | area | points | largest gap to the slice | seconds |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| network | boundaries | epochs | seed | area | points | largest gap to the slice | seconds |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in rows:
         if row["kind"] == "boundaries":
             lines.append(
-                f"| {row['boundaries']} | {row['seed']} | {100 * row['area']:.2f} % | {len(row['front'])} | "
+                f"| {row['network']} | {row['boundaries']} | {row['epochs']} | {row['seed']} | {100 * row['area']:.2f} % | {len(row['front'])} | "
                 f"{100 * row['largest gap to the slice']:.2f} | {row['seconds']:.0f} |"
             )
     lines += ["", "| method | seed | original | " + " | ".join(f"{b:.0%}" for b in BUDGETS) + " | seconds |",
@@ -227,6 +229,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("what", nargs="?", choices=("boundaries", "budgets"))
+    parser.add_argument("--network", choices=tuple(NETWORKS), default="resnet14", help="of boundaries")
     parser.add_argument("--epochs", type=int, default=12, help="of a supernet")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--threads", type=int, default=1)
@@ -242,8 +245,8 @@ def main() -> None:
                 budgets(data, given.epochs, seed, {row["method"] for row in known})
                 continue
             for kind in ("both", "none"):
-                if not any(row["boundaries"] == kind for row in known):
-                    boundaries(data, given.epochs, seed, kind)
+                if not any((row["network"], row["boundaries"]) == (given.network, kind) for row in known):
+                    boundaries(data, given.network, given.epochs, seed, kind)
     if given.table:
         print(table(read(ROWS)))
 
