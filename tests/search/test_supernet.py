@@ -18,10 +18,10 @@ from compressor.graph import Graph
 from compressor.pipeline.rounds import round_settings, run_rounds
 from compressor.pipeline.stages import Pipeline
 from compressor.search.methods.supernet.config import METHOD, SupernetConfig
+from compressor.search.methods.supernet.decision import Notes
 from compressor.search.methods.supernet.evolution import Evolution, Scored, hypervolume, unbeaten
 from compressor.search.methods.supernet.learner import SupernetLearner, policy_lr
 from compressor.search.methods.supernet.scoring import Scorer
-from compressor.search.methods.supernet.decision import Notes
 from compressor.search.methods.supernet.space import Space
 from compressor.search.training.subnets import subnet
 from compressor.storage.job import Job
