@@ -92,10 +92,12 @@ def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[
     """
     ordered = sorted(values)
     count = len(ordered)
-    below = 0.0  # P(Binomial(count, 1/2) < k) while k grows
     best = (ordered[0], ordered[-1], 1 - 2 * 0.5**count if count > 1 else 0.0)
+    # Whole numbers: of a thousand values and more, neither the ways nor their share fit into a float by themselves.
+    ways, all_ways = 0, 2**count
     for k in range(1, count // 2 + 1):
-        below += math.comb(count, k - 1) * 0.5**count
+        ways += math.comb(count, k - 1)
+        below = ways / all_ways  # P(Binomial(count, 1/2) < k)
         if 1 - 2 * below < confidence:
             break
         best = (ordered[k - 1], ordered[count - k], 1 - 2 * below)

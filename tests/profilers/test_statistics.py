@@ -32,6 +32,16 @@ def test_device_times_come_through() -> None:
     assert (timing.enqueue_ms, timing.compute_ms) == (1.0, 2.0)
 
 
+def test_median_interval_of_thousands_of_values() -> None:
+    """A quick network is timed so often; about sqrt(n) values lie between the bounds and the median on either side."""
+    for count in (1029, 1030, 1031, 5000):
+        low, high, confidence = median_interval([float(v) for v in range(count)])
+        assert 0.95 <= confidence < 0.96
+        middle = (count - 1) / 2
+        assert low + high == 2 * middle
+        assert 0.9 * count**0.5 < middle - low < 1.1 * count**0.5
+
+
 def test_median_interval_is_the_sign_test() -> None:
     assert median_interval([2.0]) == (2.0, 2.0, 0.0)
     low, high, confidence = median_interval([3.0, 1.0, 2.0])  # too few: the whole range, and it says so
