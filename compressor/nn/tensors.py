@@ -89,3 +89,10 @@ def not_finite(model: nn.Module) -> list[str]:
     where = lost[0].device if lost else None
     found = torch.stack([each.to(where) for each in lost]).tolist() if lost else []
     return [name for name, is_lost in zip(names, found, strict=True) if is_lost]
+
+
+def selection(index: list[int], device: torch.device) -> Tensor | tuple[int, int]:
+    """What is cheapest to slice by: start and length where the indices are in one piece."""
+    if index and index[-1] - index[0] == len(index) - 1:
+        return index[0], len(index)
+    return torch.tensor(index, device=device)

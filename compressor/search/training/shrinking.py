@@ -37,7 +37,7 @@ from compressor.masks.recompute import Pass, Passes
 from compressor.masks.straight_through import hard
 from compressor.nn import multihead, resampling
 from compressor.nn.indexed_stream import tighten
-from compressor.nn.tensors import Region, part
+from compressor.nn.tensors import Region, part, selection
 from compressor.nn.walk import named_modules
 from compressor.search.training.decided_network import FAILURES
 from compressor.search.training.swapped_tensors import Shadows
@@ -366,7 +366,7 @@ class Live:
         )
         found = _Slice(tensor, list(names))
         kept = architecture.indices.get(parameter.name, {})
-        found.region = {d: _selection(index, tensor.device) for d, index in sorted(kept.items())}
+        found.region = {d: selection(index, tensor.device) for d, index in sorted(kept.items())}
         masked = [
             (d, axis.factors[kept[d]] if d in kept else axis.factors, for_gradient)
             for d, axis, for_gradient in self._read.get(parameter.name, ())
@@ -383,10 +383,3 @@ class Live:
         if columns:
             found.masks = np.stack([np.broadcast_to(c, found.shape).ravel() for c in columns], axis=1)
         return found
-
-
-def _selection(index: list[int], device: torch.device) -> Tensor | tuple[int, int]:
-    """What is cheapest to slice by: start and length where the indices are in one piece."""
-    if index and index[-1] - index[0] == len(index) - 1:
-        return index[0], len(index)
-    return torch.tensor(index, device=device)

@@ -34,6 +34,7 @@ from compressor.nn.copying import same_tensors
 from compressor.nn.modules import as_written
 from compressor.nn.stubs import stand_in
 from compressor.nn.swap import swapped_tensors
+from compressor.nn.tensors import Region, part, selection
 from compressor.train.frozen import keeps_statistics
 from compressor.train.splits import call_model
 from compressor.trim.apply import trim
@@ -50,7 +51,7 @@ class _Plan:
     architecture: Architecture
     units: UnitMask
     gates: BoolArray
-    slices: list[tuple[str, Sequence[str], dict[int, Any]]] = field(default_factory=list)
+    slices: list[tuple[str, Sequence[str], Region]] = field(default_factory=list)
     """Parameters that are read in part: first name, the names that are left, and the region by axis."""
     modules: dict[str, nn.Module] = field(default_factory=dict)
     """What stands in the place of which module."""
@@ -167,7 +168,7 @@ class Subnets:
             if own and not kept and parameter.name not in self._read and parameter.name not in self._gated:
                 continue
             names = [name for name in parameter.names if not architecture.is_gone(name)]
-            region = {d: _selection(index, device) for d, index in sorted(kept.items())}
+            region = {d: selection(index, device) for d, index in sorted(kept.items())}
             found.slices.append((parameter.name, names, region))
         return found
 
@@ -206,11 +207,7 @@ class Subnets:
         along = _Along(self.graph, masks, made) if masks is not None else None
         for first, every, region in made.slices:
             source = self._parameters[first] if first in self._parameters else self.model.get_buffer(first)
-            tensor = source
-            for d, selection in region.items():
-                tensor = (
-                    tensor.narrow(d, *selection) if isinstance(selection, tuple) else tensor.index_select(d, selection)
-                )
+            tensor = part(source, region)
             if along is not None and source.requires_grad:
                 for d, axis in self._read.get(first, ()):
                     mask = along.axis(axis).to(tensor.dtype)
@@ -347,10 +344,3 @@ def _without_statistics_(copy: nn.Module, model: nn.Module) -> None:
         if isinstance(module, _NormBase) and module.track_running_stats and originals.get(name) not in still:
             module.running_mean = module.running_var = module.num_batches_tracked = None
             module.track_running_stats = False
-
-
-def _selection(index: list[int], device: torch.device) -> Tensor | tuple[int, int]:
-    """What is cheapest to slice by: start and length where the indices are in one piece."""
-    if index and index[-1] - index[0] == len(index) - 1:
-        return index[0], len(index)
-    return torch.tensor(index, device=device)

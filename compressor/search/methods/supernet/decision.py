@@ -17,7 +17,6 @@ from compressor.data.subsampled import Subsampled
 from compressor.errors import CompressorError, TrainingError, UsageError
 from compressor.process.pool import WHY_DEAD, NotHandedOver, side_by_side
 from compressor.search.base import SearchContext
-from compressor.search.constraints.constraint import hard_sizes
 from compressor.search.methods.supernet.config import SupernetConfig
 from compressor.search.methods.supernet.evolution import Evolution, Scored, unbeaten
 from compressor.search.methods.supernet.learner import SupernetLearner
@@ -72,7 +71,7 @@ class Selection:
         evolution = Evolution(
             self.space,
             self.learner.allowed().numpy(),
-            costs=self.costs,
+            costs=lambda choices: self.space.costs(self.terms, choices),
             limits={c.name: c.limit for c in self.context.constraints},
             score=self._scored,
             population=self.config.population,
@@ -97,12 +96,6 @@ class Selection:
             points=points,
             evaluated=evaluated,
         )
-
-    def costs(self, choices: IntArray) -> dict[str, float]:
-        """Of a subnet, by name."""
-        with torch.no_grad():
-            sizes = hard_sizes(self.space.graph, *self.space.hard(choices))
-            return {name: float(term(sizes)) for name, term in self.terms.items()}
 
     def _scored(self, drawn: Sequence[IntArray]) -> list[float]:
         """Merits, those known from before a kill as they are."""

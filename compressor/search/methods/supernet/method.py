@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 
-from compressor.arrays import FloatArray, IntArray
+from compressor.arrays import FloatArray
 from compressor.costs import REPORTED_COSTS, CostTerm, build
 from compressor.errors import UnreachableBudgetError, UsageError
 from compressor.search.base import SearchContext
-from compressor.search.constraints.constraint import hard_sizes, readable
+from compressor.search.constraints.constraint import readable
 from compressor.search.importance.rank import rank
 from compressor.search.methods.supernet.config import SupernetConfig
 from compressor.search.methods.supernet.decision import Selection
@@ -78,13 +77,6 @@ def cost_terms(context: SearchContext) -> dict[str, CostTerm]:
     return terms | {c.name: c.term for c in context.constraints}
 
 
-def costs_of(space: Space, terms: Mapping[str, CostTerm], choices: IntArray) -> dict[str, float]:
-    """Costs of a subnet by name."""
-    with torch.no_grad():
-        sizes = hard_sizes(space.graph, *space.hard(choices))
-        return {name: float(term(sizes)) for name, term in terms.items()}
-
-
 def lowest_shares(
     config: SupernetConfig, terms: Mapping[str, CostTerm], limits: Mapping[str, float]
 ) -> dict[str, float]:
@@ -113,7 +105,7 @@ def lowest_shares(
 
 def require_reachable(context: SearchContext, space: Space, terms: Mapping[str, CostTerm]) -> None:
     """Raise ``UnreachableBudgetError``, with both ends of the space, if even the smallest subnet is over a budget."""
-    least, most = (costs_of(space, terms, choices) for choices in (space.smallest, space.largest))
+    least, most = (space.costs(terms, choices) for choices in (space.smallest, space.largest))
     for constraint in context.constraints:
         name, unit = constraint.name, constraint.term.unit
         if least[name] > constraint.limit:
@@ -132,6 +124,6 @@ def described(space: Space, terms: Mapping[str, CostTerm]) -> str:
         kinds[each.kind] = kinds.get(each.kind, 0) + 1
     listed = ", ".join(f"{count} of {kind}" for kind, count in kinds.items())
     size = math.log10(2) * float(np.log2(space.lengths.astype(np.float64)).sum())
-    ends = [costs_of(space, terms, choices)["flops"] for choices in (space.smallest, space.largest)]
+    ends = [space.costs(terms, choices)["flops"] for choices in (space.smallest, space.largest)]
     told = " to ".join(readable(cost, terms["flops"].unit) for cost in ends)
     return f"{len(space)} search dimensions ({listed}), about 1e{size:.0f} subnets, {told}"

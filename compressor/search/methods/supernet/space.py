@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from compressor.arrays import BoolArray, IntArray, UnitMask
+from compressor.costs import CostTerm
+from compressor.search.constraints.constraint import hard_sizes
 from compressor.search.constraints.projector import Projector
 from compressor.search.methods.supernet.dimensions import Dimension
 
@@ -79,6 +81,12 @@ class Space:
         units, gates = self.relaxed(self.one_hot(choices))
         kept = np.append(units.numpy() > 0.5, True)
         return kept, self.graph.gates(gates.numpy() > 0.5)
+
+    def costs(self, terms: Mapping[str, CostTerm], choices: IntArray) -> dict[str, float]:
+        """Costs of a subnet by name."""
+        with torch.no_grad():
+            sizes = hard_sizes(self.graph, *self.hard(choices))
+            return {name: float(term(sizes)) for name, term in terms.items()}
 
     def settings(self, choices: IntArray) -> dict[str, Any]:
         """What a subnet has, by kind and name."""
