@@ -41,6 +41,16 @@ CASES = {
 }
 
 
+def gradients(learner: SupernetLearner, model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
+    """All passes and backwards of one step."""
+    outputs = learner.forward(model, x)
+    loss = nn.functional.cross_entropy(outputs, y)
+    penalty = learner.penalty()
+    (loss if penalty is None else loss + penalty).backward()
+    for further in learner.further():
+        further(x, outputs.detach()).backward()
+
+
 def measure(name: str, shape: tuple[int, ...], batch: int, turns: int) -> dict[str, Any]:
     """Median seconds of the three kinds of step, and the medians of ratios of those that follow each other."""
     torch.manual_seed(0)
@@ -77,12 +87,7 @@ def measure(name: str, shape: tuple[int, ...], batch: int, turns: int) -> dict[s
 
     def sandwich(learner: SupernetLearner, step: int) -> None:
         learner.before_step(step, turns)
-        outputs = learner.forward(model, x)
-        loss = nn.functional.cross_entropy(outputs, y)
-        penalty = learner.penalty()
-        (loss if penalty is None else loss + penalty).backward()
-        for further in learner.further():
-            further(x, outputs.detach()).backward()
+        gradients(learner, model, x, y)
         optimizer.step()
         optimizer.zero_grad()
         for own in learner.optimizers().values():
@@ -140,12 +145,7 @@ def overhead(name: str, shape: tuple[int, ...], batch: int, turns: int) -> float
         if not learned:  # the same networks, without gradients to the policies
             learner._drawn = {name: (None, choices) for name, (_, choices) in learner._drawn.items()}
         started = time.process_time()
-        outputs = learner.forward(model, x)
-        loss = nn.functional.cross_entropy(outputs, y)
-        penalty = learner.penalty()
-        (loss if penalty is None else loss + penalty).backward()
-        for further in learner.further():
-            further(x, outputs.detach()).backward()
+        gradients(learner, model, x, y)
         model.zero_grad()
         if learned:
             for own in learner.optimizers().values():
