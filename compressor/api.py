@@ -12,8 +12,7 @@ from torch import nn
 from compressor.budget import Budget, parse_budgets
 from compressor.errors import UsageError
 from compressor.graph.programs import require_module
-from compressor.nn.tensors import example_of
-from compressor.options import Flag, read, shown
+from compressor.options import Flag, read
 from compressor.pipeline.arguments import Scope, Training, former_lut, gathered, refuse_unknown
 from compressor.pipeline.console import Console
 from compressor.pipeline.defaults import DEFAULT_EPOCHS, default_search, default_sweep_search
@@ -21,10 +20,9 @@ from compressor.pipeline.delivery import deliver_result
 from compressor.pipeline.events import Events, Listener
 from compressor.pipeline.result import Result, result_of
 from compressor.pipeline.rounds import describe_rounds, round_settings, run_rounds
-from compressor.pipeline.settings import Settings, measured_on, method_options
-from compressor.search import get_method
+from compressor.pipeline.session_plan import SessionPlan, require_example
+from compressor.pipeline.settings import Settings, measured_on
 from compressor.search.front import Front
-from compressor.search.names import names_of
 
 if TYPE_CHECKING:
     from compressor.data import Data
@@ -246,34 +244,24 @@ def prepare(
     >>> sum(p.numel() for p in session.finish().parameters()) <= 210
     True
     """
-    from compressor.pipeline.session import Session
-
     require_module(model)
     require_example(example_inputs, example_kwargs)
     within = gathered("scope", scope, Scope(), former, stacklevel=3)
     lut = former_lut(former, stacklevel=3)
     refuse_unknown("prepare", former)
-    names = names_of(search)
-    method = get_method(names[0])
-    if len(names) > 1 or not method.own_loop:
-        why = (
-            "is several searches, one after the other"
-            if len(names) > 1
-            else "trains in a loop of its own"
-            if method.trains
-            else "does not train"
-        )
-        raise UsageError(f"{search} {why}, so it has no session; call compressor.compress instead.")
-    settings = Settings(
-        budgets=parse_budgets(budgets),
-        search=method.name,
-        options=method_options(method.name, method.for_own_loop(options), importance=importance),
+    plan = SessionPlan(
+        example_inputs,
+        budgets,
+        search=search,
+        options=options,
+        importance=importance,
+        scope=within,
+        target=measured_on(target, lut) if lut is not None else target,
+        example_kwargs=example_kwargs,
         batch_axis=batch_axis,
-        target=measured_on(target, lut),
-        **within.values(),
+        process_group=process_group,
     )
-    example = example_of(example_inputs, example_kwargs)
-    return Session(model, example, settings, total_steps=total_steps, process_group=process_group)
+    return plan.open(model, total_steps)
 
 
 def _rounds(
@@ -309,17 +297,6 @@ def _rounds(
     for settings in rounds:
         settings.require_data_for(data)
     return rounds
-
-
-def require_example(inputs: Any, kwargs: Any) -> None:
-    """Raise ``UsageError`` if there is nothing to run the model on."""
-    if kwargs is not None and not (isinstance(kwargs, Mapping) and all(isinstance(name, str) for name in kwargs)):
-        raise UsageError(f"example_kwargs must be a mapping of the forward's argument names, not {shown(kwargs)}.")
-    if inputs is None and not kwargs:
-        raise UsageError(
-            "example_inputs is None; pass one input of the model, such as torch.randn(1, 3, 224, 224), or a tuple of "
-            "its positional arguments."
-        )
 
 
 def as_data(data: Any, *, own_loss: bool = False) -> Data | None:
