@@ -9,12 +9,12 @@ import click
 
 from compressor.budget import BASE_UNITS, Budget, parse_budgets
 from compressor.cli.method_options import own_options
-from compressor.cli.options import Names, Of, keep_option, model_option, stack, structure_options, trust_option
+from compressor.cli.options import Of, keep_option, model_option, stack, structure_options, trust_option
 from compressor.cli.output import JobInterrupted, Output
 from compressor.cli.tune_options import taken_grid, tune_options
 from compressor.errors import UsageError
 from compressor.jobs.config import JobConfig, default_out
-from compressor.options import shown
+from compressor.options import Names, shown
 from compressor.options.shared import (
     BATCH_SIZE,
     BENCH_SECONDS,
@@ -108,7 +108,7 @@ COMPRESS_OPTIONS = stack(
     keep_option,
     structure_options,
     click.option(
-        "--export", type=Names(), default=("onnx",), metavar="F,...", help="Formats to write, or none. [onnx]"
+        "--export", type=Of(Names()), default=("onnx",), metavar="F,...", help="Formats to write, or none. [onnx]"
     ),
     click.option(
         "--bench-seconds",

@@ -9,11 +9,12 @@ from typing import Any
 
 import click
 
-from compressor.cli.options import Names, Of, OpenAxes, model_or_folder, structure_options, trust_option
+from compressor.cli.options import Of, OpenAxes, model_or_folder, structure_options, trust_option
 from compressor.cli.output import Output, output_options
 from compressor.cli.structure import load_structure
 from compressor.cli.tables import amount
 from compressor.errors import UsageError
+from compressor.options import Names
 from compressor.options.shared import OPSET
 from exporters.registry import INT8_FORMAT
 
@@ -25,7 +26,7 @@ from exporters.registry import INT8_FORMAT
     "--weights", default="default", metavar="W", help="default, none or a file, as for the main job. [default]"
 )
 @structure_options
-@click.option("--to", "formats", type=Names(), default=("onnx",), metavar="F,...", help="Formats to write. [onnx]")
+@click.option("--to", "formats", type=Of(Names()), default=("onnx",), metavar="F,...", help="Formats to write. [onnx]")
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "fp16", "int8"]),

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from compressor.errors import UsageError
-from compressor.options import Kind, Shape, read, shown
+from compressor.options import Kind, Names, Shape, read, shown
 from compressor.options.shared import NUM_CLASSES
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -29,19 +29,6 @@ class Of(click.ParamType):  # type: ignore[type-arg]  # generic only in newer cl
             return read("it", self.kind, value)
         except UsageError as error:
             self.fail(str(error), param, ctx)
-
-
-class Names(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
-    """Names separated by commas; ``none`` for no name."""
-
-    name = "names"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """Text to a tuple of names without repetitions."""
-        if isinstance(value, tuple):
-            return value
-        names = dict.fromkeys(name.strip() for name in str(value).split(",") if name.strip())
-        return () if list(names) == ["none"] else tuple(names)
 
 
 class OpenAxes(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
@@ -89,7 +76,7 @@ def trust_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """``--trust-factories``."""
     return click.option(
         "--trust-factories",
-        type=Names(),
+        type=Of(Names()),
         default=(),
         metavar="F,...",
         help="Factories (pkg.module:name), modules or packages that a saved folder may name to be imported. [none]",

@@ -9,17 +9,20 @@ import click
 
 from compressor.budget import parse_budgets
 from compressor.cli.compress import budget_options, known_formats, named_budgets
-from compressor.cli.options import Names, trust_option
+from compressor.cli.options import Of, trust_option
 from compressor.cli.output import Output, output_options
 from compressor.errors import UsageError
 from compressor.jobs.config import default_out
+from compressor.options import Names
 from exporters.registry import INT8_FORMAT
 
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @budget_options
-@click.option("--export", type=Names(), default=("onnx",), metavar="F,...", help="Formats to write, or none. [onnx]")
+@click.option(
+    "--export", type=Of(Names()), default=("onnx",), metavar="F,...", help="Formats to write, or none. [onnx]"
+)
 @trust_option
 @click.option("--out", metavar="DIR", help="Folder to write. [compressed/FOLDER-flops-40pct]")
 @click.option("--force", is_flag=True, help="Overwrite a folder that holds another result.")

@@ -9,14 +9,14 @@ import click
 
 from compressor.cli.compress import COMPRESS_OPTIONS, completed, named_budgets, require_model
 from compressor.cli.method_options import MethodOptions, own_options
-from compressor.cli.options import Names, Of
+from compressor.cli.options import Of
 from compressor.cli.output import JobInterrupted, Output, output_options
 from compressor.cli.tables import table
 from compressor.cli.tune_options import taken_grid
 from compressor.errors import UsageError
 from compressor.jobs.config import default_out
 from compressor.jobs.sweeps.config import WORKERS, Combination, SweepConfig, combinations, read_budgets
-from compressor.options import read, shown
+from compressor.options import Names, read, shown
 from compressor.options.shared import SEED
 from compressor.pipeline.defaults import DEFAULT_EPOCHS, default_sweep_search
 from compressor.search import METHODS, get_method
@@ -42,9 +42,9 @@ _EPILOG = (
     "point. --budget-flops and the like hold for all points.",
 )
 @click.option("--zip", "paired", is_flag=True, help="Take the first budgets of each cost together, the second, ...")
-@click.option("--methods", type=Names(), metavar="S,...", help="Sweep over search methods, too. [that of --search]")
+@click.option("--methods", type=Of(Names()), metavar="S,...", help="Sweep over search methods, too. [that of --search]")
 @click.option("--seeds", metavar="N,...", help="Sweep over seeds, too. [that of --seed]")
-@click.option("--targets", type=Names(), metavar="T,...", help="Sweep over targets, too. [that of --target]")
+@click.option("--targets", type=Of(Names()), metavar="T,...", help="Sweep over targets, too. [that of --target]")
 @click.option("--workers", type=Of(WORKERS), default=1, metavar="N", help="Points side by side, in processes. [1]")
 @click.option("--cold", is_flag=True, help="Begin every search at the original, not at the next larger result.")
 @output_options

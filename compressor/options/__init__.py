@@ -12,6 +12,7 @@ from compressor.options.kinds import (
     Either,
     Flag,
     Kind,
+    Names,
     Number,
     OneOf,
     Patterns,
@@ -22,7 +23,9 @@ from compressor.options.kinds import (
     Whole,
     Wholes,
     read,
+    schema_of,
     shown,
+    texts_schema,
 )
 
 __all__ = [
@@ -33,6 +36,7 @@ __all__ = [
     "Either",
     "Flag",
     "Kind",
+    "Names",
     "Number",
     "OneOf",
     "Options",
@@ -45,6 +49,8 @@ __all__ = [
     "Wholes",
     "option",
     "read",
+    "schema_of",
     "shown",
     "table",
+    "texts_schema",
 ]

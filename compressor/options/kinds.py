@@ -30,6 +30,12 @@ class Kind(Protocol):
         ...
 
 
+def schema_of(kind: Kind) -> dict[str, Any]:
+    """What a kind takes as JSON Schema: what its ``schema`` says, if it has one, else in words alone."""
+    said = getattr(kind, "schema", None)
+    return dict(said()) if said is not None else {"description": f"It must be {kind.expected}."}
+
+
 @dataclass(frozen=True)
 class Whole:
     """A whole number; ``True`` and ``3.0`` are none. Text is read, too."""
@@ -42,6 +48,9 @@ class Whole:
         if self.most == MOST:
             return f"a whole number of at least {self.least}"
         return f"a whole number from {self.least} to {self.most}"
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "integer", "minimum": self.least, "maximum": self.most}
 
     def read(self, value: Any) -> int:
         if isinstance(value, str):
@@ -74,6 +83,15 @@ class Number:
         )
         return f"a number {said}" if said else "a finite number"
 
+    def schema(self) -> dict[str, Any]:
+        limits = {
+            "exclusiveMinimum": self.above,
+            "minimum": self.least,
+            "maximum": self.most,
+            "exclusiveMaximum": self.below,
+        }
+        return {"type": "number"} | {name: limit for name, limit in limits.items() if limit is not None}
+
     def read(self, value: Any) -> float:
         if isinstance(value, str):
             value = float(_number_text(value))
@@ -101,6 +119,9 @@ class Flag:
 
     expected: ClassVar[str] = "True or False"
 
+    def schema(self) -> dict[str, Any]:
+        return {"type": "boolean"}
+
     def read(self, value: Any) -> bool:
         if isinstance(value, str) and value.strip().lower() in ("true", "false"):
             return value.strip().lower() == "true"
@@ -123,6 +144,9 @@ class OneOf:
     def expected(self) -> str:
         return f"one of {', '.join(self.choices)}"
 
+    def schema(self) -> dict[str, Any]:
+        return {"enum": self.choices}
+
     def read(self, value: Any) -> str:
         if not isinstance(value, str) or value not in self.choices:
             raise ValueError
@@ -143,6 +167,10 @@ class SomeOf:
     def expected(self) -> str:
         return f"one or more of {', '.join(self.names)}"
 
+    def schema(self) -> dict[str, Any]:
+        several = {"type": "array", "items": {"enum": self.choices}, "minItems": 1}
+        return {"anyOf": [several, {"type": "string"}]}
+
     def read(self, value: Any) -> tuple[str, ...]:
         parts = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
         if not isinstance(parts, Sequence):
@@ -161,6 +189,9 @@ class Text:
 
     expected: ClassVar[str] = "a text that is not empty"
 
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "minLength": 1}
+
     def read(self, value: Any) -> str:
         if not isinstance(value, str) or not value.strip() or "\0" in value:
             raise ValueError
@@ -172,6 +203,9 @@ class Place:
     """The name of a file or folder."""
 
     expected: ClassVar[str] = "the name of a file or folder, which can be written as text"
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "minLength": 1}
 
     def read(self, value: Any) -> str | Path:
         if not isinstance(value, (str, os.PathLike)) or not os.fspath(value) or "\0" in str(value):
@@ -186,6 +220,9 @@ class Patterns:
 
     expected: ClassVar[str] = "a pattern over module names, or several"
 
+    def schema(self) -> dict[str, Any]:
+        return texts_schema()
+
     def read(self, value: Any) -> tuple[str, ...]:
         if isinstance(value, str):
             value = (value,)
@@ -195,6 +232,24 @@ class Patterns:
         if not all(isinstance(each, str) and each.strip() for each in found):
             raise ValueError
         return found
+
+
+@dataclass(frozen=True)
+class Names:
+    """Different names, as a sequence or separated by commas; the word ``none`` is no name."""
+
+    expected: ClassVar[str] = "names separated by commas, or none"
+
+    def schema(self) -> dict[str, Any]:
+        return texts_schema()
+
+    def read(self, value: Any) -> tuple[str, ...]:
+        """All of them once, in order. Raises ``ValueError``."""
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, (tuple, list)) or not all(isinstance(part, str) for part in parts):
+            raise ValueError
+        names = tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
+        return () if names == ("none",) else names
 
 
 @dataclass(frozen=True)
@@ -228,6 +283,11 @@ class Either:
     def choices(self) -> list[str]:
         return getattr(self.first, "choices", [])
 
+    def schema(self) -> dict[str, Any]:
+        """That of both; functions cannot be written down."""
+        written = [schema_of(kind) for kind in (self.first, self.second) if not isinstance(kind, Called)]
+        return written[0] if len(written) == 1 else {"anyOf": written}
+
     def read(self, value: Any) -> Any:
         try:
             return self.first.read(value)
@@ -240,6 +300,10 @@ class Shape:
     """Positive sizes of one input, such as ``3,224,224``; text is read, too."""
 
     expected: ClassVar[str] = f"positive sizes such as 3,224,224, of at most {MOST_ELEMENTS:,} elements"
+
+    def schema(self) -> dict[str, Any]:
+        sizes = {"type": "array", "items": Whole(1).schema(), "minItems": 1}
+        return {"anyOf": [sizes, {"type": "string"}]}
 
     def read(self, value: Any) -> tuple[int, ...]:
         """The sizes. Raises ``ValueError``."""
@@ -265,6 +329,10 @@ class Wholes:
         kind = "odd" if self.odd else "whole"
         return f"one or more different {kind} numbers from {self.least} to {self.most}, such as 3,5,7"
 
+    def schema(self) -> dict[str, Any]:
+        each = Whole(self.least, self.most).schema()
+        return {"anyOf": [{"type": "array", "items": each, "minItems": 1, "uniqueItems": True}, {"type": "string"}]}
+
     def read(self, value: Any) -> tuple[int, ...]:
         parts = value.split(",") if isinstance(value, str) else value
         if not isinstance(parts, (tuple, list)):
@@ -273,6 +341,11 @@ class Wholes:
         if not found or len(set(found)) < len(found) or (self.odd and any(n % 2 == 0 for n in found)):
             raise ValueError
         return found
+
+
+def texts_schema() -> dict[str, Any]:
+    """JSON Schema of one text or several."""
+    return {"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}]}
 
 
 def shown(value: Any) -> str:

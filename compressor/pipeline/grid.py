@@ -11,7 +11,7 @@ from itertools import product
 from typing import Any, ClassVar
 
 from compressor.errors import UsageError
-from compressor.options import Kind, Number, Whole, read, shown
+from compressor.options import Kind, Number, Whole, read, schema_of, shown
 from compressor.options.shared import LR
 
 AXES: dict[str, Number] = {
@@ -69,6 +69,10 @@ class Numbers:
     def expected(self) -> str:
         return f"{self.each.expected}, or several"
 
+    def schema(self) -> dict[str, Any]:
+        each = schema_of(self.each)
+        return {"anyOf": [each, {"type": "array", "items": each, "minItems": 1}, {"type": "string"}]}
+
     def read(self, value: Any) -> tuple[float, ...]:
         """All of them, in order. Raises ``ValueError``."""
         parts = [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
@@ -85,6 +89,11 @@ class Tune:
 
     expected: ClassVar[str] = f"one of {', '.join(NAMES)}, or a mapping such as {{'lr': [0.1, 0.01]}}"
     choices: ClassVar[list[str]] = list(NAMES)
+
+    def schema(self) -> dict[str, Any]:
+        axes = {name: Numbers(kind).schema() for name, kind in AXES.items()}
+        grid = {"type": "object", "properties": axes, "additionalProperties": False, "minProperties": 1}
+        return {"anyOf": [{"enum": list(NAMES)}, grid]}
 
     def read(self, value: Any) -> str | dict[Any, Any]:
         """The name, or a copy of the mapping. Raises ``ValueError``."""

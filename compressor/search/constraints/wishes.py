@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from compressor.options import Number, Whole
+from compressor.options import Number, Patterns, Whole, texts_schema
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,10 @@ class LeastWidths:
 
     expected: ClassVar[str] = "patterns with a number of channels or a share, such as layer4*=50% or conv1=16"
 
+    def schema(self) -> dict[str, Any]:
+        width = {"anyOf": [Whole(1).schema(), {"type": "string"}]}
+        return {"anyOf": [*texts_schema()["anyOf"], {"type": "object", "additionalProperties": width}]}
+
     def read(self, value: Any) -> tuple[Least, ...]:
         """All of them, in order. Raises ``ValueError``."""
         if isinstance(value, Mapping):
@@ -58,6 +62,21 @@ class LeastWidths:
             else:
                 raise ValueError
         return tuple(found)
+
+
+@dataclass(frozen=True)
+class WrittenWidths:
+    """The same, kept as they were written, which is what a job stores; a mapping as such texts."""
+
+    expected: ClassVar[str] = LeastWidths.expected
+
+    def schema(self) -> dict[str, Any]:
+        return LeastWidths().schema()
+
+    def read(self, value: Any) -> tuple[str, ...]:
+        """All of them, in order. Raises ``ValueError``."""
+        found = LeastWidths().read(value)
+        return tuple(each.text for each in found) if isinstance(value, Mapping) else Patterns().read(value)
 
 
 @dataclass(frozen=True)
