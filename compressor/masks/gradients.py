@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from compressor.process.ranks import Ranks
 
+ROUNDING = 1e-3  # of a power of two, in shares of a loss that are added up
 SAMPLE = 3  # weights so many of which are looked at for whether they were moved
 
 
@@ -113,8 +114,8 @@ class MaskGradients:
 
 def _scale(weight: float) -> float:
     """The power of two that a loss was scaled by, from what its penalty weighs. Divisions by it are exact; what is left
-    is the loop's own weight, such as a share per part of a batch."""
-    return 2.0 ** math.floor(math.log2(weight)) if math.isfinite(weight) and weight >= 2 else 1.0
+    is the loop's own weight, such as a share per part of a batch. Shares add up to one but for rounding."""
+    return 2.0 ** math.floor(math.log2(weight) + ROUNDING) if math.isfinite(weight) and weight >= 2 else 1.0
 
 
 class _Watched(torch.autograd.Function):

@@ -73,7 +73,7 @@ class Session:
         if settings.measure in FROM_DATA:
             raise UsageError("Taylor looks at data, and a loop of your own shows none beforehand; rank by magnitude.")
         self.total_steps = read("total_steps", Whole(1), total_steps)
-        self._ranks = Ranks(model, process_group)
+        self._ranks = Ranks.of(model, process_group)
         self._measured = any(budget.cost == "latency" for budget in settings.budgets)
         self._require_one_device()
         self.model = model = in_place(model)
@@ -107,6 +107,11 @@ class Session:
     def graph(self) -> Graph:
         """The trace of the model."""
         return self._problem.graph
+
+    @property
+    def steps_done(self) -> int:
+        """How often ``step`` was called, before a checkpoint that was loaded, too."""
+        return self._steps
 
     def _require_one_device(self) -> None:
         if self._measured and self._ranks.size > 1:
@@ -327,6 +332,20 @@ class Session:
             _, result = problem.trim(self.model, network)
         problem.close()
         return result
+
+    def shrink_(self) -> nn.Module:
+        """After ``finish``: make the prepared model itself what ``finish`` returned, for code that holds on to it.
+
+        Its parameters are new ones, not those of the optimizer nor of the network that ``finish`` returned.
+
+        Raises:
+            UsageError: the session is not finished.
+        """
+        if self._small is None:
+            raise UsageError("shrink_() makes the model what finish() returned; call that first.")
+        self._decided.apply_(self.model)
+        observe_anew_(self.model)
+        return self.model
 
     def carry_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         """After ``finish``: let the loop's optimizer go on with the small network, in place.

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compressor.errors import TrainingError, UsageError
+from compressor.process.ranks import Ranks
 from tests.own_loop.loops import EXAMPLE, Convolutions, Net, Run, batch, flat, loop, made, opened
 
 STEPS = 8
@@ -187,6 +188,20 @@ def test_accumulated_parts_are_the_batch(search: str, parts: int, scale: float) 
 
     for mine, expected in zip(gradients(parts), gradients(1), strict=True):
         torch.testing.assert_close(mine, expected, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("parts", [1, 3, 25, 29, 31])
+def test_shares_of_a_scaled_loss_add_up_to_its_scale(parts: int) -> None:
+    """The sum of so many shares in float32 may fall short of the whole."""
+    model = made(Net).train()
+    session = opened(model, steps=4)
+    x, y = batch(0)
+    for _ in range(parts):
+        loss = (F.cross_entropy(model(x), y) + session.cost_loss()) / parts
+        (torch.tensor(2.0**16) * loss).backward()
+    before = flat(session.parameters())
+    assert session._gradients.settle(Ranks(model)) is None
+    assert torch.equal(flat(session.parameters()), before / 2.0**16)
 
 
 def test_every_forward_of_a_step_sees_the_same_masks_and_every_step_others() -> None:
