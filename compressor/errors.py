@@ -55,6 +55,10 @@ class TrainingError(CompressorError):
     """Training had to stop, for instance because the loss became NaN."""
 
 
+class ProcessLostError(CompressorError):
+    """Of the processes that train together one is gone; what was stored before can be gone on with."""
+
+
 class MissingDependencyError(CompressorError):
     """An optional package is needed; the message names the extra that installs it."""
 

@@ -129,6 +129,26 @@ def first_samples(values: Any, count: int, of: int) -> Any:
     )
 
 
+def samples_of(values: Any, start: int, stop: int, of: int) -> Any:
+    """Samples ``start`` to ``stop`` of the ``of`` samples of a batch's inputs or targets: rows of tensors, items of
+    lists that have one for each; what has neither stays whole."""
+    if isinstance(values, Tensor):
+        return values[start:stop] if values.ndim and len(values) == of else values
+    if isinstance(values, list) and len(values) == of and not _have_rows(values, of):
+        return values[start:stop]
+    if isinstance(values, Mapping):
+        return {key: samples_of(value, start, stop, of) for key, value in values.items()}
+    if isinstance(values, (list, tuple)):
+        items = [samples_of(value, start, stop, of) for value in values]
+        return type(values)(*items) if hasattr(values, "_fields") else type(values)(items)
+    return values
+
+
+def _have_rows(values: list[Any], of: int) -> bool:
+    """Whether the items are tensors with a row for each sample, not the samples themselves."""
+    return all(isinstance(value, Tensor) and value.ndim and len(value) == of for value in values)
+
+
 def call_of(inputs: Any) -> Example:
     """How a network is called with a batch's inputs."""
     if isinstance(inputs, Mapping):

@@ -14,9 +14,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from compressor.data.base import Split
 from compressor.errors import DataError
+from compressor.process.ranks import current
+from compressor.train.batch_statistics import whole_batch
 from compressor.train.frozen import keeps_statistics
 from compressor.train.layout import copied_to_device
 from compressor.train.modes import deterministic, mode, model_device
+from compressor.train.parts import part_of
 from compressor.train.rng import isolated_rng
 from compressor.train.splits import Forward, call_model
 
@@ -35,6 +38,8 @@ def recalibrate_batchnorm(
     """Reset the running statistics of every BatchNorm and average them over ``batches`` batches of ``split``.
 
     Those that are frozen (``frozen.keeps_statistics``) stay as they are.
+
+    Processes that work together each take a part of every batch, of which statistics are those of the whole.
 
     The rest of the model runs as in inference (no dropout) and does not change. A layer that inference does not
     reach (an auxiliary head, say) keeps the statistics it had. If a forward pass fails, all of them do. ``forward``
@@ -62,13 +67,15 @@ def recalibrate_batchnorm(
     # Without small remainders, whose statistics would count as much as those of a full batch.
     source = split.batches(batch_size, shuffle_seed=seed, augment=augment, drop_last=len(split) >= batch_size)
     try:
-        with isolated_rng(), deterministic(where), mode(model, training=False), torch.no_grad():
+        ranks = current()
+        with isolated_rng(), deterministic(where), mode(model, training=False), torch.no_grad(), whole_batch(ranks):
             for layer in layers:
                 layer.reset_running_stats()
                 layer.momentum = None  # cumulative average
                 layer.train()
             seen = 0
-            for inputs, _ in islice(source, batches):
+            for batch in islice(source, batches):
+                inputs, _ = part_of(batch, ranks)
                 forward(model, copied_to_device(inputs, where))
                 seen += 1
         if not seen:

@@ -21,6 +21,9 @@ class TrainConfig:
     epochs: int
     """Passes over the training split; 0 trains nothing."""
     batch_size: int = 64
+    """Samples in a batch, over all processes that train together."""
+    accumulate: int = 1
+    """Batches that make one step, whose gradients are those of a batch as large as all of them."""
     lr: float = 0.05
     """Peak learning rate; ``schedule`` says how it falls from there."""
     optimizer: str = "sgd"
@@ -51,6 +54,8 @@ class TrainConfig:
     """Largest global norm of the model's gradients."""
     amp: bool | None = None
     """Mixed precision; None: on CUDA only."""
+    compile: bool = False
+    """Whether the model is compiled (``torch.compile``) where it runs as it is, without masks."""
     channels_last: bool | None = None
     """Memory layout of images; None: channels last, which is faster, unless the model cannot run with it."""
     seed: int = 0
@@ -68,6 +73,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _check_whole("epochs", self.epochs, 0)
         _check_whole("batch_size", self.batch_size, 1)
+        _check_whole("accumulate", self.accumulate, 1)
         _check_whole("evaluate_every", self.evaluate_every, 0)
         for name in ("max_steps", "log_every"):
             if (value := getattr(self, name)) is not None:
@@ -108,9 +114,13 @@ class TrainConfig:
         """The settings that decide the weights that come out: all but how often they are saved."""
         values = asdict(self)
         del values["checkpoint_seconds"]
-        # Left out where nothing differs from versions that had the cosine alone, so that their checkpoints go on.
+        # Left out where nothing differs from versions that had the cosine alone and one batch in a step, so that their
+        # checkpoints go on.
         if self.schedule == "cosine":
             for name in ("schedule", "milestones", "decay"):
+                del values[name]
+        for name, default in (("accumulate", 1), ("compile", False)):
+            if values[name] == default:
                 del values[name]
         return values
 

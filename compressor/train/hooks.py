@@ -29,6 +29,10 @@ class Hooks:
     One step is, in this order: ``before_step``, ``forward``, the loss, ``penalty``, backward, ``further`` losses with a
     backward each, the optimizers, ``after_step``. Steps are counted from 0 to ``total_steps - 1``. Whatever a method
     draws must come from the global generators of PyTorch, NumPy or Python: the loop seeds, saves and restores those.
+
+    A step may be made in parts, each with a ``forward``, a backward and ``further``, and several processes may have a
+    part each. What all parts must share, such as masks, is drawn in ``before_step`` or ``after_step``, where generators
+    are the same everywhere; in ``forward`` every process draws for itself.
     """
 
     def param_groups(self) -> Sequence[dict[str, Any]]:
@@ -58,8 +62,13 @@ class Hooks:
         """
         return call_model(model, inputs)
 
+    @property
+    def plain(self) -> bool:
+        """Whether ``forward`` runs the model with its own weights and modules, so that it may be compiled."""
+        return type(self).forward is Hooks.forward
+
     def penalty(self) -> Tensor | None:
-        """A scalar added to the loss, on the model's device."""
+        """A scalar added to the loss of a step, on the model's device; asked for once in a step."""
         return None
 
     def further(self) -> Sequence[Callable[[Any, Tensor], Tensor]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from compressor.data.batches import sample_count
 from compressor.errors import UsageError
+from compressor.process.ranks import current
+from compressor.train.batch_statistics import whole_batch
+from compressor.train.compiled import runnable
 from compressor.train.config import TrainConfig
 from compressor.train.frozen import training
 from compressor.train.hooks import Hooks
@@ -31,12 +35,14 @@ from compressor.train.optim import (
     optimizer_parameters,
     step_all,
 )
+from compressor.train.parts import Batch, Part, epoch_steps, parts_of
 from compressor.train.progress import Progress
+from compressor.train.reduction import Reduction, digest
 from compressor.train.resume.checkpoint import Checkpoint
 from compressor.train.resume.state import Counters, TrainingState
 from compressor.train.rng import derive_seed, isolated_rng, seed_everything, set_rng_state
 from compressor.train.schedule import cosine_with_warmup, steps_with_warmup
-from compressor.train.splits import TrainData, call_model, epoch_batches, steps_per_epoch, task_of
+from compressor.train.splits import TrainData, call_model, steps_per_epoch, task_of
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,10 @@ class Trainer:
 
     With the same seed, data and number of threads the weights come out the same, bit for bit. With a ``checkpoint``
     that holds too for a run that is killed and started again with the same arguments.
+
+    Processes that work together (``process.ranks``) each take a part of every batch, and all end with the weights that
+    one process would end with, up to rounding: losses are means over samples, batch statistics are those of the whole
+    batch, and gradients are summed before every step. The first process keeps the checkpoint.
 
     Args:
         model: trained where it is, without what is frozen (``frozen``); its modules are in the modes they had when the
@@ -117,9 +127,11 @@ class Trainer:
         self._loss_fn = loss_fn or self._objective.loss
         self._user_loss = loss_fn
         self._checks_targets = loss_fn is None
+        self._mean_over = self._objective.mean_over if loss_fn is None else sample_count
         self._hooks = hooks or Hooks()
+        self._ranks = current()
         self._progress = progress
-        self._epoch_steps = steps_per_epoch(data.train, config.batch_size) if config.epochs else 0
+        self._epoch_steps = steps_per_epoch(data.train, config.batch_size * config.accumulate) if config.epochs else 0
         every_step = config.epochs * self._epoch_steps
         self.total_steps = every_step if config.max_steps is None else min(every_step, config.max_steps)
         part = span or Span()
@@ -139,7 +151,9 @@ class Trainer:
         owned = {id(p) for p in model.parameters()}
         self._clipped = [p for p in optimizer_parameters(main) if id(p) in owned] if main is not None else []
         self._state = TrainingState(model, optimizers, scaler, self._hooks, Counters(step=part.first))
-        self._checkpoint = Checkpoint(checkpoint, config.checkpoint_seconds)
+        self._reduced = Reduction(self._ranks, model, optimizers.values())
+        self._runs = runnable(model, self._ranks, compiles=config.compile, plain=self._hooks.plain)
+        self._checkpoint = Checkpoint(checkpoint if self._ranks.is_first else None, config.checkpoint_seconds)
         self._fingerprint = {
             **config.fingerprint(),
             "samples": len(data.train) if config.epochs else 0,
@@ -156,7 +170,7 @@ class Trainer:
             stack.enter_context(training(self.model))
             if self._teacher is not None:
                 stack.enter_context(mode(self._teacher, training=False))
-            saved = self._checkpoint.load(self._fingerprint)
+            saved = self._ranks.first(lambda: self._checkpoint.load(self._fingerprint))
             rng = None if saved is None else self._state.load_state_dict(saved)
             counters = self._state.counters
             if counters.step < self._last:
@@ -164,6 +178,7 @@ class Trainer:
                     stack.callback(self._progress.close)
                     self._progress.start(self.total_steps, counters.step)
                 self._train(rng)
+                self._require_same()
             return TrainResult(list(counters.history), counters.step, counters.seconds)
 
     def optimizer_state(self) -> dict[str, dict[str, Any]]:
@@ -172,33 +187,34 @@ class Trainer:
 
     def _train(self, rng: dict[str, Any] | None) -> None:
         counters = self._state.counters
-        batch: list[Any] = []
+        batch: list[Batch] = []
         meter = LossMeter(counters, self.device, self._checkpoint.note, lambda: what_is_lost(self.model, batch))
         clock = _Clock(counters.seconds)
         self._zero_grad()  # gradients that the caller left behind are no part of the run
         continues = rng is None and counters.step > 0  # what another trainer began
         for epoch in range(counters.step // self._epoch_steps, self.config.epochs):
             seed_everything(derive_seed(self.config.seed, "epoch", epoch))
-            batches = epoch_batches(
+            steps = epoch_steps(
                 self.data.train,
                 self.config.batch_size,
+                self.config.accumulate,
                 seed=self.config.seed,
                 epoch=epoch,
                 augment=self.config.augment,
             )
             if skip := counters.step - epoch * self._epoch_steps:
                 for _ in range(skip):
-                    next(batches)
+                    next(steps)
                 # Only now: skipping draws from the generators what the steps before the kill drew already.
                 if rng is not None:
                     set_rng_state(rng)
             if continues:
                 self._save(meter, clock)  # so that a loss that is lost at once has a last good state, too
                 continues = False
-            for inputs, targets in batches:
+            for batches in steps:
                 self._give_way()
-                batch[:] = inputs, targets
-                meter.add(self._step(counters.step, inputs, targets))
+                batch[:] = batches
+                meter.add(self._step(counters.step, batches))
                 counters.step += 1
                 ended = counters.step % self._epoch_steps == 0
                 over = counters.step == self._last
@@ -212,41 +228,21 @@ class Trainer:
                 if over:
                     return
 
-    def _step(self, step: int, inputs: Any, targets: Any) -> Tensor:
+    def _step(self, step: int, batches: Sequence[Batch]) -> Tensor:
         """One step; returns the loss, still on its device."""
         config, hooks, state = self.config, self._hooks, self._state
-        inputs, targets = copied_to_device(inputs, self.device), copied_to_device(targets, self.device)
         if self._main is not None:
             factor = self._factor(step)
             for group in self._main.param_groups:
                 group["lr"] = group["initial_lr"] * factor
         hooks.before_step(step, self.total_steps)
-        if self._channels_last is None:
-            self._channels_last = self._accepts_channels_last(inputs)
-        if self._channels_last:
-            inputs = channels_last(inputs)
-        # Each gets its own: a forward may change it in place.
-        teacher_inputs = copied_to_device(inputs, self.device) if self._teacher is not None else None
-        further = [(loss_of, copied_to_device(inputs, self.device)) for loss_of in hooks.further()]
-        with torch.autocast(self.device.type, self._amp_dtype, enabled=self._amp_dtype is not None):
-            outputs = hooks.forward(self.model, inputs)
-            if self._checks_targets:
-                self._objective.check(primary_output(outputs), targets)
-                self._checks_targets = False
-            loss = self._loss_fn(outputs, targets)
-            if self._teacher is not None:
-                with torch.no_grad():
-                    taught = primary_output(call_model(self._teacher, teacher_inputs))
-                from_teacher = self._objective.distillation_loss(primary_output(outputs), taught)
-                loss = torch.lerp(loss.float(), from_teacher, config.distill)
-        penalty = hooks.penalty()
-        if penalty is not None:
-            loss = loss + penalty
-        state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        for loss_of, own_inputs in further:
-            with torch.autocast(self.device.type, self._amp_dtype, enabled=self._amp_dtype is not None):
-                more = loss_of(own_inputs, primary_output(outputs).detach())
-            state.scaler.scale(more).backward()  # type: ignore[no-untyped-call]
+        loss: Tensor | None = None
+        with self._own_draws(step), whole_batch(self._ranks):
+            for part in parts_of(batches, self._ranks, self._mean_over):
+                found = self._backward(part, penalised=loss is None)
+                loss = found if loss is None else loss + found
+        assert loss is not None, "a step has a part at least"
+        loss = self._reduced(loss)
         unscaled = []
         if config.grad_clip is not None and self._main is not None:
             state.scaler.unscale_(self._main)
@@ -256,6 +252,50 @@ class Trainer:
         self._zero_grad()
         hooks.after_step(step, self.total_steps)
         return loss
+
+    def _backward(self, part: Part, *, penalised: bool) -> Tensor:
+        """Gradients of a part's share of the loss, with the penalty in one part; returns it, still on its device."""
+        hooks, scaler = self._hooks, self._state.scaler
+        inputs, targets = copied_to_device(part.inputs, self.device), copied_to_device(part.targets, self.device)
+        if self._channels_last is None:
+            self._channels_last = self._accepts_channels_last(inputs)
+        if self._channels_last:
+            inputs = channels_last(inputs)
+        # Each gets its own: a forward may change it in place.
+        teacher_inputs = copied_to_device(inputs, self.device) if self._teacher is not None else None
+        further = [(loss_of, copied_to_device(inputs, self.device)) for loss_of in hooks.further()]
+        with torch.autocast(self.device.type, self._amp_dtype, enabled=self._amp_dtype is not None):
+            outputs = hooks.forward(self._runs, inputs)
+            if self._checks_targets:
+                self._objective.check(primary_output(outputs), targets)
+                self._checks_targets = False
+            loss = self._loss_fn(outputs, targets) if part.share else primary_output(outputs).float().sum()
+            if self._teacher is not None:
+                with torch.no_grad():
+                    taught = primary_output(call_model(self._teacher, teacher_inputs))
+                from_teacher = self._objective.distillation_loss(primary_output(outputs), taught)
+                loss = torch.lerp(loss.float(), from_teacher, self.config.distill)
+        loss = _shared(loss, part.share)
+        penalty = hooks.penalty() if penalised else None
+        if penalty is not None:
+            loss = loss + _shared(penalty, 1 / self._ranks.size)
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        for loss_of, own_inputs in further:
+            with torch.autocast(self.device.type, self._amp_dtype, enabled=self._amp_dtype is not None):
+                more = loss_of(own_inputs, primary_output(outputs).detach())
+            scaler.scale(_shared(more, part.share)).backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def _own_draws(self, step: int) -> AbstractContextManager[Any]:
+        """Of several processes each draws for its own samples, whatever others draw."""
+        if self._ranks.size == 1:
+            return nullcontext()
+        return isolated_rng(seed=derive_seed(self.config.seed, "rank", self._ranks.rank, "step", step))
+
+    def _require_same(self) -> None:
+        if self._ranks.size > 1:
+            trained = [*self.model.parameters(), *self.model.buffers(), *self._state.extra_parameters()]
+            self._ranks.require_same("weights", digest(trained))
 
     def _accepts_channels_last(self, inputs: Any) -> bool:
         taught = self._teacher is None or accepts_channels_last(self._teacher, inputs, call_model)
@@ -293,6 +333,10 @@ class Trainer:
         self._state.check_finite(self._checkpoint.note)
         self._state.counters.seconds = clock.seconds()
         self._checkpoint.save(self._state.state_dict(), self._fingerprint)
+
+
+def _shared(loss: Tensor, share: float) -> Tensor:
+    return loss if share == 1 else loss * share
 
 
 class _Clock:

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from compressor.nn.tensors import not_finite
 
 
-def what_is_lost(model: nn.Module, batch: Sequence[Any]) -> str:
-    """A sentence or two on what is NaN or infinite, and the cure; ``batch``: inputs and targets of the step."""
-    for name, value in zip(("inputs", "targets"), batch, strict=False):
-        lost = sum(int((~torch.isfinite(t)).sum()) for t in _numbers(value))
+def what_is_lost(model: nn.Module, batches: Sequence[tuple[Any, Any]]) -> str:
+    """A sentence or two on what is NaN or infinite, and the cure; ``batches``: inputs and targets of the step."""
+    for name, values in zip(("inputs", "targets"), zip(*batches, strict=True), strict=False):
+        lost = sum(int((~torch.isfinite(t)).sum()) for t in _numbers(values))
         if lost:
             return f"The {name} of its batch have {lost} values that are NaN or infinite: mend the data."
     weights = not_finite(model)

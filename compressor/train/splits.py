@@ -43,14 +43,14 @@ def steps_per_epoch(split: Split, batch_size: int) -> int:
 
 
 def epoch_batches(
-    split: Split, batch_size: int, *, seed: int, epoch: int, augment: bool
+    split: Split, batch_size: int, *, seed: int, epoch: int, augment: bool, count: int | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Exactly ``steps_per_epoch`` batches in an order that depends on ``seed`` and ``epoch`` alone.
+    """Exactly ``count`` batches, by default ``steps_per_epoch``, in an order that depends on ``seed`` and ``epoch``.
 
     A split that ends early (its length was an estimate) is gone through again in another order.
     Raises ``DataError`` if it yields nothing at all.
     """
-    left = steps_per_epoch(split, batch_size)
+    left = steps_per_epoch(split, batch_size) if count is None else count
     drop_last = len(split) >= batch_size  # a smaller last batch would weigh more, and one of one breaks BatchNorm
     again = 0
     while left:

@@ -186,4 +186,4 @@ def test_sharded_weights_are_refused() -> None:
 
 
 def test_one_process_exchanges_nothing() -> None:
-    assert Ranks(made(Net)).size == 1
+    assert Ranks.of(made(Net)).size == 1

@@ -15,12 +15,12 @@ from compressor.train.optim import step_all
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_what_is_lost_is_named(value: float) -> None:
     model, good, bad = nn.Linear(2, 2), torch.ones(2, 2), torch.full((2, 2), value)
-    assert "inputs of its batch have 4" in what_is_lost(model, [{"a": [good, bad]}, good])
-    assert "targets of its batch have 4" in what_is_lost(model, [good, bad])
-    assert "the forward or the loss" in what_is_lost(model, [good, torch.ones(2).long()])
+    assert "inputs of its batch have 4" in what_is_lost(model, [(good, good), ({"a": [good, bad]}, good)])
+    assert "targets of its batch have 4" in what_is_lost(model, [(good, bad)])
+    assert "the forward or the loss" in what_is_lost(model, [(good, torch.ones(2).long())])
     with torch.no_grad():
         model.bias.fill_(value)
-    assert "bias had become NaN or infinite" in what_is_lost(model, [good, good])
+    assert "bias had become NaN or infinite" in what_is_lost(model, [(good, good)])
 
 
 @pytest.mark.parametrize("lost", [0, 1])

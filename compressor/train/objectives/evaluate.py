@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import islice, zip_longest
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from compressor.data.base import Split
 from compressor.data.task import Task
 from compressor.errors import DataError
+from compressor.process.ranks import Ranks, current
 from compressor.train.layout import accepts_channels_last, channels_last, copied_to_device
 from compressor.train.modes import deterministic, mode, model_device
 from compressor.train.objectives.losses import LossFn
@@ -36,6 +38,29 @@ class Metrics:
     metric: Metric = TOP_1
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """What was found on one batch."""
+
+    loss: Tensor
+    count: int
+    hits: tuple[Tensor, int] | None
+    seen: tuple[Tensor, Tensor] | None
+
+    def told(self) -> _Batch:
+        """The same, in the CPU's memory."""
+        hits = None if self.hits is None else (self.hits[0].cpu(), self.hits[1])
+        return _Batch(self.loss.cpu(), self.count, hits, self.seen)
+
+
+def _in_order(mine: list[_Batch], ranks: Ranks) -> list[_Batch]:
+    """What all processes found, as one would have found it."""
+    if ranks.size == 1:
+        return mine
+    every = ranks.gather([batch.told() for batch in mine])
+    return [found for turn in zip_longest(*every) for found in turn if found is not None]
+
+
 def evaluate(
     model: nn.Module,
     split: Split,
@@ -47,6 +72,8 @@ def evaluate(
     forward: Forward = call_model,
 ) -> Metrics:
     """Run the model over the split in evaluation mode, without gradients; the modes it had come back.
+
+    Processes that work together take turns with the batches, and all get what one would find.
 
     Args:
         batch_size: 256 if not given; on the CPU 64, where larger ones fall out of its caches.
@@ -63,37 +90,37 @@ def evaluate(
     size = batch_size or (64 if where.type == "cpu" else 256)
     goal = objective(task)
     loss_of = loss_fn or goal.loss
+    ranks = current()
     images_last: bool | None = None
-    losses: list[Tensor] = []
-    correct: list[Tensor] = []
-    seen: list[tuple[Tensor, Tensor]] = []
-    counts: list[int] = []
-    decided = 0
+    found: list[_Batch] = []
     with isolated_rng() as give_way, deterministic(where), mode(model, training=False), torch.no_grad():
-        for inputs, targets in split.batches(size):
+        for inputs, targets in islice(split.batches(size), ranks.rank, None, ranks.size):
             give_way()
             moved, given = copied_to_device(targets, where), copied_to_device(inputs, where)
             if images_last is None:
                 images_last = accepts_channels_last(model, given, forward)
             outputs = forward(model, channels_last(given) if images_last else given)
-            if loss_fn is None and not counts:
+            if loss_fn is None and not found:
                 goal.check(primary_output(outputs), moved)
-            losses.append(loss_of(outputs, moved))
-            counts.append(batch_count(moved))
-            if goal.hits is not None and (hits := goal.hits(outputs, moved)) is not None:
-                correct.append(hits[0])
-                decided += hits[1]
+            hits = goal.hits(outputs, moved) if goal.hits is not None else None
+            seen = None
             if goal.of_all is not None and (one := primary_output(outputs)).shape == getattr(moved, "shape", None):
-                seen.append((one.float().cpu(), moved.cpu()))
-    if not counts:
+                seen = one.float().cpu(), moved.cpu()
+            found.append(_Batch(loss_of(outputs, moved), batch_count(moved), hits, seen))
+    found = _in_order(found, ranks)
+    if not found:
         raise DataError("The split to evaluate on is empty; give data with at least one sample.")
-    weights = torch.tensor(counts, dtype=torch.float64)
-    loss = float((torch.stack(losses).double().cpu() * weights).sum() / weights.sum())
-    accuracy = int(torch.stack(correct).sum()) / decided if decided else None
+    count = sum(batch.count for batch in found)
+    weights = torch.tensor([batch.count for batch in found], dtype=torch.float64)
+    loss = float((torch.stack([b.loss for b in found]).double().cpu() * weights).sum() / weights.sum())
+    hit = [batch.hits for batch in found if batch.hits is not None]
+    decided = sum(of for _, of in hit)
+    accuracy = int(torch.stack([right for right, _ in hit]).sum()) / decided if decided else None
     if accuracy is not None:
-        return Metrics(accuracy, loss, sum(counts), accuracy, goal.metric)
-    if goal.of_all is not None and seen:
-        every, wanted = (torch.cat(parts) for parts in zip(*seen, strict=True))
-        return Metrics(None, loss, sum(counts), goal.of_all(every, wanted), goal.metric)
+        return Metrics(accuracy, loss, count, accuracy, goal.metric)
+    pairs = [batch.seen for batch in found if batch.seen is not None]
+    if goal.of_all is not None and pairs:
+        every, wanted = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+        return Metrics(None, loss, count, goal.of_all(every, wanted), goal.metric)
     named = goal.metric if loss_fn is None and goal.hits is None and goal.of_all is None else LOSS
-    return Metrics(None, loss, sum(counts), loss if math.isfinite(loss) else None, named)
+    return Metrics(None, loss, count, loss if math.isfinite(loss) else None, named)

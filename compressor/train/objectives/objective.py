@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from compressor.data.batches import sample_count
 from compressor.data.task import IGNORED, Task
 from compressor.errors import DataError
 from compressor.train.objectives.distill import distillation_loss, label_distillation_loss
@@ -47,6 +48,7 @@ class Objective:
         hits: right answers in a batch and how many there were; None where the score is not made of these.
         of_all: the score of all outputs (N, ...) and all targets together; None where the score is made batch by batch.
             Without ``hits`` and ``of_all`` the score is the mean loss.
+        mean_over: how many things the loss of inputs and targets is a mean over; samples, unless given.
     """
 
     loss: LossFn
@@ -55,6 +57,7 @@ class Objective:
     metric: Metric
     hits: Callable[[Any, Any], tuple[Tensor, int] | None] | None = None
     of_all: Callable[[Tensor, Tensor], float | None] | None = None
+    mean_over: Callable[[Any, Any], int] = sample_count
 
 
 def objective(task: Task | None = None, *, label_smoothing: float = 0.0, temperature: float = 4.0) -> Objective:
@@ -73,7 +76,9 @@ def objective(task: Task | None = None, *, label_smoothing: float = 0.0, tempera
             return distillation_loss(student, teacher, temperature)
 
         metric = TOP_1_DENSE if task is not None and task.dense else TOP_1
-        return Objective(cross_entropy(label_smoothing), check_class_targets, from_teacher, metric, class_hits)
+        return Objective(
+            cross_entropy(label_smoothing), check_class_targets, from_teacher, metric, class_hits, mean_over=_classes
+        )
     loss, metric = (relative_l2, RELATIVE_L2) if task.relative else (squared_error, SQUARED)
     return Objective(loss, check_values, loss, metric)
 
@@ -114,6 +119,13 @@ def class_hits(outputs: Any, targets: Any) -> tuple[Tensor, int] | None:
         return None
     counted = targets.numel() if targets.ndim == 1 else int((targets != IGNORED).sum())
     return (logits.argmax(dim=1) == targets).sum(), counted
+
+
+def _classes(inputs: Any, targets: Any) -> int:
+    """Targets that count, each with a class of its own."""
+    if not isinstance(targets, Tensor) or targets.is_floating_point():
+        return sample_count(inputs, targets)
+    return int((targets != IGNORED).sum())
 
 
 def _aligned(prediction: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
