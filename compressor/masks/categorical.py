@@ -59,12 +59,25 @@ class Categorical:
         return self._softmax(self.logits if logits is None else logits)
 
     def sample(
-        self, temperature: float, generator: torch.Generator | None = None, *, logits: Tensor | None = None
+        self,
+        temperature: float,
+        generator: torch.Generator | None = None,
+        *,
+        logits: Tensor | None = None,
+        uniform: Tensor | None = None,
     ) -> Tensor:
-        """A draw, soft at high temperatures and one alternative alone towards 0; shape (alternatives,)."""
+        """A draw, soft at high temperatures and one alternative alone towards 0; shape (alternatives,).
+
+        Args:
+            uniform: what it is made of, see ``uniform``; by default a fresh one.
+        """
         logits = self.logits if logits is None else logits
-        uniform = torch.rand(logits.shape, generator=generator, device=logits.device).clamp(1e-9, 1 - 1e-9)
+        uniform = (self.uniform(generator) if uniform is None else uniform).clamp(1e-9, 1 - 1e-9)
         return self._softmax((logits - (-uniform.log()).log()) / temperature)
+
+    def uniform(self, generator: torch.Generator | None = None) -> Tensor:
+        """Random numbers in [0, 1) that ``sample`` makes a draw of, shape (alternatives,)."""
+        return torch.rand(self.logits.shape, generator=generator, device=self.logits.device)
 
     def into(self, units: Tensor, weights: Tensor) -> Tensor:
         """Unit weights of shape (n_units,) with those of alternatives in their places: for ``Sizes``."""

@@ -71,6 +71,7 @@ class DashLearner(Learner):
             start = [float(c.term(self.expected())) for c in projector.constraints]
         self.multipliers = Multipliers(projector.constraints, start)
         self.evidence = Evidence(self.categorical.logits, self.categorical.current)
+        self._uniform: Tensor | None = None  # what the kernels of this step are drawn from
 
     def expected(self) -> Sizes:
         """Sizes under the probabilities that alternatives are drawn by; their gradient is the pull's."""
@@ -97,9 +98,13 @@ class DashLearner(Learner):
     def follows(self, optimizer: Optimizer) -> None:
         self.evidence.follow(optimizer)
 
+    def before_step(self, step: int, total_steps: int) -> None:
+        self._uniform = self.categorical.uniform()
+
     def forward(self, model: nn.Module, inputs: Any) -> Any:
-        logits = self.categorical.logits + self.pull.detach()
-        self.supernet.give(self.categorical.split(self.categorical.sample(self.config.temperature, logits=logits)))
+        logits, temperature = self.categorical.logits + self.pull.detach(), self.config.temperature
+        drawn = self.categorical.sample(temperature, logits=logits, uniform=self._uniform)
+        self.supernet.give(self.categorical.split(drawn))
         return call_model(model, inputs)
 
     def penalty(self) -> Tensor | None:

@@ -127,15 +127,22 @@ class FigsLearner(Learner):
 
     def before_step(self, step: int, total_steps: int) -> None:
         self._step, self._uniform = step, None
+        if self.seed is None:
+            self._uniform = self._draw()
 
     def applied(self) -> AbstractContextManager[Pass]:
-        if self._uniform is None and self.decision.masks is None:
-            if self.seed is None:
-                self._uniform = torch.rand_like(self.logits)
-            else:
-                generator = torch.Generator().manual_seed(derive_seed(self.seed, "masks", self._step))
-                self._uniform = torch.rand(self.logits.shape, generator=generator).to(self.logits)
+        if self._uniform is None:
+            self._uniform = self._draw()
         return self._by(self._uniform)
+
+    def _draw(self) -> Tensor | None:
+        """What the masks of a step are drawn from; None once it is decided what is kept."""
+        if self.decision.masks is not None:
+            return None
+        if self.seed is None:
+            return torch.rand_like(self.logits)
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "masks", self._step))
+        return torch.rand(self.logits.shape, generator=generator, dtype=self.logits.dtype).to(self.logits)
 
     def _by(self, uniform: Tensor | None) -> AbstractContextManager[Pass]:
         def given() -> Given:
@@ -146,7 +153,7 @@ class FigsLearner(Learner):
 
     def _drawn(self, units: Tensor) -> Tensor:
         """The sum of the masks of each group, shape (n_groups,)."""
-        none = torch.zeros(len(self.graph.groups), device=units.device)
+        none = units.new_zeros(len(self.graph.groups))
         return none.index_add(0, self._group_of, units.detach())
 
     def _never_empty(self, units: Tensor, but: frozenset[int] = frozenset()) -> Tensor:
@@ -162,7 +169,7 @@ class FigsLearner(Learner):
         return units
 
     def forward(self, model: nn.Module, inputs: Any) -> Any:
-        uniform = torch.rand_like(self.logits) if self.decision.masks is None else None
+        uniform = self._draw() if self._uniform is None else self._uniform
         kept = self._left()
         if self.live is not None and self.live.works and kept is not None:
             units, gates = self.masks(uniform)
