@@ -44,6 +44,7 @@ ROOMS = (
     "compressor.latency",
     "compressor.deploy",
     "compressor.pipeline",
+    "compressor.integrations",
     "compressor.jobs",
     "compressor.api",
     "compressor",
