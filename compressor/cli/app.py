@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from compressor.cli import streams
-from compressor.cli.compress import COMPRESS_OPTIONS, compress
+from compressor.cli.compress import COMPRESS_OPTIONS, compress, given_options
 from compressor.cli.method_options import MethodOptions
 from compressor.cli.output import JobInterrupted, Output, error_document, output_options, write_json
 from compressor.cli.streams import StdoutError
@@ -126,7 +126,7 @@ def group(ctx: click.Context, /, output: Output, **options: Any) -> None:
     Without a command, this does the whole job for --model under the budgets given.
     """
     ctx.obj = output
-    given = [name for name in options if ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE]
+    given = given_options(ctx, options)
     if ctx.invoked_subcommand is not None:
         if given:
             flag = _flag(given[0])
@@ -135,7 +135,7 @@ def group(ctx: click.Context, /, output: Output, **options: Any) -> None:
     if not given:
         click.echo(ctx.get_help())
         return
-    compress(output, options)
+    compress(output, options, given)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import click
 
-from compressor.budget import BASE_UNITS, Budget, parse_budgets
+from compressor.budget import BASE_UNITS
 from compressor.cli.method_options import own_options
 from compressor.cli.options import Of, keep_option, model_option, stack, structure_options, trust_option
 from compressor.cli.output import JobInterrupted, Output
 from compressor.cli.tune_options import taken_grid, tune_options
 from compressor.errors import UsageError
-from compressor.jobs.config import JobConfig, default_out
+from compressor.jobs.asked import Asked
+from compressor.jobs.config import JobConfig
+from compressor.jobs.recipes.read import read_recipe
 from compressor.options import Names, shown
 from compressor.options.shared import (
     BATCH_SIZE,
@@ -26,7 +28,6 @@ from compressor.options.shared import (
     THREADS,
 )
 from compressor.pipeline.defaults import DEFAULT_BENCH_SECONDS, DEFAULT_EPOCHS, default_search
-from exporters.registry import INT8_FORMAT
 
 budget_options = stack(
     click.option("--budget-flops", metavar="B", help="Most multiply-adds: 2G, 500M or 50% of the model's own."),
@@ -49,6 +50,11 @@ budget_options = stack(
 )
 
 COMPRESS_OPTIONS = stack(
+    click.option(
+        "--config",
+        metavar="FILE",
+        help="A recipe: these options by name, in YAML or JSON. What stands on the command line wins.",
+    ),
     model_option(required=False),
     trust_option,
     budget_options,
@@ -128,9 +134,9 @@ COMPRESS_OPTIONS = stack(
 )
 
 
-def compress(output: Output, options: Mapping[str, Any]) -> None:
-    """Run the main job and write its report to stdout."""
-    config = job_config(options)
+def compress(output: Output, options: Mapping[str, Any], given: Collection[str]) -> None:
+    """Run the main job and write its report to stdout. ``given`` names the options that stand on the command line."""
+    config = job_config(options, given)
     with output.working():
         from compressor.jobs.run import run_job
 
@@ -144,27 +150,53 @@ def compress(output: Output, options: Mapping[str, Any]) -> None:
     output.emit(report.to_json(), lambda: summary_text(report))
 
 
-def job_config(options: Mapping[str, Any]) -> JobConfig:
-    """The options as one checked configuration. Raises ``UsageError``."""
-    values = dict(options)
-    require_model(values)
-    values["search"] = values["search"] or default_search(values["data"])
-    values["tune"] = taken_grid(values)
-    values["options"] = own_options(values)
-    return completed(values, parse_budgets(named_budgets(values)))
+def job_config(options: Mapping[str, Any], given: Collection[str] | None = None) -> JobConfig:
+    """The options as one checked configuration.
+
+    Args:
+        given: those that were given; by default all that have a value. What was not is what a recipe says, or the
+            default.
+
+    Raises:
+        UsageError: something is missing, or cannot be.
+    """
+    return asked_for(said(options, given)).job()
 
 
-def require_model(values: Mapping[str, Any]) -> None:
-    """Raise ``UsageError`` if no model is named."""
-    if values["model"] is None:
-        raise UsageError("The model is missing; name one, for example --model resnet50 (compress models lists them).")
+def said(options: Mapping[str, Any], given: Collection[str] | None) -> dict[str, Any]:
+    """The options that were given."""
+    return {n: value for n, value in options.items() if value is not None and (given is None or n in given)}
+
+
+def given_options(ctx: click.Context, options: Mapping[str, Any]) -> list[str]:
+    """Names of those that stand on the command line."""
+    return [name for name in options if ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE]
+
+
+def asked_for(values: dict[str, Any]) -> Asked:
+    """What was given, over what the recipe says that it names."""
+    recipe = values.pop("config", None)
+    return over_recipe(values, named_budgets(values), Asked() if recipe is None else read_recipe(recipe))
+
+
+def over_recipe(
+    values: dict[str, Any],
+    budgets: Mapping[str, Any],
+    base: Asked,
+    default: Callable[[str | None], str] = default_search,
+) -> Asked:
+    """What was given, over what a recipe says. ``default`` is the search where neither names one, given the data."""
+    grid = taken_grid(values)
+    told = Asked(values).over(base)
+    own = own_options(values, told.chosen or [default(told.values.get("data"))])
+    return Asked({**values, "tune": grid} if grid is not None else values, budgets, own).over(base)
 
 
 def named_budgets(values: dict[str, Any]) -> dict[str, str]:
     """Take the budgets by cost out of ``values``. Raises ``UsageError`` for two of one cost."""
-    given = {cost: values.pop(f"budget_{cost}") for cost in BASE_UNITS}
+    given = {cost: values.pop(f"budget_{cost}", None) for cost in BASE_UNITS}
     named = {cost: text for cost, text in given.items() if text is not None}
-    for each in values.pop("other_budgets"):
+    for each in values.pop("other_budgets", ()):
         cost, equals, text = each.partition("=")
         if not equals:
             raise UsageError(f"--budget takes a cost and an amount, such as flops=50%, not {shown(each)}.")
@@ -172,51 +204,3 @@ def named_budgets(values: dict[str, Any]) -> dict[str, str]:
             raise UsageError(f"Two budgets for {cost} were given; keep one for each cost.")
         named[cost] = text
     return named
-
-
-def completed(
-    values: dict[str, Any],
-    budgets: tuple[Budget, ...],
-    *,
-    finetune_epochs: int = DEFAULT_EPOCHS,
-    bench_seconds: float = DEFAULT_BENCH_SECONDS,
-) -> JobConfig:
-    """A job from values by field; what was not given is the default here. Raises ``UsageError``."""
-    _check_names(values)
-    data = values["data"]
-    defaults = {"train_epochs": 0, "search_epochs": DEFAULT_EPOCHS, "finetune_epochs": finetune_epochs}
-    for name, default in defaults.items():
-        if values[name] is None:
-            values[name] = default if data is not None else 0
-    if values["bench_seconds"] is None:
-        values["bench_seconds"] = bench_seconds
-    values["out"] = values["out"] or default_out(values["model"], budgets)
-    return JobConfig(budgets=budgets, **values)
-
-
-def _check_names(values: dict[str, Any]) -> None:
-    """Refuse unknown names before anything is loaded or written; searches lose the spaces around them."""
-    from compressor.plugins.registry import unknown_name
-    from compressor.search import METHODS
-    from compressor.search.importance import MEASURES
-    from compressor.search.names import names_of
-
-    for name in values["search"].split(","):
-        if name.strip() not in METHODS:
-            raise unknown_name(METHODS.kind, name.strip(), METHODS.names())
-    values["search"] = ",".join(names_of(values["search"]))
-    if values["importance"] is not None and values["importance"] not in MEASURES:
-        raise unknown_name(MEASURES.kind, values["importance"], MEASURES.names())
-    known_formats(values["export"])
-    if INT8_FORMAT in values["export"] and values["data"] is None:
-        raise UsageError(f"{INT8_FORMAT} takes its ranges from data: pass --data, or leave the format out.")
-
-
-def known_formats(names: tuple[str, ...]) -> None:
-    """Raise ``UsageError`` for a format that there is not."""
-    from compressor.plugins.registry import unknown_name
-    from exporters.registry import FORMATS
-
-    for name in names:
-        if name not in FORMATS.names():
-            raise unknown_name("export format", name, FORMATS.names())

@@ -10,11 +10,10 @@ import click
 
 from compressor.cli.options import Of
 from compressor.errors import UsageError
+from compressor.jobs.config import OF_THE_JOB
 from compressor.options import read
 from compressor.search import METHODS, get_method, usable_methods
 
-#: What the job itself says for every method: ``--search-epochs``, ``--batch-size`` and ``--importance``.
-_OF_THE_JOB = ("epochs", "batch_size")
 #: Options with names of their own, too; they go to the method that is chosen.
 _SHORT = ("learn", "penalty", "penalty_ramp", "compiler", "grow", "kernel_sizes", "dilations")
 
@@ -55,7 +54,7 @@ def method_options() -> tuple[click.Option, ...]:
     found: list[click.Option] = []
     for method in usable_methods():  # another package's mistake must not take the help away
         for each in fields(method.config):
-            if "kind" in each.metadata and each.name not in _OF_THE_JOB:
+            if "kind" in each.metadata and each.name not in OF_THE_JOB:
                 default = "" if each.default is None else f" [{each.default}]"
                 text = f"{each.metadata['doc']}{default}"
                 found.append(
@@ -66,13 +65,15 @@ def method_options() -> tuple[click.Option, ...]:
     return tuple(found)
 
 
-def own_options(values: dict[str, Any]) -> dict[str, Any]:
-    """Take all of them out of ``values``; returns those of the method chosen, of several by method.
+def own_options(values: dict[str, Any], chosen: list[str]) -> dict[str, dict[str, Any]]:
+    """Take all of them out of ``values``; returns those that were given, by method.
+
+    Args:
+        chosen: the methods that search.
 
     Raises:
         UsageError: an option of another method was given, or one twice.
     """
-    chosen = [name.strip() for name in values["search"].split(",")]
     found: dict[str, dict[str, Any]] = {}
     for key in [key for key in values if "__" in key]:
         value = values.pop(key)
@@ -89,7 +90,7 @@ def own_options(values: dict[str, Any]) -> dict[str, Any]:
         if found.setdefault(method, {}).setdefault(name, value) != value:
             flags = f"--{name.replace('_', '-')} and --{method}.{name.replace('_', '-')}"
             raise UsageError(f"{flags} say different things; keep one of them.")
-    return found if len(chosen) > 1 else found.get(chosen[0], {})
+    return found
 
 
 def _owner(chosen: list[str], name: str) -> str:

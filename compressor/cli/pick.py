@@ -8,10 +8,11 @@ from typing import Any
 import click
 
 from compressor.budget import parse_budgets
-from compressor.cli.compress import budget_options, known_formats, named_budgets
+from compressor.cli.compress import budget_options, named_budgets
 from compressor.cli.options import Of, trust_option
 from compressor.cli.output import Output, output_options
 from compressor.errors import UsageError
+from compressor.jobs.asked import known_formats
 from compressor.jobs.config import default_out
 from compressor.options import Names
 from exporters.registry import INT8_FORMAT

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from compressor.cli.compress import COMPRESS_OPTIONS, completed, named_budgets, require_model
-from compressor.cli.method_options import MethodOptions, own_options
+from compressor.cli.compress import COMPRESS_OPTIONS, given_options, named_budgets, over_recipe, said
+from compressor.cli.method_options import MethodOptions
 from compressor.cli.options import Of
 from compressor.cli.output import JobInterrupted, Output, output_options
 from compressor.cli.tables import table
-from compressor.cli.tune_options import taken_grid
 from compressor.errors import UsageError
+from compressor.jobs.asked import Asked, completed, methods_in, require_model
 from compressor.jobs.config import default_out
+from compressor.jobs.recipes.read import read_recipe
 from compressor.jobs.sweeps.config import WORKERS, Combination, SweepConfig, combinations, read_budgets
 from compressor.options import Names, read, shown
 from compressor.options.shared import SEED
@@ -24,6 +25,7 @@ from compressor.search import METHODS, get_method
 if TYPE_CHECKING:
     from compressor.jobs.sweeps.outcome import Outcome
 
+_PAIRS = (("search", "methods"), ("seed", "seeds"), ("target", "targets"))
 _EPILOG = (
     "Examples:\n\n\b\n"
     "  compress sweep --model resnet50 --budgets flops=25%,50%,75%\n"
@@ -48,12 +50,13 @@ _EPILOG = (
 @click.option("--workers", type=Of(WORKERS), default=1, metavar="N", help="Points side by side, in processes. [1]")
 @click.option("--cold", is_flag=True, help="Begin every search at the original, not at the next larger result.")
 @output_options
-def sweep(output: Output, **options: Any) -> None:
+@click.pass_context
+def sweep(ctx: click.Context, /, output: Output, **options: Any) -> None:
     """Several networks for several budgets, in one folder, and the front that they make.
 
     All options of the main job hold for every point. What is done is not done again: run the same command to go on.
     """
-    config = sweep_config(options)
+    config = sweep_config(options, given_options(ctx, options))
     with output.working():
         from compressor.jobs.sweeps.run import run_sweep
 
@@ -67,26 +70,25 @@ def sweep(output: Output, **options: Any) -> None:
     output.emit({**document, "folder": config.out}, lambda: text)
 
 
-def sweep_config(options: Mapping[str, Any]) -> SweepConfig:
-    """The options as one checked sweep. Raises ``UsageError``."""
-    values = dict(options)
+def sweep_config(options: Mapping[str, Any], given: Collection[str] | None = None) -> SweepConfig:
+    """The options as one checked sweep; ``given`` as for ``job_config``. Raises ``UsageError``."""
+    asked = _asked_for(said(options, given))
+    values = dict(asked.values)
     require_model(values)
-    if values["start"] is not None:
+    if values.get("start") is not None:
         raise UsageError("The points of a sweep begin where the sweep says; leave --start out.")
-    budgets = _budgets(values, values.pop("budgets"), paired=values.pop("paired"))
-    methods = _either(values, "search", "methods") or (default_sweep_search(values["data"]),)
-    targets = _either(values, "target", "targets") or (None,)
-    seeds = values.pop("seeds")
-    workers, cold, force = values.pop("workers"), values.pop("cold"), values.pop("force")
-    values["search"], values["target"] = ",".join(methods), targets[0]
-    values["tune"] = taken_grid(values)
-    own = own_options(values)
+    budgets = _combinations(asked.budgets, paired=values.pop("zip", False))
+    methods = _either(values, "search", "methods") or (default_sweep_search(values.get("data")),)
+    seeds, targets = _either(values, "seed", "seeds") or (0,), _either(values, "target", "targets") or (None,)
+    workers, cold, force = values.pop("workers", 1), values.pop("cold", False), values.pop("force", False)
+    out = values.pop("out", None) or default_out(values["model"], budgets[0][:0], "sweep")
     several = len(methods) > 1
     if several and (strange := next((name for name in methods if "," in name), None)) is not None:
         raise UsageError(f"--methods takes single methods, not {shown(strange)}.")
+    own = asked.options_of(methods if several else methods_in(methods[0]))
     jobs = []
     for method in methods:
-        mine = values | {"search": method, "out": values["out"] or "-"}
+        mine = {**values, "search": method, "out": out, "seed": seeds[0], "target": targets[0]}
         mine["options"] = own.get(method, {}) if several else own
         if several and method in METHODS and get_method(method).ranked_by is None:
             mine["importance"] = None
@@ -96,8 +98,8 @@ def sweep_config(options: Mapping[str, Any]) -> SweepConfig:
     return SweepConfig(
         jobs=tuple(jobs),
         budgets=budgets,
-        out=values["out"] or default_out(values["model"], budgets[0][:0], "sweep"),
-        seeds=(values["seed"],) if seeds is None else _seeds(seeds),
+        out=out,
+        seeds=seeds,
         targets=targets,
         workers=workers,
         cold=cold,
@@ -105,11 +107,27 @@ def sweep_config(options: Mapping[str, Any]) -> SweepConfig:
     )
 
 
-def _budgets(values: dict[str, Any], texts: Sequence[str], *, paired: bool) -> tuple[Combination, ...]:
-    """All combinations; budgets of the main job's options are part of each."""
-    fixed, swept = named_budgets(values), read_budgets(texts)
+def _asked_for(values: dict[str, Any]) -> Asked:
+    """What was given, over what the recipe says that it names; an option and its plural count as one."""
+    recipe = values.pop("config", None)
+    base = Asked() if recipe is None else read_recipe(recipe, sweep=True)
+    fixed, swept = named_budgets(values), read_budgets(values.pop("budgets", ()))
     if both := sorted(set(fixed) & set(swept)):
         raise UsageError(f"Budgets of {both[0]} are given by --budgets and by --budget-{both[0]}; keep one of them.")
+    if "seeds" in values:
+        values["seeds"] = _seeds(values["seeds"])
+    if "paired" in values:
+        values["zip"] = values.pop("paired")
+    for pair in _PAIRS:
+        if any(name in values for name in pair):
+            base = base.without(pair)
+    return over_recipe(values, {**fixed, **swept}, base, default_sweep_search)
+
+
+def _combinations(budgets: Mapping[str, Any], *, paired: bool) -> tuple[Combination, ...]:
+    """All combinations; one budget of a cost is part of each."""
+    fixed = {cost: text for cost, text in budgets.items() if isinstance(text, str)}
+    swept = {cost: texts for cost, texts in budgets.items() if cost not in fixed}
     if not swept:
         raise UsageError("There are no budgets to sweep over; pass some, for example --budgets flops=25%,50%,75%.")
     count = max(len(each) for each in swept.values()) if paired else 1
@@ -118,7 +136,7 @@ def _budgets(values: dict[str, Any], texts: Sequence[str], *, paired: bool) -> t
 
 def _either(values: dict[str, Any], one: str, several: str) -> tuple[Any, ...]:
     """What was given by an option of the main job, or as a list by that of the sweep, taken out of ``values``."""
-    single, listed = values.pop(one), values.pop(several)
+    single, listed = values.pop(one, None), values.pop(several, None)
     if single is not None and listed:
         raise UsageError(f"--{one} and --{several} are both given; keep one of them.")
     return tuple(listed) if listed else () if single is None else (single,)

@@ -51,15 +51,15 @@ tune_options: Decorator = stack(
 
 
 def taken_grid(values: dict[str, Any]) -> Any:
-    """Take the grid out of ``values``: a name, or values by axis.
+    """Take the grid out of ``values``: a name, or values by axis, or None if nothing was said.
 
     Raises:
         UsageError: both were given.
     """
-    name = values.pop("tune")
-    axes = {axis: values.pop(f"tune__{axis}") for axis in AXES}
+    name = values.pop("tune", None)
+    axes = {axis: values.pop(f"tune__{axis}", None) for axis in AXES}
     given = {axis: found for axis, found in axes.items() if found is not None}
     if given and name is not None:
         flag = f"--tune.{next(iter(given)).replace('_', '-')}"
         raise UsageError(f"{flag} makes a grid of your own, and --tune {name} is another; keep one of them.")
-    return given or name or "auto"
+    return given or name

@@ -13,7 +13,7 @@ from typing import Any
 
 from compressor.budget import Budget
 from compressor.errors import UsageError
-from compressor.options import Flag, Options, Patterns, Place, Shape, Text, option, read, shown
+from compressor.options import Flag, Names, Options, Patterns, Place, Shape, Text, option, shown
 from compressor.options.shared import (
     BATCH_SIZE,
     BENCH_SECONDS,
@@ -35,7 +35,8 @@ from compressor.pipeline.grid import (
     read_grid,
     require_finetuning,
 )
-from compressor.search.constraints.wishes import LeastWidths
+from compressor.search import METHODS, get_method
+from compressor.search.constraints.wishes import WrittenWidths
 from compressor.storage.places import DEFAULT_FOLDER
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
@@ -104,8 +105,8 @@ class JobConfig(Options):
     round_to: int | None = option(None, ROUND_TO, "What widths are multiples of.")
     include: tuple[str, ...] = option((), Patterns(), "What may be compressed.")
     exclude: tuple[str, ...] = option((), Patterns(), "What is left alone.")
-    keep: tuple[str, ...] = option((), Patterns(), "Least widths, such as layer4*=50%.")
-    export: tuple[str, ...] = option(("onnx",), Patterns(), "Formats to write.")
+    keep: tuple[str, ...] = option((), WrittenWidths(), "Least widths, such as layer4*=50%.")
+    export: tuple[str, ...] = option(("onnx",), Names(), "Formats to write.")
     bench_seconds: float = option(DEFAULT_BENCH_SECONDS, BENCH_SECONDS, "How long to time both networks.")
     num_classes: int | None = option(None, NUM_CLASSES, "Classes of the model's head.")
     input_shape: tuple[int, ...] | None = option(None, Shape(), "Shape of one input.")
@@ -116,14 +117,13 @@ class JobConfig(Options):
     lut: str | None = option(None, Place(), "File of the latency table.")
     threads: int | None = option(None, THREADS, "CPU threads on the target.")
     start: str | None = option(None, Place(), "An earlier result to begin at.")
-    trust_factories: tuple[str, ...] = option((), Patterns(), "Factories that a saved folder may name.")
+    trust_factories: tuple[str, ...] = option((), Names(), "Factories that a saved folder may name.")
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, str) or not self.model.strip():
             raise UsageError("The model is empty; name one, for example --model resnet50 (compress models lists them).")
         super().__post_init__()
         object.__setattr__(self, "options", dict(self.options))
-        read("keep", LeastWidths(), self.keep)
         if not self.budgets:
             raise UsageError("No budget was given; pass at least one, for example --budget-flops 50%.")
         costs = [budget.cost for budget in self.budgets]
@@ -169,21 +169,48 @@ class JobConfig(Options):
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide the result: two runs with equal identities may share one folder and go on."""
-        found = {key: value for key, value in self.to_json().items() if key not in _NO_IDENTITY}
+        found = {key: value for key, value in upgraded(self.to_json()).items() if key not in _NO_IDENTITY}
         # Where the folder lies that it begins at may change, together with that of the job.
         return found | {"start": None if self.start is None else Path(self.start).name}
 
 
 def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as an earlier version of the program wrote them, in today's form: options of methods stood loose, and
-    nothing was tuned, or begun elsewhere."""
+    nothing was tuned, or begun elsewhere. An option that says what its default says is as one that is not given."""
     found = {**_FORMER, **values}
     if "options" not in found:
         given = {name: found.pop(name, default) for name, default in _LOOSE.items()}
         found["options"] = {name: value for name, value in given.items() if value != _LOOSE[name]}
+    names = [name.strip() for name in str(found.get("search", "")).split(",")]
+    if isinstance(found["options"], Mapping):
+        several = len(names) > 1
+        own = found["options"] if several else {names[0]: found["options"]}
+        told = {name: _without_defaults(name, given) for name, given in own.items()}
+        found["options"] = {name: own for name, own in told.items() if own} if several else told[names[0]]
     return found
 
 
+def _without_defaults(method: str, given: Any) -> Any:
+    """A method's options without those that say what is so anyway, but for those that the job has one of, too."""
+    if not isinstance(given, Mapping) or method not in METHODS:
+        return given
+    try:
+        known = {each.name: each for each in fields(get_method(method).config)}
+    except UsageError:  # another package's mistake
+        return given
+    return {
+        name: value
+        for name, value in given.items()
+        if name in OF_THE_JOB or name not in known or _json(value) != _json(known[name].default)
+    }
+
+
+def _json(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+OF_THE_JOB = ("epochs", "batch_size")
+"""Options of methods that the job says for all of them: ``--search-epochs``, ``--batch-size``."""
 _NO_IDENTITY = {"out", "force", "lut", "trust_factories", "trial_workers"}
 _FORMER: dict[str, Any] = {"tune": "auto", "tune_epochs": None, "tune_samples": 0.2, "start": None}
 _LOOSE: dict[str, Any] = {"learn": [], "penalty": None, "penalty_ramp": None, "compiler": None, "grow": 1}

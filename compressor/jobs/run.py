@@ -16,6 +16,7 @@ from compressor.jobs.begin import begin
 from compressor.jobs.config import JobConfig, upgraded
 from compressor.jobs.loading import available_device, load_subject
 from compressor.jobs.networks import require_whole, save_networks
+from compressor.jobs.recipes.write import write_recipe
 from compressor.models import artifact
 from compressor.nn.tensors import to_device
 from compressor.pipeline.delivery import deliver_result
@@ -27,6 +28,7 @@ from compressor.pipeline.warm import ORIGINAL
 from compressor.printable import printable
 from compressor.report import Report
 from compressor.storage.job import Job
+from compressor.storage.places import RECIPE
 
 _OPTIONS = {
     name: f"--{name.replace('_', '-')}"
@@ -58,6 +60,7 @@ def run_job(config: JobConfig, *, events: Events, trained: str | None = None) ->
     with Job.open(config.out, config.identity(), force=config.force, warn=events.warn, upgrade=upgraded) as job:
         if (report := _finished(config, rounds, job, events)) is not None:
             return report
+        write_recipe(job.beside(RECIPE), config)
         if trained is not None:
             there = f"{ORIGINAL}." if config.start is not None else ""
             for here in ("", f"{ORIGINAL}."):

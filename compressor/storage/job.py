@@ -40,7 +40,7 @@ from compressor.storage.files import (
     storage_errors,
 )
 from compressor.storage.lock import FolderLock
-from compressor.storage.places import DEFAULT_FOLDER
+from compressor.storage.places import DEFAULT_FOLDER, EVENTS, RECIPE
 from compressor.storage.reading import LARGE, read_json, sha256
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ class Job:
         self._made = made
         self._warn = warn
         self._folder = out / _FOLDER
+        self._beside: list[Path] = []
 
     @classmethod
     def open(
@@ -184,6 +185,13 @@ class Job:
         """A stage that is stored again and again while it goes on."""
         return Diary(self, name)
 
+    def beside(self, name: str) -> Path:
+        """Where a file lies that goes with the job if it fails before it has stored anything, and was not there."""
+        path = self.out / name
+        if not path.exists():
+            self._beside.append(path)
+        return path
+
     def close(self) -> None:
         """Let other processes use the folder. Harmless when called again."""
         self._lock.release()
@@ -204,6 +212,8 @@ class Job:
         """Take away what opening made; the lock file last, and the folder only if nothing else is in it."""
         with contextlib.suppress(OSError):  # another error is on its way out, and an empty folder does no harm
             (self._folder / "job.json").unlink(missing_ok=True)
+            for path in self._beside:
+                path.unlink(missing_ok=True)
             for kind in ("stages", "checkpoints"):
                 if (self._folder / kind).is_dir():
                     (self._folder / kind).rmdir()
@@ -318,7 +328,8 @@ def _claim(
     if found is not None and found.get("schema_version") == SCHEMA_VERSION and found.get("fingerprint") == wanted:
         remove_stale_temporaries(folder)
         return True
-    if path.exists() and not force and (_stored(folder) or any(entry != folder for entry in out.iterdir())):
+    others = (entry for entry in out.iterdir() if entry != folder and entry.name not in (RECIPE, EVENTS))
+    if path.exists() and not force and (_stored(folder) or any(others)):
         raise UsageError(
             f"The folder {out} holds another job ({_difference(found, wanted)}); "
             "choose another one, or pass --force to overwrite it."

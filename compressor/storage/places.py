@@ -2,3 +2,6 @@
 
 #: The folder of jobs that name none.
 DEFAULT_FOLDER = "compressed"
+
+RECIPE, EVENTS = "recipe.yaml", "events.jsonl"
+"""What a job writes into its folder before it has stored anything, so they claim no folder."""

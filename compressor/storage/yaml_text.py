@@ -19,7 +19,7 @@ MOST_VALUES = 20_000
 MOST_DEPTH = 8
 _NULL = ("", "~", "null", "Null", "NULL")
 
-Path = tuple[str | int, ...]
+Keys = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,7 @@ class Document:
     counted from 1."""
 
     value: Any
-    lines: dict[Path, int] = field(default_factory=dict)
-
-    def line(self, path: Path) -> int | None:
-        """Where ``path`` stands, or what is around it."""
-        while path and path not in self.lines:
-            path = path[:-1]
-        return self.lines.get(path)
+    lines: dict[Keys, int] = field(default_factory=dict)
 
 
 def parse_yaml(data: bytes) -> Document:
@@ -65,7 +59,7 @@ class _Builder:
     def __init__(self, events: Iterator[Any]) -> None:
         self._events = events
         self._count = 0
-        self.lines: dict[Path, int] = {}
+        self.lines: dict[Keys, int] = {}
 
     def document(self) -> Document:
         import yaml
@@ -80,7 +74,7 @@ class _Builder:
                 value = self._value(next(self._events), ())
         return Document(value, self.lines)
 
-    def _value(self, event: Any, path: Path) -> Any:
+    def _value(self, event: Any, path: Keys) -> Any:
         import yaml
 
         self._count += 1
@@ -96,7 +90,7 @@ class _Builder:
             return list(self._items(path))
         return self._mapping(path)
 
-    def _items(self, path: Path) -> Iterator[Any]:
+    def _items(self, path: Keys) -> Iterator[Any]:
         import yaml
 
         for index, event in enumerate(self._events):
@@ -104,7 +98,7 @@ class _Builder:
                 return
             yield self._value(event, (*path, index))
 
-    def _mapping(self, path: Path) -> dict[str, Any]:
+    def _mapping(self, path: Keys) -> dict[str, Any]:
         import yaml
 
         found: dict[str, Any] = {}
