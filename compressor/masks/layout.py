@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -77,6 +77,10 @@ class Layout:
     def position(self) -> Any:
         stack = self.masking.stack
         return None if stack is None else stack.position()
+
+    def start(self) -> AbstractContextManager[None]:
+        stack = self.masking.stack
+        return nullcontext() if stack is None else stack.at(None)
 
 
 class _Sites(TorchFunctionMode):

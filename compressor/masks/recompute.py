@@ -41,6 +41,10 @@ class Stage(Protocol):
         """Where in the program the forward is now."""
         ...
 
+    def start(self) -> AbstractContextManager[None]:
+        """Inside ``calls``: the program is at its start again."""
+        ...
+
 
 class Passes:
     """The passes of one model: which of them a backward has brought back."""
@@ -103,6 +107,10 @@ class Pass:
         with self.passes.aside(), self._standing, _running(self):
             self._stand(self._tensors or ())
             yield self
+
+    def another(self) -> AbstractContextManager[None]:
+        """Inside, within ``forward``, the model runs from its start: every one of several forwards with these masks."""
+        return self.stage.start()
 
     def _stand(self, tensors: Sequence[Tensor]) -> None:
         self._standing.enter_context(self.stage.placed(tensors))

@@ -147,7 +147,8 @@ class Session:
         self._forwards += learns
         self._gradients.forward_begins()
         if self._under is not None:
-            return self._under.over(forward(*args, **kwargs), self._gradients)
+            with self._under.another():
+                return self._under.over(forward(*args, **kwargs), self._gradients)
         with self._learner.applied() as made:
             outputs = forward(*args, **kwargs)
             return outputs if made is None else made.over(outputs, self._gradients)

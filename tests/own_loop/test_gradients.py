@@ -204,6 +204,26 @@ def test_shares_of_a_scaled_loss_add_up_to_its_scale(parts: int) -> None:
     assert torch.equal(flat(session.parameters()), before / 2.0**16)
 
 
+@pytest.mark.parametrize("search", ["figs", "dnarch"])
+@pytest.mark.parametrize("kind", [Net, Convolutions])
+def test_every_batch_of_a_validation_sees_the_network_that_is_left(kind: Any, search: str) -> None:
+    model = made(kind).train()
+    session = opened(model, search, 4)
+    for step in range(4):
+        x, y = batch(step)
+        (F.cross_entropy(model(x), y) + session.cost_loss()).backward()
+        session.step()
+    model.eval()
+    with session.masked(), torch.no_grad():
+        seen = [model(batch(step)[0]) for step in range(3)]
+        past = [model.forward(batch(step)[0]) for step in range(3)]
+    small = session.finish().eval()
+    for step in range(3):
+        expected = small(batch(step)[0])
+        torch.testing.assert_close(seen[step], expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(past[step], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_every_forward_of_a_step_sees_the_same_masks_and_every_step_others() -> None:
     model = made(Net).train()
     session = opened(model, options={"start": 0.0})
