@@ -179,10 +179,11 @@ def test_validation_sees_the_masked_network(tmp_path: Path) -> None:
     whole = lit.net
     assert callback.model is not whole
     assert_small(callback.model)
-    x = next(iter(DataLoader(data(), batch_size=20)))[0]
-    with torch.no_grad():
-        torch.testing.assert_close(lit.seen[-2], callback.model.eval()(x), rtol=1e-4, atol=1e-5)
-        assert not torch.allclose(lit.seen[-2], whole.eval()(x), rtol=1e-2)
+    batches = [x for x, _ in DataLoader(data(), batch_size=20)]
+    for seen, x in zip(lit.seen[-2:], batches, strict=True):
+        with torch.no_grad():
+            torch.testing.assert_close(seen, callback.model.eval()(x), rtol=1e-4, atol=1e-5)
+            assert not torch.allclose(seen, whole.eval()(x), rtol=1e-2)
 
 
 class Parts(Lit):
