@@ -56,7 +56,7 @@ docs: $(READY)
 	rm -rf build/pages && mkdir -p build/pages/docs build/pages/benchmarks
 	cp README.md build/pages/index.md
 	cp CONTRIBUTING.md CHANGELOG.md SECURITY.md LICENSE build/pages/
-	cp docs/*.md build/pages/docs/ && cp --parents benchmarks/*/*.md build/pages/
+	cp docs/*.md docs/*.json build/pages/docs/ && cp --parents benchmarks/*/*.md build/pages/
 	$(BIN)/zensical build --strict
 
 clean:

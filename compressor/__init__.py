@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from compressor.architecture.architecture import Architecture
     from compressor.errors import CompressorError
     from compressor.graph import Graph, capture
+    from compressor.jobs.recipes.run import load_recipe, run
     from compressor.latency.target import TargetSettings
     from compressor.models.artifact import load
     from compressor.pipeline.arguments import Scope, Training
@@ -41,7 +42,9 @@ _NAMES = {
     "capture": "compressor.graph",
     "compress": "compressor.api",
     "load": "compressor.models.artifact",
+    "load_recipe": "compressor.jobs.recipes.run",
     "prepare": "compressor.api",
+    "run": "compressor.jobs.recipes.run",
     "sweep": "compressor.api",
 }
 
@@ -58,7 +61,9 @@ __all__ = [
     "capture",
     "compress",
     "load",
+    "load_recipe",
     "prepare",
+    "run",
     "sweep",
 ]
 

@@ -26,7 +26,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
         ("own_training_loop", ["--epochs", "2"], "after fine-tuning"),
         ("own_training_loop", ["--epochs", "2", "--search", "dnarch"], "after fine-tuning"),
         ("latency_budget", ["simulated"], "at most"),
-        ("segmentation", ["--epochs", "1"], "pixels that are right"),
+        ("segmentation", ["--epochs", "1"], "overlap of regions"),
         ("audio", ["--epochs", "1"], "tones that are told"),
         ("spoken_digits", ["--epochs", "1"], "words that are mistaken"),
         ("sweep_budgets", ["--epochs", "1", "--out", "sweep"], "the best within 60 %"),
@@ -87,7 +87,9 @@ def test_documents_name_what_exists(document: Path) -> None:
     everything = group.get_params(click.Context(group))
     options = {"--help", *(option for parameter in everything for option in parameter.opts)}
     for command in COMMANDS:
-        options |= {option for parameter in COMMANDS.get(command).params for option in parameter.opts}
+        found = COMMANDS.get(command)
+        for each in (found, *getattr(found, "commands", {}).values()):
+            options |= {option for parameter in each.params for option in parameter.opts}
     assert {
         option for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+(?:\.[a-z-]+)?", text) if option not in options
     } <= {"--coins.patience"}  # of the plug-in that is shown

@@ -24,6 +24,7 @@ COMMANDS = Registry(
     "command",
     {
         "bench": "compressor.cli.bench:bench",
+        "config": "compressor.cli.config:config",
         "export": "compressor.cli.export:export",
         "inspect": "compressor.cli.inspect:inspect",
         "lut": "compressor.cli.lut:lut",
@@ -40,6 +41,7 @@ COMMANDS = Registry(
 #: What each does, for the list of commands: asking the commands themselves would import them all.
 SUMMARIES = {
     "bench": "Time models against each other.",
+    "config": "Show what a recipe or a command line amounts to, and what a recipe may say.",
     "export": "Write a model for the runtime it is to run in.",
     "inspect": "Show what can be removed, what it costs, and what is fixed and why.",
     "lut": "Latency tables: what is in them, and how to share them.",
@@ -61,7 +63,8 @@ EPILOG = (
     "  compress --model resnet20_cifar --data digits --train-epochs 8 --budget-flops 30%\n"
     "  compress inspect --model mobilenet_v2\n"
     "  compress --model resnet18 --budget-latency 60% --target onnxruntime-cpu\n"
-    "  compress sweep --model resnet18 --budgets flops=25%,50%,75%\n\n"
+    "  compress sweep --model resnet18 --budgets flops=25%,50%,75%\n"
+    "  compress --config job.yaml --budget-flops 40%\n\n"
     "Exit codes: 0 done, 2 usage, 3 budget unreachable, 4 model not supported, 5 verification failed, 130 interrupted."
 )
 

@@ -158,6 +158,11 @@ def dump_yaml(value: Any) -> str:
         def represent_list(self, items: Any) -> Any:
             return self.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=True)
 
+        def represent_text(self, text: str) -> Any:
+            odd = not text.isprintable()  # line ends that others read as one, say
+            return self.represent_scalar("tag:yaml.org,2002:str", text, style='"' if odd else None)
+
+    Dumper.add_representer(str, Dumper.represent_text)
     Dumper.add_representer(list, Dumper.represent_list)
     Dumper.add_representer(tuple, Dumper.represent_list)
     return str(

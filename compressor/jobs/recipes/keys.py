@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any
 
 from compressor.jobs.config import JobConfig
@@ -14,6 +14,8 @@ from compressor.search.options import Method
 SCHEMA_VERSION = 1
 SCHEMA_KEYS = ("schema_version", "$schema")
 """What a recipe may have that says nothing about a job."""
+_DEPENDS = ("out", "search", "search_epochs", "finetune_epochs")
+"""What is something else with data than without, where it is not said."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Key:
 
 def job_keys() -> dict[str, Key]:
     """Keys of one job, without its budgets and the options of its search."""
-    return {"model": Key(Text(), "The model, as --model takes it.")} | keys_of(JobConfig)
+    found = {"model": Key(Text(), "The model, as --model takes it.")} | keys_of(JobConfig)
+    return {name: replace(key, default=None) if name in _DEPENDS else key for name, key in found.items()}
 
 
 def sweep_keys() -> dict[str, Key]:

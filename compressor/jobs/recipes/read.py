@@ -109,10 +109,12 @@ class _Reader:
                 head, dot, inner = name.partition(".")
                 if not dot or head not in ("budgets", "tune", *METHODS):
                     head, inner = name, ""
-                there = found.get(head, {})
-                if (head in found and not inner) or not isinstance(there, Mapping) or inner in there:
-                    raise UsageError(f"{name} is said twice; keep one of them.")
-                found[head] = {**there, inner: value} if inner else value
+                mine, there = {inner: value} if inner else value, found.get(head)
+                if head in found:
+                    if not isinstance(mine, Mapping) or not isinstance(there, Mapping) or set(mine) & set(there):
+                        raise UsageError(f"{name} is said twice; keep one of them.")
+                    mine = {**there, **mine}
+                found[head] = mine
                 if inner and (name,) in self.lines:
                     self.lines[head, inner] = self.lines[name,]
         return found
