@@ -12,7 +12,7 @@ from torch import Tensor
 from compressor.data.base import Data
 from compressor.data.holdout import stratified_holdout
 from compressor.data.memory import CropFlip, Normalise, TensorSplit
-from compressor.data.task import IGNORED, Task, find_task, is_tokens
+from compressor.data.task import IGNORED, VOID, Task, find_task, is_tokens
 from compressor.errors import DataError
 
 Array = Tensor | NDArray[np.generic]
@@ -44,7 +44,7 @@ def from_tensors(
         normalise: None gives uint8 inputs the mean and spread of ``train`` by channel, and leaves others as they are.
         augment: for training images, None for none.
         vocabulary: how many tokens there are, padding included; None takes it from the largest.
-        task: "classification", "multilabel" or "regression", whatever the targets look like; None looks at them.
+        task: one of ``data.task.KINDS``, whatever the targets look like; None looks at them.
 
     Raises:
         UsageError: another ``task``.
@@ -61,6 +61,8 @@ def from_tensors(
                 "they must be equal."
             )
     found = find_task(inputs, torch.cat([y for _, y in tensors.values()]), kind=task)
+    if found.is_segmentation and (num_classes is None or num_classes <= VOID):
+        tensors = {part: (x, y.masked_fill(y == VOID, IGNORED)) for part, (x, y) in tensors.items()}
     tensors = {part: (x, _as_targets(y, found)) for part, (x, y) in tensors.items()}
     inputs, targets = tensors["train"]
     classes = found.outputs if found.is_multilabel else None

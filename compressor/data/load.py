@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 
 from compressor.data.base import Data
+from compressor.data.decoding import Loading
 from compressor.errors import UsageError
 from compressor.plugins.importing import is_attribute_spec
 from compressor.plugins.registry import Registry
@@ -17,6 +18,7 @@ SOURCES = Registry(
         "cifar100": "compressor.data.sources.cifar:load_cifar100",
         "fashionmnist": "compressor.data.sources.fashionmnist:load",
         "imagefolder": "compressor.data.sources.imagefolder:load",
+        "segmentation": "compressor.data.sources.segmentation:load",
         "npz": "compressor.data.sources.npz:load",
         "fsdd": "compressor.data.sources.fsdd:load",
         "listops": "compressor.data.sources.listops:load",
@@ -26,18 +28,18 @@ SOURCES = Registry(
 )
 _WITHOUT_ARGUMENT = {"digits", "listops"}
 EXAMPLES = (
-    "digits, cifar10:DIR, cifar100:DIR, fashionmnist:DIR, imagefolder:DIR, fsdd:DIR, listops[:n=N,length=L], "
-    "darcy:DIR, npz:FILE or pkg.module:factory"
+    "digits, cifar10:DIR, cifar100:DIR, fashionmnist:DIR, imagefolder:DIR, segmentation:DIR, fsdd:DIR, "
+    "listops[:n=N,length=L], darcy:DIR, npz:FILE or pkg.module:factory"
 )
 
 
-def load_data(spec: str, *, image_size: int | None = None) -> Data:
+def load_data(spec: str, *, image_size: int | None = None, loading: Loading | None = None) -> Data:
     """Load a data set.
 
     Args:
-        spec: ``digits``, ``cifar10:DIR``, ``cifar100:DIR``, ``fashionmnist:DIR``, ``imagefolder:DIR``, ``fsdd:DIR``,
-            ``listops``, ``darcy:DIR``, ``npz:FILE`` or ``package.module:factory``; some take options behind a comma.
+        spec: as ``EXAMPLES`` has it; some take options behind a comma.
         image_size: side of the images that a source which scales them gives; others have their own size.
+        loading: how sources that read file by file read.
 
     Raises:
         UsageError: an unknown name, or a name without its folder.
@@ -53,8 +55,9 @@ def load_data(spec: str, *, image_size: int | None = None) -> Data:
     if not argument and name not in _WITHOUT_ARGUMENT:
         raise UsageError(f"The data set {name!r} needs a place, {name}:PLACE. Expected {EXAMPLES}.")
     source = SOURCES.get(name)
-    sized = {"image_size": image_size} if "image_size" in inspect.signature(source).parameters else {}
-    data: Data = source(argument, **sized)
+    given = {"image_size": image_size, "loading": loading}
+    taken = {key: value for key, value in given.items() if key in inspect.signature(source).parameters}
+    data: Data = source(argument, **taken)
     return data
 
 

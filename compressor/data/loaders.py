@@ -46,8 +46,8 @@ def from_loaders(
             which takes a loader that keeps its order.
         num_classes: None takes it from the data set's ``classes`` or labels, where it has them.
         vocabulary: how many tokens there are, if inputs are tokens.
-        task: "classification", "multilabel" or "regression", whatever the targets look like; without it the first
-            validation batch says what the task is: see ``data.task.find_task``.
+        task: one of ``data.task.KINDS``, whatever the targets look like; without it the first validation batch says
+            what the task is: see ``data.task.find_task``.
         own_loss: whether the user's own loss judges, which takes targets of any kind, or whole batches.
 
     Raises:

@@ -30,6 +30,10 @@ class Normalise:
         return inputs.float().sub_(mean * scale).div_(std * scale)
 
 
+IMAGENET = Normalise((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""As networks with published weights expect images."""
+
+
 @dataclass(frozen=True)
 class CropFlip:
     """Shift by up to ``padding`` pixels, black coming in at the edges, and mirror half of the images.

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from compressor.errors import DataError, UsageError
 
-KINDS = ("classification", "multilabel", "regression")
+KINDS = ("classification", "multilabel", "segmentation", "regression")
 IGNORED = -100
 """The class of positions that count neither in the loss nor in the accuracy, as PyTorch's cross entropy has it."""
+VOID = 255
+"""What masks on disk have for such positions."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,8 @@ class Task:
     """The kind of targets.
 
     Attributes:
-        kind: "classification" (one class each), "multilabel" (any number of labels each) or "regression".
+        kind: "classification" (one class each), "multilabel" (any number of labels each), "segmentation" (masks of
+            classes, judged by regions) or "regression".
         dense: a target for every position of the input, not one for the whole.
         relative: errors of a regression are taken relative to the size of the target, sample by sample.
         outputs: channels that a network must give: classes, labels or values; None if unknown.
@@ -40,6 +43,11 @@ class Task:
     def is_multilabel(self) -> bool:
         """Whether the targets say of every label whether it applies."""
         return self.kind == "multilabel"
+
+    @property
+    def is_segmentation(self) -> bool:
+        """Whether the targets are masks: a class for every pixel, judged region by region."""
+        return self.kind == "segmentation"
 
 
 def find_task(inputs: Any, targets: Any, num_classes: int | None = None, kind: str | None = None) -> Task:
@@ -66,6 +74,13 @@ def find_task(inputs: Any, targets: Any, num_classes: int | None = None, kind: s
     if kind == "multilabel" or (kind is None and _are_labels(targets, at)):
         require_labels(targets)
         return Task("multilabel", outputs=targets.shape[1])
+    if kind == "segmentation":
+        if targets.is_floating_point() or targets.dim() != 3:
+            raise DataError(
+                f"Targets of {targets.dtype} and shape {list(targets.shape)} are no masks: those are whole numbers "
+                "(N, H, W), a class for every pixel."
+            )
+        return Task("segmentation", dense=True, outputs=num_classes)
     if kind != "regression":
         if not targets.is_floating_point():
             return Task(dense=targets.dim() > 1, outputs=num_classes)

@@ -267,7 +267,7 @@ class Trainer:
         with torch.autocast(self.device.type, self._amp_dtype, enabled=self._amp_dtype is not None):
             outputs = hooks.forward(self._runs, inputs)
             if self._checks_targets:
-                self._objective.check(primary_output(outputs), targets)
+                self._objective.check(outputs, targets)
                 self._checks_targets = False
             loss = self._loss_fn(outputs, targets) if part.share else primary_output(outputs).float().sum()
             if self._teacher is not None:

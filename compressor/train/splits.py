@@ -77,11 +77,3 @@ def call_model(model: torch.nn.Module, inputs: Any) -> Any:
     if isinstance(inputs, list | tuple):
         return model(*inputs)
     return model(inputs)
-
-
-def batch_count(targets: Any) -> int:
-    """Samples in a batch, by the first tensor among its targets."""
-    if isinstance(targets, Tensor):
-        return int(targets.shape[0]) if targets.ndim else 1
-    items = list(targets.values()) if isinstance(targets, dict) else list(targets)
-    return batch_count(items[0]) if items else 0

@@ -157,11 +157,21 @@ def test_a_network_for_labels_is_compressed(search: str) -> None:
     assert "accuracy" not in text.lower().replace("accuracy is not", "")
 
 
-def test_the_searches_are_told_the_loss() -> None:
-    from compressor.pipeline.settings import Settings
-    from compressor.pipeline.training import search_loss
+def test_searches_rank_and_train_by_the_loss_of_the_task() -> None:
+    """Cross entropy of labels as class probabilities would be another number, and another gradient."""
+    from compressor.graph import capture
+    from compressor.search.base import SearchContext
+    from compressor.search.importance.base import Ranking
+    from compressor.search.importance.taylor import taylor
 
-    loss = search_loss(labelled(), Settings(budgets=(), search="oneshot"))
-    assert loss is not None
-    logits: Tensor = torch.tensor(np.zeros((2, 3)))
-    assert float(loss(logits, torch.ones(2, 3))) == pytest.approx(np.log(2))
+    data = labelled()
+    model = nn.Sequential(nn.Flatten(), nn.Linear(np.prod(data.input_shape).item(), 8), nn.ReLU(), nn.Linear(8, 3))
+    graph = capture(model, data.example_inputs)
+
+    def ranked(loss_fn: object) -> Tensor:
+        context = SearchContext(model, graph, [], data=data, loss_fn=loss_fn)  # type: ignore[arg-type]
+        return torch.as_tensor(taylor(Ranking(context, batches=4))[0])
+
+    told = ranked(objective(data.task).loss)
+    assert torch.equal(ranked(None), told)
+    assert not torch.allclose(ranked(objective(Task()).loss), told)

@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from compressor.data.arrays import Pair, from_tensors
 from compressor.data.base import Data
 from compressor.data.files import read_plain
-from compressor.data.memory import CropFlip, Normalise
+from compressor.data.memory import IMAGENET, CropFlip
 from compressor.data.sources.npz import read_pairs
 from compressor.data.sources.python_batch import read_python_batch
 from compressor.errors import DataError
 
-_NORMALISE = Normalise((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _PIXELS = 3 * 32 * 32
 
 
@@ -92,7 +91,7 @@ def _load(argument: str, layout: _Layout) -> Data:
         test=test,
         name=f"{layout.name}:{argument}",
         num_classes=layout.num_classes,
-        normalise=_NORMALISE,
+        normalise=IMAGENET,
         augment=CropFlip(padding=4),
     )
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from compressor.errors import UsageError
 from compressor.nn.modules import evaluating
@@ -19,8 +18,8 @@ from compressor.search.importance.base import Ranking, Scores, add_per_unit
 from compressor.search.importance.effective import Reads
 from compressor.search.importance.norms import l2
 from compressor.train.layout import copied_to_device
-from compressor.train.objectives.outputs import primary_output
-from compressor.train.splits import call_model
+from compressor.train.objectives.objective import objective
+from compressor.train.splits import call_model, task_of
 
 _BATCH = 64
 _TINY = 1e-12
@@ -35,14 +34,14 @@ def taylor(ranking: Ranking) -> Scores:
     units, blocks = np.zeros(graph.n_units), np.zeros(len(graph.blocks))
     gated = {name: block.index for block in graph.blocks for name in block.gated}
     reads = Reads(model, graph)
+    loss_of = context.loss_fn or objective(task_of(context.data)).loss
     with isolated_rng(), evaluating(model), unobserved(model):
         for i, (inputs, targets) in enumerate(context.data.train.batches(_BATCH, shuffle_seed=context.seed)):
             if i == ranking.batches:
                 break
             with reads.watching():
-                loss = _loss(
-                    ranking, call_model(model, copied_to_device(inputs, device)), copied_to_device(targets, device)
-                )
+                outputs = call_model(model, copied_to_device(inputs, device))
+                loss = loss_of(outputs, copied_to_device(targets, device))
             weights = [weight for weight in reads.weights() if weight.tensor.requires_grad]
             gradients = torch.autograd.grad(loss, [weight.tensor for weight in weights], allow_unused=True)
             change, closing = np.zeros(graph.n_units), np.zeros(len(graph.blocks))
@@ -65,9 +64,3 @@ def taylor(ranking: Ranking) -> Scores:
     units, blocks = units / max(ranking.batches, 1), blocks / max(ranking.batches, 1)
     # Without any gradient (a dead or frozen layer) weights decide; the term is far below any real saliency.
     return units + _TINY * max(float(units.max(initial=0)), _TINY) * l2(ranking)[0], blocks
-
-
-def _loss(ranking: Ranking, output: object, target: Tensor) -> Tensor:
-    if ranking.context.loss_fn is not None:
-        return ranking.context.loss_fn(output, target)
-    return nn.functional.cross_entropy(primary_output(output), target)

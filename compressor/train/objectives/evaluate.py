@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import islice, zip_longest
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from compressor.data.base import Split
+from compressor.data.batches import sample_count
 from compressor.data.task import Task
 from compressor.errors import DataError
 from compressor.process.ranks import Ranks, current
@@ -17,9 +20,8 @@ from compressor.train.layout import accepts_channels_last, channels_last, copied
 from compressor.train.modes import deterministic, mode, model_device
 from compressor.train.objectives.losses import LossFn
 from compressor.train.objectives.objective import LOSS, TOP_1, Metric, objective
-from compressor.train.objectives.outputs import primary_output
 from compressor.train.rng import isolated_rng
-from compressor.train.splits import Forward, batch_count, call_model
+from compressor.train.splits import Forward, call_model
 
 
 @dataclass(frozen=True)
@@ -44,13 +46,13 @@ class _Batch:
 
     loss: Tensor
     count: int
-    hits: tuple[Tensor, int] | None
-    seen: tuple[Tensor, Tensor] | None
+    kept: Any | None
+    """See ``Scorer.of_batch``."""
 
     def told(self) -> _Batch:
         """The same, in the CPU's memory."""
-        hits = None if self.hits is None else (self.hits[0].cpu(), self.hits[1])
-        return _Batch(self.loss.cpu(), self.count, hits, self.seen)
+        kept = pytree.tree_map(lambda leaf: leaf.cpu() if isinstance(leaf, Tensor) else leaf, self.kept)
+        return _Batch(self.loss.cpu(), self.count, kept)
 
 
 def _in_order(mine: list[_Batch], ranks: Ranks) -> list[_Batch]:
@@ -101,26 +103,18 @@ def evaluate(
                 images_last = accepts_channels_last(model, given, forward)
             outputs = forward(model, channels_last(given) if images_last else given)
             if loss_fn is None and not found:
-                goal.check(primary_output(outputs), moved)
-            hits = goal.hits(outputs, moved) if goal.hits is not None else None
-            seen = None
-            if goal.of_all is not None and (one := primary_output(outputs)).shape == getattr(moved, "shape", None):
-                seen = one.float().cpu(), moved.cpu()
-            found.append(_Batch(loss_of(outputs, moved), batch_count(moved), hits, seen))
+                goal.check(outputs, moved)
+            kept = goal.scorer.of_batch(outputs, moved) if goal.scorer is not None else None
+            found.append(_Batch(loss_of(outputs, moved), sample_count(given, moved), kept))
     found = _in_order(found, ranks)
     if not found:
         raise DataError("The split to evaluate on is empty; give data with at least one sample.")
     count = sum(batch.count for batch in found)
     weights = torch.tensor([batch.count for batch in found], dtype=torch.float64)
     loss = float((torch.stack([b.loss for b in found]).double().cpu() * weights).sum() / weights.sum())
-    hit = [batch.hits for batch in found if batch.hits is not None]
-    decided = sum(of for _, of in hit)
-    accuracy = int(torch.stack([right for right, _ in hit]).sum()) / decided if decided else None
-    if accuracy is not None:
-        return Metrics(accuracy, loss, count, accuracy, goal.metric)
-    pairs = [batch.seen for batch in found if batch.seen is not None]
-    if goal.of_all is not None and pairs:
-        every, wanted = (torch.cat(parts) for parts in zip(*pairs, strict=True))
-        return Metrics(None, loss, count, goal.of_all(every, wanted), goal.metric)
-    named = goal.metric if loss_fn is None and goal.hits is None and goal.of_all is None else LOSS
+    kept = [batch.kept for batch in found if batch.kept is not None]
+    scored = goal.scorer.of_all(kept) if goal.scorer is not None and kept else None
+    if scored is not None:
+        return Metrics(scored.accuracy, loss, count, scored.score, goal.metric)
+    named = goal.metric if loss_fn is None and goal.scorer is None else LOSS
     return Metrics(None, loss, count, loss if math.isfinite(loss) else None, named)

@@ -26,8 +26,9 @@ def binary_cross_entropy(label_smoothing: float = 0.0) -> LossFn:
     return loss
 
 
-def check_labels(logits: Tensor, targets: Any) -> None:
+def check_labels(outputs: Any, targets: Any) -> None:
     """Refuse targets that are no labels for these logits, (N, labels). Raises ``DataError``."""
+    logits = primary_output(outputs)
     if not isinstance(targets, Tensor):
         raise DataError(f"Targets are {type(targets).__name__}, not a tensor; pass a loss_fn(outputs, targets).")
     require_labels(targets)

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional
 
+from compressor.data.task import IGNORED
 from compressor.errors import DataError
 from compressor.train.objectives.outputs import primary_output
 
@@ -20,10 +21,25 @@ def cross_entropy(label_smoothing: float = 0.0) -> LossFn:
 
     def loss(outputs: Any, targets: Any) -> Tensor:
         logits = primary_output(outputs)
-        classes = targets if targets.is_floating_point() else targets.long()
-        return functional.cross_entropy(logits, classes, label_smoothing=label_smoothing)
+        return mean_cross_entropy(logits, targets, label_smoothing)
 
     return loss
+
+
+def mean_cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Mean over the targets that count; 0, with a gradient of zeros, where no position does."""
+    if targets.is_floating_point() or targets.ndim == 1:
+        classes = targets if targets.is_floating_point() else targets.long()
+        return functional.cross_entropy(logits, classes, label_smoothing=label_smoothing)
+    total = functional.cross_entropy(
+        logits, targets.long(), label_smoothing=label_smoothing, ignore_index=IGNORED, reduction="sum"
+    )
+    return total / (targets != IGNORED).sum().clamp_min(1)
+
+
+def check_classes(outputs: Any, targets: Any) -> None:
+    """``check_class_targets`` of the primary output."""
+    check_class_targets(primary_output(outputs), targets)
 
 
 def check_class_targets(logits: Tensor, targets: Any) -> None:

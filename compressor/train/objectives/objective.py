@@ -11,12 +11,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from compressor.data.batches import sample_count
-from compressor.data.task import IGNORED, Task
+from compressor.data.task import IGNORED, VOID, Task
 from compressor.errors import DataError
 from compressor.train.objectives.distill import distillation_loss, label_distillation_loss
-from compressor.train.objectives.labels import binary_cross_entropy, check_labels, mean_average_precision
-from compressor.train.objectives.losses import LossFn, check_class_targets, cross_entropy
+from compressor.train.objectives.labels import binary_cross_entropy, check_labels
+from compressor.train.objectives.losses import LossFn, check_classes, cross_entropy
 from compressor.train.objectives.outputs import primary_output
+from compressor.train.objectives.scorers import Hits, LabelPrecision, Scorer
+from compressor.train.objectives.segmentation import Overlap, check_masks, segmentation_loss
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,11 @@ class Metric:
 TOP_1 = Metric("top-1 accuracy", lower_is_better=False)
 TOP_1_DENSE = Metric("top-1 accuracy per position", lower_is_better=False)
 RELATIVE_L2 = Metric("relative L2 error", lower_is_better=True)
+MEAN_IOU = Metric("mean intersection over union", lower_is_better=False)
 MEAN_AP = Metric("mean average precision", lower_is_better=False)
 SQUARED = Metric("mean squared error", lower_is_better=True)
 LOSS = Metric("loss", lower_is_better=True)
-METRICS = {metric.name: metric for metric in (TOP_1, TOP_1_DENSE, MEAN_AP, RELATIVE_L2, SQUARED, LOSS)}
+METRICS = {metric.name: metric for metric in (TOP_1, TOP_1_DENSE, MEAN_IOU, MEAN_AP, RELATIVE_L2, SQUARED, LOSS)}
 
 
 @dataclass(frozen=True)
@@ -42,43 +45,42 @@ class Objective:
 
     Attributes:
         loss: ``loss(outputs, targets)`` to a scalar.
-        check: refuses targets that the loss cannot be taken of: ``check(output, targets)`` raises ``DataError``.
+        check: refuses targets that the loss cannot be taken of: ``check(outputs, targets)`` raises ``DataError``.
         distillation_loss: ``distillation_loss(student's output, teacher's output)`` to a scalar.
         metric: what the score is.
-        hits: right answers in a batch and how many there were; None where the score is not made of these.
-        of_all: the score of all outputs (N, ...) and all targets together; None where the score is made batch by batch.
-            Without ``hits`` and ``of_all`` the score is the mean loss.
+        scorer: makes the score; None where it is the mean loss.
         mean_over: how many things the loss of inputs and targets is a mean over; samples, unless given.
     """
 
     loss: LossFn
-    check: Callable[[Tensor, Any], None]
+    check: Callable[[Any, Any], None]
     distillation_loss: Callable[[Tensor, Tensor], Tensor]
     metric: Metric
-    hits: Callable[[Any, Any], tuple[Tensor, int] | None] | None = None
-    of_all: Callable[[Tensor, Tensor], float | None] | None = None
+    scorer: Scorer | None = None
     mean_over: Callable[[Any, Any], int] = sample_count
 
 
 def objective(task: Task | None = None, *, label_smoothing: float = 0.0, temperature: float = 4.0) -> Objective:
-    """Cross entropy and accuracy for classes; binary cross entropy and mean average precision for labels; relative L2
-    error for fields; mean squared error for other values."""
+    """Cross entropy and accuracy for classes, with mean intersection over union for masks; binary cross entropy and
+    mean average precision for labels; relative L2 error for fields; mean squared error for other values."""
     if task is not None and task.is_multilabel:
 
         def labels_from_teacher(student: Tensor, teacher: Tensor) -> Tensor:
             return label_distillation_loss(student, teacher, temperature)
 
         loss = binary_cross_entropy(label_smoothing)
-        return Objective(loss, check_labels, labels_from_teacher, MEAN_AP, of_all=mean_average_precision)
+        return Objective(loss, check_labels, labels_from_teacher, MEAN_AP, LabelPrecision())
     if task is None or not task.is_regression:
 
         def from_teacher(student: Tensor, teacher: Tensor) -> Tensor:
             return distillation_loss(student, teacher, temperature)
 
+        if task is not None and task.is_segmentation:
+            loss = segmentation_loss(label_smoothing)
+            return Objective(loss, check_masks, from_teacher, MEAN_IOU, Overlap(), mean_over=_pixels)
         metric = TOP_1_DENSE if task is not None and task.dense else TOP_1
-        return Objective(
-            cross_entropy(label_smoothing), check_class_targets, from_teacher, metric, class_hits, mean_over=_classes
-        )
+        loss = cross_entropy(label_smoothing)
+        return Objective(loss, check_classes, from_teacher, metric, Hits(), mean_over=_classes)
     loss, metric = (relative_l2, RELATIVE_L2) if task.relative else (squared_error, SQUARED)
     return Objective(loss, check_values, loss, metric)
 
@@ -98,8 +100,9 @@ def squared_error(outputs: Any, targets: Tensor) -> Tensor:
     return functional.mse_loss(prediction.float(), wanted.float())
 
 
-def check_values(prediction: Tensor, targets: Any) -> None:
+def check_values(outputs: Any, targets: Any) -> None:
     """Refuse targets that are not of the prediction's shape. Raises ``DataError``."""
+    prediction = primary_output(outputs)
     if not isinstance(targets, Tensor):
         raise DataError(f"Targets are {type(targets).__name__}, not a tensor; pass a loss_fn(outputs, targets).")
     ours, theirs = _aligned(prediction, targets)
@@ -110,22 +113,18 @@ def check_values(prediction: Tensor, targets: Any) -> None:
         )
 
 
-def class_hits(outputs: Any, targets: Any) -> tuple[Tensor, int] | None:
-    """Targets with the highest logit, and targets in all; None if the targets are not classes of these outputs."""
-    if not isinstance(targets, Tensor) or targets.is_floating_point():
-        return None
-    logits = primary_output(outputs)
-    if logits.ndim < 2 or logits.shape[:1] + logits.shape[2:] != targets.shape:
-        return None
-    counted = targets.numel() if targets.ndim == 1 else int((targets != IGNORED).sum())
-    return (logits.argmax(dim=1) == targets).sum(), counted
-
-
 def _classes(inputs: Any, targets: Any) -> int:
     """Targets that count, each with a class of its own."""
     if not isinstance(targets, Tensor) or targets.is_floating_point():
         return sample_count(inputs, targets)
     return int((targets != IGNORED).sum())
+
+
+def _pixels(inputs: Any, targets: Any) -> int:
+    """Pixels that count, whichever way they are marked."""
+    if not isinstance(targets, Tensor):
+        return sample_count(inputs, targets)
+    return int(((targets != IGNORED) & (targets != VOID)).sum())
 
 
 def _aligned(prediction: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

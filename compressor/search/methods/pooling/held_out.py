@@ -50,7 +50,8 @@ class HeldOut:
         inputs, targets = (copied_to_device(each, where) for each in self.batch(step))
         with mode(network, training=False), torch.no_grad():
             outputs = call_model(network, inputs)
-            hits = self._goal.hits(outputs, targets) if self._goal.hits is not None else None
-            if hits is not None and hits[1]:
-                return float(hits[0]) / hits[1]
+            kept = self._goal.scorer.of_batch(outputs, targets) if self._goal.scorer is not None else None
+            scored = self._goal.scorer.of_all([kept]) if self._goal.scorer is not None and kept is not None else None
+            if scored is not None and scored.accuracy is not None:
+                return scored.accuracy
             return float(torch.sigmoid(-self._loss(outputs, targets).double()))
