@@ -226,8 +226,8 @@ def test_a_loader_without_length_needs_max_steps(tmp_path: Path) -> None:
     mine = trainer(tmp_path, data=Lines(), max_steps=6, save_strategy="no")
     mine.train()
     assert mine.compression.session.steps_done == 6
+    mine = trainer(tmp_path, save_strategy="no")
     with pytest.raises(UsageError, match=r"not known beforehand.*max_steps"):
-        mine = trainer(tmp_path, save_strategy="no")
         mine.compression.open(mine.model, -1, "give the TrainingArguments max_steps=")
 
 
