@@ -127,6 +127,13 @@ COMPRESS_OPTIONS = stack(
         metavar="FOLDER",
         help="Begin the search at an earlier result of the same model, or take one of the networks that a search left.",
     ),
+    click.option(
+        "--track",
+        type=Of(Names()),
+        default=(),
+        metavar="T,...",
+        help="Tell trackers what happens: tensorboard, mlflow, wandb, trackio. [none but events.jsonl in the folder]",
+    ),
     click.option("--out", metavar="DIR", help="Folder to write; an interrupted job goes on there. [compressed/...]"),
     click.option("--force", is_flag=True, help="Overwrite a folder that holds another job."),
     click.option("--seed", type=Of(SEED), default=0, metavar="N", help="[0]"),

@@ -110,6 +110,7 @@ def completed(
 def checked_names(values: Mapping[str, Any]) -> dict[str, Any]:
     """``search`` without the spaces around methods. Raises ``UsageError`` for unknown names in ``values``, before
     anything is loaded or written."""
+    from compressor.integrations.trackers import TRACKERS
     from compressor.plugins.registry import unknown_name
     from compressor.search import METHODS
     from compressor.search.importance import MEASURES
@@ -125,6 +126,9 @@ def checked_names(values: Mapping[str, Any]) -> dict[str, Any]:
     if importance is not None and importance not in MEASURES:
         raise unknown_name(MEASURES.kind, importance, MEASURES.names())
     known_formats(values.get("export", ()))
+    for name in values.get("track", ()):
+        if name not in TRACKERS:
+            raise unknown_name(TRACKERS.kind, name, TRACKERS.names())
     return found
 
 

@@ -80,6 +80,7 @@ class JobConfig(Options):
         lut: file of the latency table; None is the default place.
         start: an earlier result of the same model, which the search begins at; or the folder of a search that left
             networks for many budgets, of which the best is taken. Shares in budgets stay those of ``model``.
+        track: names of the trackers that are told what happens.
         trust_factories: factories, modules and packages that a saved folder may name to be imported.
         threads: CPU threads on the target; None takes every core.
     """
@@ -117,6 +118,7 @@ class JobConfig(Options):
     lut: str | None = option(None, Place(), "File of the latency table.")
     threads: int | None = option(None, THREADS, "CPU threads on the target.")
     start: str | None = option(None, Place(), "An earlier result to begin at.")
+    track: tuple[str, ...] = option((), Names(), "Trackers that are told what happens.")
     trust_factories: tuple[str, ...] = option((), Names(), "Factories that a saved folder may name.")
 
     def __post_init__(self) -> None:
@@ -211,7 +213,7 @@ def _json(value: Any) -> Any:
 
 OF_THE_JOB = ("epochs", "batch_size")
 """Options of methods that the job says for all of them: ``--search-epochs``, ``--batch-size``."""
-_NO_IDENTITY = {"out", "force", "lut", "trust_factories", "trial_workers"}
+_NO_IDENTITY = {"out", "force", "lut", "track", "trust_factories", "trial_workers"}
 _FORMER: dict[str, Any] = {"tune": "auto", "tune_epochs": None, "tune_samples": 0.2, "start": None}
 _LOOSE: dict[str, Any] = {"learn": [], "penalty": None, "penalty_ramp": None, "compiler": None, "grow": 1}
 

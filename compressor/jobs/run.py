@@ -8,15 +8,18 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from compressor.budget import BASE_UNITS
 from compressor.errors import UsageError
+from compressor.integrations.trackers.listener import require_trackers
 from compressor.jobs.begin import begin
 from compressor.jobs.config import JobConfig, upgraded
 from compressor.jobs.loading import available_device, load_subject
 from compressor.jobs.networks import require_whole, save_networks
 from compressor.jobs.recipes.write import write_recipe
+from compressor.jobs.telling import telling
 from compressor.models import artifact
 from compressor.nn.tensors import to_device
 from compressor.pipeline.delivery import deliver_result
@@ -39,7 +42,7 @@ _OPTIONS = {
         "tune_epochs", "tune_samples", "trial_workers", "round_to", "include", "exclude", "keep", "export",
         "bench_seconds",
         "num_classes", "input_shape", "seed", "device",
-        "target", "lut", "threads", "start", "trust_factories",
+        "target", "lut", "threads", "start", "track", "trust_factories",
     )
 }  # fmt: skip
 
@@ -56,53 +59,67 @@ def run_job(config: JobConfig, *, events: Events, trained: str | None = None) ->
     rounds = job_settings(config)
     for settings in rounds:
         settings.require_data_for(config.data)
-    grow = rounds[-1].config.growth
+    require_trackers(config.track)
     with Job.open(config.out, config.identity(), force=config.force, warn=events.warn, upgrade=upgraded) as job:
         if (report := _finished(config, rounds, job, events)) is not None:
             return report
         write_recipe(job.beside(RECIPE), config)
-        if trained is not None:
-            there = f"{ORIGINAL}." if config.start is not None else ""
-            for here in ("", f"{ORIGINAL}."):
-                job.take_over(trained, {f"{here}{name}": f"{there}{name}" for name in ("train", "score-before")})
-        with events.stage("load"):
-            subject = load_subject(config, grow)
-        loaded, data, call = subject.loaded, subject.data, subject.call
-        if not loaded.weights.pretrained and config.train_epochs and data is not None:
-            events.info(f"No pretrained weights for {config.model}: it is trained from random ones.")
-        elif loaded.weights.warning:
-            events.warn(loaded.weights.warning)
-        if data is None:
-            events.info("No --data: nothing is trained or evaluated; channels are ranked by the size of their weights.")
-        model = loaded.model.to(device)
-        if config.start is not None:
-            pipeline, report = begin(config, rounds[0], model, call, data=data, job=job, events=events)
-        else:
-            told = _measured_by_base(config, rounds, model, call.args, subject.fresh)
-            kwargs = dict(call.kwargs)
-            done = run_rounds(model, call.args, told, example_kwargs=kwargs, data=data, job=job, events=events)
-            pipeline, report = done[-1], describe_rounds(done, name=printable(config.model))
-        report.data = None if config.data is None else printable(config.data)
-        report.weights = loaded.weights.origin or loaded.weights.choice
-        if config.start is None:
-            report.pretrained = loaded.weights.pretrained or config.train_epochs > 0
-        networks = networks_of(pipeline) if config.start is None else None
-        report.command = printable(command_of(config))
-        deliver_result(pipeline, report, Path(config.out), config.export, config.bench_seconds)
-        report.stage_seconds = dict(events.stage_seconds)
-        report.warnings = list(events.warnings)
-        artifact.save(
-            config.out,
-            pipeline.compressed.eval(),
-            pipeline.architecture,
-            report,
-            description=loaded.describe(),
-            example_inputs=pipeline.example,
-        )
-        if networks is not None:
-            origin = {"origin": report.weights, "pretrained": report.pretrained}
-            save_networks(config.out, networks, pipeline, config, loaded.describe(), **origin)
-        job.store("report", {"written": [f.path for f in report.files], "networks": networks is not None})
+        with telling(config, job, events):
+            return _compressed(config, rounds, job, events, device=device, trained=trained)
+
+
+def _compressed(
+    config: JobConfig,
+    rounds: Sequence[Settings],
+    job: Job,
+    events: Events,
+    *,
+    device: torch.device,
+    trained: str | None,
+) -> Report:
+    """What is not done yet of a job, from its model to the files of its result."""
+    if trained is not None:
+        there = f"{ORIGINAL}." if config.start is not None else ""
+        for here in ("", f"{ORIGINAL}."):
+            job.take_over(trained, {f"{here}{name}": f"{there}{name}" for name in ("train", "score-before")})
+    with events.stage("load"):
+        subject = load_subject(config, rounds[-1].config.growth)
+    loaded, data, call = subject.loaded, subject.data, subject.call
+    if not loaded.weights.pretrained and config.train_epochs and data is not None:
+        events.info(f"No pretrained weights for {config.model}: it is trained from random ones.")
+    elif loaded.weights.warning:
+        events.warn(loaded.weights.warning)
+    if data is None:
+        events.info("No --data: nothing is trained or evaluated; channels are ranked by the size of their weights.")
+    model = loaded.model.to(device)
+    if config.start is not None:
+        pipeline, report = begin(config, rounds[0], model, call, data=data, job=job, events=events)
+    else:
+        told = _measured_by_base(config, rounds, model, call.args, subject.fresh)
+        kwargs = dict(call.kwargs)
+        done = run_rounds(model, call.args, told, example_kwargs=kwargs, data=data, job=job, events=events)
+        pipeline, report = done[-1], describe_rounds(done, name=printable(config.model))
+    report.data = None if config.data is None else printable(config.data)
+    report.weights = loaded.weights.origin or loaded.weights.choice
+    if config.start is None:
+        report.pretrained = loaded.weights.pretrained or config.train_epochs > 0
+    networks = networks_of(pipeline) if config.start is None else None
+    report.command = printable(command_of(config))
+    deliver_result(pipeline, report, Path(config.out), config.export, config.bench_seconds)
+    report.stage_seconds = dict(events.stage_seconds)
+    report.warnings = list(events.warnings)
+    artifact.save(
+        config.out,
+        pipeline.compressed.eval(),
+        pipeline.architecture,
+        report,
+        description=loaded.describe(),
+        example_inputs=pipeline.example,
+    )
+    if networks is not None:
+        origin = {"origin": report.weights, "pretrained": report.pretrained}
+        save_networks(config.out, networks, pipeline, config, loaded.describe(), **origin)
+    job.store("report", {"written": [f.path for f in report.files], "networks": networks is not None})
     return report
 
 

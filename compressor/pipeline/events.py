@@ -24,6 +24,25 @@ class Event:
 
 
 @dataclass(frozen=True)
+class JobBegan(Event):
+    """A job begins, or goes on: ``configuration`` is what it is told, as JSON values. ``run`` is the same when it goes
+    on after it was cut off; ``folder`` is what it writes to, if it does."""
+
+    name: str
+    configuration: Mapping[str, Any] = field(default_factory=dict)
+    run: str = ""
+    folder: str | None = None
+
+
+@dataclass(frozen=True)
+class JobEnded(Event):
+    """A job is ``"done"``, ``"failed"`` or ``"interrupted"``; where it failed, ``error`` says why."""
+
+    status: str
+    error: str | None = None
+
+
+@dataclass(frozen=True)
 class StageBegan(Event):
     """A stage begins, such as ``"search"``."""
 
@@ -128,6 +147,11 @@ class Warned(Event):
 Listener = Callable[[Event], None]
 
 
+class ListenerLostError(Exception):
+    """What a listener raises that can hear no more, with a line on why: it is told nothing further, and the job goes
+    on with a warning. Any other error of a listener ends the job."""
+
+
 class Events:
     """Emits the events of one job, and keeps what its report says of them.
 
@@ -143,8 +167,12 @@ class Events:
 
     def emit(self, event: Event) -> None:
         """Tell every listener."""
-        for listener in self.listeners:
-            listener(event)
+        for listener in list(self.listeners):
+            try:
+                listener(event)
+            except ListenerLostError as lost:
+                self.listeners.remove(listener)
+                self.warn(str(lost))
 
     def info(self, text: str) -> None:
         """Say something worth knowing."""
@@ -165,6 +193,23 @@ class Events:
         seconds = time.perf_counter() - started
         self.stage_seconds[name] = self.stage_seconds.get(name, 0.0) + seconds
         self.emit(StageEnded(name, seconds))
+
+    @contextmanager
+    def job(self, began: JobBegan, *listeners: Listener) -> Iterator[None]:
+        """Announce a job and how it ends. ``listeners`` are told, beside the others, for as long as it goes on."""
+        self.listeners += listeners
+        try:
+            self.emit(began)
+            yield
+        except BaseException as error:
+            stopped = isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit))
+            said = None if stopped else f"{type(error).__name__}: {error}"
+            self.emit(JobEnded("interrupted" if stopped else "failed", said))
+            raise
+        else:
+            self.emit(JobEnded("done"))
+        finally:
+            self.listeners = [each for each in self.listeners if each not in listeners]
 
     def progress(self, stage: str) -> StepEvents | None:
         """What a training loop reports its steps to; None if nobody listens to steps (``steps`` of a listener)."""
@@ -187,3 +232,12 @@ class StepEvents:
 
     def close(self) -> None:
         self._events.emit(TrainingEnded(self._stage))
+
+
+MOST_STEPS = 1000
+
+
+def is_sample(step: Step) -> bool:
+    """Whether a step is among the thousand or so of a training that are kept where all of them would be too many: the
+    same ones whenever it is run, and the last."""
+    return step.done == step.total or step.done % max(1, -(-step.total // MOST_STEPS)) == 0

@@ -40,7 +40,7 @@ from compressor.storage.files import (
     storage_errors,
 )
 from compressor.storage.lock import FolderLock
-from compressor.storage.places import DEFAULT_FOLDER, EVENTS, RECIPE
+from compressor.storage.places import DEFAULT_FOLDER, EVENTS, RECIPE, TRACKING
 from compressor.storage.reading import LARGE, read_json, sha256
 
 if TYPE_CHECKING:
@@ -185,8 +185,14 @@ class Job:
         """A stage that is stored again and again while it goes on."""
         return Diary(self, name)
 
+    @property
+    def id(self) -> str:
+        """The same for as long as this job goes on; another job in the folder has another."""
+        path = self._folder / "job.json"
+        return hashlib.sha256(path.read_bytes() + str(path.stat().st_mtime_ns).encode()).hexdigest()[:12]
+
     def beside(self, name: str) -> Path:
-        """Where a file lies that goes with the job if it fails before it has stored anything, and was not there."""
+        """Where something lies that goes with the job if it fails before it has stored anything, and was not there."""
         path = self.out / name
         if not path.exists():
             self._beside.append(path)
@@ -213,7 +219,10 @@ class Job:
         with contextlib.suppress(OSError):  # another error is on its way out, and an empty folder does no harm
             (self._folder / "job.json").unlink(missing_ok=True)
             for path in self._beside:
-                path.unlink(missing_ok=True)
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
             for kind in ("stages", "checkpoints"):
                 if (self._folder / kind).is_dir():
                     (self._folder / kind).rmdir()
@@ -328,7 +337,7 @@ def _claim(
     if found is not None and found.get("schema_version") == SCHEMA_VERSION and found.get("fingerprint") == wanted:
         remove_stale_temporaries(folder)
         return True
-    others = (entry for entry in out.iterdir() if entry != folder and entry.name not in (RECIPE, EVENTS))
+    others = (entry for entry in out.iterdir() if entry != folder and entry.name not in (RECIPE, EVENTS, TRACKING))
     if path.exists() and not force and (_stored(folder) or any(others)):
         raise UsageError(
             f"The folder {out} holds another job ({_difference(found, wanted)}); "

@@ -3,5 +3,5 @@
 #: The folder of jobs that name none.
 DEFAULT_FOLDER = "compressed"
 
-RECIPE, EVENTS = "recipe.yaml", "events.jsonl"
+RECIPE, EVENTS, TRACKING = "recipe.yaml", "events.jsonl", "tracking"
 """What a job writes into its folder before it has stored anything, so they claim no folder."""

@@ -94,7 +94,7 @@ class _Reader:
                 raise self._unknown(name, [*keys, "budgets", *METHODS])
             elif value is not None or not keys[name].optional:
                 values[name] = self._value((name,), keys[name], value)
-        for name in ("search", "importance", "export"):
+        for name in ("search", "importance", "export", "track"):
             with self._at((name,)):
                 checked_names({key: value for key, value in values.items() if key == name})
         return Asked(values, budgets, options, self.place)
