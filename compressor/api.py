@@ -22,7 +22,10 @@ from compressor.pipeline.result import Result, result_of
 from compressor.pipeline.rounds import describe_rounds, round_settings, run_rounds
 from compressor.pipeline.session_plan import SessionPlan, require_example
 from compressor.pipeline.settings import Settings, measured_on
+from compressor.process.together import together
+from compressor.report import Report
 from compressor.search.front import Front
+from compressor.train.modes import model_device
 
 if TYPE_CHECKING:
     from compressor.data import Data
@@ -48,6 +51,7 @@ def compress(
     benchmark: bool = False,
     verbose: bool = False,
     listeners: Sequence[Listener] = (),
+    process_group: Any = None,
     **former: Any,
 ) -> Result:
     """Compress a network under budgets. The model passed in is not changed.
@@ -74,6 +78,9 @@ def compress(
         benchmark: export to ONNX and time both networks, for the report.
         verbose: progress on stderr.
         listeners: functions that are told what happens, see ``compressor.pipeline.events``.
+        process_group: the processes that do this together, each with a part of every batch; default all, where a
+            process group of ``torch.distributed`` runs. Each makes the same call and gets the same result; the first
+            alone measures, exports and tells. For work that each process does by itself, a group of one.
         former: fields of ``Training`` and ``Scope``, and ``lut``, as keywords of their own; deprecated.
 
     Raises:
@@ -109,17 +116,22 @@ def compress(
     )
     for name, flag in (("benchmark", benchmark), ("verbose", verbose)):
         read(name, Flag(), flag)
-    splits = as_data(data, own_loss=train.loss_fn is not None)
-    events = Events(Console(quiet=not verbose), *listeners)
-    with torch.inference_mode(False), torch.enable_grad():  # whatever the caller is in: this may train
-        done = run_rounds(model, example_inputs, rounds, example_kwargs=example_kwargs, data=splits, events=events)
-    pipeline = done[-1]
-    report = describe_rounds(done, name=type(done[0].model).__name__)
-    if benchmark:
-        deliver_result(pipeline, report, None, ("onnx",))
-    report.stage_seconds = dict(events.stage_seconds)
-    report.warnings = list(events.warnings)
-    return result_of(pipeline, report)
+    with together(process_group, device=model_device(model)) as ranks:
+        splits = as_data(data, own_loss=train.loss_fn is not None)
+        events = Events(Console(quiet=not verbose), *listeners) if ranks.is_first else Events()
+        with torch.inference_mode(False), torch.enable_grad():  # whatever the caller is in: this may train
+            done = run_rounds(model, example_inputs, rounds, example_kwargs=example_kwargs, data=splits, events=events)
+        pipeline = done[-1]
+
+        def reported() -> Report:
+            report = describe_rounds(done, name=type(done[0].model).__name__)
+            if benchmark:
+                deliver_result(pipeline, report, None, ("onnx",))
+            report.stage_seconds = dict(events.stage_seconds)
+            report.warnings = list(events.warnings)
+            return report
+
+        return result_of(pipeline, ranks.first(reported))
 
 
 def sweep(
@@ -284,6 +296,10 @@ def _rounds(
         finetune_epochs=train.finetune_epochs if train.finetune_epochs is not None else default,
         batch_size=train.batch_size,
         lr=train.lr,
+        accumulate=train.accumulate,
+        clip_norm=train.clip_norm,
+        amp=train.amp,
+        compile=train.compile,
         distill=train.distill,
         tune=train.tune,
         tune_epochs=train.tune_epochs,

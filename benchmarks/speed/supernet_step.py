@@ -143,10 +143,12 @@ def overhead(name: str, shape: tuple[int, ...], batch: int, turns: int) -> float
     def step(learned: bool) -> float:
         learner.before_step(0, turns)
         if not learned:  # the same networks, without gradients to the policies
-            learner._drawn = {name: (None, choices) for name, (_, choices) in learner._drawn.items()}
+            drawn = {name: (None, learner._draw(name)[1]) for name in learner._drawn}
+            learner._draw = drawn.__getitem__  # type: ignore[method-assign,assignment]
         started = time.process_time()
         gradients(learner, model, x, y)
         model.zero_grad()
+        vars(learner).pop("_draw", None)
         if learned:
             for own in learner.optimizers().values():
                 own.step()

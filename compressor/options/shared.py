@@ -4,6 +4,8 @@ from compressor.options.kinds import Number, Whole
 
 EPOCHS = Whole(0, 1_000_000)
 BATCH_SIZE = Whole(1)
+ACCUMULATE = Whole(1, 65536)
+CLIP_NORM = Number(above=0)
 LR = Number(above=0)
 DISTILL = Number(least=0, most=1)
 ROUND_TO = Whole(1)

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from compressor.errors import UsageError
-from compressor.options import Called, Options, Patterns, option, shown
-from compressor.options.shared import BATCH_SIZE, DISTILL, EPOCHS, LR, ROUND_TO, SEED
+from compressor.options import Called, Flag, Options, Patterns, option, shown
+from compressor.options.shared import ACCUMULATE, BATCH_SIZE, CLIP_NORM, DISTILL, EPOCHS, LR, ROUND_TO, SEED
 from compressor.pipeline.grid import TRIAL_WORKERS, TUNE_EPOCHS, TUNE_SAMPLES, Grid, Tune, read_grid
 from compressor.search.constraints.wishes import ChosenChannels, LeastWidths
 
@@ -22,8 +22,15 @@ class Training(Options):
 
     Attributes:
         search_epochs, finetune_epochs: epochs of the search and after it; default 5 with data.
-        batch_size: samples in a batch of images made here; loaders have their own.
+        batch_size: samples in a batch of images made here, over all processes; loaders have their own.
         lr: learning rate of fine-tuning.
+        accumulate: batches that make one step: the gradients are those of a batch as large as all of them together,
+            where nothing goes over a batch (BatchNorm's statistics are those of each).
+        clip_norm: largest norm of the gradients of the weights in a step; None: any. ``dash`` has its own option.
+        amp: mixed precision: bfloat16, or float16 with a scaled loss on GPUs that do not compute in bfloat16. By
+            default on GPUs only.
+        compile: whether networks are compiled (``torch.compile``) where they run as they are: the training of the
+            original and of what was decided, and fine-tuning. Where that fails, it is said, and they run as written.
         distill: weight in [0, 1] of what the original says in the loss.
         loss_fn: ``loss_fn(outputs, targets)``; default that of the data's task: cross entropy for classes, binary
             cross entropy for labels, relative L2 error for fields, squared error for other values.
@@ -44,6 +51,10 @@ class Training(Options):
     finetune_epochs: int | None = option(None, EPOCHS, "Epochs of fine-tuning.")
     batch_size: int = option(64, BATCH_SIZE, "Samples in a batch.")
     lr: float = option(0.05, LR, "Learning rate of fine-tuning.")
+    accumulate: int = option(1, ACCUMULATE, "Batches that make one step.")
+    clip_norm: float | None = option(None, CLIP_NORM, "Largest norm of the gradients.")
+    amp: bool | None = option(None, Flag(), "Mixed precision; on a GPU unless said otherwise.")
+    compile: bool = option(False, Flag(), "Whether networks are compiled where they run as they are.")
     distill: float = option(0.0, DISTILL, "Weight of the original's outputs in the loss.")
     loss_fn: Callable[[Any, Tensor], Tensor] | None = option(None, Called("loss_fn(outputs, targets)"), "The loss.")
     seed: int = option(0, SEED, "Of everything that is drawn.")

@@ -13,12 +13,14 @@ from compressor.nn.tensors import fill, state
 from compressor.pipeline.networks import Networks
 from compressor.pipeline.settings import Settings
 from compressor.pipeline.stages import Pipeline
+from compressor.process.ranks import current
 from compressor.search.front import Candidate
 from compressor.search.points import Point
 from compressor.search.result import SearchResult
 
 if TYPE_CHECKING:
     from compressor.graph import Graph
+    from compressor.latency.elsewhere import MeasuredElsewhere
     from compressor.latency.target import LatencySession
 
 _TIMED = 6  # networks at most, until one holds a latency budget on the device
@@ -34,12 +36,17 @@ class Picked(Pipeline):
         candidate: what was taken.
 
     Raises:
-        UnreachableBudgetError: no network is within the budgets. WeightsError: ``model`` is another network.
+        UsageError: several processes work together. UnreachableBudgetError: no network is within the budgets.
+        WeightsError: ``model`` is another network.
     """
 
     def __init__(
         self, networks: Networks, model: nn.Module, example_inputs: Any, settings: Settings, **others: Any
     ) -> None:
+        if current().size > 1:
+            raise UsageError(
+                "A network is taken from the folder of a search by one process; start it without torchrun."
+            )
         self.candidate: Candidate[Point] = networks.front.best(settings.budgets)
         super().__init__(model, example_inputs, settings, **others)
         self.networks = networks
@@ -92,10 +99,12 @@ class Picked(Pipeline):
                 raise WeightsError(f"The network {self.candidate.name} has no place for the statistics {name}.")
         fill(self.compressed, statistics)
 
-    def _hold_on_device(self, device: LatencySession) -> None:
+    def _hold_on_device(self, device: LatencySession | MeasuredElsewhere) -> None:
         """Time networks in turn, the best first, until one holds the latency budget."""
         from compressor.latency.refinement import RefinementLog
+        from compressor.latency.target import LatencySession
 
+        assert isinstance(device, LatencySession), "one process alone takes networks"
         (budget,) = (b for b in self.settings.budgets if b.cost == "latency")
         log, tried, left, least = RefinementLog(), dict[int, Candidate[Point]](), self.networks.front, float("inf")
         while True:

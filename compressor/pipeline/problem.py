@@ -22,6 +22,7 @@ from compressor.graph.patterns import require_matches
 from compressor.nn.copying import deep_copy
 from compressor.pipeline.chosen import Chosen, with_choices
 from compressor.pipeline.settings import Settings
+from compressor.process.ranks import current
 from compressor.search.base import SearchContext
 from compressor.search.constraints.constraint import Constraint, RoundTo, hard_sizes, readable
 from compressor.search.constraints.greedy import shrink
@@ -34,10 +35,12 @@ from exporters.example import Example
 
 if TYPE_CHECKING:
     from compressor.budget import Budget
+    from compressor.latency.elsewhere import MeasuredElsewhere
     from compressor.latency.refinement import RefinementLog
     from compressor.latency.subnets import Made, Subnet
     from compressor.latency.target import LatencySession
-    from compressor.storage.job import AnyJob, Diary
+    from compressor.storage.job import Diary
+    from compressor.storage.shared_job import JobStages
 
 _ATTEMPTS = 3
 
@@ -67,7 +70,7 @@ class Problem:
         self.model, self.example, self.settings, self.warn = model, example, settings, warn
         self.terms: dict[str, CostTerm] = {}
         self.constraints: list[Constraint] = []
-        self.device: LatencySession | None = None
+        self.device: LatencySession | MeasuredElsewhere | None = None
         self.refused: list[str] = []
         self._chosen: Chosen | None = None
 
@@ -118,9 +121,9 @@ class Problem:
         return any(budget.cost == "latency" for budget in self.settings.budgets)
 
     def measure(
-        self, job: AnyJob | None = None, *, copied: bool, progress: Callable[[str, int, int], None] | None = None
-    ) -> LatencySession:
-        """Profile and calibrate the target; the latency term comes from it.
+        self, job: JobStages | None = None, *, copied: bool, progress: Callable[[str, int, int], None] | None = None
+    ) -> LatencySession | MeasuredElsewhere:
+        """Profile and calibrate the target; the latency term comes from it. Of several processes the first measures.
 
         Args:
             copied: whether the model will be trained: what is timed is compared with the network it was made from.
@@ -128,6 +131,7 @@ class Problem:
         Raises:
             UsageError: the method decides on choices whose latency is not known by alternative.
         """
+        from compressor.latency.elsewhere import MeasuredElsewhere
         from compressor.latency.target import LatencySession
 
         assert self.settings.target is not None, "settings with a latency budget have a target"
@@ -138,19 +142,28 @@ class Problem:
                 f"A latency budget was given, and {self.settings.search} decides on choices ({kinds}), whose latency "
                 "is not known by alternative; limit flops, params or memory, or choose another method."
             )
+        target, ranks = self.settings.target, current()
         stored = job.stage("target") if job is not None else None
-        self.device = LatencySession(
-            deep_copy(self.model) if copied else self.model,
-            self.graph,
-            self.example,
-            self.settings.target,
-            known=stored.data if stored is not None else None,
-            progress=progress,
-            decides=self.settings.config.decides,
-            make=self._made,
-        )
-        if job is not None and stored is None:
-            job.store("target", self.device.to_json())
+
+        def measured() -> MeasuredElsewhere | None:
+            self.device = LatencySession(
+                deep_copy(self.model) if copied else self.model,
+                self.graph,
+                self.example,
+                target,
+                known=stored.data if stored is not None else None,
+                progress=progress,
+                decides=self.settings.config.decides,
+                make=self._made,
+            )
+            if job is not None and stored is None:
+                job.store("target", self.device.to_json())
+            return None if ranks.size == 1 else MeasuredElsewhere.told(self.device)
+
+        told = ranks.first(measured)
+        if not ranks.is_first:
+            self.device = told
+        assert self.device is not None, "it was measured here or elsewhere"
         self.terms["latency"] = self.device.term
         return self.device
 
@@ -313,12 +326,13 @@ class Problem:
 
     def hold_on_device(
         self,
-        device: LatencySession,
+        device: LatencySession | MeasuredElsewhere,
         decision: SearchResult,
         trim: Callable[[SearchResult], tuple[SearchResult, nn.Module]],
         diary: Diary | None = None,
     ) -> tuple[RefinementLog, SearchResult]:
-        """Time the exported network; decide again until the latency budget holds there.
+        """Time the exported network; decide again until the latency budget holds there. Of several processes the first
+        does, and all take what it decided.
 
         Args:
             trim: trims a decision exactly; returns the one it had to come to, and the network.
@@ -326,9 +340,14 @@ class Problem:
         """
         from compressor.latency.enforce import Enforcer, finer
 
-        budget = self.for_now(next(b for b in self.settings.budgets if b.cost == "latency"))
-        enforcer = Enforcer(device, budget, self.constraints, self.projector, trim, finer(self.grid), diary)
-        return enforcer.run(decision, self.warn)
+        def held() -> tuple[RefinementLog, SearchResult, list[str]]:
+            budget = self.for_now(next(b for b in self.settings.budgets if b.cost == "latency"))
+            session: Any = device  # the first process has the device itself
+            enforcer = Enforcer(session, budget, self.constraints, self.projector, trim, finer(self.grid), diary)
+            return *enforcer.run(decision, self.warn), self.refused
+
+        log, network, self.refused = current().first(held)
+        return log, network
 
     def close(self) -> None:
         """Let go of the target."""

@@ -28,7 +28,7 @@ from compressor.trim import plan
 
 if TYPE_CHECKING:
     from compressor.data import Data
-    from compressor.storage.job import Job
+    from compressor.storage.shared_job import WholeJob
 
 
 def round_settings(
@@ -75,7 +75,7 @@ def run_rounds(
     *,
     example_kwargs: dict[str, Any] | None = None,
     data: Data | None = None,
-    job: Job | None = None,
+    job: WholeJob | None = None,
     events: Events | None = None,
 ) -> list[Pipeline]:
     """All rounds; returns their pipelines. Arguments and errors are those of ``Pipeline`` and its stages."""

@@ -11,8 +11,18 @@ from torch import Tensor, nn
 
 from compressor.budget import Budget
 from compressor.errors import UsageError
-from compressor.options import Called, OneOf, Options, Patterns, Place, Text, option, read, shown
-from compressor.options.shared import BATCH_SIZE, DISTILL, EPOCHS, LR, ROUND_TO, SEED, THREADS
+from compressor.options import Called, Flag, OneOf, Options, Patterns, Place, Text, option, read, shown
+from compressor.options.shared import (
+    ACCUMULATE,
+    BATCH_SIZE,
+    CLIP_NORM,
+    DISTILL,
+    EPOCHS,
+    LR,
+    ROUND_TO,
+    SEED,
+    THREADS,
+)
 from compressor.pipeline.grid import (
     TRIAL_WORKERS,
     TUNE_EPOCHS,
@@ -26,6 +36,7 @@ from compressor.search import METHODS, get_method, usable_methods
 from compressor.search.constraints.wishes import ChosenChannels, Least, LeastWidths
 from compressor.search.importance import FROM_DATA, MEASURE
 from compressor.search.options import Method, MethodConfig
+from compressor.train.config import StepSettings
 
 if TYPE_CHECKING:
     from compressor.graph.inputs.input_axes import BatchAxis
@@ -54,6 +65,10 @@ class Settings(Options):
     finetune_epochs: int = option(0, EPOCHS, "Epochs of fine-tuning.")
     batch_size: int = option(64, BATCH_SIZE, "Samples in a batch.")
     lr: float = option(0.05, LR, "Learning rate of training and fine-tuning.")
+    accumulate: int = option(1, ACCUMULATE, "Batches that make one step.")
+    clip_norm: float | None = option(None, CLIP_NORM, "Largest norm of the gradients.")
+    amp: bool | None = option(None, Flag(), "Mixed precision; on a GPU unless said otherwise.")
+    compile: bool = option(False, Flag(), "Whether networks are compiled where they run as they are.")
     distill: float = option(0.0, DISTILL, "Weight of the original's outputs in the loss.")
     tune: str | Grid = option("auto", Tune(), "Grid of settings that is tried before fine-tuning.")
     tune_epochs: int | None = option(None, TUNE_EPOCHS, "Epochs of a trial.")
@@ -87,6 +102,11 @@ class Settings(Options):
                 "A latency budget needs a target to measure on; pass --target (or target=), for example "
                 "onnxruntime-cpu."
             )
+
+    @property
+    def steps(self) -> StepSettings:
+        """How every step of the job is made."""
+        return StepSettings(self.accumulate, self.clip_norm, self.amp, self.compile)
 
     @property
     def measure(self) -> Any:

@@ -20,20 +20,23 @@ from compressor.nn.copying import deep_copy, same_tensors
 from compressor.nn.modules import build_lazy, require_whole_tensors
 from compressor.nn.quantization import observe_anew_
 from compressor.nn.tensors import example_of, fill, state, to_device
+from compressor.pipeline.alike import require_same_work
 from compressor.pipeline.events import Decision, Events, Metric
 from compressor.pipeline.problem import Problem
 from compressor.pipeline.settings import Scores, Settings
+from compressor.process.ranks import current
 from compressor.search.result import SearchResult
 from compressor.trim import Check
 from exporters.example import Example
 
 if TYPE_CHECKING:
     from compressor.data import Data
+    from compressor.latency.elsewhere import MeasuredElsewhere
     from compressor.latency.refinement import RefinementLog
     from compressor.latency.target import LatencySession
     from compressor.pipeline.grid import Recipe
     from compressor.report.tuning import Tuning
-    from compressor.storage.job import AnyJob
+    from compressor.storage.shared_job import JobStages
 
 
 class Pipeline:
@@ -68,7 +71,7 @@ class Pipeline:
         *,
         example_kwargs: dict[str, Any] | None = None,
         data: Data | None = None,
-        job: AnyJob | None = None,
+        job: JobStages | None = None,
         events: Events | None = None,
         before: Pipeline | None = None,
     ) -> None:
@@ -112,7 +115,8 @@ class Pipeline:
     # ---- stages
 
     def trace(self) -> None:
-        """Capture, costs, budgets. Raises before any search if a budget cannot be met."""
+        """Capture, costs, budgets. Raises before any search if a budget cannot be met, or processes differ."""
+        require_same_work(current(), self.model, self.example, self.settings, self.data)
         if self.data is not None:
             from compressor.data.batches import require_call
 
@@ -180,20 +184,20 @@ class Pipeline:
             units = self.graph.all_units()
             found = SearchResult(units, torch.ones(self.graph.n_units, dtype=torch.float64), [])
         else:
-            from compressor.pipeline.training import search_loss
-
             context = self.problem.context(
                 self.searched,
                 data=self.data,
                 seed=self.settings.seed,
-                loss_fn=search_loss(self.data, self.settings),
+                loss_fn=self.settings.loss_fn,
                 teacher=self._teacher if trains and self.settings.distill else None,
                 distill=self.settings.distill,
+                steps=self.settings.steps,
                 checkpoint=self.job.checkpoint("search") if self.job is not None else None,
                 progress=self.events.progress("search"),
                 tell=self.events.info,
             )
             found = self.settings.method().run(context)
+            current().require_same("decisions", (found.units.tobytes(), found.gates_or_all(self.graph).tobytes()))
         if self.job is not None:
             tensors = found.tensors(self.graph)
             if trains:
@@ -310,7 +314,7 @@ class Pipeline:
         remember(self.compressed, self.architecture.to_json(), self.model)
         return self.decision, self.compressed
 
-    def _hold_on_device(self, device: LatencySession) -> None:
+    def _hold_on_device(self, device: LatencySession | MeasuredElsewhere) -> None:
         diary = self.job.diary("device") if self.job is not None else None
         self.held, network = self.problem.hold_on_device(device, self.decision, self._trim, diary)
         if self.decision is not network:

@@ -20,6 +20,7 @@ from compressor.pipeline.grid import Recipe
 from compressor.pipeline.training import fit
 from compressor.report.tuning import Trial
 from compressor.train import evaluate
+from compressor.train.config import StepSettings
 from compressor.train.progress import Progress
 from compressor.train.resume.checkpoint import Checkpoint
 
@@ -46,6 +47,7 @@ class Ground:
     distill: float
     seed: int
     loss_fn: Callable[[Any, Tensor], Tensor] | None
+    steps: StepSettings = field(default_factory=StepSettings)
 
 
 def has_dropout(model: nn.Module) -> bool:

@@ -21,6 +21,7 @@ from compressor.pipeline.grid import AXES, Recipe, recipes
 from compressor.pipeline.training import own_recipe
 from compressor.pipeline.trial import Ground, TrialData, has_dropout, run_trial, set_dropout_
 from compressor.pipeline.trial_workers import NotHandedOver, run_side_by_side
+from compressor.process.ranks import current
 from compressor.report.tuning import Trial, Tuning
 from compressor.storage.codec import decode, encode
 from compressor.train import METRICS
@@ -30,13 +31,13 @@ if TYPE_CHECKING:
 
     from compressor.data import Data
     from compressor.pipeline.settings import Settings
-    from compressor.storage.job import AnyJob
+    from compressor.storage.shared_job import JobStages
 
 __all__ = ["chosen_recipe", "set_dropout_", "tuned"]
 
 
 def tuned(
-    model: nn.Module, data: Data, settings: Settings, *, teacher: nn.Module, job: AnyJob | None, events: Events
+    model: nn.Module, data: Data, settings: Settings, *, teacher: nn.Module, job: JobStages | None, events: Events
 ) -> Tuning:
     """Run the trials of ``settings.grid`` that are not stored yet, and choose.
 
@@ -62,7 +63,7 @@ def tuned(
 
 
 def _try_all(
-    model: nn.Module, data: Data, settings: Settings, *, teacher: nn.Module, job: AnyJob | None, events: Events
+    model: nn.Module, data: Data, settings: Settings, *, teacher: nn.Module, job: JobStages | None, events: Events
 ) -> Tuning:
     grid = settings.grid
     points = recipes(grid, own_recipe(settings), momentum=computed(model) is None, dropout=has_dropout(model))
@@ -70,7 +71,8 @@ def _try_all(
     if data.test is None:  # then the report quotes the validation split
         train, held_out = hold_out(data.train, settings.batch_size)
         split = "train"
-    share = min(1.0, max(settings.tune_samples, settings.batch_size / max(1, len(train))))
+    in_step = settings.batch_size * settings.accumulate
+    share = min(1.0, max(settings.tune_samples, in_step / max(1, len(train))))
     ground = Ground(
         model=model,
         teacher=teacher if settings.distill else None,
@@ -81,6 +83,7 @@ def _try_all(
         distill=settings.distill,
         seed=settings.seed,
         loss_fn=settings.loss_fn,
+        steps=settings.steps,
     )
     where = "the validation split" if split == "val" else "the training data, held out"
     events.info(
@@ -118,7 +121,7 @@ def chosen_recipe(tuning: Tuning | None) -> Recipe | None:
 class _Rows:
     """The trials of a grid, each stored in the job as soon as it is done."""
 
-    def __init__(self, points: Sequence[Recipe], job: AnyJob | None, events: Events) -> None:
+    def __init__(self, points: Sequence[Recipe], job: JobStages | None, events: Events) -> None:
         self._points, self._job, self._events = points, job, events
         self._done: dict[int, Trial] = {}
         for number, recipe in enumerate(points, 1):
@@ -178,7 +181,9 @@ class _Rows:
 
 def _run(ground: Ground, rows: _Rows, workers: int, events: Events) -> None:
     left = list(rows.missing())
-    if workers > 1 and left:  # the last one that a cut-off job left, too: rounding goes with the number of threads
+    if workers > 1 and left and current().size > 1:
+        events.warn("Trials run one after the other, each in all processes that train together.")
+    elif workers > 1 and left:  # the last one that a cut-off job left, too: rounding goes with the number of threads
         try:
             run_side_by_side(ground, left, workers, rows.add)
         except NotHandedOver as error:
@@ -191,7 +196,7 @@ def _stage(number: int) -> str:
     return f"tune-{number}"
 
 
-def _stored_tuning(job: AnyJob | None) -> Tuning | None:
+def _stored_tuning(job: JobStages | None) -> Tuning | None:
     stored = job.stage("tune") if job is not None else None
     if stored is None:
         return None

@@ -21,7 +21,7 @@ from compressor.report import Report
 
 if TYPE_CHECKING:
     from compressor.data import Data
-    from compressor.storage.job import Job
+    from compressor.storage.shared_job import WholeJob
 
 #: The stages of the original in a job that begins elsewhere: ``original.train``.
 ORIGINAL = "original"
@@ -35,7 +35,7 @@ def run_from(
     *,
     example_kwargs: dict[str, Any] | None = None,
     data: Data | None = None,
-    job: Job | None = None,
+    job: WholeJob | None = None,
     events: Events | None = None,
 ) -> Pipeline:
     """Compress ``start``, which an earlier compression made of ``model``; returns the pipeline of it.

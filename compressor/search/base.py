@@ -15,6 +15,7 @@ from compressor.search.constraints.constraint import Constraint, RoundTo
 from compressor.search.constraints.projector import Projector
 from compressor.search.constraints.wanted import Wanted
 from compressor.search.result import SearchResult
+from compressor.train.config import StepSettings
 from exporters.example import Example
 
 
@@ -29,9 +30,10 @@ class SearchContext:
         data: splits to learn from, or ``None``.
         round_to: widths are multiples of this (or stay what they were); by group's name, or one for all;
             None: even ones where the budgets allow it (``even.even_widths``).
-        loss_fn: ``loss_fn(outputs, targets)``; default cross entropy.
+        loss_fn: ``loss_fn(outputs, targets)``; default that of the data's task.
         teacher: the network as it was, which a method that trains also learns from.
         distill: weight in [0, 1] of what the teacher says in the loss.
+        steps: how every step is made: of how many batches, with which precision.
         checkpoint: where the method keeps its state, to go on after a kill.
         options: the method's own settings.
         example: inputs that the model was traced with; ``importance`` looks at weights as a forward uses them.
@@ -51,6 +53,7 @@ class SearchContext:
     loss_fn: Callable[[Any, Tensor], Tensor] | None = None
     teacher: nn.Module | None = None
     distill: float = 0.0
+    steps: StepSettings = field(default_factory=StepSettings)
     checkpoint: Path | None = None
     progress: Any = None
     options: dict[str, Any] = field(default_factory=dict)

@@ -261,9 +261,6 @@ class JobPart:
         return self.job.diary(f"{self.name}.{name}")
 
 
-AnyJob = Job | JobPart
-
-
 @dataclass(frozen=True)
 class Diary:
     """Notes of a stage that is not finished yet."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compressor.train.batchnorm import recalibrate_batchnorm
-from compressor.train.config import TrainConfig
+from compressor.train.config import StepSettings, TrainConfig
 from compressor.train.hooks import Hooks, Stateful
 from compressor.train.loop import Span, Trainer, TrainResult
 from compressor.train.objectives.evaluate import Metrics, evaluate
@@ -20,6 +20,7 @@ __all__ = [
     "Progress",
     "Span",
     "Stateful",
+    "StepSettings",
     "TrainConfig",
     "TrainResult",
     "Trainer",

@@ -93,7 +93,7 @@ class _Normalised(torch.autograd.Function):
         return functional.batch_norm(x, mean, var, weight, bias, False, 0.0, eps)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
         x, weight, mean, var = ctx.saved_tensors
         scale = torch.rsqrt(var + ctx.eps)

@@ -37,7 +37,7 @@ class Compiled:
                 logger.warning(
                     "%s cannot be compiled (%s); it runs as it is written.",
                     type(self._model).__name__,
-                    reason[0] if reason else type(error).__name__,
+                    " ".join(reason[:2]) or type(error).__name__,
                 )
             else:
                 self._works = True

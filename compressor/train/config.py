@@ -15,6 +15,25 @@ SCHEDULES = ("cosine", "steps")
 
 
 @dataclass(frozen=True)
+class StepSettings:
+    """What a job says about every step that it trains, whatever is trained; see ``TrainConfig``."""
+
+    accumulate: int = 1
+    clip_norm: float | None = None
+    amp: bool | None = None
+    compile: bool = False
+
+    def told(self) -> dict[str, Any]:
+        """By name, as ``TrainConfig`` takes them."""
+        return {
+            "accumulate": self.accumulate,
+            "grad_clip": self.clip_norm,
+            "amp": self.amp,
+            "compile": self.compile,
+        }
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """Settings of one training run. Raises ``UsageError`` for a value that makes no sense."""
 

@@ -66,5 +66,5 @@ def digest(tensors: Iterable[Tensor]) -> str:
     """Of the exact bits of tensors, in their order."""
     found = hashlib.sha256()
     for tensor in tensors:
-        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()

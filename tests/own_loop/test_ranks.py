@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel as DDP
@@ -19,6 +15,7 @@ import compressor
 from compressor.errors import UsageError
 from compressor.process.ranks import Ranks
 from tests.own_loop.loops import EXAMPLE, Convolutions, Net, batch, made, opened
+from tests.several import in_processes
 
 STEPS = 6
 
@@ -63,20 +60,6 @@ def trained(rank: int, *, size: int, search: str, wrapped: str, alike: bool, spo
     small = session.finish()
     state = dict(small.state_dict())
     return {"masks": seen, "kept": session.architecture.to_json(), "state": state, "type": type(small).__name__}
-
-
-def _work(rank: int, folder: str, size: int, work: Callable[..., Any]) -> None:
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    dist.init_process_group("gloo", init_method=f"file://{folder}/sync", rank=rank, world_size=size)
-    torch.save(work(rank), f"{folder}/{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
-
-
-def together(folder: Path, work: Callable[..., Any], size: int = 2) -> list[Any]:
-    mp.spawn(_work, (str(folder), size, work), nprocs=size)  # type: ignore[no-untyped-call]
-    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(size)]
 
 
 def several(rank: int) -> list[Any]:
@@ -161,7 +144,7 @@ def everything(rank: int) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    return together(tmp_path_factory.mktemp("ranks"), everything)
+    return in_processes(tmp_path_factory.mktemp("ranks"), everything)
 
 
 def test_two_ranks_are_one_bit_for_bit(two: list[Any]) -> None:

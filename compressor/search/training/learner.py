@@ -108,7 +108,8 @@ def learn(
         data: its training split may be ``Subsampled``.
         training: fields of ``TrainConfig`` that are to be other than here, its ``schedule`` among them.
     """
-    steps = schedule.epochs * steps_per_epoch(data.train, schedule.batch_size) if schedule.epochs else 0
+    in_step = schedule.batch_size * context.steps.accumulate
+    steps = schedule.epochs * steps_per_epoch(data.train, in_step) if schedule.epochs else 0
     total = steps if schedule.max_steps is None else min(steps, schedule.max_steps)
     told: dict[str, Any] = {
         "epochs": schedule.epochs,
@@ -118,6 +119,7 @@ def learn(
         "seed": context.seed,
         "distill": context.distill,
         "max_steps": schedule.max_steps,
+        **context.steps.told(),
         "log_every": max(
             1, min(20, total // 50)
         ),  # so often that a report can draw how the costs of a short search went
@@ -168,6 +170,10 @@ class _Decided(Hooks):
 
     def __init__(self, learner: Learner) -> None:
         self._learner = learner
+
+    @property
+    def plain(self) -> bool:
+        return self._learner.call is call_model
 
     def forward(self, model: nn.Module, inputs: Any) -> Any:
         return self._learner.call(model, inputs)

@@ -112,6 +112,7 @@ def _train_on(context: SearchContext, data: Data, config: PoolingConfig, network
         weight_decay=config.weight_decay,
         seed=derive_seed(context.seed, "top", place),
         max_steps=config.max_steps,
+        **context.steps.told(),
     )
     checkpoint = context.checkpoint and context.checkpoint.with_suffix(f".top{place}{context.checkpoint.suffix}")
     Trainer(network, data, told, loss_fn=context.loss_fn, checkpoint=checkpoint).run()

@@ -16,6 +16,7 @@ from compressor.data.base import Split
 from compressor.data.subsampled import Subsampled
 from compressor.errors import CompressorError, TrainingError, UsageError
 from compressor.process.pool import WHY_DEAD, NotHandedOver, side_by_side
+from compressor.process.ranks import current
 from compressor.search.base import SearchContext
 from compressor.search.methods.supernet.config import SupernetConfig
 from compressor.search.methods.supernet.evolution import Evolution, Scored, unbeaten
@@ -100,7 +101,7 @@ class Selection:
     def _scored(self, drawn: Sequence[IntArray]) -> list[float]:
         """Merits, those known from before a kill as they are."""
         tasks = [(key_of(c), *self.space.hard(c)) for c in drawn if key_of(c) not in self._notes.merits]
-        if self.config.workers > 1 and len(tasks) > 1:
+        if self.config.workers > 1 and len(tasks) > 1 and current().size == 1:
             tasks = self._side_by_side(tasks)
         for key, units, gates in tasks:
             self._notes.add(key, self._ground.score(units, gates))
@@ -178,15 +179,19 @@ class Notes:
     """Merits of subnets that were scored, by ``key_of`` their choices, in a file beside the training's checkpoint."""
 
     def __init__(self, checkpoint: Path | None) -> None:
-        self._path = None if checkpoint is None else checkpoint.with_suffix(".selection.json")
-        self.merits: dict[str, float] = {}
-        if self._path is not None and self._path.exists():
-            try:
-                read = read_json(self._path, "delete it", limits=LARGE, allow_nan=True)
-            except UsageError:
-                read = {}  # damaged: scored again
-            self.merits = {str(k): float(v) for k, v in read.items()} if isinstance(read, dict) else {}
+        ranks = current()
+        self._path = None if checkpoint is None or not ranks.is_first else checkpoint.with_suffix(".selection.json")
+        self.merits: dict[str, float] = ranks.first(self._read)
         self._saved = len(self.merits)
+
+    def _read(self) -> dict[str, float]:
+        if self._path is None or not self._path.exists():
+            return {}
+        try:
+            read = read_json(self._path, "delete it", limits=LARGE, allow_nan=True)
+        except UsageError:
+            return {}  # damaged: scored again
+        return {str(k): float(v) for k, v in read.items()} if isinstance(read, dict) else {}
 
     def add(self, key: str, merit: float) -> None:
         """Note one, and write all now and then."""

@@ -28,6 +28,7 @@ from compressor.search.result import SearchResult
 from compressor.search.training.learner import Learner
 from compressor.search.training.subnets import Subnets
 from compressor.train import objective
+from compressor.train.objectives.objective import require_lesson
 from compressor.train.objectives.outputs import primary_output
 from compressor.train.rng import derive_seed
 from compressor.train.splits import task_of
@@ -69,7 +70,7 @@ class SupernetLearner(Learner):
         self.subnets, self.space, self.config = subnets, space, config
         self.projector, self.graph = space.projector, space.graph
         self._select = select
-        self._lesson = objective(task_of(data), temperature=config.lesson_temperature).distillation_loss
+        self._lesson = require_lesson(objective(task_of(data), temperature=config.lesson_temperature))
         constraints = self.projector.constraints
         self._terms = [c.term for c in constraints]
         self._highest = [min(1.0, c.limit / c.term.original) for c in constraints]
@@ -83,7 +84,8 @@ class SupernetLearner(Learner):
         }
         values = [policy.values for policy in self.policies.values()]
         self._adam = torch.optim.Adam(values, lr=policy_lr(config, steps)) if values else None
-        self._drawn: dict[str, tuple[Tensor | None, IntArray]] = {}
+        self._drawn: dict[str, Tensor] = {}  # what the largest and smallest networks of this step are drawn from
+        self._largest: Tensor | None = None  # the weights of the choices of the largest one, in this part of the step
         self._random: list[IntArray] = []
 
     # ---- what is drawn
@@ -98,11 +100,7 @@ class SupernetLearner(Learner):
         return within(self.space, self.probabilities("max"), self.probabilities("min"), self.config.threshold)
 
     def before_step(self, step: int, total_steps: int) -> None:
-        ends = {"max": self.space.largest, "min": self.space.smallest}
-        self._drawn = {
-            name: self.policies[name].draw() if name in self.policies else (None, choices)
-            for name, choices in ends.items()
-        }
+        self._drawn = {name: policy.uniform() for name, policy in self.policies.items()}
         allowed = self.allowed()
         self._random = [uniform(allowed) for _ in range(self.config.randoms)]
 
@@ -112,19 +110,24 @@ class SupernetLearner(Learner):
         return {} if self._adam is None else {"policies": self._adam}
 
     def forward(self, model: nn.Module, inputs: Any) -> Any:
-        if not self._drawn:  # a trial before the first step
-            return self._run(inputs, self.space.largest, None, dropout=True)
-        weights, choices = self._drawn["max"]
-        return self._run(inputs, choices, weights, dropout=True)
+        self._largest, choices = self._draw("max")
+        return self._run(inputs, choices, self._largest, dropout=True)
+
+    def _draw(self, name: str) -> tuple[Tensor | None, IntArray]:
+        """The weights of the choices of the largest or smallest network of this step, (D, K), None where they are not
+        learned; and its choices, (D,)."""
+        if name not in self._drawn:
+            return None, self.space.largest if name == "max" else self.space.smallest
+        return self.policies[name].draw(self._drawn[name])
 
     def penalty(self) -> Tensor | None:
-        return self._hinge("max")
+        return self._hinge("max", self._largest)
 
     def further(self) -> Sequence[Callable[[Any, Tensor], Tensor]]:
         def smallest(inputs: Any, taught: Tensor) -> Tensor:
-            weights, choices = self._drawn["min"]
+            weights, choices = self._draw("min")
             loss = self._lesson(primary_output(self._run(inputs, choices, weights)), taught)
-            hinge = self._hinge("min")
+            hinge = self._hinge("min", weights)
             return loss if hinge is None else loss + hinge
 
         def random(choices: IntArray) -> Callable[[Any, Tensor], Tensor]:
@@ -142,9 +145,8 @@ class SupernetLearner(Learner):
         units, gates = self.space.relaxed(weights)
         return units.to(device), gates.to(device)
 
-    def _hinge(self, name: str) -> Tensor | None:
+    def _hinge(self, name: str, weights: Tensor | None) -> Tensor | None:
         """What the largest network lacks of the highest costs, or the smallest has above the lowest (equation 4)."""
-        weights, _ = self._drawn.get(name, (None, None))
         if weights is None or not self._terms or not self.config.penalty:
             return None
         units, gates = self.space.relaxed(weights.double())

@@ -37,7 +37,8 @@ class Supernet:
         terms = cost_terms(context)
         require_reachable(context, space, terms)
         context.tell(described(space, terms))
-        steps = config.epochs * steps_per_epoch(data.train, config.batch_size) if config.epochs else 0
+        in_step = config.batch_size * context.steps.accumulate
+        steps = config.epochs * steps_per_epoch(data.train, in_step) if config.epochs else 0
         steps = steps if config.max_steps is None else min(steps, config.max_steps)
 
         def select(learner: SupernetLearner, history: list[dict[str, Any]]) -> SearchResult:

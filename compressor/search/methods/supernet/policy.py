@@ -40,13 +40,21 @@ class Policy:
         """Shape (D, K), 0 where there is no choice."""
         return self.logits.softmax(1)
 
-    def draw(self) -> tuple[Tensor, IntArray]:
+    def uniform(self) -> Tensor:
+        """Random numbers in [0, 1) that ``draw`` makes a sample of, shape (D, K)."""
+        return torch.rand(self.values.shape)
+
+    def draw(self, uniform: Tensor | None = None) -> tuple[Tensor, IntArray]:
         """A sample by straight-through Gumbel-softmax (Jang et al., 2017).
+
+        Args:
+            uniform: what it is made of; by default fresh numbers. The same ones give the same sample, with a gradient
+                of its own.
 
         Returns:
             One-hot weights, shape (D, K), with the gradient of the relaxed ones; and the choices, (D,).
         """
-        uniform = torch.rand(self.values.shape).clamp(1e-9, 1 - 1e-7)
+        uniform = (self.uniform() if uniform is None else uniform).clamp(1e-9, 1 - 1e-7)
         soft = (self.logits - (-uniform.log()).log()).softmax(1)
         choices = soft.detach().argmax(1)
         hard = nn.functional.one_hot(choices, soft.shape[1]).to(soft.dtype)
