@@ -12,7 +12,8 @@ from compressor.data import Data
 from compressor.nn.generated import computed, settle_
 from compressor.pipeline.grid import Recipe
 from compressor.pipeline.settings import Settings
-from compressor.train import TrainConfig, Trainer, TrainResult, evaluate, objective
+from compressor.train import TrainConfig, Trainer, TrainResult, evaluate
+from compressor.train.config import StepSettings
 from compressor.train.generated import ComputedWeights
 from compressor.train.progress import Progress
 from compressor.train.splits import TrainData
@@ -29,6 +30,8 @@ class Told(Protocol):
     def distill(self) -> float: ...
     @property
     def seed(self) -> int: ...
+    @property
+    def steps(self) -> StepSettings: ...
     @property
     def loss_fn(self) -> Callable[[Any, Tensor], Tensor] | None: ...
 
@@ -64,6 +67,7 @@ def fit(
         weight_decay=told.weight_decay,
         distill=settings.distill if teacher is not None else 0.0,
         seed=settings.seed,
+        **settings.steps.told(),
     )
     found = Trainer(
         model,
@@ -84,10 +88,3 @@ def score(model: nn.Module, data: Data, settings: Settings) -> dict[str, Any]:
     split = data.test if data.test is not None else data.val
     found = evaluate(model, split, loss_fn=settings.loss_fn, task=data.task)
     return {"score": found.score, "samples": found.count, "metric": found.metric.name}
-
-
-def search_loss(data: Data | None, settings: Settings) -> Callable[[Any, Tensor], Tensor] | None:
-    """The user's loss, or that of a task that is no classification: searches know cross entropy alone."""
-    if settings.loss_fn is not None or data is None or data.task.kind == "classification":
-        return settings.loss_fn
-    return objective(data.task).loss
