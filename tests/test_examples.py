@@ -16,6 +16,12 @@ from compressor.cli.app import COMMANDS, group
 from compressor.search import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
+NEEDS = {
+    "lightning_callback": "lightning",
+    "hf_trainer": "transformers",
+    "accelerate_loop": "accelerate",
+    "ultralytics_callbacks": "ultralytics",
+}
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -31,9 +37,15 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
         ("spoken_digits", ["--epochs", "1"], "words that are mistaken"),
         ("sweep_budgets", ["--epochs", "1", "--out", "sweep"], "the best within 60 %"),
         ("vision_transformer", ["--epochs", "1", "--out", "vit"], "exported vit/model.onnx"),
+        ("lightning_callback", ["--epochs", "1"], "after fine-tuning"),
+        ("hf_trainer", ["--epochs", "1", "--out", "bert"], "saved bert and loaded it again"),
+        ("accelerate_loop", ["--epochs", "1"], "of 56714 parameters"),
+        ("ultralytics_callbacks", ["--epochs", "1"], "of 3011238 parameters"),
     ],
 )
 def test_examples_run(tmp_path: Path, name: str, arguments: list[str], said: str) -> None:
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name], reason=f"{NEEDS[name]} is not installed")
     found = subprocess.run(
         [sys.executable, str(ROOT / "examples" / f"{name}.py"), *arguments],
         cwd=tmp_path,
@@ -57,6 +69,7 @@ def test_every_example_is_tested() -> None:
         "spoken_digits",
         "sweep_budgets",
         "vision_transformer",
+        *NEEDS,
     }
 
 
