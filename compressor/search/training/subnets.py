@@ -293,6 +293,10 @@ class _Standing:
     def position(self) -> None:
         """Anywhere."""
 
+    def start(self) -> AbstractContextManager[None]:
+        """Anywhere, too."""
+        return nullcontext()
+
 
 class _Passed(nn.Module):
     """A module that may become an identity: ``x + g (f(x) - x)``, with a gate g of shape (1,) that is 1."""

@@ -31,3 +31,7 @@ class Shadows:
 
     def position(self) -> None:
         """Anywhere."""
+
+    def start(self) -> AbstractContextManager[None]:
+        """Anywhere, too."""
+        return nullcontext()
