@@ -17,8 +17,10 @@ from compressor.cli.compress import COMPRESS_OPTIONS, compress, given_options
 from compressor.cli.method_options import MethodOptions
 from compressor.cli.output import JobInterrupted, Output, error_document, output_options, write_json
 from compressor.cli.streams import StdoutError
+from compressor.errors import UsageError
 from compressor.plugins.registry import Registry, closest
 from compressor.printable import printable
+from compressor.process.environment import launched_rank, launched_size
 
 COMMANDS = Registry(
     "command",
@@ -131,6 +133,8 @@ def group(ctx: click.Context, /, output: Output, **options: Any) -> None:
     ctx.obj = output
     given = given_options(ctx, options)
     if ctx.invoked_subcommand is not None:
+        if launched_size() > 1:
+            ctx.fail(f"compress {ctx.invoked_subcommand} runs in one process; start it without torchrun.")
         if given:
             flag = _flag(given[0])
             ctx.fail(f"{flag} stands before the command; write: compress {ctx.invoked_subcommand} {flag} ...")
@@ -181,6 +185,10 @@ def _is_gone(error: BaseException) -> bool:
 def _fail(error: BaseException, *, as_json: bool) -> int:
     code, text = _explain(error)
     text = printable(text)
+    if rank := _rank():
+        if not isinstance(error, (click.ClickException, click.Abort)):  # else the first says it for all
+            streams.say(f"Process {rank}: {text}")
+        return code
     streams.say(f"Error: {text}" if code != 130 else text)
     if as_json and not isinstance(error, StdoutError):
         kind = "Interrupted" if code == 130 else type(error).__name__
@@ -188,6 +196,13 @@ def _fail(error: BaseException, *, as_json: bool) -> int:
             write_json(error_document(kind, text, code))
             streams.flush()
     return code
+
+
+def _rank() -> int:
+    """Which of the processes that were started together this is; 0 where the environment makes no sense."""
+    with suppress(UsageError):
+        return launched_rank()
+    return 0
 
 
 def _explain(error: BaseException) -> tuple[int, str]:

@@ -18,8 +18,10 @@ from compressor.jobs.config import JobConfig
 from compressor.jobs.recipes.read import read_recipe
 from compressor.options import Names, shown
 from compressor.options.shared import (
+    ACCUMULATE,
     BATCH_SIZE,
     BENCH_SECONDS,
+    CLIP_NORM,
     DISTILL,
     EPOCHS,
     LR,
@@ -28,6 +30,7 @@ from compressor.options.shared import (
     THREADS,
 )
 from compressor.pipeline.defaults import DEFAULT_BENCH_SECONDS, DEFAULT_EPOCHS, default_search
+from compressor.process.environment import launched_rank
 
 budget_options = stack(
     click.option("--budget-flops", metavar="B", help="Most multiply-adds: 2G, 500M or 50% of the model's own."),
@@ -79,7 +82,7 @@ COMPRESS_OPTIONS = stack(
     click.option(
         "--importance",
         metavar="I",
-        help="oneshot, dnarch: rank channels by magnitude (l2), l1, taylor, bn-scale or random. [taylor with data]",
+        help="oneshot, dnarch: rank channels by sensitivity, magnitude (l2), l1, taylor, bn-scale or random. [sensitivity with data]",
     ),
     click.option("--train-epochs", type=Of(EPOCHS), metavar="N", help="Train the original first, for N epochs. [0]"),
     click.option(
@@ -91,8 +94,16 @@ COMPRESS_OPTIONS = stack(
     click.option(
         "--finetune-epochs", type=Of(EPOCHS), metavar="N", help=f"Epochs of fine-tuning. [{DEFAULT_EPOCHS} with data]"
     ),
-    click.option("--batch-size", type=Of(BATCH_SIZE), default=64, metavar="N", help="[64]"),
+    click.option(
+        "--batch-size", type=Of(BATCH_SIZE), default=64, metavar="N", help="Samples, over all processes. [64]"
+    ),
+    click.option("--accumulate", type=Of(ACCUMULATE), default=1, metavar="N", help="Batches that make one step. [1]"),
     click.option("--lr", type=Of(LR), default=0.05, metavar="X", help="Learning rate. [0.05]"),
+    click.option("--clip-norm", type=Of(CLIP_NORM), metavar="X", help="Largest norm of a step's gradients. [any]"),
+    click.option("--amp/--no-amp", default=None, help="Mixed precision: bfloat16, float16 on older GPUs. [on a GPU]"),
+    click.option(
+        "--compile", is_flag=True, help="Compile networks (torch.compile) where they are trained without masks."
+    ),
     click.option(
         "--distill",
         type=Of(DISTILL),
@@ -154,7 +165,8 @@ def compress(output: Output, options: Mapping[str, Any], given: Collection[str])
                 f"Interrupted. Run the same command again to go on from where it stopped (kept in '{config.out}')."
             ) from error
         from compressor.report import summary_text
-    output.emit(report.to_json(), lambda: summary_text(report))
+    if launched_rank() == 0:
+        output.emit(report.to_json(), lambda: summary_text(report))
 
 
 def job_config(options: Mapping[str, Any], given: Collection[str] | None = None) -> JobConfig:

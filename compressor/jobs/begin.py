@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from compressor.data import Data
     from compressor.pipeline.events import Events
     from compressor.report import Report
-    from compressor.storage.job import Job
+    from compressor.storage.shared_job import WholeJob
     from exporters.example import Example
 
 
@@ -33,7 +33,7 @@ def begin(
     call: Example,
     *,
     data: Data | None,
-    job: Job,
+    job: WholeJob,
     events: Events,
 ) -> tuple[Pipeline, Report]:
     """Run the stages of a job with a ``start``; returns the pipeline and its report.

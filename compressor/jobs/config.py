@@ -15,8 +15,10 @@ from compressor.budget import Budget
 from compressor.errors import UsageError
 from compressor.options import Flag, Names, Options, Patterns, Place, Shape, Text, option, shown
 from compressor.options.shared import (
+    ACCUMULATE,
     BATCH_SIZE,
     BENCH_SECONDS,
+    CLIP_NORM,
     DISTILL,
     EPOCHS,
     LR,
@@ -58,7 +60,12 @@ class JobConfig(Options):
         train_epochs: epochs of training the original first (it has no pretrained weights).
         search_epochs: epochs of the search itself, for methods that train.
         finetune_epochs: epochs of fine-tuning the compressed model.
+        batch_size: samples in a batch, over all processes that train together.
+        accumulate: batches that make one step, which is that of a batch as large as all of them.
         lr: learning rate of training and fine-tuning.
+        clip_norm: largest norm of the gradients of the weights in a step; None: any.
+        amp: mixed precision; None: on a GPU only.
+        compile: whether networks are compiled where they run as they are.
         distill: weight of the distillation loss from the original in search and fine-tuning, 0 for none.
         tune: grid of settings that is tried before fine-tuning, by name or as ``{"lr": (0.1, 0.01)}``; ``"auto"``
             leaves it to the search method.
@@ -97,7 +104,11 @@ class JobConfig(Options):
     search_epochs: int = option(0, EPOCHS, "Epochs of a search that trains.")
     finetune_epochs: int = option(0, EPOCHS, "Epochs of fine-tuning.")
     batch_size: int = option(64, BATCH_SIZE, "Samples in a batch.")
+    accumulate: int = option(1, ACCUMULATE, "Batches that make one step.")
     lr: float = option(0.05, LR, "Learning rate of training and fine-tuning.")
+    clip_norm: float | None = option(None, CLIP_NORM, "Largest norm of the gradients.")
+    amp: bool | None = option(None, Flag(), "Mixed precision; on a GPU unless said otherwise.")
+    compile: bool = option(False, Flag(), "Whether networks are compiled where they run as they are.")
     distill: float = option(0.0, DISTILL, "Weight of the original's outputs in the loss.")
     tune: str | Grid = option("auto", Tune(), "Grid of settings that is tried before fine-tuning.")
     tune_epochs: int | None = option(None, TUNE_EPOCHS, "Epochs of a trial.")
@@ -214,7 +225,16 @@ def _json(value: Any) -> Any:
 OF_THE_JOB = ("epochs", "batch_size")
 """Options of methods that the job says for all of them: ``--search-epochs``, ``--batch-size``."""
 _NO_IDENTITY = {"out", "force", "lut", "track", "trust_factories", "trial_workers"}
-_FORMER: dict[str, Any] = {"tune": "auto", "tune_epochs": None, "tune_samples": 0.2, "start": None}
+_FORMER: dict[str, Any] = {
+    "tune": "auto",
+    "tune_epochs": None,
+    "tune_samples": 0.2,
+    "start": None,
+    "accumulate": 1,
+    "clip_norm": None,
+    "amp": None,
+    "compile": False,
+}
 _LOOSE: dict[str, Any] = {"learn": [], "penalty": None, "penalty_ramp": None, "compiler": None, "grow": 1}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from compressor.jobs.recipes.write import write_recipe
 from compressor.jobs.telling import telling
 from compressor.models import artifact
 from compressor.nn.tensors import to_device
+from compressor.pipeline.alike import OTHER_WORK
 from compressor.pipeline.delivery import deliver_result
 from compressor.pipeline.events import Events
 from compressor.pipeline.networks import networks_of
@@ -29,16 +31,20 @@ from compressor.pipeline.rounds import describe_rounds, round_settings, run_roun
 from compressor.pipeline.settings import Settings, measured_on
 from compressor.pipeline.warm import ORIGINAL
 from compressor.printable import printable
+from compressor.process.environment import own_device
+from compressor.process.ranks import current
+from compressor.process.together import launched, together
 from compressor.report import Report
 from compressor.storage.job import Job
 from compressor.storage.places import RECIPE
+from compressor.storage.shared_job import SharedJob, WholeJob
 
 _OPTIONS = {
     name: f"--{name.replace('_', '-')}"
     for name in (
         "weights", "data", "search", "importance",
         "train_epochs", "search_epochs",
-        "finetune_epochs", "batch_size", "lr", "distill",
+        "finetune_epochs", "batch_size", "accumulate", "lr", "clip_norm", "amp", "compile", "distill",
         "tune_epochs", "tune_samples", "trial_workers", "round_to", "include", "exclude", "keep", "export",
         "bench_seconds",
         "num_classes", "input_shape", "seed", "device",
@@ -55,33 +61,52 @@ def run_job(config: JobConfig, *, events: Events, trained: str | None = None) ->
     """
     from exporters.registry import FORMATS  # noqa: F401  (fail early if the package is incomplete)
 
-    device = available_device(config.device)
+    device = available_device(own_device(config.device))
     rounds = job_settings(config)
     for settings in rounds:
         settings.require_data_for(config.data)
     require_trackers(config.track)
-    with Job.open(config.out, config.identity(), force=config.force, warn=events.warn, upgrade=upgraded) as job:
-        if (report := _finished(config, rounds, job, events)) is not None:
+    with launched(device), together(device=device) as ranks, ExitStack() as stack:
+        if not ranks.is_first:
+            events = Events()
+        identity = config.identity()
+        ranks.agree(identity, list(identity), OTHER_WORK)
+        own: Job | None = None
+
+        def opened() -> Report | None:
+            nonlocal own
+            job = Job.open(config.out, identity, force=config.force, warn=events.warn, upgrade=upgraded)
+            own = stack.enter_context(job)
+            if (report := _finished(config, rounds, own, events)) is None:
+                write_recipe(own.beside(RECIPE), config)
+                _take_over(config, own, trained)
             return report
-        write_recipe(job.beside(RECIPE), config)
-        with telling(config, job, events):
-            return _compressed(config, rounds, job, events, device=device, trained=trained)
+
+        if (report := ranks.first(opened)) is not None:
+            return report
+        if own is not None:
+            stack.enter_context(telling(config, own, events))
+        job = own if own is not None and ranks.size == 1 else SharedJob(ranks, own)
+        return _compressed(config, rounds, job, events, device=device)
+
+
+def _take_over(config: JobConfig, job: Job, trained: str | None) -> None:
+    """What another job trained in the same way."""
+    if trained is not None:
+        there = f"{ORIGINAL}." if config.start is not None else ""
+        for here in ("", f"{ORIGINAL}."):
+            job.take_over(trained, {f"{here}{name}": f"{there}{name}" for name in ("train", "score-before")})
 
 
 def _compressed(
     config: JobConfig,
     rounds: Sequence[Settings],
-    job: Job,
+    job: WholeJob,
     events: Events,
     *,
     device: torch.device,
-    trained: str | None,
 ) -> Report:
     """What is not done yet of a job, from its model to the files of its result."""
-    if trained is not None:
-        there = f"{ORIGINAL}." if config.start is not None else ""
-        for here in ("", f"{ORIGINAL}."):
-            job.take_over(trained, {f"{here}{name}": f"{there}{name}" for name in ("train", "score-before")})
     with events.stage("load"):
         subject = load_subject(config, rounds[-1].config.growth)
     loaded, data, call = subject.loaded, subject.data, subject.call
@@ -105,22 +130,26 @@ def _compressed(
         report.pretrained = loaded.weights.pretrained or config.train_epochs > 0
     networks = networks_of(pipeline) if config.start is None else None
     report.command = printable(command_of(config))
-    deliver_result(pipeline, report, Path(config.out), config.export, config.bench_seconds)
-    report.stage_seconds = dict(events.stage_seconds)
-    report.warnings = list(events.warnings)
-    artifact.save(
-        config.out,
-        pipeline.compressed.eval(),
-        pipeline.architecture,
-        report,
-        description=loaded.describe(),
-        example_inputs=pipeline.example,
-    )
-    if networks is not None:
-        origin = {"origin": report.weights, "pretrained": report.pretrained}
-        save_networks(config.out, networks, pipeline, config, loaded.describe(), **origin)
-    job.store("report", {"written": [f.path for f in report.files], "networks": networks is not None})
-    return report
+
+    def delivered() -> Report:
+        deliver_result(pipeline, report, Path(config.out), config.export, config.bench_seconds)
+        report.stage_seconds = dict(events.stage_seconds)
+        report.warnings = list(events.warnings)
+        artifact.save(
+            config.out,
+            pipeline.compressed.eval(),
+            pipeline.architecture,
+            report,
+            description=loaded.describe(),
+            example_inputs=pipeline.example,
+        )
+        if networks is not None:
+            origin = {"origin": report.weights, "pretrained": report.pretrained}
+            save_networks(config.out, networks, pipeline, config, loaded.describe(), **origin)
+        job.store("report", {"written": [f.path for f in report.files], "networks": networks is not None})
+        return report
+
+    return current().first(delivered)
 
 
 def _finished(config: JobConfig, rounds: Sequence[Settings], job: Job, events: Events) -> Report | None:
@@ -166,7 +195,11 @@ def job_settings(config: JobConfig) -> tuple[Settings, ...]:
         train_epochs=config.train_epochs,
         finetune_epochs=config.finetune_epochs,
         batch_size=config.batch_size,
+        accumulate=config.accumulate,
         lr=config.lr,
+        clip_norm=config.clip_norm,
+        amp=config.amp,
+        compile=config.compile,
         distill=config.distill,
         tune=config.tune,
         tune_epochs=config.tune_epochs,
@@ -191,6 +224,9 @@ def command_of(config: JobConfig) -> str:
     for name, option in _OPTIONS.items():
         value = getattr(config, name)
         if value != defaults[name]:
+            if isinstance(value, bool):
+                parts += [option if value else option.replace("--", "--no-", 1)]
+                continue
             for item in value if name in ("include", "exclude", "keep") else (value,):
                 shown = ",".join(map(str, item)) if isinstance(item, tuple) else str(item)
                 parts += [option, shown or "none"]

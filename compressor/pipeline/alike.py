@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _LOOKED_AT = 32  # samples of a split
 
-_MESSAGE = (
+OTHER_WORK = (
     "Processes 0 and {other}, which are to train together, were given different work: {name} differs ({first} and "
     "{second}). Give all of them the same model with the same weights, the same whole data set (each takes its part of "
     "every batch) and the same arguments; for work that each does by itself pass process_group=, a group of one."
@@ -46,7 +46,7 @@ def require_same_work(ranks: Ranks, model: nn.Module, example: Example, settings
     for part in ("train", "val", "test"):
         split = None if data is None else getattr(data, part)
         mine[f"the {part} split"] = None if split is None else _digest(_first(split, settings.seed))
-    ranks.agree(mine, list(mine), _MESSAGE)
+    ranks.agree(mine, list(mine), OTHER_WORK)
 
 
 def _first(split: Split, seed: int) -> Any:

@@ -5,6 +5,7 @@ Whoever works in several processes looks up ``current()``: alone, nothing is exc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -216,11 +217,16 @@ def _reached() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()
         raise ProcessLostError(
             "Another process that trains together with this one has ended or cannot be reached "
-            f"({reason[-1] if reason else type(error).__name__}); see what it said. Start all of them again."
+            f"({_reason(error)}); see what it said. Start all of them again: what was stored is gone on with."
         ) from error
+
+
+def _reason(error: RuntimeError) -> str:
+    """The first sentence of what the transport says, without where it stands in its source."""
+    said = str(error).strip().splitlines()
+    return re.sub(r"^(\[[^]]*\.\w+:\d+\] )+", "", said[-1]).partition(". ")[0] if said else type(error).__name__
 
 
 def _as_told(error: Exception) -> Exception:
