@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler, Subset
+from torch.utils.data.distributed import DistributedSampler
 
 from compressor.data.base import Data, Split
 from compressor.data.batches import first_of, read_batch, sample_count
@@ -23,8 +24,10 @@ from compressor.data.memory import index_batches
 from compressor.data.task import find_task, require_kind
 from compressor.errors import DataError
 from compressor.process.generators import isolated_rng, rng_state, seeded_state
+from compressor.process.ranks import current
 
 Loader = Iterable[Any]
+_PLAIN = {RandomSampler, SequentialSampler}
 _LOOKED_AT = 8  # samples that the task is told by
 
 
@@ -170,13 +173,16 @@ def _hold_out(train: Loader, own_loss: bool) -> tuple[Split, Split]:
 
 
 def _can_be_rebuilt(loader: object) -> bool:
-    """Whether nothing but order and batch size would change if the loader were made anew."""
+    """Whether nothing but order and batch size would change if the loader were made anew.
+
+    Where processes work together, one that parts the data set among them would give all of it: batches are parted here.
+    """
     return (
         isinstance(loader, DataLoader)
         and not isinstance(loader.dataset, IterableDataset)
         and isinstance(loader.dataset, Sized)
         and loader.batch_size is not None
-        and type(loader.sampler) in {RandomSampler, SequentialSampler}
+        and (type(loader.sampler) in _PLAIN or (current().size > 1 and type(loader.sampler) is DistributedSampler))
     )
 
 
