@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from compressor.data.batches import call_of
+from compressor.data.batches import call_of, sample_shape
 from compressor.data.task import Task
 from exporters.example import Example
 
@@ -32,8 +32,8 @@ class Split(Protocol):
 
         Yields:
             Inputs, float32 (B, ...) or int64 (B, L) for tokens, or a tuple or dict of those that a forward takes; and
-            targets, int64 (B,) or (B, ...) for classes, float32 or bool (B, labels) for labels, or what a loss of the
-            user's own takes; on the CPU.
+            targets, int64 (B,) or (B, ...) for classes, float32 or bool (B, labels) for labels, a list with a dict for
+            each image for boxes, or what a loss of the user's own takes; on the CPU.
         """
         ...
 
@@ -52,6 +52,7 @@ class Data:
             tuple or list of positional arguments, or a dict of keyword arguments, of networks that take more.
         task: what is to be predicted; training and evaluation take their loss and metric from it.
         vocabulary: inputs are tokens from 0 to ``vocabulary - 1``, padding included; None if they are no tokens.
+        remarks: what the user should know of the data, such as what of it had to be skipped; a line each.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Data:
     example_inputs: Any
     task: Task = field(default_factory=Task)
     vocabulary: int | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def example(self) -> Example:
@@ -71,7 +73,7 @@ class Data:
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of the first input without its batch axis."""
-        return tuple(self.example.tensors[0].shape[1:])
+        return sample_shape(self.example)
 
     @property
     def outputs(self) -> int | None:
@@ -91,3 +93,9 @@ class Data:
             "outputs": self.outputs,
             "vocabulary": self.vocabulary,
         }
+
+
+def usual_batch(split: Split, count: int) -> int:
+    """Samples in a batch where nothing is trained and nobody says how many: ``count``, or what the split asks for by
+    its ``measured_in``, where samples are large."""
+    return min(count, int(getattr(split, "measured_in", count)))

@@ -6,6 +6,7 @@
 | ``((a, b), y)``, ``(a, b, y)`` | ``model(a, b)`` | ``y`` |
 | ``({"a": a, "b": b}, y)`` | ``model(a=a, b=b)`` | ``y`` |
 | ``{"a": a, "b": b, "labels": y}`` | ``model(a=a, b=b)`` | ``y`` |
+| ``(images, targets)``, a dict with boxes and labels for each | ``model(images, targets)`` | ``targets`` |
 | ``x``, ``(x,)``, a dict without labels | as above | all of it; only with a loss of the user's own |
 """
 
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from compressor.data.boxes import are_boxes
 from compressor.errors import DataError
 from exporters.example import Example
 
@@ -51,6 +53,9 @@ def read_batch(batch: Any, *, own_loss: bool = False) -> tuple[Any, Any]:
         if not own_loss:
             raise DataError(f"A loader yielded batches without targets; expected {_FORMS}, or pass a loss_fn.")
         return (inputs := _inputs(parts[0])), inputs
+    if len(parts) == 2 and are_boxes(parts[1]) and isinstance(parts[0], (list, tuple)):
+        images, targets = ([_tensors(each) for each in part] for part in parts)
+        return (images, targets), targets
     first = _inputs(parts[0]) if len(parts) == 2 else tuple(_tensor(part) for part in parts[:-1])
     return first, _targets(parts[-1], own_loss)
 
@@ -112,26 +117,32 @@ def _targets(value: Any, own_loss: bool) -> Any:
 
 
 def first_of(inputs: Any) -> Any:
-    """The first sample of a batch of inputs, as a batch."""
+    """The first sample of a batch of inputs, as a batch; of a detector's without its targets."""
+    if _of_a_detector(inputs):
+        return (inputs[0][:1],)
     return pytree.tree_map(lambda leaf: leaf[:1] if isinstance(leaf, Tensor) and leaf.ndim else leaf, inputs)
 
 
 def sample_count(inputs: Any, targets: Any) -> int:
     """Samples in a batch: as many as there are targets, or inputs where targets are no tensors."""
+    if are_boxes(targets):
+        return len(targets)
     leaves = [leaf for leaf in pytree.tree_leaves((targets, inputs)) if isinstance(leaf, Tensor) and leaf.ndim]
     return len(leaves[0]) if leaves else 1
 
 
-def first_samples(values: Any, count: int, of: int) -> Any:
-    """The first ``count`` of the ``of`` samples of a batch's inputs or targets; what has no such axis stays whole."""
-    return pytree.tree_map(
-        lambda leaf: leaf[:count] if isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == of else leaf, values
-    )
+def sample_shape(call: Example) -> tuple[int, ...]:
+    """The shape of the first input without its batch axis; of lists of images that of the first image."""
+    first = call.tensors[0]
+    listed = bool(call.args) and isinstance(call.args[0], list)
+    return tuple(first.shape if listed else first.shape[1:])
 
 
 def samples_of(values: Any, start: int, stop: int, of: int) -> Any:
     """Samples ``start`` to ``stop`` of the ``of`` samples of a batch's inputs or targets: rows of tensors, items of
     lists that have one for each; what has neither stays whole."""
+    if _of_a_detector(values):  # images have rows, too, and there may be as many as samples
+        return tuple(list(each)[start:stop] for each in values)
     if isinstance(values, Tensor):
         return values[start:stop] if values.ndim and len(values) == of else values
     if isinstance(values, list) and len(values) == of and not _have_rows(values, of):
@@ -142,6 +153,11 @@ def samples_of(values: Any, start: int, stop: int, of: int) -> Any:
         items = [samples_of(value, start, stop, of) for value in values]
         return type(values)(*items) if hasattr(values, "_fields") else type(values)(items)
     return values
+
+
+def _of_a_detector(inputs: Any) -> bool:
+    """Whether inputs are images and what is in each of them, as a detector takes them."""
+    return isinstance(inputs, tuple) and len(inputs) == 2 and isinstance(inputs[0], list) and are_boxes(inputs[1])
 
 
 def _have_rows(values: list[Any], of: int) -> bool:

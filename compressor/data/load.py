@@ -19,6 +19,8 @@ SOURCES = Registry(
         "fashionmnist": "compressor.data.sources.fashionmnist:load",
         "imagefolder": "compressor.data.sources.imagefolder:load",
         "segmentation": "compressor.data.sources.segmentation:load",
+        "coco": "compressor.data.sources.coco:load",
+        "hf": "compressor.data.sources.hf:load",
         "npz": "compressor.data.sources.npz:load",
         "fsdd": "compressor.data.sources.fsdd:load",
         "listops": "compressor.data.sources.listops:load",
@@ -28,8 +30,8 @@ SOURCES = Registry(
 )
 _WITHOUT_ARGUMENT = {"digits", "listops"}
 EXAMPLES = (
-    "digits, cifar10:DIR, cifar100:DIR, fashionmnist:DIR, imagefolder:DIR, segmentation:DIR, fsdd:DIR, "
-    "listops[:n=N,length=L], darcy:DIR, npz:FILE or pkg.module:factory"
+    "digits, cifar10:DIR, cifar100:DIR, fashionmnist:DIR, imagefolder:DIR, segmentation:DIR, coco:DIR, fsdd:DIR, "
+    "listops[:n=N,length=L], darcy:DIR, hf:PLACE, npz:FILE or pkg.module:factory"
 )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from compressor.data.base import Split
-from compressor.data.batches import first_samples, sample_count
+from compressor.data.batches import sample_count, samples_of
 from compressor.errors import UsageError
 from compressor.options import shown
 
@@ -54,7 +54,7 @@ class Subsampled:
             found = sample_count(inputs, targets)
             if found > left:
                 if not drop_last:
-                    yield first_samples(inputs, left, found), first_samples(targets, left, found)
+                    yield samples_of(inputs, 0, left, found), samples_of(targets, 0, left, found)
                 return
             yield inputs, targets
             left -= found

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from compressor.data.boxes import are_boxes
 from compressor.errors import DataError, UsageError
 
-KINDS = ("classification", "multilabel", "segmentation", "regression")
+KINDS = ("classification", "multilabel", "segmentation", "detection", "language", "regression")
 IGNORED = -100
 """The class of positions that count neither in the loss nor in the accuracy, as PyTorch's cross entropy has it."""
 VOID = 255
@@ -23,10 +24,12 @@ class Task:
 
     Attributes:
         kind: "classification" (one class each), "multilabel" (any number of labels each), "segmentation" (masks of
-            classes, judged by regions) or "regression".
+            classes, judged by regions), "detection" (boxes with classes; the model computes the loss), "language"
+            (the token that follows each) or "regression".
         dense: a target for every position of the input, not one for the whole.
         relative: errors of a regression are taken relative to the size of the target, sample by sample.
-        outputs: channels that a network must give: classes, labels or values; None if unknown.
+        outputs: channels that a network must give: classes (of a detector with the background), labels or values;
+            None if unknown.
     """
 
     kind: str = "classification"
@@ -49,6 +52,16 @@ class Task:
         """Whether the targets are masks: a class for every pixel, judged region by region."""
         return self.kind == "segmentation"
 
+    @property
+    def is_language(self) -> bool:
+        """Whether the targets are the tokens that follow, for logits (N, L, vocabulary)."""
+        return self.kind == "language"
+
+    @property
+    def is_detection(self) -> bool:
+        """Whether the targets are boxes, of which a detector computes its loss itself."""
+        return self.kind == "detection"
+
 
 def find_task(inputs: Any, targets: Any, num_classes: int | None = None, kind: str | None = None) -> Task:
     """The task that a batch (or all) of the data speaks of.
@@ -68,6 +81,15 @@ def find_task(inputs: Any, targets: Any, num_classes: int | None = None, kind: s
         DataError: targets that are none of that kind.
     """
     require_kind(kind)
+    if are_boxes(targets) or kind == "detection":
+        if kind not in (None, "detection") or not are_boxes(targets):
+            raise DataError(
+                f"Targets are a {type(targets).__name__}, which do not fit the task {kind!r}; a detector's are a list "
+                "with a dict of 'boxes' and 'labels' for each image."
+            )
+        return Task("detection", outputs=num_classes)
+    if kind == "language":
+        return Task("language", dense=True)
     if not isinstance(targets, Tensor) or targets.dim() < 1:
         return Task(outputs=num_classes)
     at = positions(inputs) if isinstance(inputs, Tensor) else ()

@@ -47,6 +47,7 @@ def load_subject(config: JobConfig, grow: int = 1) -> Subject:
         UsageError: they cannot be had, or do not fit each other. WeightsError: the weights do not fit.
     """
     from compressor.data import load_data
+    from compressor.data.batches import sample_shape
     from compressor.models import load_model
 
     data = None
@@ -68,7 +69,7 @@ def load_subject(config: JobConfig, grow: int = 1) -> Subject:
         require_room(lambda n: load_model(config.model, **asked, grow=n).model, grow)
     loaded = load_model(config.model, **asked, grow=grow if grow > 1 else None)
     call = data.example if data is not None else loaded.example
-    shape = tuple(call.tensors[0].shape[1:])
+    shape = sample_shape(call)
     if config.input_shape is not None and shape != config.input_shape:
         raise UsageError(
             f"--input-shape is {shown(config.input_shape)}, but the inputs of {config.data or config.model} are "

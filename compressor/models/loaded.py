@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from compressor.data.batches import sample_shape
 from compressor.errors import UsageError
 from compressor.models.base import Plan, Request, Source, WeightsUnavailableError
 from compressor.models.checkpoints import archive_kind
@@ -57,7 +58,7 @@ class LoadedModel:
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of the first input without its batch axis."""
-        return tuple(self.example.tensors[0].shape[1:])
+        return sample_shape(self.example)
 
     def describe(self) -> dict[str, Any]:
         """What ``rebuild`` needs to build a fresh model of the same structure, as JSON values."""

@@ -121,6 +121,9 @@ class Pipeline:
             from compressor.data.batches import require_call
 
             require_call(self.model, self.data.example_inputs)
+            self._require_lesson()
+            for remark in self.data.remarks:
+                self.events.warn(remark)
         self._require_one_size()
         problem = self.problem
         with self.events.stage("trace"):
@@ -297,6 +300,13 @@ class Pipeline:
                 f"All parameters of {self.graph.model_class} are frozen, so there is nothing to train; call "
                 "requires_grad_(True) on what should be, or search with oneshot and finetune for 0 epochs."
             )
+
+    def _require_lesson(self) -> None:
+        """Find out before any work that there is nothing to distil."""
+        from compressor.train.objectives.objective import objective, require_lesson
+
+        if self.data is not None and self.settings.distill:
+            require_lesson(objective(self.data.task))
 
     def _require_one_size(self) -> None:
         """Find out before the search that a network with a lowered resolution will not run on what it is tested on."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +89,7 @@ def run_trial(
         started = time.perf_counter()
         found = evaluate(model, data.val, loss_fn=ground.loss_fn, task=data.task)
         score, metric = found.score, found.metric.name
-        # NaN outputs have an accuracy, too: that of a guess.
-        if score is None or not math.isfinite(score) or math.isnan(found.loss):
+        if found.lost:
             score, lost = None, "its loss on the held-out samples is not finite"
     except TrainingError as error:
         # Where the checkpoint lies is of no use in a report: it goes with the end of the trial.

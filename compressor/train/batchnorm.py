@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from compressor.data.base import Split
+from compressor.data.base import Split, usual_batch
 from compressor.errors import DataError
 from compressor.process.ranks import current
 from compressor.train.batch_statistics import whole_batch
@@ -29,13 +29,14 @@ def recalibrate_batchnorm(
     split: Split,
     *,
     batches: int = 50,
-    batch_size: int = 128,
+    batch_size: int | None = None,
     augment: bool = False,
     seed: int = 0,
     device: torch.device | None = None,
     forward: Forward = call_model,
 ) -> int:
-    """Reset the running statistics of every BatchNorm and average them over ``batches`` batches of ``split``.
+    """Reset the running statistics of every BatchNorm and average them over ``batches`` batches of ``split``, of
+    128 samples unless the split asks for fewer.
 
     Those that are frozen (``frozen.keeps_statistics``) stay as they are.
 
@@ -51,6 +52,7 @@ def recalibrate_batchnorm(
     Raises:
         DataError: the split yields no batch.
     """
+    size = batch_size or usual_batch(split, 128)
     frozen = keeps_statistics(model)
     layers = [
         layer
@@ -65,7 +67,7 @@ def recalibrate_batchnorm(
     saved = [_statistics(layer) for layer in layers]
     finished = False
     # Without small remainders, whose statistics would count as much as those of a full batch.
-    source = split.batches(batch_size, shuffle_seed=seed, augment=augment, drop_last=len(split) >= batch_size)
+    source = split.batches(size, shuffle_seed=seed, augment=augment, drop_last=len(split) >= size)
     try:
         ranks = current()
         with isolated_rng(), deterministic(where), mode(model, training=False), torch.no_grad(), whole_batch(ranks):

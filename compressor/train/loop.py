@@ -26,7 +26,7 @@ from compressor.train.meter import LossMeter
 from compressor.train.modes import deterministic, mode, model_device
 from compressor.train.objectives.evaluate import evaluate
 from compressor.train.objectives.losses import LossFn
-from compressor.train.objectives.objective import objective
+from compressor.train.objectives.objective import objective, require_lesson
 from compressor.train.objectives.outputs import primary_output
 from compressor.train.optim import (
     build_optimizer,
@@ -124,6 +124,7 @@ class Trainer:
         self._objective = objective(
             task_of(data), label_smoothing=config.label_smoothing, temperature=config.temperature
         )
+        self._lesson = require_lesson(self._objective) if config.distill else None
         self._loss_fn = loss_fn or self._objective.loss
         self._user_loss = loss_fn
         self._checks_targets = loss_fn is None
@@ -270,10 +271,10 @@ class Trainer:
                 self._objective.check(outputs, targets)
                 self._checks_targets = False
             loss = self._loss_fn(outputs, targets) if part.share else primary_output(outputs).float().sum()
-            if self._teacher is not None:
+            if self._teacher is not None and self._lesson is not None:
                 with torch.no_grad():
                     taught = primary_output(call_model(self._teacher, teacher_inputs))
-                from_teacher = self._objective.distillation_loss(primary_output(outputs), taught)
+                from_teacher = self._lesson(primary_output(outputs), taught)
                 loss = torch.lerp(loss.float(), from_teacher, self.config.distill)
         loss = _shared(loss, part.share)
         penalty = hooks.penalty() if penalised else None

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
 
 from compressor.process.sharing import Switch
 
@@ -24,6 +26,16 @@ def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
     finally:
         for module, was_training in before:
             module.training = was_training
+
+
+@contextmanager
+def computing_losses(model: nn.Module) -> Iterator[None]:
+    """Training mode, in which detectors compute losses, but for what draws or learns: dropout and normalisations."""
+    with mode(model, training=True):
+        for module in model.modules():
+            if isinstance(module, (_NormBase, _DropoutNd)):
+                module.training = False
+        yield
 
 
 @contextmanager

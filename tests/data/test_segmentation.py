@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -142,13 +144,11 @@ def test_what_is_refused(folder: Path) -> None:
 
 
 def test_early_ends_leave_nothing_running(folder: Path) -> None:
-    import threading
-
-    before = threading.active_count()
     for workers in (0, 1):
         source = load_data(f"segmentation:{folder}", loading=Loading(workers)).train.batches(2, shuffle_seed=0)
         next(source)
         source.close()  # type: ignore[attr-defined]
-    assert threading.active_count() <= before
+    assert not [thread.name for thread in threading.enumerate() if "ThreadPool" in thread.name]
+    assert not multiprocessing.active_children()
     with pytest.raises(UsageError, match="workers"):
         Loading(-1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from compressor.data.base import usual_batch
 from compressor.errors import UsageError
 from compressor.nn.modules import evaluating
 from compressor.nn.quantization import unobserved
@@ -18,6 +19,7 @@ from compressor.search.importance.base import Ranking, Scores, add_per_unit
 from compressor.search.importance.effective import Reads
 from compressor.search.importance.norms import l2
 from compressor.train.layout import copied_to_device
+from compressor.train.modes import computing_losses
 from compressor.train.objectives.objective import objective
 from compressor.train.splits import call_model, task_of
 
@@ -34,9 +36,12 @@ def taylor(ranking: Ranking) -> Scores:
     units, blocks = np.zeros(graph.n_units), np.zeros(len(graph.blocks))
     gated = {name: block.index for block in graph.blocks for name in block.gated}
     reads = Reads(model, graph)
-    loss_of = context.loss_fn or objective(task_of(context.data)).loss
-    with isolated_rng(), evaluating(model), unobserved(model):
-        for i, (inputs, targets) in enumerate(context.data.train.batches(_BATCH, shuffle_seed=context.seed)):
+    goal = objective(task_of(context.data))
+    loss_of = context.loss_fn or goal.loss
+    modes = computing_losses if goal.model_loss else evaluating  # what is drawn there follows the seed
+    size = usual_batch(context.data.train, _BATCH)
+    with isolated_rng(seed=context.seed), modes(model), unobserved(model):
+        for i, (inputs, targets) in enumerate(context.data.train.batches(size, shuffle_seed=context.seed)):
             if i == ranking.batches:
                 break
             with reads.watching():

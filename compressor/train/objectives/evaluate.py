@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from compressor.data.base import Split
+from compressor.data.base import Split, usual_batch
 from compressor.data.batches import sample_count
 from compressor.data.task import Task
 from compressor.errors import DataError
@@ -30,8 +30,8 @@ class Metrics:
 
     accuracy: float | None
     """Fraction of targets that have the highest logit; None if the targets are not class indices."""
-    loss: float
-    """Mean over samples."""
+    loss: float | None
+    """Mean over samples; None where the model computes it in training mode alone."""
     count: int
     """Samples seen."""
     score: float | None = None
@@ -39,12 +39,18 @@ class Metrics:
     NaN, or where there is none."""
     metric: Metric = TOP_1
 
+    @property
+    def lost(self) -> bool:
+        """Whether nothing can be said for the model: NaN outputs have an accuracy, too, that of a guess."""
+        bad_score = self.score is None or not math.isfinite(self.score)
+        return bad_score or (self.loss is not None and math.isnan(self.loss))
+
 
 @dataclass(frozen=True)
 class _Batch:
     """What was found on one batch."""
 
-    loss: Tensor
+    loss: Tensor | None
     count: int
     kept: Any | None
     """See ``Scorer.of_batch``."""
@@ -52,7 +58,7 @@ class _Batch:
     def told(self) -> _Batch:
         """The same, in the CPU's memory."""
         kept = pytree.tree_map(lambda leaf: leaf.cpu() if isinstance(leaf, Tensor) else leaf, self.kept)
-        return _Batch(self.loss.cpu(), self.count, kept)
+        return _Batch(None if self.loss is None else self.loss.cpu(), self.count, kept)
 
 
 def _in_order(mine: list[_Batch], ranks: Ranks) -> list[_Batch]:
@@ -78,7 +84,8 @@ def evaluate(
     Processes that work together take turns with the batches, and all get what one would find.
 
     Args:
-        batch_size: 256 if not given; on the CPU 64, where larger ones fall out of its caches.
+        batch_size: 256 if not given, on the CPU 64, where larger ones fall out of its caches; fewer where the split
+            asks for it (``usual_batch``).
         device: where the model is; found out if not given.
         loss_fn: ``loss_fn(outputs, targets)``; the task's own if not given.
         task: what is to be predicted, as ``Data.task`` says; classification if not given. For pixels with classes of
@@ -89,9 +96,9 @@ def evaluate(
         DataError: the split is empty, or the targets do not fit the model's outputs.
     """
     where = device or model_device(model)
-    size = batch_size or (64 if where.type == "cpu" else 256)
+    size = batch_size or usual_batch(split, 64 if where.type == "cpu" else 256)
     goal = objective(task)
-    loss_of = loss_fn or goal.loss
+    loss_of = loss_fn or (None if goal.model_loss else goal.loss)
     ranks = current()
     images_last: bool | None = None
     found: list[_Batch] = []
@@ -105,16 +112,18 @@ def evaluate(
             if loss_fn is None and not found:
                 goal.check(outputs, moved)
             kept = goal.scorer.of_batch(outputs, moved) if goal.scorer is not None else None
-            found.append(_Batch(loss_of(outputs, moved), sample_count(given, moved), kept))
+            loss_here = None if loss_of is None else loss_of(outputs, moved)
+            found.append(_Batch(loss_here, sample_count(given, moved), kept))
     found = _in_order(found, ranks)
     if not found:
         raise DataError("The split to evaluate on is empty; give data with at least one sample.")
     count = sum(batch.count for batch in found)
+    losses = [batch.loss for batch in found if batch.loss is not None]
     weights = torch.tensor([batch.count for batch in found], dtype=torch.float64)
-    loss = float((torch.stack([b.loss for b in found]).double().cpu() * weights).sum() / weights.sum())
+    loss = float((torch.stack(losses).double().cpu() * weights).sum() / weights.sum()) if losses else None
     kept = [batch.kept for batch in found if batch.kept is not None]
     scored = goal.scorer.of_all(kept) if goal.scorer is not None and kept else None
     if scored is not None:
         return Metrics(scored.accuracy, loss, count, scored.score, goal.metric)
     named = goal.metric if loss_fn is None and goal.scorer is None else LOSS
-    return Metrics(None, loss, count, loss if math.isfinite(loss) else None, named)
+    return Metrics(None, loss, count, loss if loss is not None and math.isfinite(loss) else None, named)

@@ -12,9 +12,11 @@ from torch.nn import functional
 
 from compressor.data.batches import sample_count
 from compressor.data.task import IGNORED, VOID, Task
-from compressor.errors import DataError
+from compressor.errors import DataError, UsageError
+from compressor.train.objectives.detection import BoxPrecision, check_boxes, summed_losses
 from compressor.train.objectives.distill import distillation_loss, label_distillation_loss
 from compressor.train.objectives.labels import binary_cross_entropy, check_labels
+from compressor.train.objectives.language import Perplexity, check_tokens, language_distillation_loss, next_token_loss
 from compressor.train.objectives.losses import LossFn, check_classes, cross_entropy
 from compressor.train.objectives.outputs import primary_output
 from compressor.train.objectives.scorers import Hits, LabelPrecision, Scorer
@@ -33,10 +35,15 @@ TOP_1 = Metric("top-1 accuracy", lower_is_better=False)
 TOP_1_DENSE = Metric("top-1 accuracy per position", lower_is_better=False)
 RELATIVE_L2 = Metric("relative L2 error", lower_is_better=True)
 MEAN_IOU = Metric("mean intersection over union", lower_is_better=False)
+BOX_PRECISION = Metric("COCO mean average precision", lower_is_better=False)
 MEAN_AP = Metric("mean average precision", lower_is_better=False)
+PERPLEXITY = Metric("perplexity", lower_is_better=True)
 SQUARED = Metric("mean squared error", lower_is_better=True)
 LOSS = Metric("loss", lower_is_better=True)
-METRICS = {metric.name: metric for metric in (TOP_1, TOP_1_DENSE, MEAN_IOU, MEAN_AP, RELATIVE_L2, SQUARED, LOSS)}
+METRICS = {
+    metric.name: metric
+    for metric in (TOP_1, TOP_1_DENSE, MEAN_IOU, BOX_PRECISION, MEAN_AP, RELATIVE_L2, PERPLEXITY, SQUARED, LOSS)
+}
 
 
 @dataclass(frozen=True)
@@ -46,23 +53,36 @@ class Objective:
     Attributes:
         loss: ``loss(outputs, targets)`` to a scalar.
         check: refuses targets that the loss cannot be taken of: ``check(outputs, targets)`` raises ``DataError``.
-        distillation_loss: ``distillation_loss(student's output, teacher's output)`` to a scalar.
+        distillation_loss: ``distillation_loss(student's output, teacher's output)`` to a scalar; None where there is
+            nothing to learn from.
         metric: what the score is.
         scorer: makes the score; None where it is the mean loss.
+        model_loss: whether the model computes the loss itself, which it does in training mode alone.
         mean_over: how many things the loss of inputs and targets is a mean over; samples, unless given.
     """
 
     loss: LossFn
     check: Callable[[Any, Any], None]
-    distillation_loss: Callable[[Tensor, Tensor], Tensor]
+    distillation_loss: Callable[[Tensor, Tensor], Tensor] | None
     metric: Metric
     scorer: Scorer | None = None
+    model_loss: bool = False
     mean_over: Callable[[Any, Any], int] = sample_count
 
 
 def objective(task: Task | None = None, *, label_smoothing: float = 0.0, temperature: float = 4.0) -> Objective:
     """Cross entropy and accuracy for classes, with mean intersection over union for masks; binary cross entropy and
-    mean average precision for labels; relative L2 error for fields; mean squared error for other values."""
+    mean average precision for labels; relative L2 error for fields; mean squared error for other values; the
+    model's own losses and COCO's precision for boxes."""
+    if task is not None and task.is_detection:
+        return Objective(summed_losses, check_boxes, None, BOX_PRECISION, BoxPrecision(), model_loss=True)
+    if task is not None and task.is_language:
+
+        def language_from_teacher(student: Tensor, teacher: Tensor) -> Tensor:
+            return language_distillation_loss(student, teacher, temperature)
+
+        loss = next_token_loss(label_smoothing)
+        return Objective(loss, check_tokens, language_from_teacher, PERPLEXITY, Perplexity(), mean_over=_classes)
     if task is not None and task.is_multilabel:
 
         def labels_from_teacher(student: Tensor, teacher: Tensor) -> Tensor:
@@ -83,6 +103,16 @@ def objective(task: Task | None = None, *, label_smoothing: float = 0.0, tempera
         return Objective(loss, check_classes, from_teacher, metric, Hits(), mean_over=_classes)
     loss, metric = (relative_l2, RELATIVE_L2) if task.relative else (squared_error, SQUARED)
     return Objective(loss, check_values, loss, metric)
+
+
+def require_lesson(goal: Objective) -> Callable[[Tensor, Tensor], Tensor]:
+    """The loss of distillation. Raises ``UsageError`` where there is none."""
+    if goal.distillation_loss is None:
+        raise UsageError(
+            "A detector computes its loss itself and has no logits that another one could learn from; leave "
+            "distillation out (distill=0), and choose no search that distils (supernet)."
+        )
+    return goal.distillation_loss
 
 
 def relative_l2(outputs: Any, targets: Tensor) -> Tensor:

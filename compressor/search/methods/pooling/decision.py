@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,7 +87,7 @@ def rank(
         metrics = evaluate(network(each.configuration, each.weights), data.val, loss_fn=loss_fn, task=data.task)
         each.score, each.metric = metrics.score, metrics.metric.name
         each.lower_is_better = metrics.metric.lower_is_better
-        if each.score is None or not math.isfinite(each.score) or math.isnan(metrics.loss):
+        if metrics.lost:
             each.score = None
     scored = sorted((each for each in found if each.score is not None), key=lambda each: (-each.merit, -each.average))
     return [*scored, *(each for each in found if each.score is None)]

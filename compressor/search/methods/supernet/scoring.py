@@ -39,7 +39,7 @@ class Scorer:
         """The merit, of which more is better; NaN if there is none. The network's statistics are changed."""
         recalibrate_batchnorm(network, self.train, batches=self.batches, seed=self.seed)
         found = evaluate(network, self.held_out, loss_fn=self.loss_fn, task=self.task)
-        if found.score is None or math.isnan(found.loss):
+        if found.lost or found.score is None:
             return math.nan
         return -found.score if found.metric.lower_is_better else found.score
 
