@@ -19,6 +19,7 @@ SOURCES = Registry(
         "fashionmnist": "compressor.data.sources.fashionmnist:load",
         "imagefolder": "compressor.data.sources.imagefolder:load",
         "segmentation": "compressor.data.sources.segmentation:load",
+        "multilabel": "compressor.data.sources.multilabel:load",
         "coco": "compressor.data.sources.coco:load",
         "hf": "compressor.data.sources.hf:load",
         "npz": "compressor.data.sources.npz:load",
@@ -30,8 +31,8 @@ SOURCES = Registry(
 )
 _WITHOUT_ARGUMENT = {"digits", "listops"}
 EXAMPLES = (
-    "digits, cifar10:DIR, cifar100:DIR, fashionmnist:DIR, imagefolder:DIR, segmentation:DIR, coco:DIR, fsdd:DIR, "
-    "listops[:n=N,length=L], darcy:DIR, hf:PLACE, npz:FILE or pkg.module:factory"
+    "digits, cifar10:DIR, cifar100:DIR, fashionmnist:DIR, imagefolder:DIR, multilabel:DIR, segmentation:DIR, "
+    "coco:DIR, fsdd:DIR, listops[:n=N,length=L], darcy:DIR, hf:PLACE, npz:FILE or pkg.module:factory"
 )
 
 
