@@ -64,7 +64,7 @@ def few() -> Data:
     y = torch.randint(10, (400,), generator=draw)
     x = torch.randn(400, 1, 8, 8, generator=draw)
     x[torch.arange(400), 0, y % 8, y % 8] += 4
-    return from_tensors("bright", (x[:320], y[:320]), (x[320:360], y[320:360]), (x[360:], y[360:]))
+    return from_tensors((x[:320], y[:320]), (x[320:360], y[320:360]), (x[360:], y[360:]), name="bright")
 
 
 def begin(out: Path, port: int) -> list[int]:
