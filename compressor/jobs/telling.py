@@ -22,7 +22,7 @@ def telling(config: JobConfig, job: Job, events: Events) -> Iterator[None]:
     began = JobBegan(Path(config.out).name, recipe_values(config), job.id, str(job.beside(TRACKING)))
     listeners: list[Listener] = []
     if current().is_first:
-        listeners.append(Journal(job.beside(EVENTS), append=job.resumed))
         listeners += [TrackerListener(name) for name in config.track]
+        listeners.append(Journal(job.beside(EVENTS), append=job.resumed))  # last: it hears what becomes of the others
     with events.job(began, *listeners):
         yield

@@ -1,4 +1,4 @@
-"""Contract suites: whoever adds a search method, a cost, an operator rule or a choice subclasses one and runs pytest.
+"""Contract suites: whoever adds a method, a cost, an operator rule, a choice or a tracker subclasses one, for pytest.
 
     from compressor.testing import SearchMethodContract
 
@@ -13,5 +13,6 @@ from compressor.testing.choice import ChoiceContract
 from compressor.testing.cost_term import CostTermContract
 from compressor.testing.operator_rule import OperatorRuleContract
 from compressor.testing.search_method import SearchMethodContract
+from compressor.testing.tracker import TrackerContract
 
-__all__ = ["ChoiceContract", "CostTermContract", "OperatorRuleContract", "SearchMethodContract"]
+__all__ = ["ChoiceContract", "CostTermContract", "OperatorRuleContract", "SearchMethodContract", "TrackerContract"]

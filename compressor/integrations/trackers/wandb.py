@@ -15,6 +15,8 @@ class WandB:
     def __init__(self, run: Run) -> None:
         import wandb
 
+        if run.folder is not None:
+            run.folder.mkdir(parents=True, exist_ok=True)
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT") or PROJECT,
             name=os.environ.get("WANDB_NAME") or run.name,
