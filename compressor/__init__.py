@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from compressor.architecture.architecture import Architecture
     from compressor.errors import CompressorError
     from compressor.graph import Graph, capture
+    from compressor.integrations.trackers.listener import TrackerListener
     from compressor.jobs.recipes.run import load_recipe, run
     from compressor.latency.target import TargetSettings
     from compressor.models.artifact import load
@@ -38,6 +39,7 @@ _NAMES = {
     "Result": "compressor.pipeline.result",
     "Scope": "compressor.pipeline.arguments",
     "TargetSettings": "compressor.latency.target",
+    "TrackerListener": "compressor.integrations.trackers.listener",
     "Training": "compressor.pipeline.arguments",
     "capture": "compressor.graph",
     "compress": "compressor.api",
@@ -56,6 +58,7 @@ __all__ = [
     "Result",
     "Scope",
     "TargetSettings",
+    "TrackerListener",
     "Training",
     "__version__",
     "capture",

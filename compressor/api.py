@@ -17,11 +17,12 @@ from compressor.pipeline.arguments import Scope, Training, former_lut, gathered,
 from compressor.pipeline.console import Console
 from compressor.pipeline.defaults import DEFAULT_EPOCHS, default_search, default_sweep_search
 from compressor.pipeline.delivery import deliver_result
-from compressor.pipeline.events import Events, Listener
+from compressor.pipeline.events import Events, JobBegan, Listener
 from compressor.pipeline.result import Result, result_of
-from compressor.pipeline.rounds import describe_rounds, round_settings, run_rounds
+from compressor.pipeline.rounds import configuration, describe_rounds, round_settings, run_rounds
 from compressor.pipeline.session_plan import SessionPlan, require_example
 from compressor.pipeline.settings import Settings, measured_on
+from compressor.pipeline.stages import Pipeline
 from compressor.process.together import together
 from compressor.report import Report
 from compressor.search.front import Front
@@ -77,7 +78,8 @@ def compress(
             along which examples do not see each other. Costs are those of one example, or of the inputs as they are.
         benchmark: export to ONNX and time both networks, for the report.
         verbose: progress on stderr.
-        listeners: functions that are told what happens, see ``compressor.pipeline.events``.
+        listeners: functions that are told what happens, see ``compressor.pipeline.events``; a tracker is one:
+            ``compressor.TrackerListener("mlflow")``.
         process_group: the processes that do this together, each with a part of every batch; default all, where a
             process group of ``torch.distributed`` runs. Each makes the same call and gets the same result; the first
             alone measures, exports and tells. For work that each process does by itself, a group of one.
@@ -119,19 +121,21 @@ def compress(
     with together(process_group, device=model_device(model)) as ranks:
         splits = as_data(data, own_loss=train.loss_fn is not None)
         events = Events(Console(quiet=not verbose), *listeners) if ranks.is_first else Events()
-        with torch.inference_mode(False), torch.enable_grad():  # whatever the caller is in: this may train
-            done = run_rounds(model, example_inputs, rounds, example_kwargs=example_kwargs, data=splits, events=events)
-        pipeline = done[-1]
+        name = type(model).__name__
 
-        def reported() -> Report:
+        def reported(done: Sequence[Pipeline]) -> Report:
             report = describe_rounds(done, name=type(done[0].model).__name__)
             if benchmark:
-                deliver_result(pipeline, report, None, ("onnx",))
+                deliver_result(done[-1], report, None, ("onnx",))
             report.stage_seconds = dict(events.stage_seconds)
             report.warnings = list(events.warnings)
             return report
 
-        return result_of(pipeline, ranks.first(reported))
+        with events.job(JobBegan(name, configuration(name, rounds))):
+            with torch.inference_mode(False), torch.enable_grad():  # whatever the caller is in: this may train
+                kwargs = example_kwargs
+                done = run_rounds(model, example_inputs, rounds, example_kwargs=kwargs, data=splits, events=events)
+            return result_of(done[-1], ranks.first(lambda: reported(done)))
 
 
 def sweep(
@@ -197,7 +201,9 @@ def sweep(
     )
     splits = as_data(data, own_loss=train.loss_fn is not None)
     events = Events(Console(quiet=not verbose), *listeners)
-    with torch.inference_mode(False), torch.enable_grad():
+    kind = type(model).__name__
+    told = {**configuration(kind, rounds), "budgets": [{b.cost: b.text for b in each} for each in combinations]}
+    with torch.inference_mode(False), torch.enable_grad(), events.job(JobBegan(kind, told)):
         swept = run_all(
             model,
             example_inputs,

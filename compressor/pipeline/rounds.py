@@ -8,7 +8,7 @@ one architecture, which applies to a fresh one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -66,6 +66,27 @@ def round_settings(
     early = [replace(settings, finetune_epochs=0, tune="none", at_least_original=True) for settings in found[:-1]]
     late = [replace(settings, train_epochs=0) if i else settings for i, settings in enumerate([*early, found[-1]])]
     return tuple(late)
+
+
+def configuration(model: str, rounds: Sequence[Settings]) -> dict[str, Any]:
+    """What all rounds are told, as JSON values, for whoever listens."""
+    last = rounds[-1]
+    budgets = {budget.cost: budget.text for budget in last.budgets}
+    found: dict[str, Any] = {"model": model, "budgets": budgets, "search": ",".join(each.search for each in rounds)}
+    for each in fields(last):
+        if "kind" in each.metadata and each.name not in found and getattr(last, each.name) is not None:
+            found[each.name] = _plain(getattr(last, each.name))
+    return found | {each.search: _plain(each.options) for each in rounds}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(each) for each in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return str(getattr(value, "text", None) or getattr(value, "__name__", None) or value)
 
 
 def run_rounds(
