@@ -36,13 +36,16 @@ EXAMPLES = (
 )
 
 
-def load_data(spec: str, *, image_size: int | None = None, loading: Loading | None = None) -> Data:
+def load_data(
+    spec: str, *, image_size: int | None = None, loading: Loading | None = None, model: str | None = None
+) -> Data:
     """Load a data set.
 
     Args:
         spec: as ``EXAMPLES`` has it; some take options behind a comma.
         image_size: side of the images that a source which scales them gives; others have their own size.
         loading: how sources that read file by file read.
+        model: what the data is for, where a source has to know it: text is cut into tokens by a model's tokenizer.
 
     Raises:
         UsageError: an unknown name, or a name without its folder.
@@ -58,7 +61,7 @@ def load_data(spec: str, *, image_size: int | None = None, loading: Loading | No
     if not argument and name not in _WITHOUT_ARGUMENT:
         raise UsageError(f"The data set {name!r} needs a place, {name}:PLACE. Expected {EXAMPLES}.")
     source = SOURCES.get(name)
-    given = {"image_size": image_size, "loading": loading}
+    given = {"image_size": image_size, "loading": loading, "model": model}
     taken = {key: value for key, value in given.items() if key in inspect.signature(source).parameters}
     data: Data = source(argument, **taken)
     return data

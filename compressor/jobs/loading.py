@@ -53,7 +53,7 @@ def load_subject(config: JobConfig, grow: int = 1) -> Subject:
     data = None
     if config.data is not None:
         size = config.input_shape[-1] if config.input_shape and len(config.input_shape) > 1 else None
-        data = load_data(config.data, image_size=size) if size else load_data(config.data)
+        data = load_data(config.data, image_size=size, model=config.model)
     asked: dict[str, Any] = {
         "weights": config.weights,
         "num_classes": config.num_classes or _implied_outputs(config.model, data),

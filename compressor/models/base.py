@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -45,11 +45,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Fetched:
-    """Pretrained weights: the state dict, where it comes from, and prefixes of keys that a model may lack."""
+    """Pretrained weights: the state dict, where it comes from, and prefixes of keys that a model may lack.
+
+    ``fill``, where a library loads its weights by itself, puts them into a model that was built, and returns the names
+    of those that it leaves random; there is no state then.
+    """
 
     state: Mapping[str, Tensor]
     origin: str
     optional_prefixes: tuple[str, ...] = ()
+    fill: Callable[[nn.Module], tuple[str, ...]] | None = None
 
 
 class WeightsUnavailableError(CompressorError):

@@ -41,6 +41,11 @@ def require_registered(source_name: str, source: Source, name: str, kwargs: Mapp
     Raises:
         UsageError: with what was found and what is known.
     """
+    if source_name == "hf":
+        from compressor.models.sources.hf import require_description
+
+        require_description(kwargs, longest)
+        return
     known = source.names()
     if name.partition(".")[0] not in known if source_name == "timm" else name not in known:
         raise UsageError(f"The folder names the {source_name} model {shown(name)}, which is not there.")

@@ -82,7 +82,8 @@ def load_model(
     """Build a model by name and give it weights.
 
     Args:
-        spec: a torchvision name, a shipped backbone, ``timm:NAME``, ``pkg.module:factory`` or a saved folder.
+        spec: a torchvision name, a shipped backbone, ``timm:NAME``, ``hf:NAME``, ``pkg.module:factory`` or a saved
+            folder.
         weights: ``"default"`` for the library's pretrained weights, from cache or download; where they cannot be had,
             weights are random and ``WeightsInfo.warning`` says so. ``"none"`` for random ones. Else a file.
         num_classes: outputs of the head: classes, or values of a regression; with default weights a head of another
@@ -131,7 +132,11 @@ def load_model(
         model = source.build(name, plan.kwargs).eval()
     if source_name == "shipped":
         _check_axes(spec, model, request)
-    if fetched is not None:
+    if fetched is not None and fetched.fill is not None:
+        with isolated_rng(seed=seed):
+            reset = fetched.fill(model)
+        info = WeightsInfo(weights, fetched.origin, True, _reset_warning(reset), reset)
+    elif fetched is not None:
         reset, ignored = fit_state_dict(
             model,
             fetched.state,
@@ -189,8 +194,9 @@ def list_models(pattern: str | None = None) -> list[str]:
 
 def resolve(spec: str) -> tuple[str, str]:
     """The source of a model, and its name there. Raises ``UsageError`` with the closest names."""
-    if spec.startswith("timm:"):
-        return "timm", spec.removeprefix("timm:")
+    for prefixed in ("timm", "hf"):
+        if spec.startswith(f"{prefixed}:"):
+            return prefixed, spec.removeprefix(f"{prefixed}:")
     for source_name in ("shipped", "torchvision"):
         if spec in _source(source_name).names():
             return source_name, spec
@@ -206,7 +212,7 @@ def resolve(spec: str) -> tuple[str, str]:
         "model",
         spec,
         _plain_names(),
-        listing="compress models lists all; timm:NAME, pkg.module:factory and saved folders work too.",
+        listing="compress models lists all; timm:NAME, hf:NAME, pkg.module:factory and saved folders work too.",
     )
 
 
@@ -228,7 +234,7 @@ def _file_refusal(spec: str) -> str:
     return f"'{spec}' is {what}, which holds no layers of PyTorch to compress; {cure}, {_HOW}."
 
 
-_HOW = "by a torchvision name, timm:NAME, package.module:factory, or a folder that compress wrote"
+_HOW = "by a torchvision name, timm:NAME, hf:NAME, package.module:factory, or a folder that compress wrote"
 
 
 def _source(name: str) -> Source:
@@ -278,7 +284,7 @@ def _reset_rule(num_classes: int | None, in_channels: int | None) -> Any:
 def _reset_warning(reset: tuple[str, ...]) -> str | None:
     if not reset:
         return None
-    return f"Random until trained, because their shape differs from the pretrained weights: {', '.join(reset)}."
+    return f"Random until trained, because the pretrained weights have none of their shape: {', '.join(reset)}."
 
 
 def _check_axes(spec: str, model: nn.Module, request: Request) -> None:

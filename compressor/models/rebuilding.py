@@ -48,4 +48,4 @@ def rebuild(
 
 def name_in_source(spec: str, source_name: str) -> str:
     """What a source calls the model that a user calls ``spec``."""
-    return spec.removeprefix("timm:") if source_name == "timm" else spec
+    return spec.removeprefix(f"{source_name}:") if source_name in ("timm", "hf") else spec

@@ -10,6 +10,7 @@ SOURCES = Registry(
         "shipped": "compressor.models.sources.shipped:ShippedSource",
         "torchvision": "compressor.models.sources.torchvision:TorchvisionSource",
         "timm": "compressor.models.sources.timm:TimmSource",
+        "hf": "compressor.models.sources.hf:HuggingFaceSource",
         "factory": "compressor.models.sources.factory:FactorySource",
         "folder": "compressor.models.saved_folder:FolderSource",
     },

@@ -1,0 +1,320 @@
+"""Text data sets of Hugging Face ``datasets`` that lie on disk or in its cache; needs the extra ``hf``.
+
+Sentences with a label are classified; text without one is what a language model predicts, token by token. Nothing is
+downloaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from compressor.data.base import Data
+from compressor.data.batches import first_of
+from compressor.data.holdout import stratified_holdout
+from compressor.data.loaders import DatasetSplit
+from compressor.data.options import split_options, whole
+from compressor.data.task import Task
+from compressor.errors import DataError, MissingDependencyError, UsageError
+
+TEXTS = ("text", "sentence", "content", "review", "question")
+LABELS = ("label", "labels", "target", "class")
+SPLITS = {"train": "train", "validation": "val", "valid": "val", "val": "val", "dev": "val", "test": "test"}
+LENGTH = 128
+"""Tokens of an input, unless asked for otherwise."""
+
+
+def load(argument: str, *, model: str | None = None) -> Data:
+    """Read ``PLACE`` or ``PLACE,length=64,tokenizer=NAME,text=COLUMN,label=COLUMN,task=language``.
+
+    Args:
+        argument: ``PLACE`` is a folder that ``save_to_disk`` wrote, a folder of CSV, JSON, Parquet or text files, or
+            the name of a data set in the cache.
+        model: the job's model; of ``hf:NAME`` the tokenizer is taken, if none is named and the data is no tokens yet.
+
+    Raises:
+        UsageError: an unknown option, or no tokenizer.
+        DataError: the data is not there, or has no columns that are understood.
+        MissingDependencyError: the libraries are not installed.
+    """
+    known: dict[str, Callable[[str], Any]] = {
+        "length": whole(2), "tokenizer": str, "text": str, "label": str, "task": _kind,
+    }  # fmt: skip
+    place, options = split_options("hf", argument, known)
+    splits = _splits(place)
+    columns = _Columns.of(place, splits["train"], options)
+    length = options.get("length", LENGTH)
+    hint = model.removeprefix("hf:") if model is not None and model.startswith("hf:") else None
+    tokenizer = None
+    if not columns.are_tokens:
+        named = options.get("tokenizer") or hint or (place if (Path(place) / "tokenizer.json").is_file() else None)
+        tokenizer = _tokenizer(named)
+        length = min(length, tokenizer.model_max_length)
+    read = _language if columns.label is None else _classified
+    parts, classes = read(place, splits, columns, tokenizer, length)
+    if "val" in parts:
+        train, val = (DatasetSplit(_loader(parts[name])) for name in ("train", "val"))
+    else:
+        kept, held = stratified_holdout(parts["train"].targets)
+        train, val = (DatasetSplit(_loader(parts["train"]), part) for part in (kept, held))
+    example = first_of(next(val.batches(1))[0])
+    known_words = 0 if tokenizer is None else len(tokenizer)
+    words = max(known_words, *(int(part.inputs["input_ids"].max()) + 1 for part in parts.values()))
+    test = DatasetSplit(_loader(parts["test"])) if "test" in parts else None
+    if columns.label is None:
+        task, classes = Task("language", dense=True), None
+    elif classes is None:
+        task = Task("regression", outputs=1)
+    else:
+        task = Task(outputs=classes)
+    return Data(f"hf:{argument}", train, val, test, classes, example, task, words)
+
+
+class Tokens(Dataset[Any]):
+    """Samples in memory: inputs by the names that models give them, (N, L) each, and targets (N,) or (N, L)."""
+
+    def __init__(self, inputs: Mapping[str, Tensor], targets: Tensor) -> None:
+        self.inputs, self.targets = dict(inputs), targets
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: Sequence[int]) -> Any:
+        """A whole batch at once."""
+        chosen = torch.as_tensor(indices)
+        return {name: values[chosen] for name, values in self.inputs.items()}, self.targets[chosen]
+
+
+def _loader(tokens: Tokens) -> DataLoader[Any]:
+    return DataLoader(tokens, collate_fn=_as_it_is)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+class _Columns:
+    """Which columns are what.
+
+    Attributes:
+        texts: one or two columns of text; or ``("input_ids",)``.
+        label: what is to be predicted; None for the text itself.
+    """
+
+    def __init__(self, texts: tuple[str, ...], label: str | None) -> None:
+        self.texts, self.label = texts, label
+
+    @property
+    def are_tokens(self) -> bool:
+        return self.texts == ("input_ids",)
+
+    @classmethod
+    def of(cls, place: str, split: Any, options: Mapping[str, Any]) -> _Columns:
+        names = list(split.column_names)
+        there = ", ".join(names)
+
+        def asked(option: str) -> tuple[str, ...] | None:
+            wanted = tuple(options[option].split("+")) if option in options else None
+            for name in wanted or ():
+                if name not in names:
+                    raise UsageError(f"The data set {place} has no column {name!r}; it has {there}.")
+            return wanted
+
+        found = asked("label")
+        label = found[0] if found else next((name for name in LABELS if name in names), None)
+        if options.get("task") == "language":
+            label = None
+        elif options.get("task") == "classification" and label is None:
+            raise DataError(f"The data set {place} has no label; it has {there}. Name the column: label=COLUMN.")
+        texts = asked("text")
+        if texts is None and "input_ids" in names:
+            return cls(("input_ids",), None if label is None or isinstance(split[0][label], list) else label)
+        if texts is None:
+            written = [name for name in names if name != label and isinstance(split[0][name], str)]
+            texts = next(((name,) for name in TEXTS if name in written), tuple(written))
+        if not 1 <= len(texts) <= 2:
+            raise DataError(
+                f"Which columns of {place} are the text cannot be told; it has {there}. Name one or two: text=COLUMN "
+                "or text=FIRST+SECOND."
+            )
+        return cls(texts, label)
+
+
+def _classified(
+    place: str, splits: Mapping[str, Any], columns: _Columns, tokenizer: Any, length: int
+) -> tuple[dict[str, Tokens], int | None]:
+    """Tokens with their labels by split, and how many classes; None for values."""
+    assert columns.label is not None
+    found = {name: list(split[columns.label]) for name, split in splits.items()}
+    if any(value is None for values in found.values() for value in values):
+        raise DataError(f"Samples of {place} have no {columns.label}; remove them.")
+    found = {name: values for name, values in found.items() if name != "test" or set(values) != {-1}}  # kept secret
+    numbers = {name: _numbers(place, columns.label, values, found["train"]) for name, values in found.items()}
+    inputs = _encoded({name: splits[name] for name in found}, columns, tokenizer, length)
+    parts = {name: Tokens(inputs[name], targets) for name, targets in numbers.items()}
+    if numbers["train"].is_floating_point():
+        return parts, None
+    feature = splits["train"].features[columns.label]
+    classes = getattr(feature, "num_classes", None) or int(max(int(each.max()) for each in numbers.values())) + 1
+    for name, targets in numbers.items():
+        if not 0 <= int(targets.min()) <= int(targets.max()) < classes:
+            raise DataError(f"The {name} split of {place} has labels outside of 0 to {classes - 1}.")
+    return parts, max(classes, 2)
+
+
+def _numbers(place: str, label: str, values: list[Any], train: list[Any]) -> Tensor:
+    """(N,) of classes, or of values."""
+    if all(isinstance(value, str) for value in values):
+        names = {name: i for i, name in enumerate(sorted(set(train)))}
+        unknown = set(values) - set(names)
+        if unknown:
+            raise DataError(f"{place}: the label {sorted(unknown)[0]!r} is not among those of the training split.")
+        return torch.tensor([names[value] for value in values])
+    try:
+        numbers = torch.as_tensor(values)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"The column {label} of {place} has no classes and no numbers: {error}.") from error
+    if numbers.dim() != 1:
+        raise DataError(f"The column {label} of {place} has several values for a sample; expected one.")
+    return numbers.float() if numbers.is_floating_point() else numbers.long()
+
+
+def _encoded(splits: Mapping[str, Any], columns: _Columns, tokenizer: Any, length: int) -> dict[str, dict[str, Tensor]]:
+    """Inputs by split, as long as the longest sample, but at most ``length``."""
+    encoded: dict[str, dict[str, list[list[int]]]] = {}
+    for name, split in splits.items():
+        if columns.are_tokens:
+            kept = [each for each in ("input_ids", "attention_mask", "token_type_ids") if each in split.column_names]
+            encoded[name] = {each: [row[:length] for row in split[each]] for each in kept}
+        else:
+            texts = [list(split[column]) for column in columns.texts]
+            encoded[name] = dict(tokenizer(*texts, truncation=True, max_length=length))
+    longest = max(len(row) for inputs in encoded.values() for row in inputs["input_ids"])
+    filler = {"input_ids": 0 if tokenizer is None else tokenizer.pad_token_id or 0}
+    for inputs in encoded.values():
+        inputs.setdefault("attention_mask", [[1] * len(row) for row in inputs["input_ids"]])
+    return {
+        name: {each: _padded(rows, longest, filler.get(each, 0)) for each, rows in inputs.items()}
+        for name, inputs in encoded.items()
+    }
+
+
+def _padded(rows: list[list[int]], length: int, filler: int) -> Tensor:
+    return torch.tensor([[*row, *[filler] * (length - len(row))] for row in rows])
+
+
+def _language(
+    place: str, splits: Mapping[str, Any], columns: _Columns, tokenizer: Any, length: int
+) -> tuple[dict[str, Tokens], int | None]:
+    """The text of each split, cut into pieces of ``length`` tokens; targets are the tokens that follow each."""
+    parts = {}
+    for name, split in splits.items():
+        rows = split["input_ids"] if tokenizer is None else _sentences(split, columns.texts[0], tokenizer)
+        stream = torch.tensor(list(chain.from_iterable(rows)), dtype=torch.int64)
+        pieces = (len(stream) - 1) // length
+        if pieces < 1:
+            if name == "train":
+                raise DataError(
+                    f"The text of {place} has {len(stream)} tokens, less than one input of {length} and the token that "
+                    "follows; give a smaller length=, or more text."
+                )
+            continue
+        inputs, targets = stream[: pieces * length], stream[1 : pieces * length + 1]
+        parts[name] = Tokens({"input_ids": inputs.view(pieces, length)}, targets.view(pieces, length))
+    return parts, None
+
+
+def _sentences(split: Any, column: str, tokenizer: Any) -> Iterator[list[int]]:
+    """The tokens of each text, and what ends it."""
+    end = next((i for i in (tokenizer.eos_token_id, tokenizer.sep_token_id) if i is not None), None)
+    for row in tokenizer(list(split[column]), add_special_tokens=False, verbose=False)["input_ids"]:
+        yield row if end is None else [*row, end]
+
+
+def _splits(place: str) -> dict[str, Any]:
+    """The splits there are, by our names; a test split alone that has labels is one for validation, too."""
+    try:
+        import datasets
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            "Data named hf:PLACE needs the library datasets; install it with pip install 'compressor[hf]'."
+        ) from error
+    folder = Path(place)
+    saved = any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
+    if place.startswith((".", "/", "~")) and not folder.is_dir():
+        raise DataError(f"The data folder '{place}' does not exist.")
+    try:
+        with _offline(datasets), _without_bars(datasets):
+            found = datasets.load_from_disk(place) if saved else datasets.load_dataset(place)
+    except Exception as error:  # whatever files may do to a reader of files
+        raise DataError(
+            f"The data set {place} cannot be read: {str(error).splitlines()[0]} Expected a folder that save_to_disk "
+            "wrote, a folder of CSV, JSON, Parquet or text files, or a name in the cache (nothing is downloaded: hf "
+            "download NAME --repo-type dataset)."
+        ) from error
+    splits = found if isinstance(found, dict) else {"train": found}
+    named = {SPLITS[name]: split for name, split in splits.items() if name in SPLITS and len(split)}
+    if "train" not in named:
+        raise DataError(f"The data set {place} has the splits {', '.join(splits) or 'none'}; train is needed.")
+    return named
+
+
+@contextmanager
+def _without_bars(datasets: Any) -> Iterator[None]:
+    bars = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if bars:
+            datasets.enable_progress_bars()
+
+
+@contextmanager
+def _offline(datasets: Any) -> Iterator[None]:
+    """Keep the libraries to what lies on this machine."""
+    from huggingface_hub import constants
+
+    with (
+        mock.patch.object(datasets.config, "HF_HUB_OFFLINE", True),
+        mock.patch.object(constants, "HF_HUB_OFFLINE", True),
+    ):
+        yield
+
+
+def _tokenizer(named: str | None) -> Any:
+    if named is None:
+        raise UsageError(
+            "Text has to be cut into tokens, and by which tokenizer is not known; use a model hf:NAME that has one, or "
+            "name it: tokenizer=NAME."
+        )
+    try:
+        from transformers import AutoTokenizer
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            "Text needs a tokenizer of the library transformers; install it with pip install 'compressor[hf]'."
+        ) from error
+    try:
+        return AutoTokenizer.from_pretrained(named, local_files_only=True)
+    except Exception as error:
+        raise UsageError(
+            f"There is no tokenizer in {named}: {str(error).splitlines()[0]} Name one that is on this machine: "
+            "tokenizer=NAME."
+        ) from error
+
+
+def _kind(text: str) -> str:
+    if text not in ("classification", "language"):
+        raise ValueError("expected classification or language")
+    return text
