@@ -22,6 +22,7 @@ from compressor.options.shared import (
     BATCH_SIZE,
     BENCH_SECONDS,
     CLIP_NORM,
+    DATA_WORKERS,
     DISTILL,
     EPOCHS,
     LR,
@@ -70,9 +71,16 @@ COMPRESS_OPTIONS = stack(
     click.option(
         "--data",
         metavar="D",
-        help="digits, cifar10:DIR, cifar100:DIR, fashionmnist:DIR, imagefolder:DIR, fsdd:DIR, "
-        "listops:n=N,length=L, darcy:DIR, npz:FILE or pkg.module:factory. Loss and metric follow from the targets. "
-        "Without it nothing is trained.",
+        help="digits, cifar10:DIR, cifar100:DIR, fashionmnist:DIR, imagefolder:DIR, multilabel:DIR, segmentation:DIR, "
+        "coco:DIR (boxes), fsdd:DIR, listops:n=N,length=L, darcy:DIR, npz:FILE or pkg.module:factory. Loss and metric "
+        "follow from the targets. Without it nothing is trained.",
+    ),
+    click.option(
+        "--data-workers",
+        type=Of(DATA_WORKERS),
+        default=0,
+        metavar="N",
+        help="Processes that read data of many files, images say; 0 reads in threads. Batches are the same. [0]",
     ),
     click.option(
         "--search",

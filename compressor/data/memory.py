@@ -105,7 +105,7 @@ class TensorSplit:
         self, batch_size: int, *, shuffle_seed: int | None = None, augment: bool = False, drop_last: bool = False
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """See ``Split.batches``."""
-        generator = torch.Generator().manual_seed((shuffle_seed or 0) ^ _AUGMENT_STREAM)
+        generator = augmentation_generator(shuffle_seed)
         for chosen in index_batches(len(self), batch_size, shuffle_seed, drop_last):
             indices = self._indices[chosen]
             inputs = self._inputs[indices]
@@ -117,6 +117,11 @@ class TensorSplit:
         if self._normalise is not None:
             return self._normalise(inputs)
         return inputs if is_tokens(inputs) else inputs.float()
+
+
+def augmentation_generator(shuffle_seed: int | None) -> torch.Generator:
+    """What the augmentation of a pass draws from."""
+    return torch.Generator().manual_seed((shuffle_seed or 0) ^ _AUGMENT_STREAM)
 
 
 def index_batches(count: int, batch_size: int, shuffle_seed: int | None, drop_last: bool) -> Sequence[Tensor]:

@@ -19,6 +19,7 @@ from compressor.options.shared import (
     BATCH_SIZE,
     BENCH_SECONDS,
     CLIP_NORM,
+    DATA_WORKERS,
     DISTILL,
     EPOCHS,
     LR,
@@ -72,6 +73,8 @@ class JobConfig(Options):
         tune_epochs: epochs of a trial; None: a fifth of those of fine-tuning, at least one.
         tune_samples: share of the training samples in an epoch of a trial.
         trial_workers: processes that trials run in; says nothing about the result.
+        data_workers: processes that read data which lies in files of its own, 0 for threads; says nothing about the
+            result.
         round_to: widths are kept at multiples of this; None: at even ones (``search.even``), or with a latency budget
             at those that the target likes.
         include, exclude: patterns over module names; what is not included, or is excluded, keeps its width.
@@ -114,6 +117,7 @@ class JobConfig(Options):
     tune_epochs: int | None = option(None, TUNE_EPOCHS, "Epochs of a trial.")
     tune_samples: float = option(0.2, TUNE_SAMPLES, "Share of the training samples in an epoch of a trial.")
     trial_workers: int = option(1, TRIAL_WORKERS, "Processes that trials run in.")
+    data_workers: int = option(0, DATA_WORKERS, "Processes that read images.")
     round_to: int | None = option(None, ROUND_TO, "What widths are multiples of.")
     include: tuple[str, ...] = option((), Patterns(), "What may be compressed.")
     exclude: tuple[str, ...] = option((), Patterns(), "What is left alone.")
@@ -224,7 +228,7 @@ def _json(value: Any) -> Any:
 
 OF_THE_JOB = ("epochs", "batch_size")
 """Options of methods that the job says for all of them: ``--search-epochs``, ``--batch-size``."""
-_NO_IDENTITY = {"out", "force", "lut", "track", "trust_factories", "trial_workers"}
+_NO_IDENTITY = {"out", "force", "lut", "track", "trust_factories", "trial_workers", "data_workers"}
 _FORMER: dict[str, Any] = {
     "tune": "auto",
     "tune_epochs": None,

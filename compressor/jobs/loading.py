@@ -48,12 +48,14 @@ def load_subject(config: JobConfig, grow: int = 1) -> Subject:
     """
     from compressor.data import load_data
     from compressor.data.batches import sample_shape
+    from compressor.data.decoding import Loading
     from compressor.models import load_model
 
     data = None
     if config.data is not None:
         size = config.input_shape[-1] if config.input_shape and len(config.input_shape) > 1 else None
-        data = load_data(config.data, image_size=size, model=config.model)
+        loading = Loading(config.data_workers, pin=resolve_device(config.device).type == "cuda")
+        data = load_data(config.data, image_size=size, loading=loading, model=config.model)
     asked: dict[str, Any] = {
         "weights": config.weights,
         "num_classes": config.num_classes or _implied_outputs(config.model, data),

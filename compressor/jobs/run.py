@@ -45,8 +45,8 @@ _OPTIONS = {
         "weights", "data", "search", "importance",
         "train_epochs", "search_epochs",
         "finetune_epochs", "batch_size", "accumulate", "lr", "clip_norm", "amp", "compile", "distill",
-        "tune_epochs", "tune_samples", "trial_workers", "round_to", "include", "exclude", "keep", "export",
-        "bench_seconds",
+        "tune_epochs", "tune_samples", "trial_workers", "data_workers", "round_to", "include", "exclude", "keep",
+        "export", "bench_seconds",
         "num_classes", "input_shape", "seed", "device",
         "target", "lut", "threads", "start", "track", "trust_factories",
     )

@@ -179,3 +179,11 @@ def test_default_folder_names_model_and_budgets() -> None:
     budgets = (Budget("flops", 2e9, False, "2G"), parse_budget("params", "50%"))
     assert default_out("resnet50", budgets) == "compressed/resnet50-flops-2G-params-50pct"
     assert "/" not in default_out("pkg.module:make", HALF).removeprefix("compressed/")
+
+
+def test_who_reads_the_data_says_nothing_about_the_result() -> None:
+    job = JobConfig("resnet18", HALF, "a", data="digits", data_workers=3)
+    assert job.identity() == JobConfig("resnet18", HALF, "a", data="digits").identity()
+    assert "--data-workers 3" in command_of(job)
+    with pytest.raises(UsageError, match="data_workers"):
+        JobConfig("resnet18", HALF, "a", data_workers=-1)
