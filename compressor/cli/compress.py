@@ -72,8 +72,8 @@ COMPRESS_OPTIONS = stack(
         "--data",
         metavar="D",
         help="digits, cifar10:DIR, cifar100:DIR, fashionmnist:DIR, imagefolder:DIR, multilabel:DIR, segmentation:DIR, "
-        "coco:DIR (boxes), fsdd:DIR, listops:n=N,length=L, darcy:DIR, npz:FILE or pkg.module:factory. Loss and metric "
-        "follow from the targets. Without it nothing is trained.",
+        "coco:DIR (boxes), fsdd:DIR, listops:n=N,length=L, darcy:DIR, hf:PLACE (text), npz:FILE or pkg.module:factory. "
+        "Loss and metric follow from the targets. Without it nothing is trained.",
     ),
     click.option(
         "--data-workers",

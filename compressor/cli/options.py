@@ -60,7 +60,7 @@ def model_option(required: bool) -> Decorator:
         "--model",
         required=required,
         metavar="M",
-        help="A torchvision name, timm:NAME, pkg.module:factory, a shipped backbone or a saved folder.",
+        help="A torchvision name, timm:NAME, hf:NAME, pkg.module:factory, a shipped backbone or a saved folder.",
     )
 
 
