@@ -1,4 +1,7 @@
-"""Arrays in one ``.npz`` file: ``x_train, y_train, x_test, y_test``, and optionally ``x_val, y_val``."""
+"""Arrays in one ``.npz`` file: ``x_train, y_train, x_test, y_test``, and optionally ``x_val, y_val``.
+
+Or in a folder of ``.npy`` files of these names, which are mapped: they may be larger than memory.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,9 @@ from numpy.typing import NDArray
 
 from compressor.data.arrays import Array, Pair, from_tensors
 from compressor.data.base import Data
+from compressor.data.decoding import Loading
 from compressor.data.files import open_arrays
+from compressor.data.mapped import from_folder
 from compressor.data.options import split_options
 from compressor.data.task import KINDS
 from compressor.errors import DataError
@@ -18,8 +23,9 @@ _CHANNEL_COUNTS = (1, 3, 4)
 _SIGNALS = {"f2", "f4", "f8", "u1", "b1"}
 
 
-def load(argument: str) -> Data:
-    """Read ``FILE`` or ``FILE,flat``; ``FILE,task=regression`` says what the targets are, whatever they look like.
+def load(argument: str, loading: Loading | None = None) -> Data:
+    """Read ``FILE``, ``FILE,flat`` or ``DIR``; ``FILE,task=regression`` says what the targets are, whatever they look
+    like.
 
     uint8 images may have their channels last, or none at all. Signals may be (N, L), which become (N, 1, L) unless the
     file is said to be ``flat``: a table of features. Integers (N, L) wider than 8 bits are tokens.
@@ -31,6 +37,8 @@ def load(argument: str) -> Data:
     place, options = split_options("npz", argument, {"task": _kind})
     flat = place.endswith(",flat")
     file = Path(place.removesuffix(",flat"))
+    if file.is_dir():
+        return from_folder(file, name=f"npz:{argument}", loading=loading, **options)
     pairs = read_pairs(file)
     if "train" not in pairs:
         raise DataError(f"'{file}' lacks x_train and y_train; it must hold x_train, y_train, x_test and y_test.")
