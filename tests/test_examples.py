@@ -35,6 +35,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
         ("segmentation", ["--epochs", "1"], "overlap of regions"),
         ("audio", ["--epochs", "1"], "tones that are told"),
         ("spoken_digits", ["--epochs", "1"], "words that are mistaken"),
+        ("two_processes", ["--epochs", "1"], "2 processes kept"),
         ("sweep_budgets", ["--epochs", "1", "--out", "sweep"], "the best within 60 %"),
         ("vision_transformer", ["--epochs", "1", "--out", "vit"], "exported vit/model.onnx"),
         ("lightning_callback", ["--epochs", "1"], "after fine-tuning"),
@@ -68,6 +69,7 @@ def test_every_example_is_tested() -> None:
         "audio",
         "spoken_digits",
         "sweep_budgets",
+        "two_processes",
         "vision_transformer",
         *NEEDS,
     }
@@ -132,6 +134,14 @@ def test_what_the_page_on_dash_shows_runs(tmp_path: Path) -> None:
     )
     assert found.returncode == 0, found.stderr
     assert found.stdout.count("->") == 9  # three convolutions in each of three blocks
+
+
+def test_what_the_page_on_tracking_shows_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "docs" / "tracking.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "tracking.md", "exec"), {})
+    assert list((tmp_path / "logs" / "tensorboard").iterdir())
 
 
 def test_files_named_in_the_architecture_exist() -> None:

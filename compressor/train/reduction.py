@@ -22,9 +22,10 @@ class Reduction:
     """
 
     def __init__(self, ranks: Ranks, model: nn.Module, optimizers: Iterable[Optimizer]) -> None:
-        self._ranks, self._model = ranks, model
+        self._ranks = ranks
         every = [*model.parameters(), *(p for o in optimizers for p in optimizer_parameters(o))]
         self._trained = list({id(p): p for p in every if p.requires_grad}.values())
+        self._holders = [m for m in model.modules() if m._buffers and not isinstance(m, _BatchNorm)]
         self._seen = self._versions()
 
     def __call__(self, loss: Tensor) -> Tensor:
@@ -32,34 +33,26 @@ class Reduction:
         ranks = self._ranks
         if ranks.size == 1:
             return loss
-        now = self._versions()
-        moved = [name for name in now if now[name] != self._seen.get(name)]
-        flags = [p.grad is not None for p in self._trained]
-        # In one message: which parameters any process has a gradient of, and that all are here.
-        wanted = ranks.any_of(flags)
-        for parameter, is_wanted in zip(self._trained, wanted, strict=True):
+        buffers, now = self._buffers(), self._versions()
+        known = self._seen if len(self._seen) == len(now) else [None] * len(now)
+        moved = [mine != before for mine, before in zip(now, known, strict=True)]
+        # Which gradients any process has, and which buffers moved in any; and all are here.
+        flags = ranks.any_of([*(p.grad is not None for p in self._trained), *moved])
+        for parameter, is_wanted in zip(self._trained, flags, strict=False):
             if is_wanted and parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         whole = loss.detach().float().reshape(1).clone()
         ranks.sum_([whole, *(p.grad for p in self._trained if p.grad is not None)])
-        if moved:
-            ranks.copy_([self._buffers()[name] for name in moved])
+        ranks.copy_([buffer for buffer, is_moved in zip(buffers, flags[len(self._trained) :], strict=True) if is_moved])
         self._seen = self._versions()
         return whole[0]
 
-    def _buffers(self) -> dict[str, Tensor]:
-        return {
-            f"{name}.{key}": buffer
-            for name, module in self._model.named_modules()
-            if not isinstance(module, _BatchNorm)
-            for key, buffer in module.named_buffers(recurse=False)
-        }
+    def _buffers(self) -> list[Tensor]:
+        return [buffer for module in self._holders for buffer in module._buffers.values() if buffer is not None]
 
-    def _versions(self) -> dict[str, tuple[int, int]]:
+    def _versions(self) -> list[tuple[int, int]]:
         """Which tensor each buffer is, and how often it was changed."""
-        if self._ranks.size == 1:
-            return {}
-        return {name: (id(buffer), buffer._version) for name, buffer in self._buffers().items()}
+        return [(id(buffer), buffer._version) for buffer in self._buffers()] if self._ranks.size > 1 else []
 
 
 def digest(tensors: Iterable[Tensor]) -> str:

@@ -30,7 +30,7 @@ def start(*words: str, size: int = 2) -> subprocess.CompletedProcess[str]:
     """Under torchrun."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size)]
     return subprocess.run(
-        [*command, "-m", "compressor", *words], capture_output=True, text=True, env=environment(), timeout=300
+        [*command, "-m", "compressor", *words], capture_output=True, text=True, env=environment(), timeout=900
     )
 
 
@@ -64,7 +64,7 @@ def test_two_processes_do_the_job_of_one(tmp_path: Path) -> None:
 @POSIX
 def test_whichever_is_killed_the_other_ends_and_both_go_on(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.cli.several_killed", str(tmp_path), "6", "1"]
-    found = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=300, cwd=ROOT)
+    found = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=900, cwd=ROOT)
     assert found.returncode == 0, found.stderr
     undisturbed, *killed, last = [json.loads(line) for line in found.stdout.splitlines()]
     assert undisturbed["codes"] == last["codes"] == [0, 0]

@@ -42,6 +42,7 @@ from compressor.masks.sigmoid import THRESHOLD
 from compressor.masks.straight_through import hard
 from compressor.nn.generated import computed, settle_
 from compressor.nn.tensors import Region
+from compressor.process.ranks import current
 from compressor.search.constraints.multipliers import Multipliers
 from compressor.search.constraints.projector import Projector
 from compressor.search.methods.dnarch.components import component_masks
@@ -101,6 +102,8 @@ class DnarchLearner(Learner):
         whole = not projector.chosen and projector.fits(graph.all_units())
         self._is_search = self._computed is not None or not whole
         self.live = Live(model, graph, config.compiler, folds=True) if config.live else None
+        if config.compiler is not None and current().size > 1:
+            raise UsageError("On several processes a search is not compiled; leave the option compiler out.")
         if config.compiler is not None and (len(self.resolution) or (self.live is not None and self.live.exactly)):
             found = "a learned resolution" if len(self.resolution) else "arithmetic across channels"
             raise UsageError(f"With {found} every size would be compiled anew; leave the option compiler out.")
