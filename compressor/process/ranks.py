@@ -30,7 +30,7 @@ class Ranks:
 
     Args:
         group: process group of ``torch.distributed`` that tensors go through; None is the default one, if there is one.
-        words: the group that everything else goes through; by default the same.
+        words: the group that all else goes through, and tensors of the CPU; by default the same.
     """
 
     def __init__(self, group: Any = None, words: Any = None) -> None:
@@ -140,11 +140,11 @@ class Ranks:
 
     def sum_(self, tensors: Sequence[Tensor]) -> None:
         """Replace each by its sum over all processes, where it lies."""
-        self._each_kind(tensors, lambda flat: torch.distributed.all_reduce(flat, group=self.group))
+        self._each_kind(tensors, lambda flat, group: torch.distributed.all_reduce(flat, group=group))
 
     def copy_(self, tensors: Sequence[Tensor]) -> None:
         """Replace each by what the first process has."""
-        self._each_kind(tensors, lambda flat: torch.distributed.broadcast(flat, group=self.group, group_src=0))
+        self._each_kind(tensors, lambda flat, group: torch.distributed.broadcast(flat, group=group, group_src=0))
 
     def all_of(self, mine: Tensor) -> Tensor:
         """The tensors of all processes, which have one shape, along a new first axis."""
@@ -152,7 +152,7 @@ class Ranks:
             return mine.unsqueeze(0)
         found = [torch.empty_like(mine) for _ in range(self.size)]
         with _reached():
-            torch.distributed.all_gather(found, mine.contiguous(), group=self.group)
+            torch.distributed.all_gather(found, mine.contiguous(), group=self._group_of(mine.device))
         return torch.stack(found)
 
     def mean(self, gradients: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor | None]:
@@ -169,17 +169,21 @@ class Ranks:
             for mean, g, count in zip(means, filled, counts, strict=True)
         ]
 
-    def _each_kind(self, tensors: Sequence[Tensor], exchange: Callable[[Tensor], Any]) -> None:
+    def _group_of(self, device: torch.device) -> Any:
+        """What carries tensors of a device: NCCL takes none of the CPU's."""
+        return self.words if device.type == "cpu" else self.group
+
+    def _each_kind(self, tensors: Sequence[Tensor], exchange: Callable[[Tensor, Any], Any]) -> None:
         """All tensors of a type and device at once: a call takes as long as many numbers do."""
         if self.size == 1:
             return
         kinds: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
         for tensor in tensors:
             kinds.setdefault((tensor.dtype, tensor.device), []).append(tensor)
-        for alike in kinds.values():
+        for (_, device), alike in kinds.items():
             flat = torch.cat([tensor.detach().reshape(-1) for tensor in alike])
             with _reached():
-                exchange(flat)
+                exchange(flat, self._group_of(device))
             for tensor, found in zip(alike, torch.split(flat, [t.numel() for t in alike]), strict=True):
                 tensor.detach().copy_(found.view(tensor.shape))
 

@@ -18,7 +18,7 @@ from compressor.errors import UsageError
 from compressor.process.environment import launched_size
 from compressor.process.ranks import ALONE, Ranks, working
 
-MEETING = timedelta(seconds=60)
+MEETING = timedelta(minutes=3)
 """How long the first waits for the others to come."""
 _WORK = timedelta(days=7)  # the others wait for what one does by itself; who has died is known without any clock
 
