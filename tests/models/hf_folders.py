@@ -67,6 +67,18 @@ def gpt2(folder: Path) -> Path:
     return folder
 
 
+def vit(folder: Path) -> Path:
+    """A classifier of images (3, 16, 16)."""
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.ViTConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, image_size=16, patch_size=4
+    )
+    transformers.ViTForImageClassification(config).save_pretrained(folder)
+    return folder
+
+
 def sentences(count: int, seed: int = 0) -> dict[str, list[Any]]:
     """Judgements, and whether they are kind."""
     draw = random.Random(seed)

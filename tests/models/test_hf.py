@@ -27,6 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
         (hf.bert, "AutoModelForSequenceClassification", "BertForSequenceClassification"),
         (hf.llama, "AutoModelForCausalLM", "LlamaForCausalLM"),
         (hf.gpt2, "AutoModelForCausalLM", "GPT2LMHeadModel"),
+        (hf.vit, "AutoModelForImageClassification", "ViTForImageClassification"),
     ],
 )
 def test_a_folder_is_the_model_that_transformers_loads(tmp_path: Path, made: Any, auto: str, kind: str) -> None:
@@ -36,7 +37,7 @@ def test_a_folder_is_the_model_that_transformers_loads(tmp_path: Path, made: Any
     assert loaded.weights.warning is None
     expected = getattr(transformers, auto).from_pretrained(tmp_path, local_files_only=True).eval()
     with torch.no_grad():
-        assert torch.equal(loaded.example.run(loaded.model).logits, expected(**loaded.example.kwargs).logits)
+        assert torch.equal(loaded.example.run(loaded.model).logits, loaded.example.run(expected).logits)
     again = rebuild(json.loads(json.dumps(loaded.describe())), trust_factories=())
     again.load_state_dict(loaded.model.state_dict())
     with torch.no_grad():
@@ -74,7 +75,20 @@ def test_what_is_not_there_is_not_downloaded(tmp_path: Path) -> None:
         load_model(f"hf:{tmp_path}")
 
 
-def test_tokens_that_a_model_does_not_know_are_refused(tmp_path: Path) -> None:
+def test_a_name_is_looked_up_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    cached, commit = tmp_path / "models--someone--tiny", "a" * 40
+    hf.bert(cached / "snapshots" / commit)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(commit, encoding="utf-8")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    loaded = load_model("hf:someone/tiny")
+    assert loaded.weights.origin == "hf:someone/tiny"
+    assert loaded.weights.pretrained
+
+
+def test_what_a_model_does_not_take_is_refused(tmp_path: Path) -> None:
     spec = f"hf:{hf.bert(tmp_path)}"
     with pytest.raises(UsageError, match="knows 17 tokens, and the data has 40"):
         load_model(spec, num_classes=2, vocabulary=40, example_shape=(6,))
@@ -82,6 +96,10 @@ def test_tokens_that_a_model_does_not_know_are_refused(tmp_path: Path) -> None:
         load_model(spec, example_shape=(64,))
     with pytest.raises(UsageError, match="takes tokens"):
         load_model(spec, example_shape=(3, 32, 32))
+    images = load_model(f"hf:{hf.vit(tmp_path / 'vit')}", num_classes=7, example_shape=(3, 16, 16))
+    assert images.example.run(images.model).logits.shape == (1, 7)
+    classifier = load_model(f"hf:{hf.gpt2(tmp_path / 'gpt2')}", num_classes=3, vocabulary=17, example_shape=(6,))
+    assert classifier.example.run(classifier.model).logits.shape == (1, 3)
 
 
 def test_without_weights_it_is_random_and_said(tmp_path: Path) -> None:
