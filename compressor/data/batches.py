@@ -117,9 +117,9 @@ def _targets(value: Any, own_loss: bool) -> Any:
 
 
 def first_of(inputs: Any) -> Any:
-    """The first sample of a batch of inputs, as a batch; of a detector's without its targets."""
+    """The first sample of a batch of inputs, as a batch; of a detector's the image, (1, C, H, W)."""
     if _of_a_detector(inputs):
-        return (inputs[0][:1],)
+        return inputs[0][0][None]
     return pytree.tree_map(lambda leaf: leaf[:1] if isinstance(leaf, Tensor) and leaf.ndim else leaf, inputs)
 
 

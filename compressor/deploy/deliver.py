@@ -49,10 +49,12 @@ def deliver(
     data: Data | None = None,
     progress: Callable[[float], None] | None = None,
     dynamic_axes: str | None = None,
+    instead: str | None = None,
 ) -> Delivery:
     """Export the compressed network into ``folder`` and time it against the original on every target.
 
-    ``data`` is what int8 is calibrated and evaluated with, ``dynamic_axes`` as for the exporters.
+    ``data`` is what int8 is calibrated and evaluated with, ``dynamic_axes`` as for the exporters. A target that runs
+    exported files is replaced by ``instead`` where the networks cannot be exported.
 
     A format or target that refuses one of the networks becomes a warning: by now hours may have gone into the
     search, and everything else is still wanted. A file that computes something else than the network raises.
@@ -68,6 +70,7 @@ def deliver(
 
     result = Delivery()
     started = time.perf_counter()
+    refused: ExporterError | None = None
     for name in sorted(formats, key=lambda name: name != "onnx"):
         options: dict[str, Any] = {"dynamic_axes": dynamic_axes}
         if result.exports and result.exports[0].format == "onnx":
@@ -80,6 +83,7 @@ def deliver(
             raise
         except ExporterError as error:
             result.warnings.append(f"Not exported to {name}. {error}")
+            refused = refused or (error if name == "onnx" else None)
             continue
         result.exports.append(info)
         result.files.append(FileWritten.from_export(info))
@@ -111,10 +115,18 @@ def deliver(
             models = pair if on_files else {"original": original, "compressed": compressed}
             how: dict[str, Any] = {"batch": batch, "threads": threads, "seconds": seconds / len(targets)}
             try:
+                if on_files and refused is not None:  # to find out once more may take minutes
+                    raise refused
                 found = bench(models, example_inputs, target=target, progress=progress, **how)
             except (ProfilerError, ExporterError) as error:
                 result.warnings.append(f"Latency was not measured on {target}. {error}")
-                continue
+                if instead is None or not isinstance(error, ExporterError):
+                    continue
+                try:
+                    found = bench(models, example_inputs, target=instead, progress=progress, **how)
+                except (ProfilerError, ExporterError) as another:
+                    result.warnings.append(f"Latency was not measured on {instead} either. {another}")
+                    continue
             result.latencies.append(PairedTiming.from_comparison(found))
         result.stage_seconds["benchmark"] = time.perf_counter() - started
     return result

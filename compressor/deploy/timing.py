@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     Model: TypeAlias = nn.Module | str | Path
 
 DEFAULT_TARGET = "onnxruntime-cpu"
+EAGER_TARGET = "torch-cpu"
+"""Runs modules as they are."""
 #: Files a target loads directly, most specific first. A folder is searched for them before its model is built.
 _SUFFIXES = {
     "onnxruntime-cpu": (".onnx",),

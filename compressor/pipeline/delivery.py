@@ -20,7 +20,7 @@ def deliver_result(
 ) -> None:
     """Export and benchmark; fill in the report."""
     from compressor.deploy.deliver import deliver
-    from compressor.deploy.timing import DEFAULT_TARGET
+    from compressor.deploy.timing import DEFAULT_TARGET, EAGER_TARGET
 
     base = pipeline.settings.base
     asked = pipeline.settings.target  # a network made for one target is to be seen there, under the same conditions
@@ -38,6 +38,7 @@ def deliver_result(
             data=pipeline.data,
             # What a latency budget was held with has one length: open ones may take longer.
             dynamic_axes=None if asked is not None else "auto",
+            instead=None if asked is not None else EAGER_TARGET,
         )
     if out is not None:
         report.files += delivery.files

@@ -240,8 +240,7 @@ def test_samples_are_told_apart_from_rows(folder: Path) -> None:
     images, given = samples_of(inputs, 1, 3, 3)
     assert [tuple(image.shape) for image in images] == [(3, 48, 32), (3, 64, 64)]
     assert given == samples_of(targets, 1, 3, 3) == targets[1:]
-    (first,) = first_of(inputs)
-    assert torch.equal(first[0], inputs[0][0])
+    assert torch.equal(first_of(inputs), inputs[0][0][None])
     batches = list(Subsampled(data.val, 0.67).batches(3))
     assert [len(found) for _, found in batches] == [2]
 

@@ -103,6 +103,15 @@ def test_a_network_no_format_takes_is_warned_about_and_still_timed(tmp_path: Pat
     assert [latency.target for latency in delivery.latencies] == ["torch-cpu"]
 
 
+def test_a_network_that_cannot_be_exported_is_timed_as_it_is(tmp_path: Path) -> None:
+    delivery = deliver(Refuses(), Refuses(), IMAGE, tmp_path, seconds=0.2, instead="torch-cpu")
+    assert [latency.target for latency in delivery.latencies] == ["torch-cpu"]
+    assert delivery.latencies[0].original["batch"] == 1
+    assert len(delivery.warnings) == 2
+    nothing = deliver(Refuses(), Refuses(), IMAGE, tmp_path, seconds=0.2)
+    assert not nothing.latencies
+
+
 def test_files_are_timed_in_turn(tmp_path: Path) -> None:
     for width in (8, 32):
         formats.get("onnx").export(net(width), IMAGE, tmp_path / f"{width}.onnx", check=False)

@@ -183,7 +183,7 @@ def test_whole_jobs(data: Data, search: str) -> None:
     assert found.after_finetune is not None
     assert 0 <= found.after_finetune <= 1
     assert isinstance(result.model, SSD)
-    (answer,) = result.model.eval()(*data.example_inputs)
+    (answer,) = result.model.eval()(data.example_inputs)
     assert set(answer) == {"boxes", "labels", "scores"}
 
 

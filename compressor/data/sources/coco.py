@@ -160,7 +160,7 @@ def load(argument: str, loading: Loading | None = None) -> Data:
         splits["val"],
         splits.get("test"),
         len(labels) + 1,
-        (images,),
+        images[0][None],  # detectors take images of one size as one tensor, too
         Task("detection", outputs=len(labels) + 1),
         remarks=tuple(remarks),
     )
