@@ -68,8 +68,9 @@ def compress(
         search: ``"figs"`` (default with data), ``"dnarch"``, ``"dash"``, or ``"oneshot"`` (default without); or several
             that follow each other, such as ``"dash,figs"``.
         options: settings of the search method (``docs/options.md``); of several by method.
-        importance: what units are ranked by where the method ranks them: "magnitude", "l1", "l2", "taylor", "random",
-            "bn-scale", or a function of a group (``docs/importance.md``). Default: taylor with data, else magnitude.
+        importance: what units are ranked by where the method ranks them: "magnitude", "l1", "l2", "sensitivity", "taylor",
+            "random", "bn-scale", or a function of a group (``docs/importance.md``). Default: sensitivity with data, else
+            magnitude.
         training: epochs, learning rate, loss and the like, see ``compressor.Training``.
         scope: which parts may change and how far, see ``compressor.Scope``.
         target: where a latency budget holds, such as ``"onnxruntime-cpu"``; or ``TargetSettings`` for more choice.

@@ -71,7 +71,9 @@ class Session:
         process_group: Any = None,
     ) -> None:
         if settings.measure in FROM_DATA:
-            raise UsageError("Taylor looks at data, and a loop of your own shows none beforehand; rank by magnitude.")
+            raise UsageError(
+                f"{settings.measure} looks at data, and a loop of your own shows none beforehand; rank by magnitude."
+            )
         self.total_steps = read("total_steps", Whole(1), total_steps)
         self._ranks = Ranks.of(model, process_group)
         self._measured = any(budget.cost == "latency" for budget in settings.budgets)

@@ -19,7 +19,7 @@ from compressor.graph import capture
 from compressor.nn.tensors import example_of
 from compressor.search.base import SearchContext
 from compressor.search.constraints.constraint import Constraint
-from compressor.search.importance import MEASURES
+from compressor.search.importance import FROM_DATA, MEASURES
 from compressor.search.importance.rank import rank
 from tests.search.search_models import EXAMPLE, NETWORKS, data, residual
 
@@ -151,7 +151,7 @@ def skewed(model: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("network", [chain, residual])
-@pytest.mark.parametrize("measure", ["magnitude", "l1", "taylor"])
+@pytest.mark.parametrize("measure", ["magnitude", "l1", "taylor", "sensitivity"])
 def test_units_are_ranked_as_with_the_weights_in_use_stored(
     form: str, network: Callable[[], nn.Module], measure: str
 ) -> None:
@@ -308,7 +308,7 @@ def zeroed(model: nn.Module, share: float, seed: int) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("measure", ["magnitude", "l1", "taylor"])
+@pytest.mark.parametrize("measure", ["magnitude", "l1", "taylor", "sensitivity"])
 @pytest.mark.parametrize("masked", [False, True])
 def test_a_budget_for_zeroed_filters_changes_nothing_else(seed: int, measure: str, masked: bool) -> None:
     torch.manual_seed(seed)
@@ -322,7 +322,7 @@ def test_a_budget_for_zeroed_filters_changes_nothing_else(seed: int, measure: st
             prune.custom_from_mask(module, "weight", mask)
     x = torch.randn(4, 3, 8, 8)
     before = model(x)
-    data_ = {"data": (batches(), batches()), "finetune_epochs": 0, "search": "oneshot"} if measure == "taylor" else {}
+    data_ = {"data": (batches(), batches()), "finetune_epochs": 0, "search": "oneshot"} if measure in FROM_DATA else {}
     small = compressor.compress(model, EXAMPLE, {"flops": "40%"}, importance=measure, round_to=1, **data_).model
     assert torch.allclose(small(x), before, atol=1e-5)
 

@@ -12,6 +12,7 @@ MEASURES = Registry(
         "magnitude": "compressor.search.importance.norms:l2",
         "l1": "compressor.search.importance.norms:l1",
         "l2": "compressor.search.importance.norms:l2",
+        "sensitivity": "compressor.search.importance.sensitivity:sensitivity",
         "taylor": "compressor.search.importance.taylor:taylor",
         "random": "compressor.search.importance.norms:random",
         "bn-scale": "compressor.search.importance.batch_norm:bn_scale",
@@ -20,7 +21,7 @@ MEASURES = Registry(
 )
 
 #: Measures that look at data.
-FROM_DATA = frozenset({"taylor"})
+FROM_DATA = frozenset({"sensitivity", "taylor"})
 
 #: What an option takes that names a measure.
 MEASURE = Either(OneOf(MEASURES.names), Called("importance(group)"))

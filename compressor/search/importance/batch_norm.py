@@ -22,7 +22,7 @@ def bn_scale(ranking: Ranking) -> Scores:
     if len(bare) == len(channels):
         raise UsageError(
             f"bn-scale ranks channels by the scales of batch norms, and no group of {graph.model_class} has one; "
-            "choose magnitude, l1 or taylor."
+            "choose magnitude, l1 or sensitivity."
         )
     if bare:
         names = ", ".join(group.name for group in bare[:4]) + (f" and {len(bare) - 4} more" if len(bare) > 4 else "")

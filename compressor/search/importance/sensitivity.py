@@ -12,6 +12,7 @@ that go together; shares keep layers in balance. The importance is the geometric
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from compressor.arrays import FloatArray
+from compressor.arrays import BoolArray, FloatArray
 from compressor.data.base import usual_batch
 from compressor.errors import UsageError
+from compressor.graph.axis import Axis
 from compressor.graph.graph import Graph
 from compressor.masks import Masking
 from compressor.nn.modules import evaluating
@@ -64,7 +66,7 @@ def output_change(ranking: Ranking) -> FloatArray:
             if seen == ranking.batches:
                 break
             units = torch.ones(n, device=device, requires_grad=True)
-            readers.clear()
+            readers.watch(units)
             with masking.applied(units) as made:
                 outputs = made.over(call_model(model, copied_to_device(inputs, device)))
             drawn = [_against_signs(output, signs) for output in differentiable_outputs(outputs)]
@@ -82,6 +84,52 @@ def _against_signs(output: Tensor, generator: torch.Generator) -> Tensor:
     return (output / size * signs).sum()
 
 
+class _Noted(torch.autograd.Function):
+    """The same tensor; in the backward pass towards ``units``, what comes back here alone is noted."""
+
+    @staticmethod
+    def forward(ctx: Any, read: Tensor, units: Tensor, note: Callable[[Tensor], None]) -> Tensor:
+        ctx.note = note
+        return read.view_as(read)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        ctx.note(gradients[0])
+        return gradients[0], None, None
+
+
+def _read_by_modules(modules: Mapping[str, nn.Module], graph: Graph) -> dict[str, Tensor]:
+    """By name of a linear layer or convolution, the units of each channel it reads, shape (channels, factors)."""
+    stored = [(mask.parameter.rpartition("."), dict[int, Axis | None](mask.axes)) for mask in graph.masks]
+    axes = {name: found for (name, _, tensor), found in stored if tensor == "weight"}
+    axes |= {each.place: dict(enumerate(each.axes)) for each in graph.computed if each.argument in (1, "weight")}
+    read: dict[str, Tensor] = {}
+    for name, along in axes.items():
+        module = modules.get(name)
+        if isinstance(module, nn.Linear | _ConvNd) and getattr(module, "groups", 1) == 1:
+            axis = along.get(0 if isinstance(module, _ConvTransposeNd) else 1)
+            if axis is not None and (axis.factors < graph.n_units).any():
+                read[name] = torch.from_numpy(axis.factors)
+    return read
+
+
+def _read_elsewhere(read: Mapping[str, Tensor], graph: Graph) -> BoolArray:
+    """Whether anything but the layers in ``read`` reads a unit, shape (n_units + 1,)."""
+    weights = [mask for mask in graph.masks if not graph.parameters[mask.parameter].is_buffer]
+    axes = [axis for mask in weights for _, axis in mask.axes if _owner(mask.parameter) not in read]
+    axes += [site.axis for site in graph.sites if site.axis is not None and site.place not in read]
+    found = np.zeros(graph.n_units + 1, dtype=np.bool_)
+    for axis in axes:
+        found[axis.factors] = True
+    return found
+
+
+def _owner(parameter: str) -> str:
+    """The layer that a parameter belongs to, as it is or as what its weight is computed from."""
+    name, _, _ = parameter.partition(".parametrizations.")
+    return name if name != parameter else parameter.rpartition(".")[0]
+
+
 class _Readers:
     """The layers that read units, and what each sample's units contribute to the gradient there, less their means.
 
@@ -90,18 +138,15 @@ class _Readers:
     """
 
     def __init__(self, model: nn.Module, graph: Graph) -> None:
-        self._n, self._places = graph.n_units, []  # type: tuple[int, list[tuple[nn.Module, Tensor]]]
+        self._n = graph.n_units
         self._samples = 0  # rows of a batch: as many as the first reader sees
+        self._units = torch.zeros(0)
         self._each: Tensor | None = None  # (samples, n_units + 1), the means taken off
         self._whole: Tensor | None = None  # (n_units + 1,), over samples, with the means
-        modules = dict(model.named_modules())
-        for mask in graph.masks:
-            name, _, tensor = mask.parameter.rpartition(".")
-            module = modules.get(name)
-            if tensor == "weight" and isinstance(module, nn.Linear | _ConvNd) and getattr(module, "groups", 1) == 1:
-                reading = 0 if isinstance(module, _ConvTransposeNd) else 1
-                factors = [torch.from_numpy(axis.factors) for d, axis in mask.axes if d == reading]
-                self._places += [(module, each) for each in factors if len(each) == module.weight.shape[reading]]
+        modules = dict(model.named_modules(remove_duplicate=False))
+        read = _read_by_modules(modules, graph)
+        self._places = [(modules[name], factors) for name, factors in read.items()]
+        self._elsewhere = torch.from_numpy(_read_elsewhere(read, graph))
 
     def __enter__(self) -> _Readers:
         self._handles = [
@@ -114,32 +159,37 @@ class _Readers:
         for handle in self._handles:
             handle.remove()
 
-    def clear(self) -> None:
-        """Forget the last batch."""
-        self._samples = 0
+    def watch(self, units: Tensor) -> None:
+        """Begin a batch with these masks, forgetting the last."""
+        self._units, self._samples = units, 0
+        self._called: set[nn.Module] = set()
         self._each = self._whole = None
 
     def squared(self, gradient: Tensor | None) -> FloatArray:
         """What the last backward pass found, squared and summed over samples, given the gradient of the masks."""
         rest = torch.zeros(self._n, dtype=torch.float64) if gradient is None else gradient.detach().double().cpu()
-        if self._each is None or self._whole is None:
-            return np.asarray(rest.square().numpy())
-        rest = rest - self._whole[: self._n].double().cpu()
-        return np.asarray((self._each[:, : self._n].square().sum(0).double().cpu() + rest.square()).numpy())
+        found = torch.zeros(self._n, dtype=torch.float64)
+        if self._each is not None and self._whole is not None:
+            found += self._each[:, : self._n].square().sum(0).double().cpu()
+            rest = rest - self._whole[: self._n].double().cpu()
+        for module, factors in self._places:
+            if module not in self._called:
+                self._elsewhere[factors.flatten()] = True
+        return np.asarray((found + rest.square() * self._elsewhere[: self._n]).numpy())
 
     def _read(self, module: nn.Module, args: Any, factors: Tensor) -> Any:
         read = args[0] if args else None
-        if not isinstance(read, Tensor) or not read.requires_grad:
+        if not isinstance(read, Tensor) or not read.is_floating_point():
             return None
         channels = read.dim() - 1 if isinstance(module, nn.Linear) else 1
-        if read.dim() <= channels or read.shape[channels] != len(factors) or channels == 0:
+        if not 0 < channels < read.dim() or read.shape[channels] != len(factors):
             return None
         self._samples = self._samples or len(read)
         if len(read) != self._samples:
             return None
-        seen = read.view_as(read)  # its gradient is what this layer alone gives
-        seen.register_hook(lambda gradient: self._add(read.detach(), gradient, channels, factors))
-        return (seen, *args[1:])
+        self._called.add(module)
+        noted = _Noted.apply(read, self._units, lambda gradient: self._add(read.detach(), gradient, channels, factors))
+        return (noted, *args[1:])
 
     def _add(self, read: Tensor, gradient: Tensor, channels: int, factors: Tensor) -> None:
         within = [d for d in range(1, read.dim()) if d != channels]

@@ -35,17 +35,33 @@ def primary_output(outputs: Any) -> Tensor:
 def _find(outputs: Any) -> Tensor | None:
     if isinstance(outputs, Tensor):
         return outputs
-    if isinstance(outputs, Mapping):
-        named: Mapping[str, Any] = outputs
-    elif dataclasses.is_dataclass(outputs) and not isinstance(outputs, type):
-        named = {item.name: getattr(outputs, item.name) for item in dataclasses.fields(outputs)}
-    elif isinstance(outputs, tuple) and hasattr(outputs, "_fields"):
-        named = dict(zip(outputs._fields, outputs, strict=True))
-    elif isinstance(outputs, tuple | list):
-        named = {str(index): item for index, item in enumerate(outputs)}
-    else:
-        return None
+    named = _parts(outputs)
     for value in (*(named[name] for name in _NAMES if name in named), *named.values()):
         if (tensor := _find(value)) is not None:
             return tensor
     return None
+
+
+def _parts(outputs: Any) -> Mapping[str, Any]:
+    """What a structure of outputs holds, by name; nothing of what is none."""
+    if isinstance(outputs, Mapping):
+        return outputs
+    if dataclasses.is_dataclass(outputs) and not isinstance(outputs, type):
+        return {item.name: getattr(outputs, item.name) for item in dataclasses.fields(outputs)}
+    if isinstance(outputs, tuple) and hasattr(outputs, "_fields"):
+        return dict(zip(outputs._fields, outputs, strict=True))
+    if isinstance(outputs, tuple | list):
+        return {str(index): item for index, item in enumerate(outputs)}
+    return {}
+
+
+def differentiable_outputs(outputs: Any) -> list[Tensor]:
+    """The tensors of a model's outputs that gradients come from: ``logits`` or ``out`` alone if there is one, as in
+    ``primary_output``, else all."""
+    if isinstance(outputs, Tensor):
+        return [outputs] if outputs.requires_grad and outputs.is_floating_point() and outputs.numel() else []
+    parts = _parts(outputs)
+    named = next((parts[name] for name in _NAMES if isinstance(parts.get(name), Tensor)), None)
+    if named is not None:
+        return differentiable_outputs(named)
+    return [tensor for part in parts.values() for tensor in differentiable_outputs(part)]

@@ -20,10 +20,10 @@ class OneShotConfig(MethodConfig):
     owner: ClassVar[str] = "oneshot"
 
     importance: str | Callable[..., Any] | None = option(
-        None, MEASURE, f"{MEASURE_DOC}; taylor with data and magnitude without where none is given."
+        None, MEASURE, f"{MEASURE_DOC}; sensitivity with data and magnitude without where none is given."
     )
     rounds: int = option(32, Whole(1, 10_000), "Rounds in which units are removed; more are finer and take longer.")
-    batches: int = option(8, Whole(1), "Batches of 64 that taylor looks at.")
+    batches: int = option(8, Whole(1), "Batches of 64 that sensitivity and taylor look at.")
     depth: bool = option(True, Flag(), "Whether whole residual blocks may go.")
 
 

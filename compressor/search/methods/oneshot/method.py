@@ -15,6 +15,15 @@ from compressor.search.constraints.greedy import _entry, remove
 from compressor.search.importance.rank import rank
 from compressor.search.methods.oneshot.config import OneShotConfig
 from compressor.search.result import SearchResult
+from compressor.train.objectives.objective import objective
+from compressor.train.splits import task_of
+
+
+def default_measure(context: SearchContext) -> str:
+    """What is ranked by where nobody says: the loss where it is all that a model gives (detectors), else outputs."""
+    if context.data is None:
+        return "magnitude"
+    return "taylor" if objective(task_of(context.data)).model_loss else "sensitivity"
 
 
 class OneShot:
@@ -24,8 +33,7 @@ class OneShot:
         config = OneShotConfig.from_options(context.options)
         projector = context.projector(config.decides)
         projector.check_reachable()
-        measure = config.importance or ("taylor" if context.data is not None else "magnitude")
-        scores, blocks = rank(context, measure, batches=config.batches)
+        scores, blocks = rank(context, config.importance or default_measure(context), batches=config.batches)
         units, gates, history = remove(projector, scores, blocks, rounds=config.rounds)
         units = projector.fill(units, scores, gates=gates)
         history.append(_entry(projector, units, gates, int(history[-1]["step"]) + 1))
