@@ -104,14 +104,14 @@ def test_a_folder_packed_for_a_host_without_network_runs_on_its_own(tmp_path: Pa
 def test_documents_name_what_exists(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     everything = group.get_params(click.Context(group))
-    options = {"--help", *(option for parameter in everything for option in parameter.opts)}
+    options = {"--help", *(option for each in everything for option in (*each.opts, *each.secondary_opts))}
     for command in COMMANDS:
         found = COMMANDS.get(command)
         for each in (found, *getattr(found, "commands", {}).values()):
             options |= {option for parameter in each.params for option in parameter.opts}
     assert {
         option for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+(?:\.[a-z-]+)?", text) if option not in options
-    } <= {"--coins.patience"}  # of the plug-in that is shown
+    } <= {"--coins.patience", "--nproc-per-node"}  # of the plug-in that is shown, and of torchrun
     for command in re.findall(r"^ *(?:- `)?compress ([a-z]\w*)", text, flags=re.MULTILINE):
         assert command in COMMANDS
     for target in re.findall(r"\]\(([^)#]+)\)", text):

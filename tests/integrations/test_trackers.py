@@ -268,6 +268,9 @@ def test_what_is_not_there_is_refused_before_any_work(
         TrackerListener("wandb")
     with pytest.raises(UsageError, match="Unknown tracker"):
         TrackerListener("nothing")
+    for wrong in ({"name": 3}, {"run_name": ""}, {"folder": 3}, {"patience_s": -1}):
+        with pytest.raises(UsageError, match=f"{next(iter(wrong))} must be"):
+            TrackerListener(**{"name": "tensorboard", **wrong})
 
 
 def test_a_job_that_stored_nothing_leaves_nothing(tmp_path: Path) -> None:

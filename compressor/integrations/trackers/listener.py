@@ -12,6 +12,7 @@ from typing import Any
 from compressor.errors import MissingDependencyError
 from compressor.integrations.trackers import TRACKERS
 from compressor.integrations.trackers.base import Run, Tracker
+from compressor.options import Number, Place, Text, read
 from compressor.pipeline.events import (
     Decision,
     Event,
@@ -41,24 +42,33 @@ class TrackerListener:
         patience_s: how long to wait, when the job ends, until the tracker has taken everything.
 
     Raises:
-        UsageError: there is no such tracker. MissingDependencyError: its package is not installed.
+        UsageError: there is no such tracker, or another argument is none.
+        MissingDependencyError: its package is not installed.
     """
 
     steps = True
 
     def __init__(
-        self, name: str, *, run_name: str | None = None, folder: Path | None = None, patience_s: float = 60.0
+        self,
+        name: str,
+        *,
+        run_name: str | None = None,
+        folder: str | Path | None = None,
+        patience_s: float = 60.0,
     ) -> None:
-        require_trackers([name])
+        require_trackers([read("name", Text(), name)])
         self.name = name
         self._make = TRACKERS.get(name)
-        self._run_name, self._folder, self._patience_s = run_name, folder, patience_s
+        self._run_name = read("run_name", Text(), run_name, optional=True)
+        self._folder = read("folder", Place(), folder, optional=True)
+        self._patience_s = read("patience_s", Number(least=0), patience_s)
         self._thread: _Thread | None = None
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, JobBegan):
-            folder = self._folder or (None if event.folder is None else Path(event.folder))
-            run = Run(self._run_name or event.name, event.run or secrets.token_hex(6), folder)
+            folder = self._folder or event.folder
+            name, id_ = self._run_name or event.name, event.run or secrets.token_hex(6)
+            run = Run(name, id_, None if folder is None else Path(folder))
             self._thread = _Thread(self.name, lambda: self._make(run))
             self._thread.tell(lambda tracker: tracker.store_configuration(event.configuration))
         if self._thread is None:
