@@ -23,6 +23,7 @@ from compressor.pipeline.rounds import configuration, describe_rounds, round_set
 from compressor.pipeline.session_plan import SessionPlan, require_example
 from compressor.pipeline.settings import Settings, measured_on
 from compressor.pipeline.stages import Pipeline
+from compressor.process.ranks import Ranks
 from compressor.process.together import together
 from compressor.report import Report
 from compressor.search.front import Front
@@ -81,9 +82,10 @@ def compress(
         verbose: progress on stderr.
         listeners: functions that are told what happens, see ``compressor.pipeline.events``; a tracker is one:
             ``compressor.TrackerListener("mlflow")``.
-        process_group: the processes that do this together, each with a part of every batch; default all, where a
-            process group of ``torch.distributed`` runs. Each makes the same call and gets the same result; the first
-            alone measures, exports and tells. For work that each process does by itself, a group of one.
+        process_group: the processes that do this together, each with a part of every batch; default those of the
+            ``DistributedDataParallel`` passed in, or all, where a process group of ``torch.distributed`` runs. Each
+            makes the same call and gets the same result; the first alone measures, exports and tells. For work that
+            each process does by itself, a group of one.
         former: fields of ``Training`` and ``Scope``, and ``lut``, as keywords of their own; deprecated.
 
     Raises:
@@ -119,7 +121,7 @@ def compress(
     )
     for name, flag in (("benchmark", benchmark), ("verbose", verbose)):
         read(name, Flag(), flag)
-    with together(process_group, device=model_device(model)) as ranks:
+    with together(Ranks.of(model, process_group).group, device=model_device(model)) as ranks:
         splits = as_data(data, own_loss=train.loss_fn is not None)
         events = Events(Console(quiet=not verbose), *listeners) if ranks.is_first else Events()
         name = type(model).__name__
