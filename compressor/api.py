@@ -15,7 +15,7 @@ from compressor.graph.programs import require_module
 from compressor.options import Flag, read
 from compressor.pipeline.arguments import Scope, Training, former_lut, gathered, refuse_unknown
 from compressor.pipeline.console import Console
-from compressor.pipeline.defaults import DEFAULT_EPOCHS, default_search, default_sweep_search
+from compressor.pipeline.defaults import DEFAULT_EPOCHS, default_options, default_search, default_sweep_search
 from compressor.pipeline.delivery import deliver_result
 from compressor.pipeline.events import Events, JobBegan, Listener
 from compressor.pipeline.result import Result, result_of
@@ -66,12 +66,13 @@ def compress(
             hold in the result.
         data: ``compressor.data.Data``, loaders ``(train, val)`` or ``(train, val, test)``, or a mapping with these
             names. Without data nothing is trained and channels are ranked by their weights.
-        search: ``"figs"`` (default with data), ``"dnarch"``, ``"dash"``, or ``"oneshot"`` (default without); or several
+        search: ``"figs"`` (default with data; trainings that are too short for it leave the choice to one shot),
+            ``"dnarch"``, ``"dash"``, or ``"oneshot"`` (default without); or several
             that follow each other, such as ``"dash,figs"``.
         options: settings of the search method (``docs/options.md``); of several by method.
-        importance: what units are ranked by where the method ranks them: "magnitude", "l1", "l2", "sensitivity", "taylor",
-            "random", "bn-scale", or a function of a group (``docs/importance.md``). Default: sensitivity with data, else
-            magnitude.
+        importance: what units are ranked by where the method ranks them: "sensitivity" (default with data),
+            "magnitude" (default without), "l1", "l2", "taylor", "random", "bn-scale", or a function of a group
+            (``docs/importance.md``).
         training: epochs, learning rate, loss and the like, see ``compressor.Training``.
         scope: which parts may change and how far, see ``compressor.Scope``.
         target: where a latency budget holds, such as ``"onnxruntime-cpu"``; or ``TargetSettings`` for more choice.
@@ -107,10 +108,10 @@ def compress(
     within = gathered("scope", scope, Scope(), former, stacklevel=3)
     lut = former_lut(former, stacklevel=3)
     refuse_unknown("compress", former)
-    method = search if search is not None else default_search("data" if data is not None else None)
+    given = "data" if data is not None else None
     rounds = _rounds(
-        method,
-        options,
+        search if search is not None else default_search(given),
+        options if search is not None else {**default_options(given), **(options or {})},
         parse_budgets(budgets),
         train,
         within,

@@ -42,6 +42,7 @@ from compressor.trim import trim_verified
 ROWS = Path(__file__).with_suffix(".jsonl")
 CUTS = ("uniform", "torch-pruning", "magnitude", "taylor", "sensitivity")
 SEARCHED = ("figs", "dnarch")
+OPTIONS: dict[str, dict[str, Any]] = {"figs": {"least_steps": 0}, "dnarch": {"learn": "width"}}
 IMAGES, TESTED, BATCH, DISTILL, SEARCH_SHARE = 10_000, 5_000, 64, 0.7, 0.6
 
 
@@ -84,7 +85,7 @@ def compressed(method: str, model: nn.Module, data: Data, task: Task, share: flo
         options: dict[str, Any] = {"importance": method}
         if trains:
             epochs = -(-steps // steps_per_epoch(data.train, BATCH))
-            options = {"epochs": epochs, "max_steps": steps, **({"learn": "width"} if method == "dnarch" else {})}
+            options = {"epochs": epochs, "max_steps": steps, **OPTIONS[method]}
         context = SearchContext(
             searched,
             graph,
@@ -111,7 +112,13 @@ def run(name: str, method: str, share: float, epochs: int, seed: int, args: argp
     steps = epochs * steps_per_epoch(data.train, BATCH)
     of_search = round(SEARCH_SHARE * steps) if method in SEARCHED else 0
     started = time.process_time()
-    small = compressed(method, model, data, task, share, of_search, seed)
+    try:
+        small = compressed(method, model, data, task, share, of_search, seed)
+    except RuntimeError as error:  # of another tool
+        if method != "torch-pruning":
+            raise
+        told = {"task": name, "method": method, "share": share, "epochs": epochs, "seed": seed}
+        return {**told, "original": evaluate(model, test).accuracy, "failed": str(error)[:200]}
     recalibrate_batchnorm(small, data.train, batches=20, seed=seed)
     before = evaluate(small, test).accuracy
     if steps:
@@ -143,7 +150,7 @@ def cut_table(rows: list[dict[str, Any]]) -> str:
         for share in sorted({share for name, share, _ in found if name == task}, reverse=True):
             each = [found.get((task, share, method)) for method in CUTS]
             original = next(row["original"] for row in each if row)
-            cells = [f"{row['before']:.1%}" if row else "" for row in each]
+            cells = ["" if row is None else "fails" if "failed" in row else f"{row['before']:.1%}" for row in each]
             lines.append(f"| {task} | {original:.1%} | {share:.0%} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -154,7 +161,7 @@ def trained_table(rows: list[dict[str, Any]]) -> str:
     lines.append("| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |")
     groups: dict[tuple[str, float, int], dict[str, dict[int, Any]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
-        if row["epochs"]:
+        if row["epochs"] and "failed" not in row:
             groups[row["task"], row["share"], row["epochs"]][row["method"]][row["seed"]] = row
     for (task, share, epochs), methods in sorted(
         groups.items(), key=lambda item: (item[0][0], -item[0][1], item[0][2])

@@ -90,7 +90,8 @@ COMPRESS_OPTIONS = stack(
     click.option(
         "--importance",
         metavar="I",
-        help="oneshot, dnarch: rank channels by sensitivity, magnitude (l2), l1, taylor, bn-scale or random. [sensitivity with data]",
+        help="oneshot, dnarch: rank channels by sensitivity, magnitude (l2), l1, taylor, bn-scale or random. "
+        "[oneshot with data: sensitivity]",
     ),
     click.option("--train-epochs", type=Of(EPOCHS), metavar="N", help="Train the original first, for N epochs. [0]"),
     click.option(

@@ -12,7 +12,7 @@ from typing import Any
 from compressor.budget import Budget, parse_budgets
 from compressor.errors import UsageError
 from compressor.jobs.config import JobConfig, default_out
-from compressor.pipeline.defaults import DEFAULT_BENCH_SECONDS, DEFAULT_EPOCHS, default_search
+from compressor.pipeline.defaults import DEFAULT_BENCH_SECONDS, DEFAULT_EPOCHS, default_options, default_search
 from exporters.registry import INT8_FORMAT
 
 
@@ -66,6 +66,8 @@ class Asked:
         """The whole job. Raises ``UsageError`` for what is missing, or does not go together."""
         require_model(self.values)
         options = self.options_of(methods_in(self.search))
+        if not self.values.get("search"):
+            options = {**default_options(self.values.get("data")), **options}
         return completed({**self.values, "search": self.search, "options": options}, parse_budgets(self.budgets))
 
     def options_of(self, chosen: Sequence[str]) -> Mapping[str, Any]:

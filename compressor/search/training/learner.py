@@ -6,7 +6,7 @@ Once it is decided what is kept, the steps that are left train the trimmed netwo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -99,6 +99,58 @@ class Learner(Hooks, ABC):
         return call_model
 
 
+def search_steps(context: SearchContext, data: Data, schedule: Schedule) -> int:
+    """Steps of the optimizer in a search."""
+    in_step = schedule.batch_size * context.steps.accumulate
+    steps = schedule.epochs * steps_per_epoch(data.train, in_step) if schedule.epochs else 0
+    return steps if schedule.max_steps is None else min(steps, schedule.max_steps)
+
+
+class _Trainers:
+    """The trainers of the parts of one search: with the context's loss, teacher, seed and progress."""
+
+    def __init__(
+        self, context: SearchContext, data: Data, schedule: Schedule, optimizer: str, training: Mapping[str, Any]
+    ) -> None:
+        self._context, self._data = context, data
+        self.total = search_steps(context, data, schedule)
+        told: dict[str, Any] = {
+            "epochs": schedule.epochs,
+            "batch_size": schedule.batch_size,
+            "lr": schedule.lr,
+            "optimizer": optimizer,
+            "seed": context.seed,
+            "distill": context.distill,
+            "max_steps": schedule.max_steps,
+            **context.steps.told(),
+            # So often that a report can draw how the costs of a short search went.
+            "log_every": max(1, min(20, self.total // 50)),
+        }
+        self._config = TrainConfig(**{**told, **training})
+        self._progress = None if context.progress is None else _Shared(context.progress)
+
+    def __call__(self, model: nn.Module, hooks: Hooks, checkpoint: Path | None, span: Span | None = None) -> Trainer:
+        context = self._context
+        return Trainer(
+            model,
+            self._data,
+            self._config,
+            teacher=context.teacher,
+            loss_fn=context.loss_fn,
+            hooks=hooks,
+            checkpoint=checkpoint,
+            progress=self._progress,
+            span=span,
+        )
+
+    def __enter__(self) -> _Trainers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress is not None:
+            self._progress.end()
+
+
 def learn(
     context: SearchContext, data: Data, schedule: Schedule, learner: Learner, /, optimizer: str = "sgd", **training: Any
 ) -> SearchResult:
@@ -108,41 +160,9 @@ def learn(
         data: its training split may be ``Subsampled``.
         training: fields of ``TrainConfig`` that are to be other than here, its ``schedule`` among them.
     """
-    in_step = schedule.batch_size * context.steps.accumulate
-    steps = schedule.epochs * steps_per_epoch(data.train, in_step) if schedule.epochs else 0
-    total = steps if schedule.max_steps is None else min(steps, schedule.max_steps)
-    told: dict[str, Any] = {
-        "epochs": schedule.epochs,
-        "batch_size": schedule.batch_size,
-        "lr": schedule.lr,
-        "optimizer": optimizer,
-        "seed": context.seed,
-        "distill": context.distill,
-        "max_steps": schedule.max_steps,
-        **context.steps.told(),
-        "log_every": max(
-            1, min(20, total // 50)
-        ),  # so often that a report can draw how the costs of a short search went
-    }
-    config = TrainConfig(**{**told, **training})
-    progress = None if context.progress is None else _Shared(context.progress)
-
-    def trainer(model: nn.Module, hooks: Hooks, checkpoint: Path | None, span: Span | None = None) -> Trainer:
-        return Trainer(
-            model,
-            data,
-            config,
-            teacher=context.teacher,
-            loss_fn=context.loss_fn,
-            hooks=hooks,
-            checkpoint=checkpoint,
-            progress=progress,
-            span=span,
-        )
-
-    try:
-        until = learner.decides_after(total)
-        if until is None or until >= total:
+    with _Trainers(context, data, schedule, optimizer, training) as trainer:
+        until = learner.decides_after(trainer.total)
+        if until is None or until >= trainer.total:
             decision = learner.decide(trainer(context.model, learner, context.checkpoint).run().history)
             learner.fold_(decision)
             return decision
@@ -160,9 +180,16 @@ def learn(
         history += trainer(trimmed.model, _Decided(learner), checkpoint, span).run().history
         trimmed.put_back_()
         return learner.decide(history)
-    finally:
-        if progress is not None:
-            progress.end()
+
+
+def train_decided(context: SearchContext, data: Data, schedule: Schedule, decision: SearchResult) -> SearchResult:
+    """Spend all steps of a search on what was decided before it; the weights in ``context.model`` are trained."""
+    trimmed = Trimmed.of(context.model, context.graph, decision, data.train)
+    with _Trainers(context, data, schedule, "sgd", {}) as trainer:
+        if trimmed is not None and trainer.total:
+            trainer(trimmed.model, Hooks(), context.checkpoint).run()
+            trimmed.put_back_()
+    return decision
 
 
 class _Decided(Hooks):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -18,7 +19,10 @@ class FigsConfig(MethodConfig):
     """Settings of the search; the training's own are ``TrainConfig``'s."""
 
     owner: ClassVar[str] = "figs"
-    not_in_own_loop: ClassVar[Mapping[str, str]] = {"live": "the optimizer of your loop holds the full weights"}
+    not_in_own_loop: ClassVar[Mapping[str, str]] = {
+        "live": "the optimizer of your loop holds the full weights",
+        "least_steps": "your loop makes as many steps as it says",
+    }
 
     epochs: int = option(3, Whole(), "Epochs of the search; --search-epochs.")
     batch_size: int = option(64, Whole(1), "Samples in a batch; --batch-size.")
@@ -45,6 +49,19 @@ class FigsConfig(MethodConfig):
     patience: int = option(100, Whole(), "Steps in a row after which what fades is gone; 0 keeps all to the end.")
     live: bool = option(True, Flag(), "Whether only what is left is computed: the cost of a step, not its result.")
     max_steps: int | None = option(None, Whole(1), "Most steps of the search.")
+    least_steps: int | None = option(
+        None,
+        Whole(),
+        "With fewer steps what is kept is decided as oneshot does, and all steps train that; 0: never. By default as "
+        "many as a logit needs to fall to zero before the decision; 400 where no search is named.",
+    )
+
+    @property
+    def needed_steps(self) -> int:
+        """Steps below which the search leaves the decision to one shot."""
+        if self.least_steps is not None:
+            return self.least_steps
+        return math.ceil(max(0.0, self.start) / (self.logit_lr * self.settle))
 
 
 METHOD = Method("figs", FigsConfig, "compressor.search.methods.figs.method:Figs", trains=True, own_loop=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from compressor.search.base import SearchContext
 from compressor.search.methods.figs.config import FigsConfig
 from compressor.search.methods.figs.learner import FigsLearner
+from compressor.search.methods.oneshot.config import OneShotConfig
+from compressor.search.methods.oneshot.method import decided
 from compressor.search.result import SearchResult
-from compressor.search.training.learner import learn, require_data
+from compressor.search.training.learner import learn, require_data, search_steps, train_decided
 
 
 class Figs:
@@ -20,5 +22,14 @@ class Figs:
 
     def run(self, context: SearchContext) -> SearchResult:
         data = require_data(context, "figs")
-        session = self.learner(context)
-        return learn(context, data, session.config, session)
+        config = FigsConfig.from_options(context.options)
+        steps = search_steps(context, data, config)
+        if steps < config.needed_steps:
+            context.warn(
+                f"The search has {steps} steps and needs {config.needed_steps} to do better than one shot: what is "
+                "kept is decided by importance, and the steps train that. To search, give it more epochs "
+                "(--search-epochs), or least_steps 0."
+            )
+            cut = decided(context, OneShotConfig(depth=config.depth))
+            return train_decided(context, data, config, cut)
+        return learn(context, data, config, self.learner(context))

@@ -30,11 +30,15 @@ class OneShot:
     """The method. Its options are those of ``OneShotConfig``."""
 
     def run(self, context: SearchContext) -> SearchResult:
-        config = OneShotConfig.from_options(context.options)
-        projector = context.projector(config.decides)
-        projector.check_reachable()
-        scores, blocks = rank(context, config.importance or default_measure(context), batches=config.batches)
-        units, gates, history = remove(projector, scores, blocks, rounds=config.rounds)
-        units = projector.fill(units, scores, gates=gates)
-        history.append(_entry(projector, units, gates, int(history[-1]["step"]) + 1))
-        return SearchResult(units, torch.from_numpy(scores), history, gates, torch.from_numpy(blocks))
+        return decided(context, OneShotConfig.from_options(context.options))
+
+
+def decided(context: SearchContext, config: OneShotConfig) -> SearchResult:
+    """What one shot keeps. Raises ``UnreachableBudgetError`` before any work if a budget cannot be met."""
+    projector = context.projector(config.decides)
+    projector.check_reachable()
+    scores, blocks = rank(context, config.importance or default_measure(context), batches=config.batches)
+    units, gates, history = remove(projector, scores, blocks, rounds=config.rounds)
+    units = projector.fill(units, scores, gates=gates)
+    history.append(_entry(projector, units, gates, int(history[-1]["step"]) + 1))
+    return SearchResult(units, torch.from_numpy(scores), history, gates, torch.from_numpy(blocks))
