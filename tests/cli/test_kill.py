@@ -78,6 +78,9 @@ def test_killed_in_every_stage(tmp_path: Path, undisturbed: dict[str, Any], seed
     assert killed.count(True) >= 3, "short stages may be over before the signal arrives"
     assert not list(out.glob("*.html")), "the report is written last"
     finish(out)
+    told = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
+    assert len({event["run"] for event in told if event["event"] == "JobBegan"}) == 1
+    assert told[-1]["status"] == "done"
     found = outcome(out)
     assert found.pop("weights") == undisturbed["weights"]
     assert found == {name: value for name, value in undisturbed.items() if name != "weights"}
