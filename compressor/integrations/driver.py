@@ -36,6 +36,7 @@ class SessionDriver:
         self.total_steps = read("total_steps", Whole(1), total_steps, optional=True)
         self._ready = False
         self._restored: dict[str, Any] | None = None
+        self._closed: dict[str, Any] = {}  # what there was when it ended before its time
         self._network: nn.Module | None = None
 
     @property
@@ -67,7 +68,7 @@ class SessionDriver:
             steps = int(framework_steps)
         if self._restored is not None:
             steps = self._steps_of(self._restored, steps)
-        self.session, self._network = self.plan.open(network, steps), network
+        self.session, self._network, self._closed = self.plan.open(network, steps), network, {}
         self.model = self.architecture = None
         if self._restored is not None:
             self.session.load_state_dict(self._restored["session"])
@@ -125,11 +126,13 @@ class SessionDriver:
             self.model = self._network = self.architecture.apply_(network)
 
     def close(self) -> None:
-        """Take the masks out of the network, undecided. Harmless when there are none."""
+        """Take the masks out of the network, undecided; ``state_dict`` goes on to tell what they were. Harmless when
+        there are none."""
+        self._ready = False
         if self.active is not None:
+            self._closed = self.state_dict()
             self.active.close()
             self.session = None
-        self._ready = False
 
     def state_dict(self) -> dict[str, Any]:
         """Masks and what moves them, or what was decided; numbers, texts and tensors only."""
@@ -138,7 +141,7 @@ class SessionDriver:
             return {"asked": self._asked(), "architecture": self.architecture.to_json()}
         session = self.active
         if session is None:
-            return self._restored or {}
+            return self._restored or self._closed
         return {"asked": self._asked(), "session": session.state_dict(), "total_steps": session.total_steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

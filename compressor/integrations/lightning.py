@@ -108,6 +108,15 @@ class CompressionCallback(Callback):  # type: ignore[misc]
             raise UsageError("DeepSpeed steps on weights of its own, which masks cannot follow; use strategy='ddp'.")
         self._driver.open(self._network(pl_module), _steps(trainer, pl_module), _CURE)
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        session = self._driver.active
+        if session is not None and trainer.global_step and not session.steps_done:
+            self._driver.close()
+            raise UsageError(
+                f"The checkpoint is of step {trainer.global_step} of a training without this callback, and has no "
+                "masks; load its weights into the module and call fit without ckpt_path."
+            )
+
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         """Gradients are whole now, and not clipped yet."""
         session = self._driver.active

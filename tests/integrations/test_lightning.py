@@ -133,6 +133,26 @@ def test_stopped_and_resumed_it_ends_as_it_would_have(tmp_path: Path, search: st
     assert_same(again.net, alone.net)
 
 
+def test_a_checkpoint_that_an_error_leaves_has_the_masks(tmp_path: Path) -> None:
+    saver = lightning.pytorch.callbacks.OnExceptionCheckpoint(tmp_path, "error")
+    with pytest.raises(RuntimeError, match="stopped"):
+        fit(tmp_path, others=[saver, Stops(8)])
+    states = torch.load(tmp_path / "error.ckpt", weights_only=False)["callbacks"]
+    (state,) = (each for name, each in states.items() if name.startswith("CompressionCallback"))
+    assert state["session"]["steps"] == 8
+    assert state["total_steps"] == 12
+
+
+def test_a_checkpoint_without_masks_is_refused(tmp_path: Path) -> None:
+    plain = lightning.Trainer(
+        accelerator="cpu", max_epochs=1, logger=False, enable_progress_bar=False, default_root_dir=tmp_path
+    )
+    plain.fit(Lit(), DataLoader(data(), batch_size=8))
+    plain.save_checkpoint(tmp_path / "plain.ckpt")
+    with pytest.raises(UsageError, match="of step 5 of a training without this callback"):
+        fit(tmp_path, ckpt_path=tmp_path / "plain.ckpt")
+
+
 @pytest.mark.slow
 def test_killed_and_resumed_it_ends_as_it_would_have(tmp_path: Path) -> None:
     for name, kill in (("alone", None), ("again", 7), ("again", None)):
