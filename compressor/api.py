@@ -111,7 +111,7 @@ def compress(
     given = "data" if data is not None else None
     rounds = _rounds(
         search if search is not None else default_search(given),
-        options if search is not None else {**default_options(given), **(options or {})},
+        options if search is not None else default_options(given, options),
         parse_budgets(budgets),
         train,
         within,

@@ -67,7 +67,7 @@ class Asked:
         require_model(self.values)
         options = self.options_of(methods_in(self.search))
         if not self.values.get("search"):
-            options = {**default_options(self.values.get("data")), **options}
+            options = default_options(self.values.get("data"), options) or {}
         return completed({**self.values, "search": self.search, "options": options}, parse_budgets(self.budgets))
 
     def options_of(self, chosen: Sequence[str]) -> Mapping[str, Any]:

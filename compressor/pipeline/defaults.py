@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 DEFAULT_EPOCHS = 5
 DEFAULT_BENCH_SECONDS = 10.0
 
@@ -11,10 +14,12 @@ def default_search(data: str | None) -> str:
     return "figs" if data else "oneshot"
 
 
-def default_options(data: str | None) -> dict[str, int]:
-    """Options of the search of a job that names none: trainings too short for it to earn its steps leave it out
-    (``benchmarks/accuracy/equal_training.md``)."""
-    return {"least_steps": 400} if data else {}
+def default_options(data: str | None, given: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Options of the search of a job that names none, those given among them: trainings too short for it to earn its
+    steps leave it out (``benchmarks/accuracy/equal_training.md``)."""
+    if not data or not isinstance(given, Mapping | None):
+        return given
+    return {"least_steps": 400, **(given or {})}
 
 
 def default_sweep_search(data: str | None) -> str:

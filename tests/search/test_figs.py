@@ -238,7 +238,7 @@ def test_what_is_learned_from_the_original_alone_ignores_the_labels() -> None:
     def searched(distill: float, shift: int) -> torch.Tensor:
         model, given = plain(), data()
         given.train.targets = (given.train.targets + shift) % 4
-        options = {"epochs": 2, "batch_size": 32}
+        options = {"epochs": 2, "batch_size": 32, "least_steps": 0}
         given_all = {"data": given, "options": options, "teacher": copy.deepcopy(model), "distill": distill}
         whole = context(model, {"flops": 0.5}, **given_all)
         return Figs().run(whole).priority
