@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from compressor.errors import DataError
-from compressor.storage.reading import parsing, require_file
+from compressor.storage.reading import opened, parsing
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF")  # others call programs, or say nothing about their size
@@ -39,8 +39,11 @@ def open_image(file: Path) -> Iterator[Any]:
     """
     from PIL import Image
 
-    require_file(file, CURE, limit=_MOST_BYTES, kind=DataError)
-    with parsing(file, "readable image", CURE, kind=DataError), Image.open(file, formats=FORMATS) as image:
+    with (
+        opened(file, CURE, limit=_MOST_BYTES, kind=DataError) as stream,
+        parsing(file, "readable image", CURE, kind=DataError),
+        Image.open(stream, formats=FORMATS) as image,
+    ):
         if image.width * image.height > _MOST_PIXELS:
             raise DataError(f"'{file}' announces {image.width} x {image.height} pixels; {CURE}.")
         yield image

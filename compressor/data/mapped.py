@@ -1,7 +1,12 @@
-"""Arrays on disk that need not fit into memory: mapped, and read batch by batch, a batch ahead."""
+"""Arrays on disk that need not fit into memory: mapped, and read batch by batch.
+
+The system is told which rows come next, and reads them from disk while the batch before is worked on. That costs less
+than a thread, which has to be waited for where the rows are in memory already.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +28,7 @@ from compressor.storage.reading import parsing, require_file
 _CURE = "write it with numpy.save: numbers, one sample a row"
 _CHUNK = 1024  # samples that are looked at together
 _LOOKED_AT = 10_000  # samples that mean and spread are taken of
+_LARGE_ROW = 1 << 14  # bytes; smaller ones come with the pages around them
 _PARTS = ("train", "val", "test")
 
 
@@ -151,17 +157,54 @@ class MappedSplit:
         """See ``Split.batches``."""
         generator = augmentation_generator(shuffle_seed)
         chosen = index_batches(len(self), batch_size, shuffle_seed, drop_last)
-        read = _Gather(self._inputs, self._targets, [self._indices[one].numpy() for one in chosen], self._as_floats)
-        numbers = [torch.tensor([number]) for number in range(len(chosen))]
-        for inputs, targets in decoded(read, _alone, numbers, [[None]] * len(numbers), self._loading):
+        rows = [self._indices[one].numpy() for one in chosen]
+        read = _Gather(self._inputs, self._targets, rows, self._as_floats)
+        for inputs, targets in self._read(read, rows):
             if augment and self._augment is not None:
                 inputs = self._augment(inputs, generator)
             yield self._ready(inputs), targets
+
+    def _read(self, read: _Gather, rows: list[NDArray[np.int64]]) -> Iterator[tuple[Tensor, Tensor]]:
+        if self._loading.workers or self._loading.pin:
+            numbers = [torch.tensor([number]) for number in range(len(rows))]
+            yield from decoded(read, _alone, numbers, [[None]] * len(numbers), self._loading)
+            return
+        with _Announcer(self._inputs) as announcer:
+            for number in range(len(rows)):
+                announcer.announce(rows[number + 1] if number + 1 < len(rows) else rows[number][:0])
+                yield read(number, None)
 
     def _ready(self, inputs: Tensor) -> Tensor:
         if self._normalise is not None:
             return self._normalise(inputs)
         return inputs if is_tokens(inputs) else inputs.float()
+
+
+class _Announcer:
+    """Tells the system which rows of a mapped array will be read, where rows are large enough to be worth it."""
+
+    def __init__(self, values: NDArray[np.generic]) -> None:
+        self._row = values.strides[0]
+        self._offset = int(getattr(values, "offset", 0))
+        name = getattr(values, "filename", None)
+        worth = self._row >= _LARGE_ROW and values.flags.c_contiguous and hasattr(os, "posix_fadvise")
+        self._name = name if worth else None
+        self._file: int | None = None
+
+    def __enter__(self) -> _Announcer:
+        self._file = os.open(self._name, os.O_RDONLY) if self._name is not None else None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            os.close(self._file)
+
+    def announce(self, rows: NDArray[np.int64]) -> None:
+        """These rows are next."""
+        if self._file is not None:
+            for row in rows.tolist():
+                start = self._offset + row * self._row
+                os.posix_fadvise(self._file, start, self._row, os.POSIX_FADV_WILLNEED)
 
 
 class _Gather:
@@ -174,7 +217,9 @@ class _Gather:
         batches: list[NDArray[np.int64]],
         as_floats: bool,
     ) -> None:
-        self._inputs, self._targets, self._batches, self._as_floats = inputs, targets, batches, as_floats
+        # Views without the class of mapped arrays, which costs more than a small batch.
+        self._inputs, self._targets = np.asarray(inputs), np.asarray(targets)
+        self._batches, self._as_floats = batches, as_floats
 
     def __call__(self, number: int, _: Any) -> tuple[Tensor, Tensor]:
         rows = self._batches[number]
@@ -187,9 +232,9 @@ def _alone(batches: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 
 
 def _tensors(values: NDArray[np.generic]) -> Tensor:
-    """A copy of a type that torch has, and computes with: uint8, bool, int64 or float32."""
+    """Of a type that torch has, and computes with: uint8, bool, int64 or float32."""
     if values.dtype.kind == "f":
-        return torch.from_numpy(np.array(values, np.float32))
-    if values.dtype.kind in "iu" and values.dtype != np.uint8:
-        return torch.from_numpy(np.array(values, np.int64))
-    return torch.from_numpy(np.array(values))
+        values = values.astype(np.float32, copy=False)
+    elif values.dtype.kind in "iu" and values.dtype != np.uint8:
+        values = values.astype(np.int64, copy=False)
+    return torch.from_numpy(values if values.flags.writeable else np.array(values))

@@ -29,6 +29,7 @@ CASES = {
     "tokens": (RNG.integers(0, 50, (40, 12)).astype(np.int32), RNG.integers(0, 3, 40)),
     "labels": (RNG.normal(size=(40, 2, 9)), RNG.integers(0, 2, (40, 5)).astype(bool)),
     "field": (RNG.normal(size=(40, 1, 6, 6)), RNG.normal(size=(40, 1, 6, 6))),
+    "large": (RNG.integers(0, 256, (24, 3, 80, 80), dtype=np.uint8), RNG.integers(0, 4, 24)),
     "dense": (RNG.normal(size=(40, 1, 6, 6)), RNG.integers(0, 3, (40, 6, 6)).astype(np.uint8)),
 }
 
