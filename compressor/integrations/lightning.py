@@ -110,6 +110,12 @@ class CompressionCallback(Callback):  # type: ignore[misc]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         session = self._driver.active
+        if session is not None and not session.model.training:
+            self._driver.close()
+            raise UsageError(
+                f"The network ({type(session.model).__name__}) is in evaluation mode, which Lightning leaves as it is, "
+                "and masks act in training mode; call its train() before fit."
+            )
         if session is not None and trainer.global_step and not session.steps_done:
             self._driver.close()
             raise UsageError(

@@ -319,6 +319,10 @@ def test_what_prepare_refuses_comes_as_its_error(tmp_path: Path) -> None:
         CompressionCallback(EXAMPLE, BUDGET, total_steps=0)
     with pytest.raises(UnreachableBudgetError):
         fit(tmp_path, callback=CompressionCallback(EXAMPLE, {"flops": "0.01%"}))
+    asleep = Lit()
+    asleep.net.eval()
+    with pytest.raises(UsageError, match="in evaluation mode"):
+        fit(tmp_path, asleep)
     with pytest.raises(UsageError, match="no module 'nett'"):
         fit(tmp_path, callback=CompressionCallback(EXAMPLE, BUDGET, module="nett"))
     inner = CompressionCallback(torch.randn(1, 16), BUDGET, module="net.blocks.0")
