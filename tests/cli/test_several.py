@@ -54,7 +54,7 @@ def test_two_processes_do_the_job_of_one(tmp_path: Path) -> None:
     assert main([*JOB, "--out", str(tmp_path / "one"), "--quiet"]) == 0
     two, one = outcome(tmp_path / "two"), outcome(tmp_path / "one")
     assert len(two["history"]) == len(one["history"])
-    assert abs(two["accuracy"]["after_finetune"] - one["accuracy"]["after_finetune"]) < 0.3  # dropout is not the same
+    assert abs(two["accuracy"].after_finetune - one["accuracy"].after_finetune) < 0.3  # dropout is not the same
     wrong = start("sweep", "--model", "resnet18", "--budgets", "flops=50%")
     assert wrong.returncode != 0
     assert wrong.stderr.count("compress sweep runs in one process") == 1

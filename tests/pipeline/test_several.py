@@ -21,7 +21,7 @@ EXAMPLE = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(5))
 # Thirty short compressions.
 pytestmark = pytest.mark.slow
 SEARCHES: dict[str, dict[str, Any]] = {
-    "figs": {},
+    "figs": {"least_steps": 0},
     "dnarch": {},
     "dash": {"kernel_sizes": (1, 3), "dilations": (1,), "share": 1.0},
     "pooling": {"mixtures": 2},
