@@ -27,7 +27,8 @@ from compressor.data import Data, from_tensors
 
 JOB = shlex.split(
     "--model tests.cli.several_killed:tiny --weights none --data tests.cli.several_killed:few --budget-flops 50% "
-    "--search figs --figs.least-steps 0 --train-epochs 2 --search-epochs 3 --finetune-epochs 2 --batch-size 16 --lr 0.02 --accumulate 2 "
+    "--search figs --figs.least-steps 0 --train-epochs 2 --search-epochs 3 --finetune-epochs 2 "
+    "--batch-size 16 --lr 0.02 --accumulate 2 "
     "--distill 0.2 --tune.lr 0.05,0.01 --bench-seconds 0 --export none"
 )
 

@@ -19,8 +19,9 @@ from compressor.models import artifact
 
 STAGES = ("train", "search", "trim and verify", "finetune", "export and benchmark")
 JOB = shlex.split(
-    "--model resnet20_cifar --weights none --data digits --budget-flops 40% --budget-params 60% --search figs --figs.least-steps 0 "
-    "--train-epochs 3 --search-epochs 3 --finetune-epochs 3 --distill 0.3 --bench-seconds 0.2 --seed 3"
+    "--model resnet20_cifar --weights none --data digits --budget-flops 40% --budget-params 60% "
+    "--search figs --figs.least-steps 0 --train-epochs 3 --search-epochs 3 --finetune-epochs 3 "
+    "--distill 0.3 --bench-seconds 0.2 --seed 3"
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="kill -9 is a POSIX matter")]
