@@ -118,6 +118,25 @@ def test_multipliers_grow_above_the_target_and_fall_below_it() -> None:
     )
 
 
+def test_costs_are_told_as_they_are_while_targets_move() -> None:
+    given = context(residual(), {"flops": 0.5, "params": 0.4})
+    terms = {c.name: c.term for c in given.constraints}
+    masks = Figs().learner(given)
+    told = masks.log()
+    assert told == pytest.approx({name: float(t(masks.expected())) / t.original for name, t in terms.items()}, rel=1e-5)
+    for step in range(4):
+        masks.before_step(step, 10)
+        now = {name: float(term(masks.expected())) / term.original for name, term in terms.items()}
+        penalty = masks.penalty()
+        assert penalty is not None
+        masks.after_step(step, 10)
+        assert masks.log() == pytest.approx(now, rel=1e-5)
+        masks.multipliers.load_state_dict(masks.multipliers.state_dict())
+        assert masks.log() == pytest.approx(now, rel=1e-5)
+        with torch.no_grad():
+            masks.logits -= 0.3
+
+
 def test_a_relative_rate_takes_a_large_multiplier_back_as_fast_as_a_small_one() -> None:
     given = context(residual(), {"flops": 0.5})
     multipliers = Multipliers(given.constraints, [1.0], relative_rate=0.2)

@@ -116,10 +116,7 @@ class DashLearner(Learner):
         self.multipliers.step()
 
     def log(self) -> dict[str, Any]:
-        costs = {
-            c.name: self.multipliers.ratios[k] * self.multipliers.target(k) / c.term.original
-            for k, c in enumerate(self.projector.constraints)
-        }
+        costs = self.multipliers.shares()
         parts = self.categorical.split(self.categorical.probabilities().detach())
         weights = {
             choice.name: [round(p, 5) for p in part.tolist()]

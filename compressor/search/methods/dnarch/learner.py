@@ -223,10 +223,10 @@ class DnarchLearner(Learner):
         sizes = self.sizes()
         if self.config.penalty is None:
             return self.multipliers.penalty(sizes).float()
-        total = sizes.units.new_zeros(())
-        for k, constraint in enumerate(self.projector.constraints):
-            cost = constraint.term(sizes)
-            self.multipliers.ratios[k] = float(cost.detach()) / self.multipliers.target(k)
+        total, constraints = sizes.units.new_zeros(()), self.projector.constraints
+        costs = [constraint.term(sizes) for constraint in constraints]
+        self.multipliers.note([float(cost.detach()) for cost in costs])
+        for cost, constraint in zip(costs, constraints, strict=True):
             total = total + (cost / constraint.limit - 1).square()
         return (self.config.penalty * self._ramp * total).float()
 
@@ -299,9 +299,8 @@ class DnarchLearner(Learner):
     def log(self) -> dict[str, Any]:
         decision, constraints = self.settled.decision, self.projector.constraints
         if decision is None:
-            costs = [ratio * self.multipliers.target(k) for k, ratio in enumerate(self.multipliers.ratios)]
-        else:
-            costs = self.projector.costs(decision.units, decision.gates_or_all(self.graph)).tolist()
+            return self.multipliers.shares()
+        costs = self.projector.costs(decision.units, decision.gates_or_all(self.graph)).tolist()
         return {c.name: cost / c.term.original for c, cost in zip(constraints, costs, strict=True)}
 
     # ---- decision

@@ -229,13 +229,10 @@ class FigsLearner(Learner):
         chosen = np.concatenate([found.units[:-1], found.gates_or_all(self.graph)])
         self.decision.masks = torch.from_numpy(chosen).to(self.device, self.logits.dtype)
         costs = self.projector.costs(found.units, found.gates_or_all(self.graph))
-        self.multipliers.ratios = [float(c) / self.multipliers.target(k) for k, c in enumerate(costs)]
+        self.multipliers.note(costs.tolist())
 
     def log(self) -> dict[str, Any]:
-        return {
-            c.name: self.multipliers.ratios[k] * self.multipliers.target(k) / c.term.original
-            for k, c in enumerate(self.projector.constraints)
-        }
+        return self.multipliers.shares()
 
     @property
     def learns(self) -> bool:
