@@ -163,7 +163,7 @@ def test_targets_of_another_kind_are_refused(targets: Tensor, kind: str, said: s
 
 
 def test_kinds_that_do_not_exist(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="task must be one of classification, multilabel, regression, not 'ranks'"):
+    with pytest.raises(UsageError, match=r"task must be one of classification, multilabel, .*regression, not 'ranks'"):
         from_loaders([(IMAGES, BINARY)], [(IMAGES, BINARY)], task="ranks")
     with pytest.raises(UsageError, match="cannot be 'ranks': expected classification"):
         load_data(f"npz:{tmp_path / 'd.npz'},task=ranks")

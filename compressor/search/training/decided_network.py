@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from compressor.data.base import Split
 from compressor.errors import CompressorError
 from compressor.graph.graph import Graph
-from compressor.nn.tensors import to_device
 from compressor.search.result import SearchResult
+from compressor.train.layout import copied_to_device
 from compressor.train.modes import mode, model_device
 from compressor.train.rng import isolated_rng
 from compressor.train.splits import call_model
@@ -50,7 +50,7 @@ class Trimmed:
             trimmed = cls(full, graph, decision)
             with isolated_rng(), mode(trimmed.model, training=False), torch.no_grad():
                 inputs, _ = next(iter(split.batches(1)))
-                call_model(trimmed.model, to_device(inputs, model_device(full)))
+                call_model(trimmed.model, copied_to_device(inputs, model_device(full)))  # it may change them
         except torch.OutOfMemoryError:
             raise
         except FAILURES as error:

@@ -25,11 +25,13 @@ class Figs:
         config = FigsConfig.from_options(context.options)
         steps = search_steps(context, data, config)
         if steps < config.needed_steps:
-            context.warn(
-                f"The search has {steps} steps and needs {config.needed_steps} to do better than one shot: what is "
-                "kept is decided by importance, and the steps train that. To search, give it more epochs "
-                "(--search-epochs), or least_steps 0."
-            )
             cut = decided(context, OneShotConfig(depth=config.depth))
-            return train_decided(context, data, config, cut)
+            found = train_decided(context, data, config, cut)
+            counted = f"{steps} step{'s' * (steps != 1)}"
+            context.warn(
+                f"The search has {counted} and needs {config.needed_steps} to do better than one shot: what is kept is "
+                "decided by importance, and the steps train that. To search, give it more epochs (--search-epochs), or "
+                "least_steps 0."
+            )
+            return found
         return learn(context, data, config, self.learner(context))
