@@ -63,24 +63,26 @@ def uniform(model: nn.Module, graph: Graph, constraint: Constraint) -> np.ndarra
     return projector.fill(projector.choose(projector.allowed(np.floor(low * sizes).astype(int)), scores), scores)
 
 
-def torch_pruning(model: nn.Module, data: Data) -> nn.Module:
-    """The group-norm pruner, in small steps until half of the multiply-adds are left."""
+def torch_pruning(model: nn.Module, data: Data, share: float, *, most: float = 0.9, steps: int = 200) -> nn.Module:
+    """The group-norm pruner, ranking all layers together, in ``steps`` towards the share ``most`` of all channels, until
+    the budget on multiply-adds holds."""
     import torch_pruning as tp
 
     pruned = copy.deepcopy(model)
     full = tp.utils.count_ops_and_params(pruned, data.example_inputs)[0]
+    last = [module for module in pruned.modules() if isinstance(module, nn.Linear)][-1]
     pruner = tp.pruner.GroupNormPruner(
         pruned,
         data.example_inputs,
         importance=tp.importance.GroupMagnitudeImportance(p=2),
         global_pruning=True,
-        pruning_ratio=0.9,
-        iterative_steps=200,
-        ignored_layers=[pruned.linear],
+        pruning_ratio=most,
+        iterative_steps=steps,
+        ignored_layers=[last],
     )
-    for _ in range(200):
+    for _ in range(steps):
         pruner.step()
-        if tp.utils.count_ops_and_params(pruned, data.example_inputs)[0] <= SHARE * full:
+        if tp.utils.count_ops_and_params(pruned, data.example_inputs)[0] <= share * full:
             break
     return pruned
 
@@ -90,7 +92,7 @@ def compressed(
 ) -> tuple[nn.Module, float]:
     """The network before fine-tuning, and the error of its verification (NaN for torch-pruning)."""
     if method == "torch-pruning":
-        return torch_pruning(model, data), float("nan")
+        return torch_pruning(model, data, SHARE), float("nan")
     teacher, model = model, copy.deepcopy(model)
     round_to = None if method.endswith(EVEN) else 1
     method = method.removesuffix(EVEN)

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.accuracy.accuracy_cifar import uniform
+from benchmarks.accuracy.accuracy_cifar import torch_pruning, uniform
 from benchmarks.accuracy.trained import TASKS, Task, load
 from benchmarks.harness import append, read
 from compressor.costs import build
@@ -46,33 +46,10 @@ OPTIONS: dict[str, dict[str, Any]] = {"figs": {"least_steps": 0}, "dnarch": {"le
 IMAGES, TESTED, BATCH, DISTILL, SEARCH_SHARE = 10_000, 5_000, 64, 0.7, 0.6
 
 
-def torch_pruning(model: nn.Module, data: Data, share: float) -> nn.Module:
-    """The group-norm pruner, ranking all layers together, in small steps until the budget holds."""
-    import torch_pruning as tp
-
-    pruned = copy.deepcopy(model)
-    full = tp.utils.count_ops_and_params(pruned, data.example_inputs)[0]
-    last = [module for module in pruned.modules() if isinstance(module, nn.Linear)][-1]
-    pruner = tp.pruner.GroupNormPruner(
-        pruned,
-        data.example_inputs,
-        importance=tp.importance.GroupMagnitudeImportance(p=2),
-        global_pruning=True,
-        pruning_ratio=0.98,
-        iterative_steps=300,
-        ignored_layers=[last],
-    )
-    for _ in range(300):
-        pruner.step()
-        if tp.utils.count_ops_and_params(pruned, data.example_inputs)[0] <= share * full:
-            break
-    return pruned
-
-
 def compressed(method: str, model: nn.Module, data: Data, task: Task, share: float, steps: int, seed: int) -> nn.Module:
     """The network within the budget; ``steps`` are those of a search that trains."""
     if method == "torch-pruning":
-        return torch_pruning(model, data, share)
+        return torch_pruning(model, data, share, most=0.98, steps=300)
     searched = copy.deepcopy(model)
     graph = capture(searched, data.example_inputs)
     flops = build("flops", graph)
