@@ -1,0 +1,1 @@
+"""The database: tables, how it is reached, and how older ones become the present one."""

@@ -1,0 +1,1 @@
+"""The queue: durable jobs, leases of workers, what happens in jobs, their files, and what goes with time."""
