@@ -46,6 +46,7 @@ ROOMS = (
     "compressor.pipeline",
     "compressor.integrations",
     "compressor.jobs",
+    "compressor.service",
     "compressor.api",
     "compressor",
     "compressor.cli",
