@@ -53,6 +53,10 @@ class ServiceSettings(BaseSettings):
     """Networks whose ``proxy_header`` is believed."""
     proxy_header: str | None = None
     proxy_scopes: Annotated[tuple[str, ...], NoDecode] = ("read", "submit")
+    proxy_project: str = "default"
+    """Scopes and project of whom the proxy has signed in."""
+    open_metrics: bool = False
+    """Whether ``/metrics`` needs no key."""
     allow_hf: bool = False
     """Whether recipes may name ``hf:`` models, which are then taken from the local cache alone."""
     log_format: Literal["text", "json"] = "text"
