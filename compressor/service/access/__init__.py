@@ -1,0 +1,1 @@
+"""Who may do what: keys, sessions of the page, projects, and what is refused before any route runs."""
