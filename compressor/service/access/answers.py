@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import Message, Scope
 
 from compressor.service.access.floor import is_api
+from compressor.service.api.problems import problem_of
 from compressor.service.errors import ServiceError, UnauthorizedError
 
 #: For what the page shows. No inline scripts: a name with HTML in it stays a name, even where a template forgot to escape.
@@ -22,34 +22,18 @@ API_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; fram
 
 
 def refusal(scope: Scope, error: ServiceError) -> Response:
-    """The answer to a request that is refused: to the login page for a browser without a session, else a problem document."""
+    """The answer to a request that is refused: the login page for a browser without a session, else a problem document."""
     headers = Headers(scope=scope)
-    wanders = scope["method"] in ("GET", "HEAD") and "text/html" in headers.get("accept", "")
+    response = problem_of(error)
     if isinstance(error, UnauthorizedError) and not is_api(scope["path"]):
         query = f"?{scope['query_string'].decode('latin-1')}" if scope.get("query_string") else ""
-        place = f"/login?next={quote(scope['path'] + query, safe='')}"
-        if wanders:
-            return RedirectResponse(place, status_code=303)
         if "hx-request" in headers:  # htmx would put the login form into the middle of a page
-            return JSONResponse(_document(error), 401, {"HX-Redirect": "/login"}, "application/problem+json")
-    response = JSONResponse(_document(error), error.status, media_type="application/problem+json")
-    if error.status == 401:
-        response.headers["WWW-Authenticate"] = "Bearer"
-    if error.retry_after is not None:
-        response.headers["Retry-After"] = str(error.retry_after)
+            response.headers["HX-Redirect"] = "/login"
+        elif scope["method"] in ("GET", "HEAD") and "text/html" in headers.get("accept", ""):
+            return RedirectResponse(f"/login?next={quote(scope['path'] + query, safe='')}", status_code=303)
     if error.status in (408, 413):
         response.headers["Connection"] = "close"  # the rest of the body is not waited for
     return response
-
-
-def _document(error: ServiceError) -> dict[str, object]:
-    return {
-        "type": "about:blank",
-        "title": HTTPStatus(error.status).phrase,
-        "status": error.status,
-        "detail": str(error),
-        "exit_code": error.exit_code,
-    }
 
 
 def secure(message: Message, scope: Scope) -> None:

@@ -118,7 +118,7 @@ class Keys:
         """Revoke a key, and end the sessions that were opened with it.
 
         Args:
-            key: Its id, or its name.
+            key: Its id, its name, or the key itself.
             by: Who revokes it.
 
         Raises:
@@ -127,7 +127,8 @@ class Keys:
         now = self._clock.now()
         with self._database.begin(write=True) as session:
             holds = select(ApiKeyRow).where(ApiKeyRow.revoked_at.is_(None))
-            row = session.scalar(holds.where(or_(ApiKeyRow.id == key, ApiKeyRow.name == key)))
+            named = or_(ApiKeyRow.id == key, ApiKeyRow.name == key, ApiKeyRow.hash == digest_of(key).hex())
+            row = session.scalar(holds.where(named))
             if row is None:
                 raise UsageError(f"There is no key {key!r} that holds; 'compress keys list' lists them.")
             row.revoked_at = now
