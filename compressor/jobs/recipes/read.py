@@ -49,9 +49,33 @@ def read_recipe(path: str | os.PathLike[str], *, sweep: bool = False) -> Asked:
     return _Reader(str(place), document.lines, sweep).asked(document.value)
 
 
-def recipe_of(values: Mapping[str, Any], *, place: str = "The recipe") -> Asked:
-    """What a recipe says that is a mapping already. Raises ``UsageError`` as ``read_recipe``."""
-    return _Reader(place).asked(values)
+class RecipeError(UsageError):
+    """A mistake in a recipe. ``key`` is the key that it is at, with dots between those of nested mappings; ``line`` its
+    line, counted from 1. Both are None where they are not known."""
+
+    def __init__(self, text: str, *, key: str | None = None, line: int | None = None) -> None:
+        super().__init__(text)
+        self.key, self.line = key, line
+
+
+def recipe_of(
+    values: Mapping[str, Any],
+    *,
+    place: str = "The recipe",
+    lines: Mapping[Keys, int] | None = None,
+    sweep: bool = False,
+) -> Asked:
+    """What a recipe says that is a mapping already.
+
+    Args:
+        place: what messages call it.
+        lines: where its keys stand, as ``Document`` has them.
+        sweep: as for ``read_recipe``.
+
+    Raises:
+        RecipeError: something in it is not what its key takes.
+    """
+    return _Reader(place, dict(lines or {}), sweep).asked(values)
 
 
 def recipe_file(path: str | os.PathLike[str]) -> Path:
@@ -78,7 +102,7 @@ class _Reader:
         """What it asks for. Raises ``UsageError``."""
         if not isinstance(top, Mapping):
             said = "is empty" if top is None else f"is {shown(top)}"
-            raise UsageError(f"{self.place} {said}; a recipe has keys with values, such as model: resnet50.")
+            raise RecipeError(f"{self.place} {said}; a recipe has keys with values, such as model: resnet50.")
         keys = job_keys() | (sweep_keys() if self.sweep else {})
         values: dict[str, Any] = {}
         budgets: dict[str, Any] = {}
@@ -171,7 +195,7 @@ class _Reader:
                 "the program, or leave the key out.",
             )
 
-    def _unknown(self, name: str, known: list[str]) -> UsageError:
+    def _unknown(self, name: str, known: list[str]) -> RecipeError:
         """What to say of a key that there is not."""
         having = [method.name for method in usable_methods() if name in method_keys(method)]
         if name in sweep_keys():
@@ -186,11 +210,13 @@ class _Reader:
             cure = f"Did you mean {' or '.join(near)}?" if near else "'compress config schema' lists all."
         return self._wrong((name,), f"there is no key {shown(name)} in a recipe. {cure}")
 
-    def _wrong(self, path: Keys, text: str) -> UsageError:
+    def _wrong(self, path: Keys, text: str) -> RecipeError:
+        key = ".".join(map(str, path))
         while path and path not in self.lines:
             path = path[:-1]
-        line = f", line {self.lines[path]}" if path else ""
-        return UsageError(f"{self.place}{line}: {text}")
+        line = self.lines[path] if path else None
+        where = "" if line is None else f", line {line}"
+        return RecipeError(f"{self.place}{where}: {text}", key=key, line=line)
 
     @contextmanager
     def _at(self, path: Keys) -> Iterator[None]:

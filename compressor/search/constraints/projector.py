@@ -197,6 +197,14 @@ class Projector:
                 return found
         return units
 
+    def least(self, k: int) -> tuple[float, UnitMask]:
+        """The smallest that the cost of constraint ``k`` can be brought to, whatever others become, and what is kept
+        then."""
+        smallest = self.minimal(np.zeros(self.graph.n_units))
+        fewest = self.fewest(smallest, k)
+        units = self._least(smallest, fewest, k)
+        return float(self.costs(units, fewest)[k]), units
+
     def check_reachable(self) -> None:
         """Raise ``UnreachableBudgetError`` if even the smallest choice, without any block, is over a budget."""
         smallest = self.minimal(np.zeros(self.graph.n_units))
@@ -204,11 +212,9 @@ class Projector:
         if self.fits(smallest, gates):
             return
         for k, constraint in enumerate(self.constraints):
-            fewest = self.fewest(smallest, k)
-            least = self._least(smallest, fewest, k)
-            cost = self.costs(least, fewest)[k]
+            cost, units = self.least(k)
             if cost > constraint.limit:
-                raise self._unreachable(constraint, float(cost), least)
+                raise self._unreachable(constraint, cost, units)
         for constraint, cost in zip(self.constraints, self.costs(smallest, gates), strict=True):
             if cost > constraint.limit:  # each alone can be met, by other alternatives
                 raise self._unreachable(constraint, float(cost), smallest, others=True)
