@@ -12,14 +12,12 @@ import torch
 from torch import Tensor
 
 from compressor.errors import DataError
+from compressor.storage.pictures import MOST_BYTES, SUFFIXES, read_header
 from compressor.storage.reading import opened, parsing
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF")  # others call programs, or say nothing about their size
 DRAWS = 5
 """Random numbers that ``random_box`` and a flip take."""
 CURE = "remove or replace it"
-_MOST_BYTES, _MOST_PIXELS = 512 << 20, 1 << 26
 _LEAST_AREA = 0.25  # random crops cover at least this share of the image
 _ASPECT = (3 / 4, 4 / 3)
 Box = tuple[float, float, float, float]
@@ -37,15 +35,11 @@ def open_image(file: Path) -> Iterator[Any]:
     Raises:
         DataError: the file is missing, no image, or announces more pixels than an image has.
     """
-    from PIL import Image
-
     with (
-        opened(file, CURE, limit=_MOST_BYTES, kind=DataError) as stream,
+        opened(file, CURE, limit=MOST_BYTES, kind=DataError) as stream,
         parsing(file, "readable image", CURE, kind=DataError),
-        Image.open(stream, formats=FORMATS) as image,
+        read_header(stream) as image,
     ):
-        if image.width * image.height > _MOST_PIXELS:
-            raise DataError(f"'{file}' announces {image.width} x {image.height} pixels; {CURE}.")
         yield image
 
 

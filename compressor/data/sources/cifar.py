@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from compressor.data.arrays import Pair, from_tensors
 from compressor.data.base import Data
-from compressor.data.files import read_plain
+from compressor.storage.packed import read_plain
 from compressor.data.memory import IMAGENET, CropFlip
 from compressor.data.sources.npz import read_pairs
 from compressor.data.sources.python_batch import read_python_batch

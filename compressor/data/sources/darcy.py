@@ -15,7 +15,7 @@ from torch import Tensor
 
 from compressor.data.arrays import from_tensors
 from compressor.data.base import Data
-from compressor.data.files import open_arrays
+from compressor.storage.packed import open_arrays
 from compressor.data.memory import Normalise, TensorSplit
 from compressor.errors import DataError, UsageError
 from compressor.storage.reading import parsing, require_file

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from compressor.data.arrays import from_tensors
 from compressor.data.base import Data
-from compressor.data.files import read_gzip, read_plain
+from compressor.storage.packed import read_gzip, read_plain
 from compressor.data.memory import CropFlip
 from compressor.errors import DataError
 

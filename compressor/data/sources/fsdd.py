@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from compressor.data.arrays import from_tensors
 from compressor.data.base import Data
-from compressor.data.files import open_arrays
+from compressor.storage.packed import open_arrays
 from compressor.data.memory import Normalise
 from compressor.data.options import split_options
 from compressor.errors import DataError, UsageError

@@ -12,9 +12,10 @@ from torch import Tensor
 from compressor.data.base import Data
 from compressor.data.decoding import Draw, Loading, decoded, draws_for
 from compressor.data.holdout import stratified_holdout
-from compressor.data.images import DRAWS, SUFFIXES, Box, listed, open_image, pixels, random_box
+from compressor.data.images import DRAWS, Box, listed, open_image, pixels, random_box
 from compressor.data.memory import IMAGENET, index_batches
 from compressor.errors import DataError
+from compressor.storage.pictures import SUFFIXES
 
 DEFAULT_SIZE = 224
 _CENTRE = 0.875  # share of the shorter side that evaluation cuts out

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from compressor.data.arrays import Array, Pair, from_tensors
 from compressor.data.base import Data
 from compressor.data.decoding import Loading
-from compressor.data.files import open_arrays
+from compressor.storage.packed import open_arrays
 from compressor.data.mapped import from_folder
 from compressor.data.options import split_options
 from compressor.data.task import KINDS

@@ -10,7 +10,7 @@ from __future__ import annotations
 import pickletools
 from pathlib import Path
 
-from compressor.data.files import read_plain
+from compressor.storage.packed import read_plain
 from compressor.errors import DataError
 
 _TEXT_OPERATIONS = {

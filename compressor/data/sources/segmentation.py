@@ -19,11 +19,12 @@ from torch import Tensor
 from compressor.data.base import Data
 from compressor.data.decoding import Draw, Loading, decoded, draws_for
 from compressor.data.holdout import stratified_holdout
-from compressor.data.images import CURE, DRAWS, SUFFIXES, listed, open_image, pixels, random_box
+from compressor.data.images import CURE, DRAWS, listed, open_image, pixels, random_box
 from compressor.data.memory import IMAGENET, index_batches
 from compressor.data.options import split_options, whole
 from compressor.data.task import IGNORED, VOID, Task
 from compressor.errors import DataError
+from compressor.storage.pictures import SUFFIXES
 from compressor.storage.reading import MEGABYTE, parsing, read_bytes
 
 DEFAULT_SIZE = (224, 224)

@@ -2,38 +2,113 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import BinaryIO
+
+from sqlalchemy import ColumnElement, and_, delete, select, update
+from sqlalchemy.exc import IntegrityError
 
 from compressor.service.artefacts.base import Store
 from compressor.service.clock import Clock
 from compressor.service.database.engine import Database
+from compressor.service.database.tables import BlobRow, FileRow, UploadRow
+from compressor.service.errors import NotFoundError, StorageError
+from compressor.service.queue.rows import insert_into
+from compressor.service.queue.texts import cleaned
 
 GRACE_SECONDS = 24 * 3600.0
+_BATCH = 200
+_TRIES = 5
 
 
 class Blobs:
     """Put contents here first, then refer to them: within the grace time, ``GRACE_SECONDS``, nothing is collected."""
 
     def __init__(self, database: Database, store: Store, clock: Clock) -> None:
-        raise NotImplementedError
+        self._database, self._store, self._clock = database, store, clock
 
     def put(self, stream: BinaryIO, sha256: str | None = None, limit: int | None = None) -> tuple[str, int]:
         """As ``Store.put``."""
-        raise NotImplementedError
+        found, size = self._store.put(stream, sha256, limit)
+        if self._note(found, size):
+            return found, size
+        for _ in range(_TRIES):
+            # It was collected between the two, which happens once: from here on its row is young.
+            stream.seek(0)
+            self._store.put(stream, found, limit)
+            if self._note(found, size):
+                return found, size
+        raise StorageError(f"The content {found[:16]}... does not stay in the store.")
 
     def has(self, sha256: str) -> bool:
         """Whether it is there; if so, its grace time begins anew."""
-        raise NotImplementedError
+        with self._database.begin() as session:
+            known = session.scalar(
+                update(BlobRow)
+                .where(BlobRow.sha256 == cleaned(sha256))
+                .values(created_at=self._clock.now())
+                .returning(BlobRow.sha256)
+                .execution_options(synchronize_session=False)
+            )
+        return known is not None and self._store.has(known)
 
     def open(self, sha256: str, start: int = 0) -> BinaryIO:
         """As ``Store.open``."""
-        raise NotImplementedError
+        return self._store.open(sha256, start)
 
     def size(self, sha256: str) -> int:
         """Its bytes. Raises ``NotFoundError``."""
-        raise NotImplementedError
+        with self._database.begin(write=False) as session:
+            size = session.scalar(select(BlobRow.bytes).where(BlobRow.sha256 == cleaned(sha256)))
+        if size is None:
+            raise NotFoundError(f"There is no content {cleaned(sha256)[:16]}....")
+        return size
 
     def collect_garbage(self, grace_seconds: float = GRACE_SECONDS) -> int:
         """Delete contents that neither jobs nor uploads refer to, and that nobody has put or asked after within the
         grace time; how many."""
-        raise NotImplementedError
+        before, removed, last = self._clock.now() - timedelta(seconds=grace_seconds), 0, ""
+        while True:
+            query = select(BlobRow.sha256).where(_is_garbage(before), BlobRow.sha256 > last)
+            with self._database.begin(write=False) as session:
+                batch = session.scalars(query.order_by(BlobRow.sha256).limit(_BATCH)).all()
+            if not batch:
+                return removed
+            last = batch[-1]
+            removed += sum(self._collect(sha256, before) for sha256 in batch)
+
+    def _note(self, sha256: str, size: int) -> bool:
+        """Write the row; whether the content is there then. A collector holds the row until the content is gone."""
+        with self._database.begin() as session:
+            insert = insert_into(session, BlobRow)
+            insert = insert.on_conflict_do_update(
+                index_elements=["sha256"], set_={"created_at": insert.excluded.created_at}
+            )
+            session.connection().execute(
+                insert, {"sha256": sha256, "bytes": size, "created_at": self._clock.now()}
+            )
+        return self._store.has(sha256)
+
+    def _collect(self, sha256: str, before: datetime) -> bool:
+        try:
+            with self._database.begin() as session:
+                gone = session.scalar(
+                    delete(BlobRow)
+                    .where(BlobRow.sha256 == sha256, _is_garbage(before))
+                    .returning(BlobRow.sha256)
+                    .execution_options(synchronize_session=False)
+                )
+                if gone is None:
+                    return False
+                self._store.delete(sha256)  # with the row locked, see ``_note``; if it fails, the row stays
+        except IntegrityError:  # a job refers to it since
+            return False
+        return True
+
+
+def _is_garbage(before: datetime) -> ColumnElement[bool]:
+    return and_(
+        BlobRow.created_at < before,
+        ~select(FileRow.job_id).where(FileRow.sha256 == BlobRow.sha256).exists(),
+        ~select(UploadRow.id).where(UploadRow.sha256 == BlobRow.sha256, UploadRow.state == "done").exists(),
+    )
