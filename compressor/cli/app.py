@@ -14,6 +14,7 @@ import click
 
 from compressor.cli import streams
 from compressor.cli.compress import COMPRESS_OPTIONS, compress, given_options
+from compressor.cli.executors import Where, executor_options
 from compressor.cli.method_options import MethodOptions
 from compressor.cli.output import JobInterrupted, Output, error_document, output_options, write_json
 from compressor.cli.streams import StdoutError
@@ -26,8 +27,10 @@ COMMANDS = Registry(
     "command",
     {
         "bench": "compressor.cli.bench:bench",
+        "cancel": "compressor.cli.cancel:cancel",
         "config": "compressor.cli.config:config",
         "export": "compressor.cli.export:export",
+        "fetch": "compressor.cli.fetch:fetch",
         "inspect": "compressor.cli.inspect:inspect",
         "keys": "compressor.cli.keys:keys",
         "lut": "compressor.cli.lut:lut",
@@ -36,16 +39,23 @@ COMMANDS = Registry(
         "profile": "compressor.cli.profile:profile",
         "rank": "compressor.cli.rank:rank",
         "report": "compressor.cli.report:report",
+        "serve": "compressor.cli.serve:serve",
+        "retry": "compressor.cli.retry:retry",
+        "status": "compressor.cli.status:status",
+        "submit": "compressor.cli.submit:submit",
         "sweep": "compressor.cli.sweep:sweep",
         "targets": "compressor.cli.targets:targets",
+        "watch": "compressor.cli.watch:watch",
     },
 )
 
 #: What each does, for the list of commands: asking the commands themselves would import them all.
 SUMMARIES = {
     "bench": "Time models against each other.",
+    "cancel": "End a job of a service.",
     "config": "Show what a recipe or a command line amounts to, and what a recipe may say.",
     "export": "Write a model for the runtime it is to run in.",
+    "fetch": "Download what a job of a service wrote.",
     "inspect": "Show what can be removed, what it costs, and what is fixed and why.",
     "keys": "Make, list and revoke the API keys of a server; show its audit log.",
     "lut": "Latency tables: what is in them, and how to share them.",
@@ -54,8 +64,13 @@ SUMMARIES = {
     "profile": "Measure what the latency table lacks for a model.",
     "rank": "Show what a search ranked, and how it agrees with known accuracies.",
     "report": "Show the report of an earlier job.",
+    "serve": "Start the service: a page, an HTTP API and workers for a team.",
+    "retry": "Queue a job of a service again.",
+    "status": "List the jobs of a service, or show how one stands.",
+    "submit": "Hand in a job to a service.",
     "sweep": "Several networks for several budgets, in one folder.",
     "targets": "List where networks can be timed, and why not elsewhere.",
+    "watch": "Follow a job of a service to its end.",
 }
 
 # What PyTorch says where a process gets no more memory.
@@ -124,6 +139,7 @@ def _version(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> No
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @COMPRESS_OPTIONS
+@executor_options
 @output_options
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 @click.pass_context
@@ -144,7 +160,9 @@ def group(ctx: click.Context, /, output: Output, **options: Any) -> None:
     if not given:
         click.echo(ctx.get_help())
         return
-    compress(output, options, given)
+    where = Where.taken(options)
+    with where.pools():
+        compress(output, options, [name for name in given if name in options])
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
