@@ -8,9 +8,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := compressor profilers exporters lut
 
-.PHONY: help setup demo test test-slow test-all lint types format docs clean
+.PHONY: help setup demo serve test test-slow test-all lint types format docs clean
 help:
-	@echo "make demo | test | test-slow | test-all | lint | types | format | docs | clean"
+	@echo "make demo | serve | test | test-slow | test-all | lint | types | format | docs | clean"
 
 setup: $(READY)
 
@@ -29,6 +29,10 @@ demo: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m compressor --model resnet20_cifar --weights none --data digits --train-epochs 10 --search figs \
 		--search-epochs 8 --budget-flops 30% --round-to 8 --finetune-epochs 10 --export onnx --out demo-out
 	@echo "Report: demo-out/report.html"
+
+# The service with its page, a worker and a data folder of its own; Ctrl-C stops it. make serve SERVE="--port 9000" passes options.
+serve: $(READY)
+	$(BIN)/python -m compressor serve $(SERVE)
 
 # Two processes of one thread each; see tests/conftest.py.
 test: $(READY)

@@ -1,0 +1,131 @@
+"""What happens in a job, as server-sent events or as pages of JSON."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Query, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from compressor.printable import printable_json
+from compressor.service.access.principals import Principal, principal_of
+from compressor.service.api.documents import event_data, event_document
+from compressor.service.api.examples import EVENTS_EXAMPLE, SSE_EXAMPLE, answers
+from compressor.service.api.schemas import EventPage
+from compressor.service.api.threads import in_thread
+from compressor.service.api.watchers import Closing, Watchers
+from compressor.service.errors import DatabaseAwayError, NotFoundError, RefusedError
+from compressor.service.records import END_EVENT, EventRecord
+from compressor.service.services import Services
+
+router = APIRouter(tags=["jobs"])
+
+PING_SECONDS = 15.0
+LOOK_SECONDS = 2.0
+"""So often the database is asked without a bell: another server may have written."""
+BATCH = 200
+_PING = b": ping\n\n"
+
+
+@router.get(
+    "/jobs/{job_id}/events",
+    summary="What happens in a job",
+    response_model=EventPage,
+    responses={
+        200: {
+            "description": "A stream that ends after the event `end`, or a page of JSON, as `Accept` has it.",
+            "content": {
+                "application/json": {"example": EVENTS_EXAMPLE},
+                "text/event-stream": {"schema": {"type": "string"}, "example": SSE_EXAMPLE},
+            },
+        },
+        **answers(404),
+    },
+)
+async def job_events(
+    request: Request,
+    job_id: str,
+    principal: Annotated[Principal, Depends(principal_of)],
+    after: Annotated[int | None, Query(ge=0, le=2**63 - 1, description="Id of the last event that is known.")] = None,
+    limit: Annotated[int, Query(ge=1, le=5000, description="Of a page of JSON.")] = 500,
+    last_event_id: Annotated[str | None, Header(description="As `after`; what browsers send.")] = None,
+) -> Response:
+    """Every event once, in order, after `Last-Event-ID` or from the first on. A comment comes each 15 s."""
+    services: Services = request.app.state.services
+    last = _number(last_event_id) if last_event_id else (after or 0)
+    job = await in_thread(services.jobs.get, job_id, principal.project)
+    if not _wants_stream(request):
+        found = await in_thread(services.events.after, job.id, last, limit)
+        document = {
+            "events": [event_document(event) for event in found],
+            "last": found[-1].id if found else last,
+            "ended": job.ended,
+        }
+        return JSONResponse(document)
+    stream = _frames(services, request.app.state.watchers, request.app.state.closing, job.id, last)
+    first = await anext(stream)  # what is refused is refused before the answer begins
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(_after(first, stream), media_type="text/event-stream", headers=headers)
+
+
+def _wants_stream(request: Request) -> bool:
+    return "application/json" not in request.headers.get("accept", "")
+
+
+def _number(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise RefusedError("Last-Event-ID is no id of an event; leave it out to begin with the first.")
+    return int(text)
+
+
+async def _after(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for each in rest:
+        yield each
+
+
+async def _frames(
+    services: Services, watchers: Watchers, closing: Closing, job_id: str, last: int
+) -> AsyncIterator[bytes]:
+    """The stream. It holds one batch of events at a time, and no thread while nothing happens."""
+    with watchers.one(), services.bell.listen(job_id) as ear:
+        yield b"retry: 1000\n\n"
+        said, is_first = time.monotonic(), True
+        while not closing.is_set():
+            found: list[EventRecord] = []
+            try:
+                found = await in_thread(services.events.after, job_id, last, BATCH)
+                if found:
+                    last = found[-1].id
+                    yield b"".join(_frame(event) for event in found)
+                    said = time.monotonic()
+                looked = is_first or time.monotonic() - said >= PING_SECONDS
+                may_end = found[-1].kind == END_EVENT if found else looked
+                if may_end and await _is_over(services, job_id, last):
+                    return
+            except DatabaseAwayError:
+                pass  # it comes back by itself; who watches waits
+            is_first = False
+            if len(found) < BATCH:
+                await ear.heard_async(LOOK_SECONDS)
+            if time.monotonic() - said >= PING_SECONDS:
+                yield _PING
+                said = time.monotonic()
+
+
+async def _is_over(services: Services, job_id: str, last: int) -> bool:
+    """Whether the job has ended, and nothing comes after ``last``: an ended job may have been retried, or deleted."""
+    try:
+        job = await in_thread(services.jobs.get, job_id)
+    except NotFoundError:
+        return True
+    return job.ended and not await in_thread(services.events.after, job_id, last, 1)
+
+
+def _frame(event: EventRecord) -> bytes:
+    kind = "".join(sign for sign in event.kind if sign.isprintable())[:100] or "message"
+    data = printable_json(json.dumps(event_data(event), ensure_ascii=False, allow_nan=False, separators=(",", ":")))
+    return f"id: {event.id}\nevent: {kind}\ndata: {data}\n\n".encode()
