@@ -40,6 +40,12 @@ class ServiceSettings(BaseSettings):
     """How long a worker may be silent before its job goes to another."""
     most_attempts: int = Field(3, ge=1)
     """A job that as many workers died of has failed."""
+    device_away_seconds: float = Field(20.0, gt=0)
+    """A device whose agent was silent for longer is away."""
+    device_patience_seconds: float = Field(3600.0, ge=0)
+    """How long a running job waits for a device that is away before it fails."""
+    device_lease_seconds: float = Field(30.0, gt=0)
+    """How long an agent may be silent over a measurement before it is queued again."""
     upload_bytes: int = Field(2 << 30, ge=1)
     """Bytes per uploaded file."""
     storage_bytes: int | None = Field(None, ge=1)
