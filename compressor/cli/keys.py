@@ -24,9 +24,9 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def _place_options(function: _Command) -> _Command:
-    """Add ``--data-dir`` and ``--database-url``: where the server's database is."""
+    """Add ``--data-dir`` and ``--database``: where the server's database is."""
     function = click.option(
-        "--database-url", metavar="URL", help="The server's database. [$COMPRESSOR_DATABASE_URL, or in the data dir]"
+        "--database", "database_url", metavar="URL", help="The server's database. [$COMPRESSOR_DATABASE_URL, or in the data dir]"
     )(function)
     return click.option(
         "--data-dir",

@@ -56,7 +56,7 @@ def test_what_cannot_be_is_said_in_a_line(tmp_path: Path, capsys: pytest.Capture
         (["create", "bob", "--project", "a", "--all-projects"], "one project or for all"),
         (["create", "a\nb"], "cannot be named"),
         (["revoke", "bob"], "There is no key 'bob'"),
-        (["list", "--database-url", "mysql://x"], "expected sqlite or postgresql"),
+        (["list", "--database", "mysql://x"], "expected sqlite or postgresql"),
     ):
         _, err = keys(capsys, folder, *words, code=2)
         assert said in err

@@ -76,7 +76,7 @@ class Audit:
             wanted = wanted.where(AuditRow.project == project)
         if before is not None:
             wanted = wanted.where(AuditRow.id < before)
-        with self._database.begin() as session:
+        with self._database.begin(write=False) as session:
             return [
                 AuditRecord(r.id, r.time, r.who, r.action, r.subject, r.project, r.details)
                 for r in session.scalars(wanted)

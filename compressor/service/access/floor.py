@@ -9,7 +9,7 @@ from compressor.service.access.hosts import SAFE_METHODS
 #: Answered to everybody: whether the server lives, and what is needed to log in. ``/static`` holds no data.
 PUBLIC = frozenset({"/healthz", "/readyz", "/v1/healthz", "/v1/readyz", "/login", "/favicon.ico"})
 _AGENTS = re.compile(r"/v1/(?:work(?:/.*)?|devices/[^/]+/(?:poll|results)(?:/.*)?)")
-_ADMINS = re.compile(r"/v1/(?:audit|keys)(?:/.*)?")
+_ADMINS = re.compile(r"(?:/v1)?/(?:audit|keys)(?:/.*)?")
 
 
 def is_public(path: str, *, open_metrics: bool = False) -> bool:

@@ -51,13 +51,13 @@ def is_loopback(name: str | None) -> bool:
         return False
 
 
-def check_binding(host: str, keys_exist: bool) -> None:
+def check_binding(host: str, is_closed: bool) -> None:
     """Refuse to listen where others reach it while there are no keys.
 
     Raises:
         UsageError: The host is not loopback, and there is no key.
     """
-    if not keys_exist and not is_loopback(host):
+    if not is_closed and not is_loopback(host):
         raise UsageError(
             f"--host {host} would let everybody in: there are no keys yet. Make one first: "
             "compress keys create NAME --scopes admin --all-projects; or serve 127.0.0.1."

@@ -111,7 +111,7 @@ class Keys:
         wanted = select(ApiKeyRow).order_by(ApiKeyRow.id)
         if project is not None:
             wanted = wanted.where(ApiKeyRow.project == project)
-        with self._database.begin() as session:
+        with self._database.begin(write=False) as session:
             return [_record(row) for row in session.scalars(wanted)]
 
     def revoke(self, key: str, *, by: str) -> KeyRecord:
@@ -140,7 +140,7 @@ class Keys:
     def exist(self) -> bool:
         """Whether there is any key, revoked ones included: revoking the last one does not open the server to all."""
         if not self._exist:  # keys are never deleted, so once is for ever
-            with self._database.begin() as session:
+            with self._database.begin(write=False) as session:
                 self._exist = session.scalar(select(ApiKeyRow.id).limit(1)) is not None
         return self._exist
 
@@ -153,7 +153,7 @@ class Keys:
         """Whose key it is; None if it is nobody's, or no longer."""
         digest = digest_of(key).hex()
         now = self._clock.now()
-        with self._database.begin() as session:
+        with self._database.begin(write=False) as session:
             row = session.scalar(select(ApiKeyRow).where(ApiKeyRow.hash == digest))
             # The index finds the row by its hash, which tells nothing about the key; equality is decided here.
             if row is None or not hmac.compare_digest(row.hash, digest) or row.revoked_at is not None:

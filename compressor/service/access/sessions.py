@@ -48,7 +48,7 @@ class Sessions:
     def check(self, cookie: str) -> Principal | None:
         """Whose session it is; None if it has ended, or the key it was opened with was revoked."""
         digest = digest_of(cookie).hex()
-        with self._database.begin() as session:
+        with self._database.begin(write=False) as session:
             row = session.scalar(select(SessionRow).where(SessionRow.hash == digest))
             if row is None or not hmac.compare_digest(row.hash, digest) or row.expires_at <= self._clock.now():
                 return None
