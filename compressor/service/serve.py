@@ -54,7 +54,7 @@ def serve(settings: ServiceSettings, *, allow_code: Code = "no") -> int:
         services = services_of(settings)
         stack.callback(services.close)
         app = create_app(services)
-        check_binding(settings.host, app.state.access.keys.exist())
+        check_binding(settings.host, app.state.access.is_closed())
         stack.enter_context(Keeper(services))
         app.state.names.find_soon()
         url = address(settings.host, listening)

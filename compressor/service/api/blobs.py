@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Header, Path, Request
 from starlette.responses import JSONResponse, Response
 
 from compressor.service.access.principals import require
@@ -14,6 +14,7 @@ from compressor.service.api.examples import answer, answers, body
 from compressor.service.api.files import send_file
 from compressor.service.api.projects import Caller
 from compressor.service.api.threads import in_body_thread, in_thread
+from compressor.service.errors import NotFoundError
 from compressor.service.records import FileRecord
 from compressor.service.services import Services
 
@@ -50,12 +51,20 @@ async def put(request: Request, sha256: Sha256, principal: Caller) -> Response:
         **answers(404, 416),
     },
 )
-async def get(request: Request, sha256: Sha256, principal: Caller) -> Response:
-    """`HEAD` asks whether it is there, and keeps it from being collected for a day."""
+async def get(
+    request: Request,
+    sha256: Sha256,
+    principal: Caller,
+    x_lease_token: Annotated[str, Header(max_length=200, description="Of a job that has the content.")] = "",
+) -> Response:
+    """Only for the worker that has a job with it. `HEAD` asks whether it is there, and keeps it from being collected
+    for a day."""
     require(principal, "agent")
     services: Services = request.app.state.services
 
     def found() -> FileRecord:
+        if request.method != "HEAD" and not services.files.may_read(x_lease_token, sha256):
+            raise NotFoundError("No job of this lease has such a content.")
         services.blobs.has(sha256)
         return FileRecord(sha256, sha256, services.blobs.size(sha256))
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.responses import JSONResponse, Response
 
-from compressor.service.access.principals import require
+from compressor.service.access.principals import Principal, require
 from compressor.service.api import examples
 from compressor.service.api.bodies import json_of
 from compressor.service.api.documents import file_document, upload_document
@@ -31,6 +31,19 @@ LOOK_SECONDS, ALONE_SECONDS = 1.0, 5.0
 """So often the queue is looked at without a bell where another server may have filled it, and where there is none."""
 EVENT_LIMITS = Limits(8 << 20, 400_000, 60_000)
 SNAPSHOT_LIMITS = Limits(8 << 20, 100_000, 40_000)
+
+
+def worker_on(request: Request, job_id: JobId, principal: Caller) -> Principal:
+    """Who works on a job: an agent, of its project or of all. Raises ``NotFoundError`` for another project's job."""
+    require(principal, "agent")
+    services: Services = request.app.state.services
+    if principal.project is not None:
+        services.jobs.get(job_id, principal.project)
+    return principal
+
+
+Worker = Annotated[Principal, Depends(worker_on)]
+"""A parameter of an endpoint: who works on its job."""
 
 
 def aware(time_of: datetime) -> datetime:
@@ -66,7 +79,7 @@ async def claim(request: Request, principal: Caller) -> Response:
     def taken() -> Claim | None:
         labels = {*asked.labels, *present_labels(request.app)}
         services.workers.seen(asked.worker, asked.labels, asked.version)
-        return services.leases.claim(asked.worker, labels, asked.version)
+        return services.leases.claim(asked.worker, labels, asked.version, principal.project)
 
     look = ALONE_SECONDS if services.database.is_sqlite else LOOK_SECONDS
     with services.bell.listen(WORK) as ear:
@@ -108,7 +121,7 @@ def _claimed(found: Claim) -> dict[str, Any]:
     openapi_extra=body({"token": "...", "stage": "search", "done": 120, "total": 420}),
     responses={**answer(200, "Whether the job is to be cancelled.", {"cancel": False}), **answers(404, 409, 422)},
 )
-async def renew(request: Request, job_id: JobId, principal: Caller) -> Response:
+async def renew(request: Request, job_id: JobId, principal: Worker) -> Response:
     """Renews the lease; a stale token is 409: stop, and write nothing more."""
     require(principal, "agent")
     services: Services = request.app.state.services
@@ -138,7 +151,7 @@ async def renew(request: Request, job_id: JobId, principal: Caller) -> Response:
     ),
     responses={**answer(200, "Id of the job's last event.", {"last": 17}), **answers(404, 409, 413, 422)},
 )
-async def events(request: Request, job_id: JobId, principal: Caller) -> Response:
+async def events(request: Request, job_id: JobId, principal: Worker) -> Response:
     """Numbers count from 0 in each attempt, so that a batch may be sent again: what is there is left out."""
     require(principal, "agent")
     services: Services = request.app.state.services
@@ -153,7 +166,7 @@ async def events(request: Request, job_id: JobId, principal: Caller) -> Response
     openapi_extra=body({"token": "...", **examples.FILES_EXAMPLE}),
     responses={**answer(200, "Taken.", {"missing": []}), **answers(404, 409, 413, 422)},
 )
-async def snapshot(request: Request, job_id: JobId, principal: Caller) -> Response:
+async def snapshot(request: Request, job_id: JobId, principal: Worker) -> Response:
     """All at once or not at all. Contents that are missing are named in the problem (409); put them first."""
     require(principal, "agent")
     services: Services = request.app.state.services
@@ -171,7 +184,7 @@ async def snapshot(request: Request, job_id: JobId, principal: Caller) -> Respon
     openapi_extra=body({"token": "...", "state": "done", "error": None}),
     responses={**answer(200, "Its state now.", {"id": examples.JOB_ID, "state": "done"}), **answers(404, 409, 422)},
 )
-async def end(request: Request, job_id: JobId, principal: Caller) -> Response:
+async def end(request: Request, job_id: JobId, principal: Worker) -> Response:
     """The same again with the same token is harmless."""
     require(principal, "agent")
     services: Services = request.app.state.services
@@ -188,7 +201,7 @@ async def end(request: Request, job_id: JobId, principal: Caller) -> Response:
     openapi_extra=body({"token": "..."}),
     responses={**answer(200, "Its state now.", {"id": examples.JOB_ID, "state": "queued"}), **answers(404, 409)},
 )
-async def release(request: Request, job_id: JobId, principal: Caller) -> Response:
+async def release(request: Request, job_id: JobId, principal: Worker) -> Response:
     """Another worker goes on with it from its last snapshot; nothing counts as a failure."""
     require(principal, "agent")
     services: Services = request.app.state.services

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from typing import BinaryIO
 
 from sqlalchemy import delete, select, update
+from sqlalchemy.orm import load_only
 
 from compressor.service.artefacts.blobs import Blobs
 from compressor.service.clock import Clock
 from compressor.service.database.engine import Database
-from compressor.service.database.tables import BlobRow, FileRow
+from compressor.service.database.tables import BlobRow, FileRow, JobRow, UploadRow
 from compressor.service.errors import NotFoundError, RefusedError
-from compressor.service.queue.rows import fenced, files_of, insert_into
+from compressor.service.queue.rows import IS_RUNNING, fenced, files_of, insert_into
 from compressor.service.queue.texts import cleaned
 from compressor.service.records import FileRecord
 
@@ -90,6 +91,18 @@ class Files:
         """All files of a job by path."""
         with self._database.begin(write=False) as session:
             return list(files_of(session, cleaned(job_id)))
+
+    def may_read(self, token: str, sha256: str) -> bool:
+        """Whether the worker with this lease has a job that needs a content: among its files, its parent's, or its uploads."""
+        with self._database.begin(write=False) as session:
+            running = select(JobRow).where(JobRow.state == IS_RUNNING, JobRow.lease_token == cleaned(token))
+            job = session.scalar(running.options(load_only(JobRow.id, JobRow.parent, JobRow.uploads)))
+            if job is None:
+                return False
+            jobs = [each for each in (job.id, job.parent) if each is not None]
+            file = select(FileRow.path).where(FileRow.job_id.in_(jobs), FileRow.sha256 == sha256).limit(1)
+            upload = select(UploadRow.id).where(UploadRow.id.in_(job.uploads), UploadRow.sha256 == sha256).limit(1)
+            return session.scalar(file) is not None or session.scalar(upload) is not None
 
     def get(self, job_id: str, path: str) -> FileRecord:
         """A file. Raises ``NotFoundError``."""

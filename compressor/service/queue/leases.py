@@ -59,15 +59,17 @@ class Leases:
         #: Of each lease: its token and time as they are, and since when they have been by the monotonic clock.
         self._seen: dict[str, tuple[tuple[str | None, datetime | None], float]] = {}
 
-    def claim(self, worker: str, labels: Collection[str] = (), version: str = "") -> Claim | None:
+    def claim(
+        self, worker: str, labels: Collection[str] = (), version: str = "", project: str | None = None
+    ) -> Claim | None:
         """The next job, if there is one: the highest priority, then the oldest. Only jobs whose labels are all among the
-        worker's, and of projects that run fewer than ``most_running``."""
+        worker's, and of projects that run fewer than ``most_running``; of one project where one is named."""
         require_text("worker's name", worker, 200, empty=False)
         now, most = self._clock.now(), self._settings.most_running
         able = sorted(set(map(cleaned, labels)))
         if self._database.is_sqlite:  # workers that wait ask often, and must hold up no writer
             with self._database.begin(write=False) as session:
-                if session.scalar(select(next_job(session, able, most, now))) is None:
+                if session.scalar(select(next_job(session, able, most, now, project))) is None:
                     return None
         token = secrets.token_urlsafe(24)
         with self._database.begin() as session:
@@ -76,7 +78,7 @@ class Leases:
                 session.execute(text(f"SELECT pg_advisory_xact_lock({_LIMITS_LOCK})"))
             row = session.scalar(
                 update(JobRow)
-                .where(JobRow.id == next_job(session, able, most, now))
+                .where(JobRow.id == next_job(session, able, most, now, project))
                 .values(
                     state=RUNNING,
                     worker=worker,

@@ -15,13 +15,17 @@ from compressor.service.queue.rows import IS_QUEUED, IS_RUNNING
 _LONGEST_DELAY = timedelta(minutes=2)
 
 
-def next_job(session: Session, labels: list[str], most_running: int | None, now: datetime) -> ScalarSelect[str]:
+def next_job(
+    session: Session, labels: list[str], most_running: int | None, now: datetime, project: str | None = None
+) -> ScalarSelect[str]:
     """The id of the next job for a worker with these labels, as a subquery. On Postgres its row is locked, and rows
     that others have locked are passed over; on SQLite the transaction has the database to itself."""
     job = aliased(JobRow)
     # A time that lies too far ahead is that of a clock that was set back since.
     is_due = or_(job.not_before.is_(None), job.not_before <= now, job.not_before > now + _LONGEST_DELAY)
     query = select(job.id).where(job.state == IS_QUEUED, is_due, _within(session, job, labels))
+    if project is not None:
+        query = query.where(job.project == project)
     if most_running is not None:
         other = aliased(JobRow)
         full = (
