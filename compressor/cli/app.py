@@ -26,6 +26,7 @@ from compressor.process.environment import launched_rank, launched_size
 COMMANDS = Registry(
     "command",
     {
+        "agent": "compressor.cli.agent:agent",
         "bench": "compressor.cli.bench:bench",
         "cancel": "compressor.cli.cancel:cancel",
         "config": "compressor.cli.config:config",
@@ -51,6 +52,7 @@ COMMANDS = Registry(
 
 #: What each does, for the list of commands: asking the commands themselves would import them all.
 SUMMARIES = {
+    "agent": "Let a server measure on this machine.",
     "bench": "Time models against each other.",
     "cancel": "End a job of a service.",
     "config": "Show what a recipe or a command line amounts to, and what a recipe may say.",
