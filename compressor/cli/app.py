@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,6 +21,7 @@ from compressor.errors import UsageError
 from compressor.plugins.registry import Registry, closest
 from compressor.printable import printable
 from compressor.process.environment import launched_rank, launched_size
+from compressor.process.failures import explain, one_line
 
 COMMANDS = Registry(
     "command",
@@ -47,6 +47,7 @@ COMMANDS = Registry(
         "sweep": "compressor.cli.sweep:sweep",
         "targets": "compressor.cli.targets:targets",
         "watch": "compressor.cli.watch:watch",
+        "worker": "compressor.cli.worker:worker",
     },
 )
 
@@ -73,10 +74,8 @@ SUMMARIES = {
     "sweep": "Several networks for several budgets, in one folder.",
     "targets": "List where networks can be timed, and why not elsewhere.",
     "watch": "Follow a job of a service to its end.",
+    "worker": "Take jobs of a service and run them on this machine.",
 }
-
-# What PyTorch says where a process gets no more memory.
-_NO_MEMORY = re.compile(r"can't allocate memory|out of memory|DefaultCPUAllocator", re.IGNORECASE)
 
 EPILOG = (
     "Examples:\n\n\b\n"
@@ -236,28 +235,10 @@ def _explain(error: BaseException) -> tuple[int, str]:
         return 130, str(said) if said is not None else "Interrupted."
     if isinstance(error, click.UsageError):
         command = error.ctx.command_path if error.ctx else "compress"
-        return 2, f"{_one_line(error.format_message())} Try '{command} --help'."
+        return 2, f"{one_line(error.format_message())} Try '{command} --help'."
     if isinstance(error, click.ClickException):
-        return error.exit_code, _one_line(error.format_message())
-    code = getattr(error, "exit_code", None)
-    if isinstance(code, int):
-        return code, _one_line(str(error))
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))):
-        return 1, "Out of memory; use a smaller model, input or --batch-size."
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return 1, f"No space left on the disk ({error.filename or 'while writing'}); free some, then run this again."
-    if isinstance(error, OSError) and error.filename is not None:
-        name = str(error.filename)
-        shown = name if len(name) <= 80 else f"{name[:60]}... ({len(name)} characters)"
-        return 2, f"{shown!r} cannot be used: {error.strerror}; name another file or folder."
-    if not isinstance(error, Exception):
-        text = f"{type(error).__name__}({_one_line(str(error))})"
-        return 1, f"The code of the model or of the data ended the program with {text}; it must return instead."
-    return 1, f"Unexpected {type(error).__name__}: {_one_line(str(error))} (run again with --debug for the traceback)"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+        return error.exit_code, one_line(error.format_message())
+    return explain(error)
 
 
 def _wants_json(args: list[str]) -> bool:
