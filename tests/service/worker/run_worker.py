@@ -1,0 +1,36 @@
+"""A worker as a process, for tests that kill it: ``run_worker.py SERVER KEY SCRATCH [JSON]``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+from compressor.service.worker.config import WorkerConfig
+from compressor.service.worker.limits import Limits
+from compressor.service.worker.loop import Worker
+
+HERE = Path(__file__).parent
+
+
+def main(server: str, key: str, scratch: str, more: str = "{}") -> None:
+    told = json.loads(more)
+    limits = Limits(**told.pop("limits", {}))
+    config = WorkerConfig(
+        server=server,
+        key=key or None,
+        scratch=Path(scratch),
+        code="sandboxed",
+        python_path=(str(HERE),),
+        limits=limits,
+        **{"work": "stand_in:scripted", "warm": False, "wait_seconds": 0.5, **told},
+    )
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
+    worker = Worker(config)
+    worker.stop_on_signals()
+    worker.run()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
