@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from compressor.pipeline.arguments import Scope, Training
     from compressor.pipeline.result import Result
     from compressor.report import Report
+    from compressor.service.client import Client
 
 moved.install()
 
 _NAMES = {
     "Architecture": "compressor.architecture.architecture",
+    "Client": "compressor.service.client",
     "CompressorError": "compressor.errors",
     "Graph": "compressor.graph",
     "Report": "compressor.report",
@@ -52,6 +54,7 @@ _NAMES = {
 
 __all__ = [
     "Architecture",
+    "Client",
     "CompressorError",
     "Graph",
     "Report",

@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from contextvars import ContextVar
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
 from types import TracebackType
@@ -137,12 +139,27 @@ def side_by_side(
     *,
     died: Callable[[Task], Exception],
 ) -> None:
-    """Run all ``tasks`` in a ``Pool``; ``done`` is told of each as it ends, in this thread. Raises as the pool does."""
-    with Pool(work, payload, max(1, workers), died=died) as pool:
+    """Run all ``tasks`` in a ``Pool``, or in what ``pools_by`` put in its place; ``done`` is told of each as it ends,
+    in this thread. Raises as the pool does."""
+    make = _make.get() or Pool
+    with make(work, payload, max(1, workers), died=died) as pool:
         for task in tasks:
             pool.submit(task)
         for task, found in pool.results():
             done(task, found)
+
+
+_make: ContextVar[Callable[..., Any] | None] = ContextVar("pool", default=None)
+
+
+@contextmanager
+def pools_by(make: Callable[..., Any]) -> Iterator[None]:
+    """Inside, what goes side by side runs in what ``make`` makes, which has the arguments and methods of ``Pool``."""
+    token = _make.set(make)
+    try:
+        yield
+    finally:
+        _make.reset(token)
 
 
 _opened: tuple[Callable[[Any, Any], Any], Any] | None = None

@@ -7,6 +7,8 @@ import errno
 import os
 import stat
 import time
+from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import IO
 
@@ -14,6 +16,7 @@ from compressor.errors import UsageError
 
 _GRACE_S = 10.0
 """How long a dead owner's orphans (workers that inherited the open file) get to notice and exit."""
+_patience: ContextVar[float | None] = ContextVar("patience", default=None)
 _LONGEST = 20
 """Digits of a process id."""
 
@@ -30,7 +33,7 @@ class FolderLock:
     @classmethod
     def acquire(cls, path: Path, folder: Path) -> FolderLock:
         """Lock ``path`` on behalf of ``folder``, which exists. Raises ``UsageError`` if a living process holds it."""
-        deadline = time.monotonic() + _GRACE_S
+        deadline = time.monotonic() + (_patience.get() or _GRACE_S)
         while True:
             path.parent.mkdir(exist_ok=True)
             file = _open(path)
@@ -49,7 +52,7 @@ class FolderLock:
         while not _try_lock(file):
             file.seek(0)
             owner = file.read().strip()
-            if alive(owner) or time.monotonic() > deadline:
+            if (alive(owner) and _patience.get() is None) or time.monotonic() > deadline:
                 file.close()
                 raise UsageError(
                     f"Another process{f' (pid {owner})' if owner else ''} is working in {folder}; "
@@ -64,6 +67,17 @@ class FolderLock:
             with contextlib.suppress(OSError):  # the disk may be full, and the id is for messages only
                 file.truncate(0)
             file.close()
+
+
+@contextlib.contextmanager
+def patient(seconds: float) -> Iterator[None]:
+    """Inside, a folder that somebody works in is waited for that long: who is begun anew elsewhere follows a process
+    that may take a while to notice that nobody wants it any more."""
+    token = _patience.set(seconds)
+    try:
+        yield
+    finally:
+        _patience.reset(token)
 
 
 def _is_at(file: IO[str], path: Path) -> bool:

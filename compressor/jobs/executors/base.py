@@ -18,11 +18,13 @@ class JobTask:
         name: tells it from the others, in messages, too.
         function: what does it, as ``package.module:name``; it returns JSON values.
         arguments: its keyword arguments, JSON values.
+        needs: what it takes where machines have it by amounts: ``{"GPU": 1}``, or a device by its name.
     """
 
     name: str
     function: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    needs: Mapping[str, float] = field(default_factory=dict)
 
     def run(self) -> Any:
         """Do it here and now."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,15 @@ ASKED = "sweep.json"
 SCHEMA_VERSION = 1
 
 
-def run_sweep(sweep: SweepConfig, *, events: Events, quiet: bool = False) -> Outcome:
+def run_sweep(
+    sweep: SweepConfig, *, events: Events, quiet: bool = False, make: Callable[[Path], Executor] | None = None
+) -> Outcome:
     """Run what of a sweep is not done yet; all of it lands in ``sweep.out``.
 
     Args:
         quiet: whether the jobs say nothing while they work.
+        make: makes what runs the jobs, given a file of the sweep's folder that they must see; None: in ``workers``
+            processes.
 
     Raises:
         UnreachableBudgetError: a budget cannot be reached; found before anything is trained.
@@ -47,15 +51,19 @@ def run_sweep(sweep: SweepConfig, *, events: Events, quiet: bool = False) -> Out
         if outcome.count == 1:
             events.info("One point alone: a plain job (compress without sweep) gives the same network.")
         workers = min(sweep.workers, len(planned))
-        executor: Executor = ProcessExecutor(workers) if workers > 1 else SerialExecutor()
-        with executor:
-            for name, row in _run(executor, planned, quiet=quiet or workers > 1):
+        apart = make is not None or workers > 1
+        with _executor(workers) if make is None else make(Path(sweep.out) / ASKED) as executor:
+            for name, row in _run(executor, planned, quiet=quiet or apart):
                 outcome.add(name, row)
                 save_outcome(outcome)
                 if row is not None:
                     events.info(f"{name} is done ({len(outcome.rows)} of {outcome.count}): {outcome.said(name)}")
         save_outcome(outcome)
     return outcome
+
+
+def _executor(workers: int) -> Executor:
+    return ProcessExecutor(workers) if workers > 1 else SerialExecutor()
 
 
 def _run(executor: Executor, planned: list[Planned], *, quiet: bool) -> Iterator[tuple[str, dict[str, Any] | None]]:
@@ -83,7 +91,13 @@ def _task(point: Planned, planned: list[Planned], *, quiet: bool) -> JobTask:
     else:
         trained = by_name[source].config.out
     arguments = {"config": point.config.to_json(), "trained": trained, "searches": point.searches, "quiet": quiet}
-    return JobTask(point.name, f"{__name__}:run_point", arguments)
+    return JobTask(point.name, f"{__name__}:run_point", arguments, _needs(point.config))
+
+
+def _needs(config: JobConfig) -> dict[str, float]:
+    """What a job needs for itself alone: a GPU that is named, and the device that latencies are measured on."""
+    found = {"GPU": 1.0} if config.device.startswith("cuda") else {}
+    return found if config.target is None else {**found, config.target: 1.0}
 
 
 def run_point(config: dict[str, Any], trained: str | None, searches: bool, quiet: bool) -> dict[str, Any] | None:
