@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from compressor.data.arrays import Pair, from_tensors
 from compressor.data.base import Data
-from compressor.storage.packed import read_plain
 from compressor.data.memory import IMAGENET, CropFlip
 from compressor.data.sources.npz import read_pairs
 from compressor.data.sources.python_batch import read_python_batch
 from compressor.errors import DataError
+from compressor.storage.packed import read_plain
 
 _PIXELS = 3 * 32 * 32
 

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from compressor.data.arrays import from_tensors
 from compressor.data.base import Data
-from compressor.storage.packed import open_arrays
 from compressor.data.memory import Normalise, TensorSplit
 from compressor.errors import DataError, UsageError
+from compressor.storage.packed import open_arrays
 from compressor.storage.reading import parsing, require_file
 
 RESOLUTION = 16

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from compressor.data.arrays import from_tensors
 from compressor.data.base import Data
-from compressor.storage.packed import read_gzip, read_plain
 from compressor.data.memory import CropFlip
 from compressor.errors import DataError
+from compressor.storage.packed import read_gzip, read_plain
 
 _FOLDERS = ("FashionMNIST/raw", "raw", "")
 _UINT8 = 0x08

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from compressor.data.arrays import from_tensors
 from compressor.data.base import Data
-from compressor.storage.packed import open_arrays
 from compressor.data.memory import Normalise
 from compressor.data.options import split_options
 from compressor.errors import DataError, UsageError
+from compressor.storage.packed import open_arrays
 from compressor.storage.reading import parsing, require_file
 
 LENGTH = 4000

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from compressor.data.arrays import Array, Pair, from_tensors
 from compressor.data.base import Data
 from compressor.data.decoding import Loading
-from compressor.storage.packed import open_arrays
 from compressor.data.mapped import from_folder
 from compressor.data.options import split_options
 from compressor.data.task import KINDS
 from compressor.errors import DataError
+from compressor.storage.packed import open_arrays
 
 _CHANNEL_COUNTS = (1, 3, 4)
 _SIGNALS = {"f2", "f4", "f8", "u1", "b1"}

@@ -10,8 +10,8 @@ from __future__ import annotations
 import pickletools
 from pathlib import Path
 
-from compressor.storage.packed import read_plain
 from compressor.errors import DataError
+from compressor.storage.packed import read_plain
 
 _TEXT_OPERATIONS = {
     *("STRING", "BINSTRING", "SHORT_BINSTRING"),

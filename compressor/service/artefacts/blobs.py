@@ -34,11 +34,13 @@ class Blobs:
             return found, size
         for _ in range(_TRIES):
             # It was collected between the two, which happens once: from here on its row is young.
+            if not stream.seekable():
+                break  # whoever sent it sends it again
             stream.seek(0)
             self._store.put(stream, found, limit)
             if self._note(found, size):
                 return found, size
-        raise StorageError(f"The content {found[:16]}... does not stay in the store.")
+        raise StorageError(f"The content {found[:16]}... was being collected; send it again.")
 
     def has(self, sha256: str) -> bool:
         """Whether it is there; if so, its grace time begins anew."""
@@ -84,9 +86,7 @@ class Blobs:
             insert = insert.on_conflict_do_update(
                 index_elements=["sha256"], set_={"created_at": insert.excluded.created_at}
             )
-            session.connection().execute(
-                insert, {"sha256": sha256, "bytes": size, "created_at": self._clock.now()}
-            )
+            session.connection().execute(insert, {"sha256": sha256, "bytes": size, "created_at": self._clock.now()})
         return self._store.has(sha256)
 
     def _collect(self, sha256: str, before: datetime) -> bool:

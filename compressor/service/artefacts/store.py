@@ -50,7 +50,9 @@ class FsspecStore:
                 f"Artefacts at {url} need another package; install it with pip install 'compressor[s3]' ({error})."
             ) from error
         except ValueError as error:
-            raise UsageError(f"Artefacts cannot lie at {url}: {error}; name a folder, or a URL like s3://...") from error
+            raise UsageError(
+                f"Artefacts cannot lie at {url}: {error}; name a folder, or a URL like s3://..."
+            ) from error
         self._root = root.rstrip("/")
         self._is_local = isinstance(self._fs, LocalFileSystem)
         with self._told("write"):
@@ -173,7 +175,9 @@ class FsspecStore:
 
     def _error(self, action: str, code: int | None, text: str) -> ServiceError:
         if code in _FULL:
-            return StorageFullError(f"The artefacts at {self.url} take no more: {text}. Free some space, and try again.")
+            return StorageFullError(
+                f"The artefacts at {self.url} take no more: {text}. Free some space, and try again."
+            )
         return StorageError(f"Cannot {action} artefacts at {self.url}: {text}.")
 
 

@@ -215,7 +215,9 @@ class Uploads:
         path = self._path(record.id)
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600), "r+b", buffering=0)
+            file = os.fdopen(
+                os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600), "r+b", buffering=0
+            )
         except OSError as error:
             raise _error(path, error) from error
         with file:
@@ -271,5 +273,7 @@ def _size(path: Path) -> int:
 
 def _error(path: Path, error: OSError) -> ServiceError:
     if error.errno in _FULL:
-        return StorageFullError(f"The disk of {path.parent} takes no more: {error.strerror}. Free some space, and resume.")
+        return StorageFullError(
+            f"The disk of {path.parent} takes no more: {error.strerror}. Free some space, and resume."
+        )
     return StorageError(f"Cannot write {path}: {error.strerror or error}.")

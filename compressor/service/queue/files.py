@@ -50,7 +50,9 @@ class Files:
             for start in range(0, len(hashes), _IN):
                 # Locked in order, and touched: nothing collects them from here on.
                 query = select(BlobRow.sha256, BlobRow.bytes).where(BlobRow.sha256.in_(hashes[start : start + _IN]))
-                sizes |= {row.sha256: row.bytes for row in session.execute(query.order_by(BlobRow.sha256).with_for_update())}
+                sizes |= {
+                    row.sha256: row.bytes for row in session.execute(query.order_by(BlobRow.sha256).with_for_update())
+                }
             missing = [sha256 for sha256 in hashes if sha256 not in sizes]
             if missing:
                 return missing

@@ -125,9 +125,7 @@ class Leases:
         with self._database.begin() as session:
             cancel = session.scalar(
                 update(JobRow)
-                .where(
-                    JobRow.id == cleaned(job_id), JobRow.lease_token == cleaned(token), JobRow.state == IS_RUNNING
-                )
+                .where(JobRow.id == cleaned(job_id), JobRow.lease_token == cleaned(token), JobRow.state == IS_RUNNING)
                 .values(
                     lease_expires_at=expires,
                     stage=None if stage is None else cleaned(stage)[:200],
@@ -180,8 +178,10 @@ class Leases:
         """Raises ``StaleLeaseError`` unless the token is that of the job's present lease, ``NotFoundError`` without job."""
         with self._database.begin(write=False) as session:
             row = session.execute(select(JobRow.state, JobRow.lease_token).where(JobRow.id == cleaned(job_id))).first()
-        if row is None or row.state != RUNNING or not secrets.compare_digest(
-            (row.lease_token or "").encode(), token.encode("utf-8", "replace")
+        if (
+            row is None
+            or row.state != RUNNING
+            or not secrets.compare_digest((row.lease_token or "").encode(), token.encode("utf-8", "replace"))
         ):
             raise stale(job_id)
 

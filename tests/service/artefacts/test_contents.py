@@ -40,7 +40,9 @@ def _tensor(**values: Any) -> dict[str, Any]:
 def test_weights_of_safetensors_pass(tmp_path: Path) -> None:
     from safetensors.numpy import save
 
-    check_weights(_written(tmp_path, save({"a": np.zeros((3, 4), np.float16), "b": np.ones(5)}, {"format": "pt"})), LIMIT)
+    check_weights(
+        _written(tmp_path, save({"a": np.zeros((3, 4), np.float16), "b": np.ones(5)}, {"format": "pt"})), LIMIT
+    )
     check_weights(_written(tmp_path, _safetensors(_tensor(), bytes(8))), LIMIT)
 
 
@@ -137,7 +139,9 @@ def _image(suffix: str, size: tuple[int, int] = (8, 8)) -> bytes:
 
 
 def test_images_pass(tmp_path: Path) -> None:
-    entries = {f"train/{name}/a.{suffix}": _image(suffix) for name in ("cat", "dög") for suffix in ("jpg", "png", "bmp")}
+    entries = {
+        f"train/{name}/a.{suffix}": _image(suffix) for name in ("cat", "dög") for suffix in ("jpg", "png", "bmp")
+    }
     large = {"train/cat/large.tiff": _image("tiff", (200, 200))}  # its header stands at its end
     check_images(_written(tmp_path, _zip({"train/": b"", **entries, **large})), LIMIT)
 

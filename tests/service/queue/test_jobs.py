@@ -151,4 +151,4 @@ def test_deleting_takes_events_and_files_along(services: Services) -> None:
     assert services.events.after(job.id) == []
     with pytest.raises(NotFoundError):
         services.jobs.get(job.id)
-    assert RECIPE == services.jobs.get(child.id).recipe
+    assert services.jobs.get(child.id).recipe == RECIPE

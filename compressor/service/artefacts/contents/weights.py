@@ -8,7 +8,23 @@ from compressor.errors import WeightsError
 from compressor.storage.reading import LARGE, parse_json, parsing
 
 _CURE = "send a file that safetensors wrote"
-_DTYPES = {"BOOL", "U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64", "F16", "BF16", "F32", "F64", "F8_E4M3", "F8_E5M2"}
+_DTYPES = {
+    "BOOL",
+    "U8",
+    "I8",
+    "I16",
+    "U16",
+    "I32",
+    "U32",
+    "I64",
+    "U64",
+    "F16",
+    "BF16",
+    "F32",
+    "F64",
+    "F8_E4M3",
+    "F8_E5M2",
+}
 
 
 def check_weights(file: Path, unpacked: int) -> None:
