@@ -1,0 +1,135 @@
+"""Networks timed in turn: what one load makes faster or slower must not decide what a network takes."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+
+from profilers import in_turn
+from profilers.base import Availability, RunnerInfo, Samples
+from profilers.in_turn import Limit, time_networks, time_pair
+
+
+class FakeClock:
+    """Seconds that pass only where something says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+class FakeRunner:
+    def __init__(self, clock: FakeClock, ms: float, closed: list[int]) -> None:
+        self.info = RunnerInfo("fake", "1", "fake", "float32", 2, 1)
+        self._clock, self._ms, self._closed = clock, ms, closed
+
+    def run(self) -> None:
+        self._clock.now += self._ms / 1e3
+
+    def measure(self, runs: int) -> Samples:
+        self._clock.now += runs * self._ms / 1e3
+        return Samples([self._ms] * runs)
+
+    def close(self) -> None:
+        self._closed.append(1)
+
+
+class FakeRuntime:
+    """A file's name says its milliseconds; every load makes it faster or slower by a share."""
+
+    name = "fake"
+
+    def __init__(self, clock: FakeClock, load_s: float, shares: Any) -> None:
+        self._clock, self._load_s, self._shares = clock, load_s, shares
+        self.loads: list[str] = []
+        self.closed: list[int] = []
+
+    def is_available(self) -> Availability:
+        return Availability(True)
+
+    def load(self, model: Any, example_inputs: Any = None, **_: Any) -> Any:
+        self._clock.now += self._load_s
+        self.loads.append(Path(model).stem)
+        return FakeRunner(self._clock, float(Path(model).stem) * (1 + next(self._shares)), self.closed)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    found = FakeClock()
+    monkeypatch.setattr(in_turn, "time", found)
+    return found
+
+
+def noise(spread: float, seed: int = 0) -> Any:
+    draw = random.Random(seed)
+    return (draw.uniform(-spread, spread) for _ in itertools.count())
+
+
+PLACE = {"threads": 2, "batch": 1}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_pair_is_loaded_anew_until_it_is_known(clock: FakeClock, seed: int) -> None:
+    runtime = FakeRuntime(clock, 0.05, noise(0.06, seed))
+    found = time_pair(runtime, Path("4.onnx"), Path("2.onnx"), **PLACE, limit=Limit(0.5, relative=True))
+    assert found.ratio == pytest.approx(0.5, rel=0.015)
+    assert abs(found.ratio / 0.5 - 1) <= 2 * found.margin
+    assert runtime.loads.count("2") > 50
+    assert len(runtime.closed) == len(runtime.loads)
+
+
+def test_what_is_known_at_once_takes_few_loads(clock: FakeClock) -> None:
+    runtime = FakeRuntime(clock, 0.05, noise(0.0))
+    found = time_pair(runtime, Path("4.onnx"), Path("3.onnx"), **PLACE)
+    assert (found.original_ms, found.ratio, found.margin) == (4.0, 0.75, 0.0)
+    assert runtime.loads.count("3") == 9
+
+
+def test_a_network_far_from_its_limit_takes_few_loads(clock: FakeClock) -> None:
+    runtime = FakeRuntime(clock, 0.05, noise(0.03))
+    time_pair(runtime, Path("4.onnx"), Path("3.onnx"), **PLACE, limit=Limit(0.5, relative=True))
+    assert runtime.loads.count("3") < 15
+
+
+def test_an_engine_that_takes_long_to_build_is_built_once(clock: FakeClock) -> None:
+    runtime = FakeRuntime(clock, 20.0, noise(0.0))
+    found = time_pair(runtime, Path("4.onnx"), Path("3.onnx"), **PLACE)
+    assert found.ratio == 0.75
+    assert runtime.loads == ["4", "3"]
+
+
+def test_a_device_that_takes_no_time_ends(clock: FakeClock) -> None:
+    """A simulated device does not wait: its clock stands still."""
+    clock.perf_counter = lambda: 0.0  # type: ignore[method-assign]
+    found = time_pair(FakeRuntime(clock, 0.0, noise(0.0)), Path("4.onnx"), Path("2.onnx"), **PLACE)
+    assert found.ratio == 0.5
+
+
+def test_time_is_up(clock: FakeClock) -> None:
+    runtime = FakeRuntime(clock, 0.05, noise(0.3))
+    found = time_pair(runtime, Path("4.onnx"), Path("2.onnx"), **PLACE, seconds=5.0)
+    assert clock.now < 7
+    assert found.margin > 0.004
+
+
+def test_networks_are_loaded_anew_in_every_round(clock: FakeClock) -> None:
+    runtime = FakeRuntime(clock, 0.05, noise(0.06))
+    paths = {name: Path(f"{name}.onnx") for name in ("2", "3", "5")}
+    found = time_networks(runtime, paths, Path("4.onnx"), **PLACE, drift=lambda: 1.0, rounds=10)
+    assert found.reference_ms == pytest.approx(4.0, rel=0.03)
+    assert fmean(abs(ms / float(name) - 1) for name, ms in found.networks_ms.items()) < 0.03
+    assert runtime.loads.count("3") >= 10
+    assert len(runtime.closed) == len(runtime.loads)
+
+
+def test_engines_of_networks_are_built_once(clock: FakeClock) -> None:
+    runtime = FakeRuntime(clock, 20.0, noise(0.0))
+    time_networks(runtime, {"n": Path("2.onnx")}, Path("4.onnx"), **PLACE, drift=lambda: 1.0)
+    assert sorted(runtime.loads) == ["2", "4"]
