@@ -1,9 +1,10 @@
 """A job on a service, from a program: submitted, watched, fetched, and its exported network run.
 
-    compress serve                                                       # in another terminal, or on another machine
-    python examples/service_client.py --server http://127.0.0.1:8080     # half a minute; handwritten digits, no download
+    compress serve                                                     # in another terminal, or on another machine
+    python examples/service_client.py --server http://127.0.0.1:8080   # half a minute; digits, no download
 
-Without ``--server`` it starts one of its own in a folder that goes away afterwards. A server with keys wants one in COMPRESSOR_KEY.
+Without ``--server`` it starts one of its own, in a folder that goes away afterwards. A server with keys wants one in
+COMPRESSOR_KEY.
 """
 
 from __future__ import annotations

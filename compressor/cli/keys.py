@@ -26,7 +26,10 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 def _place_options(function: _Command) -> _Command:
     """Add ``--data-dir`` and ``--database``: where the server's database is."""
     function = click.option(
-        "--database", "database_url", metavar="URL", help="The server's database. [$COMPRESSOR_DATABASE_URL, or in the data dir]"
+        "--database",
+        "database_url",
+        metavar="URL",
+        help="The server's database. [COMPRESSOR_DATABASE_URL, or in the data dir]",
     )(function)
     return click.option(
         "--data-dir",
@@ -76,7 +79,9 @@ def create(
     output.emit({"key": key, **_document(record)}, lambda: key)
     if not output.as_json and not output.quiet:
         where = "all projects" if record.project is None else f"the project {record.project}"
-        click.echo(f"{record.name} may {', '.join(record.scopes)} in {where}. Keep the key: it is not shown again.", err=True)
+        click.echo(
+            f"{record.name} may {', '.join(record.scopes)} in {where}. Keep the key: it is not shown again.", err=True
+        )
 
 
 @keys.command("list")

@@ -24,7 +24,9 @@ def test_keys_are_made_listed_and_revoked(tmp_path: Path, capsys: pytest.Capture
     assert key.startswith("cmpr_")
     assert key not in err
     assert "not shown again" in err
-    made = json.loads(keys(capsys, tmp_path / "data", "create", "farm", "--scopes", "agent", "--all-projects", "--format", "json")[0])
+    made = json.loads(
+        keys(capsys, tmp_path / "data", "create", "farm", "--scopes", "agent", "--all-projects", "--format", "json")[0]
+    )
     assert (made["name"], made["project"], made["scopes"]) == ("farm", None, ["agent"])
     listed, _ = keys(capsys, tmp_path / "data", "list")
     assert "ann" in listed

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, routing
 from fastapi.testclient import TestClient
-from starlette.routing import Mount, Route
+from starlette.routing import Mount
 
 #: Answered to everybody, by intention. Whatever else is must not be here by accident.
 PUBLIC = {
@@ -20,6 +20,7 @@ PUBLIC = {
     ("GET", "/login"),
     ("POST", "/login"),
     ("GET", "/favicon.ico"),
+    ("GET", "/static/{name:path}"),
 }
 PUBLIC_MOUNTS = {"/static"}
 #: Every team sees these: what there is to work with.
@@ -75,21 +76,15 @@ class World:
 
 def visits(app: FastAPI) -> Iterator[Visit]:
     """Every method of every route. Mounts of files must be known to be public."""
-    yield from _visits(app.routes, "")
-
-
-def _visits(routes: Any, prefix: str) -> Iterator[Visit]:
-    for route in routes:
-        path = prefix + getattr(route, "path", "")
-        if isinstance(route, Mount):
-            if path not in PUBLIC_MOUNTS:
-                yield from _visits(route.routes, path) if route.routes else [Visit("GET", f"{path}/x")]
-        elif isinstance(route, Route):
-            yield from (Visit(method, path) for method in sorted(route.methods or {"GET"}))
-        elif (inner := getattr(route, "routes", None)) is not None:
-            yield from _visits(inner, path)
-        else:
-            raise AssertionError(f"what kind of route is {route!r}?")
+    flat = getattr(routing, "iter_route_contexts", None)  # later versions keep routers that were included as they are
+    for route in flat(app.routes) if flat is not None else app.routes:
+        if isinstance(getattr(route, "original_route", route), Mount):
+            if route.path not in PUBLIC_MOUNTS:
+                yield Visit("GET", f"{route.path}/x")
+            continue
+        methods = getattr(route, "methods", None)
+        assert methods, f"what kind of route is {route!r}?"
+        yield from (Visit(method, str(route.path)) for method in sorted(methods))
 
 
 def send(client: TestClient, world: World, visit: Visit, values: dict[str, str] | None = None) -> Any:

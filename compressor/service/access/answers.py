@@ -12,7 +12,7 @@ from compressor.service.access.floor import is_api
 from compressor.service.api.problems import problem_of
 from compressor.service.errors import ServiceError, UnauthorizedError
 
-#: For what the page shows. No inline scripts: a name with HTML in it stays a name, even where a template forgot to escape.
+#: For what the page shows. No inline scripts: a name with HTML in it runs nothing, even where a template forgot this.
 PAGE_POLICY = (
     "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; object-src 'none'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
@@ -22,7 +22,7 @@ API_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; fram
 
 
 def refusal(scope: Scope, error: ServiceError) -> Response:
-    """The answer to a request that is refused: the login page for a browser without a session, else a problem document."""
+    """The answer to a request that is refused: a problem document; for a browser without a session, the login page."""
     headers = Headers(scope=scope)
     response = problem_of(error)
     if isinstance(error, UnauthorizedError) and not is_api(scope["path"]):

@@ -1,7 +1,7 @@
 """Forms of the page: what a browser vouches for by itself is done only if the page itself asked for it.
 
-A token is bound to the session (or, without sessions, to this server and whoever uses it). Forms send it as their first
-field ``csrf_token``, scripts as the header ``X-CSRF-Token``. It is checked before any route runs, so none can forget it.
+A token is bound to the session (or, without sessions, to this server and whoever uses it). Forms send it as their
+first field ``csrf_token``, scripts as the header ``X-CSRF-Token``. It is checked before any route runs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ FIELD = "csrf_token"
 HEADER = "x-csrf-token"
 #: A form without files is read whole, one with files until its first field is there.
 FORM_BYTES = 1 << 20
-_FIRST_FIELD = re.compile(rb'\A--[^\r\n]+\r\nContent-Disposition: form-data; name="csrf_token"\r\n\r\n([^\r\n]*)\r\n', re.I)
+_FIRST_FIELD = re.compile(
+    rb'\A--[^\r\n]+\r\nContent-Disposition: form-data; name="csrf_token"\r\n\r\n([^\r\n]*)\r\n', re.I
+)
 
 
 def csrf_token(request: Request) -> str:

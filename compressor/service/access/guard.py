@@ -1,14 +1,14 @@
-"""What every request passes before any route: from where, by whom, and whether they may; and what is written down after.
+"""What every request passes before any route: from where, by whom, may they; and what is written down after it.
 
-All of it is refused unless it is allowed, so a new route is closed before it says a word. What belongs to another project
-is refused by the routes, which alone know whose things are.
+What is not allowed is refused, so a new route is closed before it says a word. What belongs to another project is
+refused by the routes, which alone know whose things are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import anyio
 from starlette.datastructures import Headers
@@ -84,8 +84,8 @@ class Guard:
                 raise
         if (body.slow or body.large) and not started:
             late = SlowRequestError("The rest of this request did not come.")
-            error = TooLargeError("This document is too large.") if body.large else late
-            await refusal(scope, error)(scope, receive, answer)
+            refused = TooLargeError("This document is too large.") if body.large else late
+            await refusal(scope, refused)(scope, receive, answer)
 
     async def _admit(self, scope: Scope, headers: Headers, body: Receive) -> tuple[Principal | None, Receive]:
         """Who asks, and what to read the body from; raises a ``ServiceError`` where the request is refused."""
@@ -106,9 +106,10 @@ class Guard:
         principal = await self._thread(asks)
         if principal is None:
             raise UnauthorizedError("This needs a key; send it as 'Authorization: Bearer KEY'.")
-        if method not in SAFE_METHODS and principal.csrf is not None:
-            if principal.way != "local" or not is_api(path):  # programs on this machine have no token, and pages no JSON
-                body = await check_csrf(headers, body, principal.csrf)
+        # Programs on this machine have no token; other sites' pages, which have none either, cannot send JSON.
+        is_program = principal.way == "local" and is_api(path)
+        if method not in SAFE_METHODS and principal.csrf is not None and not is_program:
+            body = await check_csrf(headers, body, principal.csrf)
         if (scope_needed := least_scope(method, path)) is not None:
             require(principal, scope_needed)
         return principal, body
@@ -133,7 +134,7 @@ def bearer(headers: Headers) -> str | None:
     Raises:
         UnauthorizedError: There is something that is no key.
     """
-    given: list[Any] = headers.getlist("authorization")
+    given = headers.getlist("authorization")
     if not given:
         return None
     kind, _, key = given[0].partition(" ")

@@ -1,8 +1,8 @@
 """Which hosts and origins are answered: no other site's page reaches the service through somebody's browser.
 
-Without keys, whoever reaches the service may do everything, so only this machine does: the address of the client and the
-host it asks for must both be loopback. A page elsewhere whose name an attacker lets point to 127.0.0.1 (DNS rebinding)
-asks for its own name, and is refused.
+Without keys, whoever reaches the service may do everything, so only this machine does: the address of the client and
+the host it asks for must both be loopback. A page elsewhere whose name an attacker lets point to 127.0.0.1 (DNS
+rebinding) asks for its own name, and is refused.
 """
 
 from __future__ import annotations

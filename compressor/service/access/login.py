@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
@@ -72,7 +72,9 @@ async def log_out(request: Request) -> Response:
     access, principal = access_of(request), request.state.principal
     if cookie := request.cookies.get(COOKIE):
         await run_in_threadpool(access.sessions.close, cookie)
-        await run_in_threadpool(access.audit.record, principal.who, "session.close", principal.key_id, principal.project)
+        await run_in_threadpool(
+            access.audit.record, principal.who, "session.close", principal.key_id, principal.project
+        )
     response = RedirectResponse("/login", status_code=303)
     response.delete_cookie(COOKIE, path="/")
     return response
@@ -87,6 +89,4 @@ def _open(access: Access, key: str, address: str) -> str:
 
 
 def _again(place: str, why: str) -> Response:
-    from urllib.parse import quote
-
     return RedirectResponse(f"/login?failed={why}&next={quote(place, safe='')}", status_code=303)

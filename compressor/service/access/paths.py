@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from compressor.service.access.errors import BadRequestError
@@ -11,7 +12,7 @@ from compressor.service.access.errors import BadRequestError
 _ENCODED = re.compile(r"%(?:2e|2f|5c|00|0a|0d|25)", re.IGNORECASE)
 
 
-def check_path(scope: dict[str, Any]) -> None:
+def check_path(scope: Mapping[str, Any]) -> None:
     """Refuse a path with ``..``, a backslash, a control character, or such things encoded twice.
 
     Raises:

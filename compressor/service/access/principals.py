@@ -59,7 +59,9 @@ def require(principal: Principal, scope: str) -> None:
     """Refuse who lacks a scope."""
     if not principal.may(scope):
         has = ", ".join(s for s in SCOPES if s in principal.scopes) or "none"
-        raise ForbiddenError(f"This needs the scope {scope!r}; this key has {has}. 'compress keys create' makes others.")
+        raise ForbiddenError(
+            f"This needs the scope {scope!r}; this key has {has}. 'compress keys create' makes others."
+        )
 
 
 def project_of(principal: Principal, asked: str | None = None) -> str:

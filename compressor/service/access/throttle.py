@@ -42,8 +42,8 @@ class Throttle:
             if (address, digest) in self._good:
                 return
             count = self._count(address)
-        if count >= self._most:
-            wait = max(1, round(self._seconds * (count - self._most + 1)))
+        if (over := count - (self._most - 1)) > 0:
+            wait = max(1, round(self._seconds * over))
             error = TooManyError(f"Too many wrong keys came from {address}; try again in {wait} s.")
             error.retry_after = wait
             raise error

@@ -13,7 +13,9 @@ from compressor.service.access.hosts import SAFE_METHODS
 from compressor.service.access.principals import Principal
 
 #: Not written down: what workers and agents say all the time, chunks, questions, and what is written elsewhere.
-_SILENT = re.compile(r"/v1/work(/.*)?|/v1/devices/[^/]+/(poll|results)(/.*)?|/v1/inspect|/v1/uploads/[^/]+|/log(in|out)|/keys(/.*)?|/jobs/new/inspect")
+_SILENT = re.compile(
+    r"/v1/work(/.*)?|/v1/devices/[^/]+/(poll|results)(/.*)?|/v1/inspect|/v1/uploads/[^/]+|/log(in|out)|/keys(/.*)?|/jobs/new/inspect"
+)
 _BYTES = 1 << 16
 
 

@@ -38,7 +38,7 @@ def check(headers: dict[str, str], *chunks: bytes) -> bytes:
 
 def multipart(token: bytes, first: bytes = b"csrf_token") -> bytes:
     return (
-        b'--x\r\nContent-Disposition: form-data; name="' + first + b'"\r\n\r\n' + token + b'\r\n--x\r\n'
+        b'--x\r\nContent-Disposition: form-data; name="' + first + b'"\r\n\r\n' + token + b"\r\n--x\r\n"
         b'Content-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + b"z" * 5000 + b"\r\n--x--\r\n"
     )
 

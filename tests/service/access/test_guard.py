@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 from compressor.service.access.access import Access
 from compressor.service.access.install import install
 from compressor.service.access.principals import principal_of
+from compressor.service.api.problems import install_handlers
 from compressor.service.services import Services
 from compressor.service.settings import ServiceSettings
 
@@ -53,6 +54,7 @@ def small_app(services: Services, **more: Any) -> tuple[FastAPI, Access]:
     async def post(request: Request) -> str:
         return str((await request.form()).get("name"))
 
+    install_handlers(app)
     return app, install(app, services, **more)
 
 
@@ -60,6 +62,11 @@ def with_settings(services: Services, **more: Any) -> Services:
     from dataclasses import replace
 
     return replace(services, settings=ServiceSettings(**{**services.settings.model_dump(), **more}))
+
+
+@pytest.fixture
+def services(sqlite_services: Services) -> Services:
+    return sqlite_services
 
 
 @pytest.fixture
@@ -129,7 +136,12 @@ def test_with_keys_everything_needs_one(services: Services) -> None:
         answer = away.get(path)
         assert answer.status_code == 401, path
         assert answer.headers["WWW-Authenticate"] == "Bearer"
-    for headers in ({"Authorization": "Bearer x"}, {"Authorization": f"Basic {key}"}, {"Authorization": key}, {"X-Key": key}):
+    for headers in (
+        {"Authorization": "Bearer x"},
+        {"Authorization": f"Basic {key}"},
+        {"Authorization": key},
+        {"X-Key": key},
+    ):
         assert away.get("/v1/who", headers=headers).status_code == 401
     assert away.get("/v1/who", headers=bearer(key)).json() == "key:ann"
     assert TestClient(app, **LOCAL).get("/v1/who").status_code == 401  # this machine, too
@@ -244,7 +256,11 @@ def test_bodies_that_do_not_come_are_not_waited_for(services: Services) -> None:
         "raw_path": b"/v1/things",
         "query_string": b"",
         "root_path": "",
-        "headers": [(b"host", b"127.0.0.1"), (b"content-type", b"application/json"), (b"transfer-encoding", b"chunked")],
+        "headers": [
+            (b"host", b"127.0.0.1"),
+            (b"content-type", b"application/json"),
+            (b"transfer-encoding", b"chunked"),
+        ],
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 8080),
     }
@@ -277,9 +293,9 @@ def test_single_sign_on_is_taken_from_the_proxy_alone(services: Services) -> Non
 def test_a_database_that_is_away_lets_nobody_in(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     from compressor.service.errors import DatabaseAwayError
 
-    app, access = small_app(services)
+    app, _ = small_app(services)
 
-    def away(**_: Any) -> Any:
+    def away(*_: Any, **__: Any) -> Any:
         raise DatabaseAwayError("The database does not answer.")
 
     monkeypatch.setattr(services.database.__class__, "begin", away)

@@ -26,7 +26,20 @@ def test_hosts_are_read(text: str, expected: tuple[str, int | None]) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", ":80", "a:b", "a:99999", "evil@localhost", "localhost/..", "localhost?x", "localhost#x", "local host", "[::1", "a\\b@c", "é"],
+    [
+        "",
+        ":80",
+        "a:b",
+        "a:99999",
+        "evil@localhost",
+        "localhost/..",
+        "localhost?x",
+        "localhost#x",
+        "local host",
+        "[::1",
+        "a\\b@c",
+        "é",
+    ],
 )
 def test_what_is_no_host_is_refused(text: str) -> None:
     with pytest.raises(BadRequestError):
@@ -38,12 +51,16 @@ def test_this_machine(name: str) -> None:
     assert is_loopback(name)
 
 
-@pytest.mark.parametrize("name", [None, "", "0.0.0.0", "10.0.0.1", "localhost.evil.org", "127.0.0.1.nip.io", "2130706433", "::"])
+@pytest.mark.parametrize(
+    "name", [None, "", "0.0.0.0", "10.0.0.1", "localhost.evil.org", "127.0.0.1.nip.io", "2130706433", "::"]
+)
 def test_other_machines(name: str | None) -> None:
     assert not is_loopback(name)
 
 
-def _host(host: str, client: str | None = "127.0.0.1", keys: bool = False, allowed: tuple[str, ...] = (), **more: str) -> None:
+def _host(
+    host: str, client: str | None = "127.0.0.1", keys: bool = False, allowed: tuple[str, ...] = (), **more: str
+) -> None:
     headers = Headers({"host": host, **{name.replace("_", "-"): value for name, value in more.items()}})
     check_host(headers, client, keys_exist=keys, allowed=allowed)
 
@@ -84,7 +101,15 @@ def test_two_hosts_are_none() -> None:
 
 @pytest.mark.parametrize(
     "origin",
-    ["https://evil.example", "null", "http://127.0.0.1:9999", "http://127.0.0.1:8080.evil.example", "file://", "http://127.0.0.1:8080/x", ""],
+    [
+        "https://evil.example",
+        "null",
+        "http://127.0.0.1:9999",
+        "http://127.0.0.1:8080.evil.example",
+        "file://",
+        "http://127.0.0.1:8080/x",
+        "",
+    ],
 )
 def test_other_origins_change_nothing(origin: str) -> None:
     headers = Headers({"host": "127.0.0.1:8080", "origin": origin})
@@ -95,7 +120,9 @@ def test_other_origins_change_nothing(origin: str) -> None:
 
 
 def test_this_origin_does() -> None:
-    check_origin("POST", Headers({"host": "127.0.0.1:8080", "origin": "http://127.0.0.1:8080", "sec-fetch-site": "same-origin"}))
+    check_origin(
+        "POST", Headers({"host": "127.0.0.1:8080", "origin": "http://127.0.0.1:8080", "sec-fetch-site": "same-origin"})
+    )
     check_origin("POST", Headers({"host": "a.example", "origin": "https://a.example"}))  # a proxy ends TLS
     check_origin("POST", Headers({"host": "a.example:443", "origin": "https://a.example"}))
     check_origin("POST", Headers({"host": "127.0.0.1:8080"}))  # no browser
@@ -115,7 +142,9 @@ def test_two_origins_are_refused() -> None:
         check_origin("POST", Headers(raw=headers))
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded; charset=utf-8", "Multipart/Form-Data", ""])
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded; charset=utf-8", "Multipart/Form-Data", ""]
+)
 def test_bodies_that_forms_of_any_site_can_send(kind: str) -> None:
     assert is_form(Headers({"content-type": kind, "content-length": "3"}))
     assert is_form(Headers({"content-type": kind, "transfer-encoding": "chunked"}))

@@ -16,6 +16,11 @@ HTML = {"Accept": "text/html"}
 
 
 @pytest.fixture
+def services(sqlite_services: Services) -> Services:
+    return sqlite_services
+
+
+@pytest.fixture
 def opened(services: Services) -> Iterator[tuple[TestClient, Access, str]]:
     """A browser elsewhere, the server's access, and a key."""
     app, access = small_app(services)
@@ -70,7 +75,17 @@ def test_wrong_keys_open_nothing(opened: tuple[TestClient, Access, str]) -> None
 
 @pytest.mark.parametrize(
     "place",
-    ["//evil.example", "https://evil.example", "/\\evil.example", "\\\\evil.example", "javascript:alert(1)", "/a\r\nSet-Cookie: x", "", None, "/ x"],
+    [
+        "//evil.example",
+        "https://evil.example",
+        "/\\evil.example",
+        "\\\\evil.example",
+        "javascript:alert(1)",
+        "/a\r\nSet-Cookie: x",
+        "",
+        None,
+        "/ x",
+    ],
 )
 def test_no_link_leads_elsewhere_through_the_login(place: str | None) -> None:
     assert place_after(place) == "/"
@@ -81,7 +96,12 @@ def test_other_sites_log_nobody_in_or_out(opened: tuple[TestClient, Access, str]
     for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
         assert browser.post("/login", data={"key": key}, headers=headers).status_code == 403
     assert browser.post("/login", json={"key": key}).status_code == 415
-    assert browser.post("/login", content=b"key=" + b"x" * (2 << 20), headers={"Content-Type": "application/x-www-form-urlencoded"}).status_code == 413
+    assert (
+        browser.post(
+            "/login", content=b"key=" + b"x" * (2 << 20), headers={"Content-Type": "application/x-www-form-urlencoded"}
+        ).status_code
+        == 413
+    )
     browser.post("/login", data={"key": key})
     assert browser.post("/logout").status_code == 403
     assert browser.get("/page").status_code == 200

@@ -32,6 +32,8 @@ def test_they_are_refused(raw: str) -> None:
         check_path({"path": unquote(raw)})
 
 
-@pytest.mark.parametrize("path", ["/", "/v1/jobs/0abc/files/onnx/model.onnx", "/v1/jobs/x/files/a b ü 50%.json", "/v1/jobs/x/files/a..b"])
+@pytest.mark.parametrize(
+    "path", ["/", "/v1/jobs/0abc/files/onnx/model.onnx", "/v1/jobs/x/files/a b ü 50%.json", "/v1/jobs/x/files/a..b"]
+)
 def test_others_are_not(path: str) -> None:
     check_path({"path": path})

@@ -20,7 +20,10 @@ def scope(client: str | None, *headers: tuple[str, str]) -> dict[str, Any]:
 
 def test_a_trusted_proxy_says_who_asks_and_from_where() -> None:
     found = scope(
-        "10.0.0.2", ("X-Remote-User", "ann"), ("X-Forwarded-Proto", "https"), ("X-Forwarded-For", "6.6.6.6, 203.0.113.7, 10.0.0.9")
+        "10.0.0.2",
+        ("X-Remote-User", "ann"),
+        ("X-Forwarded-Proto", "https"),
+        ("X-Forwarded-For", "6.6.6.6, 203.0.113.7, 10.0.0.9"),
     )
     assert PROXIES.see_through(found) == "ann"
     assert found["scheme"] == "https"
