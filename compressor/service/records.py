@@ -98,7 +98,7 @@ class JobRecord(JobSummary):
 
 @dataclass(frozen=True)
 class NewEvent:
-    """An event as a worker sends it. ``number`` counts from 0 within the attempt: what is sent again is not stored twice."""
+    """An event as a worker sends it. ``number`` counts from 0 within the attempt: what is sent again is stored once."""
 
     number: int
     time: datetime
@@ -108,7 +108,7 @@ class NewEvent:
 
 @dataclass(frozen=True)
 class EventRecord:
-    """An event of a job. ``id`` grows within the job, and is never given twice; ``number`` is None for the queue's own."""
+    """An event of a job. ``id`` grows, and is never given twice; ``number`` is None for what the queue itself says."""
 
     id: int
     job_id: str

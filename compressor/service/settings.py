@@ -53,7 +53,7 @@ class ServiceSettings(BaseSettings):
     keep_days: float | None = Field(None, gt=0)
     """Ended jobs are deleted after as many days; None: never."""
     datasets: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
-    """Data sets by the names that recipes use, each as ``--data`` takes it: ``{"cifar10": "cifar10:/data/cifar10"}``."""
+    """Data sets by the names that recipes use, as ``--data`` takes them: ``{"cifar10": "cifar10:/data/cifar10"}``."""
     allowed_hosts: Annotated[list[str], NoDecode] = Field(default_factory=list)
     trusted_proxies: Annotated[list[str], NoDecode] = Field(default_factory=list)
     """Networks whose ``proxy_header`` is believed."""

@@ -130,9 +130,8 @@ class Uploads:
             record = self._open(upload_id, project)
             path = self._path(record.id)
             if record.received != record.bytes or _size(path) != record.bytes:
-                raise ConflictError(
-                    f"The upload has {min(record.received, _size(path)):,} of {record.bytes:,} bytes; send the rest first."
-                )
+                there = min(record.received, _size(path))
+                raise ConflictError(f"The upload has {there:,} of {record.bytes:,} bytes; send the rest first.")
             reason = why_refused(path, record.kind, UNPACKED * self._settings.upload_bytes)
             if reason is not None:
                 self._refuse(record, reason)

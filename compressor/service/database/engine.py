@@ -60,8 +60,8 @@ class Database:
     def begin(self, *, write: bool = True) -> Iterator[Session]:
         """A session in a transaction: committed where the block ends well, else rolled back.
 
-        On SQLite a writer waits for the one before it and then has the database to itself (``BEGIN IMMEDIATE``); readers
-        wait for nobody. Blocks must be short, call nothing that waits, and not be nested.
+        On SQLite a writer waits for the one before it and then has the database to itself (``BEGIN IMMEDIATE``);
+        readers wait for nobody. Blocks must be short, call nothing that waits, and not be nested.
 
         Raises:
             DatabaseAwayError: it does not answer, or the connection was lost; nothing was written (or, where the

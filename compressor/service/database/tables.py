@@ -101,7 +101,16 @@ class JobRow(Base):
 
 _QUEUED, _RUNNING = text(f"state = '{QUEUED}'"), text(f"state = '{RUNNING}'")
 _JOB = JobRow.__table__.c
-Index("ix_jobs_queue", _JOB.priority.desc(), _JOB.created_at, _JOB.id, sqlite_where=_QUEUED, postgresql_where=_QUEUED)
+# The state, always the same there, lets SQLite see that nothing is left to sort.
+Index(
+    "ix_jobs_queue",
+    _JOB.state,
+    _JOB.priority.desc(),
+    _JOB.created_at,
+    _JOB.id,
+    sqlite_where=_QUEUED,
+    postgresql_where=_QUEUED,
+)
 Index("ix_jobs_running", _JOB.project, _JOB.id, sqlite_where=_RUNNING, postgresql_where=_RUNNING)
 Index("ix_jobs_project_id", _JOB.project, _JOB.id)
 Index("ix_jobs_state_id", _JOB.state, _JOB.id)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 WORK = "work"
-"""The topic of queued jobs. The topic of a job, its events and state, is its id; other rooms have topics of their own."""
+"""The topic of queued jobs. That of a job, of its events and state, is its id; other rooms have topics of their own."""
 
 
 class Ear:

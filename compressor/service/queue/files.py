@@ -95,7 +95,7 @@ class Files:
             return list(files_of(session, cleaned(job_id)))
 
     def may_read(self, token: str, sha256: str) -> bool:
-        """Whether the worker with this lease has a job that needs a content: among its files, its parent's, or its uploads."""
+        """Whether the worker with this lease has a job that needs a content: a file, a parent's, an upload."""
         with self._database.begin(write=False) as session:
             running = select(JobRow).where(JobRow.state == IS_RUNNING, JobRow.lease_token == cleaned(token))
             job = session.scalar(running.options(load_only(JobRow.id, JobRow.parent, JobRow.uploads)))

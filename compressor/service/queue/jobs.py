@@ -133,7 +133,7 @@ class Jobs:
         if project is not None:
             query = query.where(JobRow.project == cleaned(project))
         with self._database.begin(write=False) as session:
-            found = {state: count for state, count in session.execute(query)}
+            found = {row[0]: row[1] for row in session.execute(query)}
         return {state: found.get(state, 0) for state in STATES}
 
     def cancel(self, job_id: str, project: str | None = None) -> JobRecord:

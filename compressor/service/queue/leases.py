@@ -62,8 +62,8 @@ class Leases:
     def claim(
         self, worker: str, labels: Collection[str] = (), version: str = "", project: str | None = None
     ) -> Claim | None:
-        """The next job, if there is one: the highest priority, then the oldest. Only jobs whose labels are all among the
-        worker's, and of projects that run fewer than ``most_running``; of one project where one is named."""
+        """The next job, if there is one: the highest priority, then the oldest. Only jobs whose labels are all among
+        the worker's, and of projects that run fewer than ``most_running``; of one project where one is named."""
         require_text("worker's name", worker, 200, empty=False)
         now, most = self._clock.now(), self._settings.most_running
         able = sorted(set(map(cleaned, labels)))
@@ -175,7 +175,7 @@ class Leases:
         return record
 
     def check(self, job_id: str, token: str) -> None:
-        """Raises ``StaleLeaseError`` unless the token is that of the job's present lease, ``NotFoundError`` without job."""
+        """Raises ``StaleLeaseError`` unless the token is that of the job's present lease."""
         with self._database.begin(write=False) as session:
             row = session.execute(select(JobRow.state, JobRow.lease_token).where(JobRow.id == cleaned(job_id))).first()
         if (

@@ -26,10 +26,14 @@ def _project(name: str) -> ProjectRow:
 
 
 def test_a_block_that_fails_writes_nothing(services: Services) -> None:
-    with pytest.raises(KeyError), services.database.begin() as session:
-        session.add(_project("lost"))
-        session.flush()
-        raise KeyError("a mistake")
+    def fail() -> None:
+        with services.database.begin() as session:
+            session.add(_project("lost"))
+            session.flush()
+            raise KeyError("a mistake")
+
+    with pytest.raises(KeyError):
+        fail()
     with services.database.begin() as session:
         session.add(_project("kept"))
     with services.database.begin(write=False) as session:
@@ -142,13 +146,18 @@ def test_postgres_that_is_stopped_comes_back_by_itself(
 
 def test_a_connection_that_is_lost_in_a_transaction_is_told(make_services: object, postgres_url: str) -> None:
     services: Services = make_services(postgres_url)  # type: ignore[operator]
-    with pytest.raises(DatabaseAwayError), services.database.begin() as session:
-        session.add(_project("lost"))
-        session.flush()
-        own = session.scalar(text("SELECT pg_backend_pid()"))
-        with services.database.begin() as other:
-            other.execute(text(f"SELECT pg_terminate_backend({own})"))
-        session.execute(text("SELECT 1"))
+
+    def lose() -> None:
+        with services.database.begin() as session:
+            session.add(_project("lost"))
+            session.flush()
+            own = session.scalar(text("SELECT pg_backend_pid()"))
+            with services.database.begin() as other:
+                other.execute(text(f"SELECT pg_terminate_backend({own})"))
+            session.execute(text("SELECT 1"))
+
+    with pytest.raises(DatabaseAwayError):
+        lose()
     assert submit(services).state == "queued"
 
 
@@ -158,10 +167,13 @@ def test_a_full_disk_is_told_and_nothing_is_lost(sqlite_services: Services) -> N
     with services.database.begin() as session:
         pages = session.scalar(text("PRAGMA page_count"))
         session.execute(text(f"PRAGMA max_page_count = {pages}"))
-    services.database._engine.pool._pool.queue  # noqa: B018  (the setting is the connection's: there is one)
-    with pytest.raises(StorageFullError, match="full"):
+
+    def fill() -> None:
         for _ in range(200):
             submit(services, recipe={"text": "x" * 20_000})
+
+    with pytest.raises(StorageFullError, match="full"):
+        fill()
     assert services.jobs.get(kept.id) == kept
 
 

@@ -66,8 +66,8 @@ def test_paths_that_stand_for_two_things_are_refused(sqlite_services: Services) 
     for paths in (("a", "a"), ("a", "a/b"), ("a/b/c", "a/b")):
         with pytest.raises(RefusedError, match="twice"):
             services.files.snapshot(job.id, lease.token, [put(services, path, b"a") for path in paths])
+    a = put(services, "a", b"a")
     with pytest.raises(RefusedError, match="bytes"):
-        a = put(services, "a", b"a")
         services.files.snapshot(job.id, lease.token, [FileRecord("a", a.sha256, 7)])
     with pytest.raises(RefusedError, match="SHA-256"):
         services.files.snapshot(job.id, lease.token, [FileRecord("a", "A" * 64, 7)])

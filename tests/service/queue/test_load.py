@@ -84,7 +84,8 @@ def test_sqlite_looks_up_and_does_not_sort(sqlite_services: Services, labels: tu
             plan = [row[3] for row in connection.fetchall()]
         told = f"{statement}: {plan}"
         assert not any("TEMP B-TREE" in step for step in plan), told
-        assert all("INDEX" in step or "json_each" in step for step in plan if step.startswith("SCAN")), told
+        whole = [step for step in plan if step.startswith("SCAN") and "INDEX" not in step]
+        assert whole in ([], ["SCAN CONSTANT ROW"]), told
 
 
 def test_postgres_takes_the_index_of_queued_jobs(make_services: object, postgres_url: str) -> None:

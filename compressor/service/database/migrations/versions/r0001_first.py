@@ -171,7 +171,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_jobs_queue",
         "jobs",
-        [sa.literal_column("priority DESC"), "created_at", "id"],
+        ["state", sa.literal_column("priority DESC"), "created_at", "id"],
         unique=False,
         sqlite_where=sa.text("state = 'queued'"),
         postgresql_where=sa.text("state = 'queued'"),
