@@ -30,8 +30,14 @@ _PAGE = """<!doctype html>
 def render_html(report: Report) -> str:
     """The report as one self-contained HTML page."""
     head = wording.headline(report)
+    return whole_page(f"{report.model}: {head.text}", report_body(report))
+
+
+def report_body(report: Report) -> Markup:
+    """All parts of the page, to stand in a document with the style sheet of ``style.CSS``."""
+    head = wording.headline(report)
     notes = wording.warnings(report)
-    body = join(
+    return join(
         [
             _masthead(report),
             tag("div", tag("strong", head.text), tag("p", head.detail), class_=f"verdict {head.tone}"),
@@ -59,7 +65,6 @@ def render_html(report: Report) -> str:
             tag("footer", f"Written by compressor {report.versions.get('compressor', '')}, {report.created}."),
         ]
     )
-    return whole_page(f"{report.model}: {head.text}", body)
 
 
 def whole_page(title: str, body: Markup) -> str:

@@ -49,7 +49,7 @@ def section(title: str, *content: object, lead: str | None = None) -> Markup:
 
 
 def legend(entries: Iterable[tuple[str, str]], *, dashed: Iterable[tuple[str, str]] = ()) -> Markup:
-    """Colour keys: (colour variable, name)."""
-    solid = [tag("span", tag("i", style=f"background:var(--{colour})"), name) for colour, name in entries]
-    lines = [tag("span", tag("i", class_="dash", style=f"color:var(--{colour})"), name) for colour, name in dashed]
+    """Colour keys: (colour variable, name). Classes and no inline styles, which strict pages refuse."""
+    solid = [tag("span", tag("i", class_=f"key-{colour}"), name) for colour, name in entries]
+    lines = [tag("span", tag("i", class_=f"dash key-{colour}"), name) for colour, name in dashed]
     return tag("div", join([*solid, *lines]), class_="legend")

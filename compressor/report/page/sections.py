@@ -357,7 +357,7 @@ def fixed(report: Report) -> Markup:
     for (operator, reason), places in sorted(groups.items(), key=lambda item: -len(item[1])):
         listing = join(join([", " if index else "", tag("code", place)]) for index, place in enumerate(places))
         if len(places) > 6:
-            listing = tag("details", tag("summary", f"{len(places)} places"), listing, style="margin:0")
+            listing = tag("details", tag("summary", f"{len(places)} places"), listing, class_="flush")
         rows.append((reason, tag("code", operator) if operator else "", listing))
     lead = "These parts keep their width. The network is correct with them; it is only less compressed."
     return section("What was left alone, and why", table(("Reason", "Operator", "Where"), rows, kinds="ttt"), lead=lead)

@@ -73,7 +73,16 @@ figure { margin-top: 16px; }
 .legend { display: flex; flex-wrap: wrap; gap: 6px 22px; margin-top: 12px; color: var(--muted); font-size: 14px; }
 .legend i { display: inline-block; width: 12px; height: 12px; border-radius: 3px; margin-right: 8px;
   vertical-align: -1px; }
-.legend i.dash { height: 0; width: 20px; border-top: 2px dashed; border-radius: 0; vertical-align: 4px; }
+.legend i.dash { height: 0; width: 20px; border-top: 2px dashed; border-radius: 0; vertical-align: 4px;
+  background: none !important; }
+.legend i.key-before { background: var(--before); color: var(--before); }
+.legend i.key-accent { background: var(--accent); color: var(--accent); }
+.legend i.key-second { background: var(--second); color: var(--second); }
+.legend i.key-third { background: var(--third); color: var(--third); }
+.legend i.key-fourth { background: var(--fourth); color: var(--fourth); }
+.legend i.key-good { background: var(--good); color: var(--good); }
+.legend i.key-bad { background: var(--bad); color: var(--bad); }
+.legend i.key-neutral { background: var(--neutral); color: var(--neutral); }
 .notation { margin-top: 14px; line-height: 2; font-size: 17px; }
 .notation span { white-space: nowrap; margin-right: 10px; } .notation sub { font-size: 13px; color: var(--accent); }
 .multiples { display: grid; gap: 20px 16px; margin-top: 18px; align-items: start; }
@@ -84,7 +93,7 @@ figure { margin-top: 16px; }
 figcaption { font-size: 13px; line-height: 1.4; margin-top: 5px; color: var(--muted); }
 figcaption > * { display: block; } figcaption code { font-size: 12px; }
 b { font-weight: 600; color: var(--text); } b.changed { color: var(--accent); } .likelier { color: var(--second); }
-details { margin-top: 14px; }
+details { margin-top: 14px; } details.flush { margin: 0; }
 summary { cursor: pointer; color: var(--accent); font-size: 15px; width: fit-content; }
 .facts { display: grid; grid-template-columns: minmax(120px, 190px) 1fr; gap: 7px 20px; margin-top: 14px;
   font-size: 15px; }

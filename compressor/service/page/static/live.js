@@ -1,0 +1,68 @@
+// Keeps what is shown up to date: asks only while somebody looks, says changes to screen readers, and tells errors.
+"use strict";
+
+(function () {
+  const MINUTE = 60, HOUR = 3600, DAY = 86400;
+
+  // Relative times, in the words of page/formats.py.
+  function relative(seconds) {
+    const size = Math.abs(seconds);
+    if (size < 10) return "just now";
+    const [divisor, unit] = size < MINUTE ? [1, "s"] : size < HOUR ? [MINUTE, "min"] : size < DAY ? [HOUR, "h"] : [DAY, "d"];
+    const said = `${Math.floor(size / divisor)} ${unit}`;
+    return seconds > 0 ? `${said} ago` : `in ${said}`;
+  }
+
+  function tellTimes(root) {
+    for (const each of root.querySelectorAll("time [data-ago]")) {
+      const moment = Date.parse(each.parentElement.dateTime);
+      if (!Number.isNaN(moment)) each.textContent = relative((Date.now() - moment) / 1000);
+    }
+  }
+
+  // A change is said once, in a region that stays while its text changes.
+  let said = "";
+  function announce() {
+    const from = document.querySelector("[data-announce]");
+    const to = document.getElementById("announce");
+    if (!from || !to || from.dataset.announce === said) return;
+    if (said) to.textContent = from.dataset.announce;
+    said = from.dataset.announce;
+  }
+
+  // What polls does so only in a visible tab, and not while somebody ticks boxes in the list or has the text selected.
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    const polls = (event.target.getAttribute("hx-trigger") || "").startsWith("every");
+    if (!polls) return;
+    const ticked = event.target.querySelector('table.jobs input[type="checkbox"]:checked');
+    const typing = event.target.contains(document.activeElement) && document.activeElement.matches("input:not([type=checkbox])");
+    const selecting = String(document.getSelection() || "") !== "";
+    const open = event.target.querySelector("details[open]");
+    if (document.visibilityState !== "visible" || ticked || typing || selecting || (open && open.closest(".delete"))) {
+      event.preventDefault();
+    }
+  });
+
+  document.addEventListener("htmx:afterSwap", () => {
+    announce();
+    tellTimes(document);
+    const problem = document.getElementById("problem");
+    if (problem) problem.textContent = "";
+  });
+
+  function tell(text) {
+    const problem = document.getElementById("problem");
+    if (problem) problem.textContent = text;
+  }
+  document.addEventListener("htmx:sendError", () => tell("The server does not answer; what is shown may be old."));
+  document.addEventListener("htmx:responseError", (event) => {
+    const status = event.detail.xhr.status;
+    tell(status === 404 ? "This is gone." : `The server answers with status ${status}; what is shown may be old.`);
+  });
+
+  tellTimes(document);
+  announce();
+  setInterval(() => tellTimes(document), 30000);
+  const errors = document.getElementById("errors");
+  if (errors) errors.focus();
+})();

@@ -1,0 +1,337 @@
+"""Every page in its states: it says what it should, is well-formed and labelled, and nothing becomes markup."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from compressor.service.services import Services
+from tests.report.fake_report import fake_report
+from tests.service.page.checked import wrong_with
+from tests.service.page.worked import RECIPE, Worked
+
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
+TOKEN = re.compile(r'name="csrf_token" value="([0-9a-f]+)"')
+
+
+def look(client: TestClient, place: str, status: int = 200, *, whole: bool = True) -> str:
+    answer = client.get(place, headers={"Accept": "text/html"})
+    assert answer.status_code == status, answer.text[:2000]
+    if status != 204:
+        assert answer.headers["content-type"].startswith("text/html")
+        assert wrong_with(answer.text, whole=whole) == []
+        assert HOSTILE not in answer.text
+        assert "<script>alert" not in answer.text
+        assert "<img" not in answer.text
+    return answer.text
+
+
+def post(client: TestClient, place: str, data: dict[str, Any] | None = None, **more: Any) -> Any:
+    token = TOKEN.search(client.get("/jobs/new").text)
+    assert token is not None
+    return client.post(place, data={"csrf_token": token[1], **(data or {})}, **more)
+
+
+def running(worked: Worked) -> Any:
+    worked.submit("in work")
+    claim = worked.claim()
+    worked.say(
+        claim,
+        ("JobBegan", {"name": "in work"}),
+        ("StageBegan", {"stage": "load"}),
+        ("StageEnded", {"stage": "load", "seconds": 0.4}),
+        ("StageBegan", {"stage": "finetune"}),
+        ("TrainingBegan", {"stage": "finetune", "done": 0, "total": 10}),
+        *[("Step", {"stage": "finetune", "done": n, "total": 10, "values": {"loss": 1 / n}}) for n in range(1, 5)],
+        ("Metric", {"of": "before", "name": "top-1 accuracy", "value": 0.9, "split": "test", "samples": 100}),
+        ("Decision", {"costs": {"flops": 2e7}, "units": 3, "all_units": 6, "blocks": 1, "all_blocks": 2}),
+        ("Warned", {"text": "Be careful."}),
+    )
+    worked.services.leases.renew(claim.job.id, claim.token, stage="finetune", done=4, total=10)
+    return claim
+
+
+def test_an_empty_service(client: TestClient) -> None:
+    for place in ("/", "/jobs/new", "/compare", "/devices", "/uploads", "/login", "/keys"):
+        look(client, place)
+    assert "No job yet" in look(client, "/")
+
+
+def test_the_list(client: TestClient, worked: Worked) -> None:
+    worked.done(fake_report(), "finished")
+    running(worked)
+    waiting = worked.submit("waiting")
+    text = look(client, "/")
+    for said in ("finished", "in work", "waiting", "finetune", "4 of 10", "queued"):
+        assert said in text
+    assert text.index("waiting") < text.index("in work") < text.index("finished"), "the newest first"
+    assert "in work" not in look(client, "/?state=queued")
+    assert "waiting" in look(client, "/?state=queued")
+    assert "in work" not in look(client, "/?q=finis")
+    assert "No job is like that" in look(client, "/?q=nothing-like-that")
+    assert f"/jobs/{waiting.id}" in text
+
+
+def test_the_list_is_sent_again_only_where_it_changed(client: TestClient, worked: Worked) -> None:
+    worked.submit("first")
+    address = re.search(r'hx-get="([^"]+)"', look(client, "/"))
+    assert address is not None
+    again = address[1].replace("&amp;", "&")
+    assert client.get(again).status_code == 204
+    worked.submit("second")
+    changed = client.get(again)
+    assert changed.status_code == 200
+    assert "second" in changed.text
+    assert wrong_with(changed.text, whole=False) == []
+
+
+def test_pages_of_the_list(client: TestClient, worked: Worked) -> None:
+    for number in range(55):
+        worked.submit(f"job number {number:03}")
+    text = look(client, "/")
+    assert "job number 054" in text
+    assert "job number 004" not in text
+    older = re.search(r'<a href="([^"]+)" rel="next"', text)
+    assert older is not None
+    text = look(client, older[1].replace("&amp;", "&"))
+    assert "job number 004" in text
+    assert "job number 054" not in text
+
+
+def test_a_job_that_waits(client: TestClient, worked: Worked) -> None:
+    job = worked.submit("a name")
+    text = look(client, f"/jobs/{job.id}")
+    assert "Waits for a worker" in text
+    assert 'id="cancel"' in text
+    assert 'id="priority"' in text
+    assert "resnet20_cifar" in text
+
+
+def test_a_job_at_work_and_what_changes(client: TestClient, worked: Worked) -> None:
+    claim = running(worked)
+    place = f"/jobs/{claim.job.id}"
+    text = look(client, place)
+    for said in ("finetune", "Step 4 of 10", "loss in finetune", "Be careful.", "top-1 accuracy", "3 of 6 units"):
+        assert said in text
+    again = re.search(r'hx-get="([^"]+)"', text)
+    assert again is not None
+    assert client.get(again[1].replace("&amp;", "&")).status_code == 204
+    worked.say(claim, ("Step", {"stage": "finetune", "done": 5, "total": 10, "values": {"loss": 0.2}}))
+    changed = client.get(again[1].replace("&amp;", "&"))
+    assert changed.status_code == 200
+    assert wrong_with(changed.text, whole=False) == []
+    curves = client.get(f"{place}/curves.json").json()
+    (curve,) = curves["curves"]
+    assert (curve["key"], curve["steps"], curve["values"]) == (
+        "finetune/loss",
+        [1, 2, 3, 4, 5],
+        [1.0, 0.5, 1 / 3, 0.25, 0.2],
+    )
+    assert client.get(f"{place}/curves.json?seen={curves['seen']}").status_code == 204
+
+
+def test_a_job_that_is_done(client: TestClient, worked: Worked) -> None:
+    report = fake_report()
+    job = worked.done(report, "finished")
+    text = look(client, f"/jobs/{job.id}")
+    assert "Whole report" in text
+    assert f'href="/v1/jobs/{job.id}/files/model.onnx"' in text
+    assert "hx-get" not in text.partition('id="live"')[2].partition(">")[0], "it asks no more"
+    assert client.get(f"/v1/jobs/{job.id}/files/model.onnx").content == b"onnx"
+    whole = look(client, f"/jobs/{job.id}/report")
+    assert report.model in whole
+    assert "<svg" in whole
+    assert " style=" not in whole
+
+
+def test_a_job_that_failed_says_why_and_what_helps(client: TestClient, worked: Worked) -> None:
+    job = worked.submit("fails")
+    claim = worked.claim()
+    worked.end(claim, "failed", {"kind": "unreachable", "text": "flops can be 10 % at least", "exit_code": 3})
+    text = look(client, f"/jobs/{job.id}")
+    assert "flops can be 10 % at least" in text
+    assert "larger budget" in text
+    assert 'id="retry"' in text
+
+
+def test_what_buttons_do(client: TestClient, worked: Worked, parts: Services) -> None:
+    job = worked.submit("a job")
+    place = f"/jobs/{job.id}"
+    assert post(client, f"{place}/priority", {"priority": "7"}).headers["location"] == place
+    assert parts.jobs.get(job.id).priority == 7
+    assert post(client, f"{place}/priority", {"priority": "soon"}).status_code == 422
+    assert post(client, f"{place}/cancel").status_code == 303
+    assert parts.jobs.get(job.id).state == "cancelled"
+    assert post(client, f"{place}/retry").status_code == 303
+    assert parts.jobs.get(job.id).state == "queued"
+    assert post(client, f"{place}/retry").status_code == 409
+    post(client, f"{place}/cancel")
+    assert post(client, f"{place}/delete").status_code == 422, "the box was not checked"
+    assert post(client, f"{place}/delete", {"sure": "yes"}).headers["location"] == "/"
+    look(client, place, 404)
+
+
+def test_without_the_token_nothing_is_done(client: TestClient, worked: Worked, parts: Services) -> None:
+    job = worked.submit("a job")
+    assert client.post(f"/jobs/{job.id}/cancel").status_code == 403
+    assert client.post("/jobs/new", data={"csrf_token": "0" * 64, "model": "x"}).status_code == 403
+    assert parts.jobs.get(job.id).state == "queued"
+
+
+def test_nothing_that_anybody_named_becomes_markup(client: TestClient, worked: Worked) -> None:
+    worked.submit(HOSTILE, {"include": [HOSTILE]}, submitted_by=f"key:{HOSTILE}")
+    claim = worked.claim()
+    worked.say(
+        claim,
+        ("JobBegan", {"name": HOSTILE, "folder": f"/x/{HOSTILE}"}),
+        ("JobBegan", {"name": HOSTILE, "folder": f"/x/{HOSTILE}"}),
+        ("StageBegan", {"stage": HOSTILE}),
+        ("TrainingBegan", {"stage": HOSTILE, "done": 0, "total": 3}),
+        ("Step", {"stage": HOSTILE, "done": 1, "total": 3, "values": {HOSTILE: 1.0}}),
+        ("Step", {"stage": HOSTILE, "done": 2, "total": 3, "values": {HOSTILE: 2.0}}),
+        ("Metric", {"of": HOSTILE, "name": HOSTILE, "value": 0.9, "split": HOSTILE, "samples": 3}),
+        ("Decision", {"costs": {HOSTILE: 1.0}, "units": 1, "all_units": 1, "blocks": 1, "all_blocks": 1}),
+        ("TrialEnded", {"number": 1, "count": 2, "settings": {HOSTILE: 1}, "lost": HOSTILE, "score": None}),
+        ("Message", {"text": HOSTILE}),
+        ("Warned", {"text": HOSTILE}),
+    )
+    worked.services.leases.renew(claim.job.id, claim.token, stage=HOSTILE, done=1, total=3, waiting_for=HOSTILE)
+    place = f"/jobs/{claim.job.id}"
+    for each in ("/", place, f"/jobs/new?from={claim.job.id}", f"/compare?job={claim.job.id}", "/devices"):
+        look(client, each)
+    worked.end(claim, "failed", {"kind": "other", "text": HOSTILE, "exit_code": 1})
+    for each in ("/", place, f"/?q={HOSTILE}", f"/login?next={HOSTILE}", f"/jobs/{HOSTILE}", f"/?state={HOSTILE}"):
+        answer = client.get(each, headers={"Accept": "text/html"})
+        assert HOSTILE not in answer.text
+        assert "<script>alert" not in answer.text
+        assert wrong_with(answer.text) == [] or answer.status_code >= 400
+    # What went through a report or a front is data of a worker, too.
+    report = fake_report()
+    report.model = report.search = report.weights = HOSTILE
+    report.warnings = [HOSTILE]
+    done = worked.done(report, HOSTILE)
+    other = worked.done(report, HOSTILE, {"include": [HOSTILE]})
+    look(client, f"/jobs/{done.id}")
+    look(client, f"/jobs/{done.id}/report")
+    look(client, f"/compare?job={done.id}&job={other.id}")
+
+
+@pytest.mark.parametrize("name", ["report.json", "front.json"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"schema_version": 99}', b"\xff\xfe", b"null"])
+def test_a_job_whose_documents_are_damaged_is_shown_all_the_same(
+    client: TestClient, worked: Worked, name: str, content: bytes
+) -> None:
+    job = worked.submit("damaged")
+    claim = worked.claim()
+    worked.leave_all(claim, {name: content, "model.onnx": b"onnx"})
+    worked.end(claim)
+    assert "model.onnx" in look(client, f"/jobs/{job.id}")
+    look(client, f"/compare?job={job.id}&job={worked.submit('other').id}")
+
+
+def test_compare(client: TestClient, worked: Worked) -> None:
+    first = worked.done(fake_report(), "first", {"seed": 1})
+    second = worked.done(fake_report(), "second", {"seed": 2, "lr": 0.1})
+    text = look(client, f"/compare?job={first.id}&job={second.id}")
+    assert text.count("<svg") == 1
+    assert "<code>seed</code>" in text
+    assert "<code>lr</code>" in text
+    assert "<code>model</code>" not in text, "in what is the same nothing differs"
+    assert "against latency" in text
+    assert "against multiply-adds" in look(client, f"/compare?job={first.id}&job={second.id}&cost=flops")
+    queued = worked.submit("third")
+    assert "the job is queued" in look(client, f"/compare?job={first.id}&job={queued.id}")
+    look(client, f"/compare?job={first.id}&job=0000", 404)
+    many = "&".join(f"job={n}" for n in range(13))
+    look(client, f"/compare?{many}", 422)
+
+
+def test_a_front_and_a_pick(client: TestClient, worked: Worked, parts: Services) -> None:
+    sweep = worked.swept()
+    place = f"/jobs/{sweep.id}"
+    assert "3 networks" in look(client, place)
+    text = look(client, f"{place}/front?cost=flops&budget=50&unit=%25")
+    assert "<strong>flops-50pct</strong>" in text
+    assert "<strong>flops-25pct</strong>" in look(client, f"{place}/front/choice?budget=49.9&unit=%25", whole=False)
+    assert "flops-75pct</strong>" in look(client, f"{place}/front/choice?budget=30M", whole=False)
+    assert "No network is within the budget" in look(client, f"{place}/front/choice?budget=1&unit=%25", whole=False)
+    assert "Cannot read" in look(client, f"{place}/front?budget={HOSTILE}")
+    answer = post(client, f"{place}/pick", {"cost": "flops", "budget": "50%", "unit": "", "export": "onnx"})
+    assert answer.status_code == 303
+    picked = parts.jobs.get(answer.headers["location"].rpartition("/")[2])
+    assert (picked.kind, picked.parent) == ("pick", sweep.id)
+    assert picked.recipe["budgets"] == {"flops": "50%"}
+    assert picked.recipe["export"] == ["onnx"]
+    assert "Begins at" in look(client, f"/jobs/{picked.id}")
+    assert post(client, f"{place}/pick", {"cost": "flops", "budget": "1%"}).status_code == 422
+    look(client, f"/jobs/{picked.id}/front", 404)
+
+
+def test_jobs_of_other_projects_are_not_there(client: TestClient, worked: Worked, parts: Services) -> None:
+    from compressor.service.records import NewJob
+
+    job = parts.jobs.submit(NewJob(project="others", recipe=RECIPE, name="secret"))
+    assert "secret" not in look(client, "/")
+    for place in ("", "/live", "/report", "/front", "/curves.json"):
+        assert client.get(f"/jobs/{job.id}{place}").status_code == 404
+    assert client.get(f"/compare?job={job.id}").status_code == 404
+    for action in ("cancel", "retry", "delete", "pick", "priority"):
+        data = {"sure": "yes", "priority": "1", "budget": "50%"}
+        assert post(client, f"/jobs/{job.id}/{action}", data).status_code == 404
+    assert client.get(f"/jobs/new?from={job.id}").status_code == 404
+
+
+def test_static_files(client: TestClient) -> None:
+    text = client.get("/").text
+    for address in re.findall(r'(?:href|src)="(/static/[^"]+)"', text):
+        answer = client.get(address)
+        assert answer.status_code == 200
+        assert "immutable" in answer.headers["cache-control"]
+        tag = answer.headers["etag"]
+        assert client.get(address, headers={"If-None-Match": tag}).status_code == 304
+    assert client.get("/static/nothing.js").status_code == 404
+    assert client.get("/static/../templates/base.html").status_code in (400, 404)
+    assert client.get("/favicon.ico").headers["content-type"].startswith("image/svg")
+
+
+def test_keys_are_made_shown_once_and_revoked(client: TestClient, app: FastAPI) -> None:
+    answer = post(client, "/keys", {"name": "ci", "project": "default", "scope": "read"})
+    assert answer.status_code == 200
+    secret = re.search(r"cmpr_[\w-]+", answer.text)
+    assert secret is not None
+    assert app.state.access.check_key(secret[0], "127.0.0.1").scopes == {"read"}
+    assert client.get("/", headers={"Accept": "text/html"}).headers["location"].startswith("/login"), "now it is closed"
+    mine = {"Authorization": f"Bearer {secret[0]}", "Accept": "text/html"}
+    assert client.get("/keys", headers=mine).status_code == 403
+    assert client.get("/jobs/new", headers=mine).status_code == 403
+    text = client.get("/", headers=mine).text
+    assert "/jobs/new" not in text
+    assert wrong_with(text) == []
+
+
+def test_a_mistake_in_a_key_stands_at_its_field(client: TestClient) -> None:
+    answer = post(client, "/keys", {"name": "<b>", "scope": "read"})
+    assert answer.status_code == 422
+    assert "&lt;b&gt;" in answer.text
+    assert wrong_with(answer.text) == []
+
+
+def test_errors_are_pages(client: TestClient) -> None:
+    text = look(client, "/jobs/00000000000000000000", 404)
+    assert "Not Found" in text
+    assert "All jobs" in text
+    fragment = client.get("/jobs/00000000000000000000/live", headers={"HX-Request": "true"})
+    assert fragment.status_code == 404
+    assert "<html" not in fragment.text
+
+
+def test_the_recipe_is_shown_as_it_was_sent(client: TestClient, worked: Worked) -> None:
+    job = worked.submit("a job")
+    text = look(client, f"/jobs/{job.id}")
+    for line in json.dumps(RECIPE, indent=2).splitlines():
+        assert line.replace('"', "&#34;") in text
