@@ -17,8 +17,8 @@ _EPILOG = (
     "  compress serve\n"
     "  compress serve --workers 2 --dataset cifar10=cifar10:/data/cifar10\n"
     "  COMPRESSOR_DATABASE_URL=postgresql://... compress serve --host 0.0.0.0 --workers 0\n\n"
-    "Every setting can be said in the environment, too: COMPRESSOR_PORT, COMPRESSOR_KEEP_DAYS and so on; docs/service.md "
-    "lists them. Without keys only this machine is answered; 'compress keys create' makes one."
+    "Every setting can be said in the environment, too: COMPRESSOR_PORT, COMPRESSOR_KEEP_DAYS and so on; "
+    "docs/service.md lists them. Without keys only this machine is answered; 'compress keys create' makes one."
 )
 
 
@@ -31,8 +31,12 @@ _EPILOG = (
 @click.option("--workers", type=int, metavar="N", help="Workers that it starts itself. [1]")
 @click.option("--database", "database_url", metavar="URL", help="postgresql://... [SQLite in the data folder]")
 @click.option("--artefacts", metavar="PLACE", help="Folder or s3://... for files. [in the data folder]")
-@click.option("--dataset", "datasets", multiple=True, metavar="NAME=SPEC", help="A data set by a name; may be repeated.")
-@click.option("--allowed-host", "allowed_hosts", multiple=True, metavar="H", help="Name it is reached by; may be repeated.")
+@click.option(
+    "--dataset", "datasets", multiple=True, metavar="NAME=SPEC", help="A data set by a name; may be repeated."
+)
+@click.option(
+    "--allowed-host", "allowed_hosts", multiple=True, metavar="H", help="Name it is reached by; may be repeated."
+)
 @click.option("--keep-days", type=float, metavar="D", help="Delete ended jobs after D days. [never]")
 @click.option("--most-queued", type=int, metavar="N", help="Queued jobs of a project. [1000]")
 @click.option("--most-running", type=int, metavar="N", help="Running jobs of a project. [any]")

@@ -76,7 +76,9 @@ class LocalWorkers:
         """Ask them to give their jobs back, and wait; those that take longer are killed."""
         self._stopping.set()
         with self._lock:
-            living = [each.process for each in self._workers if each.process is not None and each.process.poll() is None]
+            living = [
+                each.process for each in self._workers if each.process is not None and each.process.poll() is None
+            ]
         for process in living:
             with suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM)
@@ -102,7 +104,9 @@ class LocalWorkers:
     def processes(self) -> list[int]:
         """Ids of those that live."""
         with self._lock:
-            return [each.process.pid for each in self._workers if each.process is not None and each.process.poll() is None]
+            return [
+                each.process.pid for each in self._workers if each.process is not None and each.process.poll() is None
+            ]
 
     def _watch(self) -> None:
         while not self._stopping.is_set():
@@ -118,7 +122,11 @@ class LocalWorkers:
             if now - each.began >= SETTLED_SECONDS:
                 each.pause = FIRST_PAUSE
             logger.warning(
-                "The worker %s ended with %s; another begins in %g s", each.name, code, each.pause, extra={"worker": each.name}
+                "The worker %s ended with %s; another begins in %g s",
+                each.name,
+                code,
+                each.pause,
+                extra={"worker": each.name},
             )
             _kill_group(each.process)  # what it started and left behind
             _close(each.process)

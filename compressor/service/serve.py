@@ -140,7 +140,7 @@ def bound(host: str, port: int) -> socket.socket:
 
 def _why_not(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"Port {port} of {host} is in use; stop what listens there, or choose another with --port (0: any free one)."
+        return f"Port {port} of {host} is in use; stop what listens there, or choose another with --port (0: any)."
     if error.errno in (errno.EACCES, errno.EPERM):
         return f"Port {port} is not for this user; choose one above 1023 with --port."
     if error.errno == errno.EADDRNOTAVAIL:

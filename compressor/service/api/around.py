@@ -49,8 +49,7 @@ class Around:
         if not logger.isEnabledFor(level):
             return
         said: dict[str, Any] = {"route": route, "status": status, "ms": round(1000 * seconds, 1)}
-        principal = getattr(scope.get("state"), "principal", None) or scope.get("state", {}).get("principal")
-        said["who"] = getattr(principal, "who", None)
+        said["who"] = getattr(scope.get("state", {}).get("principal"), "who", None)
         said["job"] = scope.get("path_params", {}).get("job_id")
         logger.log(level, "%s %s", scope["method"], scope["path"][:300], extra=said)
 
@@ -60,4 +59,5 @@ def route_of(scope: Scope) -> str:
     path = getattr(scope.get("route"), "path", None)
     if not isinstance(path, str):
         return OTHER
-    return path
+    # Versions of FastAPI differ in whether a route knows the prefix of the router that it is in.
+    return f"/v1{path}" if scope["path"].startswith("/v1/") and not path.startswith("/v1/") else path

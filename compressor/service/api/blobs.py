@@ -29,7 +29,10 @@ _BUFFER = 1 << 20
     status_code=201,
     summary="Send a content",
     openapi_extra=body("...", "application/octet-stream", {"type": "string", "format": "binary"}),
-    responses={**answer(201, "It is there, whole.", {"sha256": "9f86d0...", "bytes": 103_211}), **answers(413, 422, 507)},
+    responses={
+        **answer(201, "It is there, whole.", {"sha256": "9f86d0...", "bytes": 103_211}),
+        **answers(413, 422, 507),
+    },
 )
 async def put(request: Request, sha256: Sha256, principal: Caller) -> Response:
     """Stored only if it has that hash; what breaks off leaves nothing."""

@@ -28,7 +28,7 @@ class FieldError(RefusedError):
 
 
 def require_room(request: Request, limit: int) -> int | None:
-    """Refuse a body whose Content-Length is above ``limit``, before anything of it is read. The length, if it is said."""
+    """Refuse a body whose Content-Length is above ``limit``, before it is read. The length, if it is said."""
     said = request.headers.get("content-length")
     if said is None:
         return None

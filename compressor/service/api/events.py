@@ -93,7 +93,7 @@ async def _frames(
     """The stream. It holds one batch of events at a time, and no thread while nothing happens."""
     with watchers.one(), services.bell.listen(job_id) as ear:
         yield b"retry: 1000\n\n"
-        said, is_first = time.monotonic(), True
+        said, looked = time.monotonic(), float("-inf")
         while not closing.is_set():
             found: list[EventRecord] = []
             try:
@@ -102,13 +102,12 @@ async def _frames(
                     last = found[-1].id
                     yield b"".join(_frame(event) for event in found)
                     said = time.monotonic()
-                looked = is_first or time.monotonic() - said >= PING_SECONDS
-                may_end = found[-1].kind == END_EVENT if found else looked
+                may_end = found[-1].kind == END_EVENT if found else time.monotonic() - looked >= PING_SECONDS
                 if may_end and await _is_over(services, job_id, last):
                     return
+                looked = time.monotonic() if may_end else looked
             except DatabaseAwayError:
                 pass  # it comes back by itself; who watches waits
-            is_first = False
             if len(found) < BATCH:
                 await ear.heard_async(LOOK_SECONDS)
             if time.monotonic() - said >= PING_SECONDS:

@@ -136,7 +136,11 @@ def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What an endpoint answers beside its result, for OpenAPI."""
     found: dict[int | str, dict[str, Any]] = {}
     for status in (401, 403, *statuses, 503):
-        example: dict[str, Any] = {"type": f"urn:compressor:problem:{status}", "status": status, "detail": _SAID[status]}
+        example: dict[str, Any] = {
+            "type": f"urn:compressor:problem:{status}",
+            "status": status,
+            "detail": _SAID[status],
+        }
         example["title"] = _SAID[status]
         content = {"application/problem+json": {"example": PROBLEM if status == 422 else example}}
         found[status] = {"description": _SAID[status], "content": content}

@@ -12,8 +12,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from compressor.service.api import examples
 from compressor.service.api.costs import REPORT
-from compressor.service.api.examples import answer, answers
 from compressor.service.api.documents import file_document
+from compressor.service.api.examples import answer, answers
 from compressor.service.api.jobs import JobId
 from compressor.service.api.problems import problem_response
 from compressor.service.api.projects import Caller

@@ -33,7 +33,7 @@ async def inspect(
     principal: Caller,
     kind: Annotated[Literal["compress", "sweep"] | None, Query(description="Told by the budgets if left out.")] = None,
 ) -> Response:
-    """The body is a recipe, which may lack budgets. Nothing is trained; answers are kept, so the same again is quick."""
+    """The body is a recipe, which may lack budgets. Nothing is trained. The same again is quick."""
     data = await whole_body(request, MOST_BYTES)
     written = await in_thread(read_body, data, request.headers.get("content-type", "application/json"))
     return JSONResponse(await inspected(request.app, written, kind))

@@ -170,25 +170,19 @@ async def set_priority(request: Request, job_id: JobId, principal: Caller) -> Re
     openapi_extra=body(examples.PICK),
     responses={**answer(201, "A job of the kind pick.", examples.SUBMITTED), **answers(404, 409, 422, 429)},
 )
-async def pick(
-    request: Request, job_id: JobId, principal: Caller, idempotency_key: IdempotencyKey = None
-) -> Response:
+async def pick(request: Request, job_id: JobId, principal: Caller, idempotency_key: IdempotencyKey = None) -> Response:
     """Nothing is trained: the best network of the front that is within the budgets."""
     services: Services = request.app.state.services
     asked = await json_of(request, Pick)
 
     def picked() -> Response:
         parent = services.jobs.get(job_id, principal.project)
-        return _made(
-            request, submit_pick(request.app, parent, asked, submitted_by=principal.who, key=idempotency_key)
-        )
+        return _made(request, submit_pick(request.app, parent, asked, submitted_by=principal.who, key=idempotency_key))
 
     return await in_thread(picked)
 
 
-@router.delete(
-    "/jobs/{job_id}", status_code=204, summary="Delete a job that has ended", responses=answers(404, 409)
-)
+@router.delete("/jobs/{job_id}", status_code=204, summary="Delete a job that has ended", responses=answers(404, 409))
 def delete(request: Request, job_id: JobId, principal: Caller) -> Response:
     """Its events and files go with it."""
     services: Services = request.app.state.services

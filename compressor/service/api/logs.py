@@ -1,4 +1,4 @@
-"""Logs on stderr: a line for each request and each thing worth knowing, as text or as JSON, with the job it is about."""
+"""Logs on stderr: a line for each request and event, as text or as JSON, with the job it is about."""
 
 from __future__ import annotations
 

@@ -54,7 +54,9 @@ def problem_response(
     }
     # Whoever shows this in a page by mistake shows no markup.
     text = json.dumps(document, ensure_ascii=True).translate(_UNSAFE)
-    return Response(text, status, headers=headers, media_type=MEDIA_TYPE)
+    return Response(
+        text, status, headers={"X-Content-Type-Options": "nosniff", **(headers or {})}, media_type=MEDIA_TYPE
+    )
 
 
 def problem_of(error: CompressorError) -> Response:

@@ -117,9 +117,7 @@ def printable_name(name: str) -> str:
     return " ".join("".join(sign if sign.isprintable() else " " for sign in name).split())[:200]
 
 
-def _require_upload(
-    services: Services, project: str, key: str, upload_id: str | None, kinds: Collection[str]
-) -> None:
+def _require_upload(services: Services, project: str, key: str, upload_id: str | None, kinds: Collection[str]) -> None:
     if upload_id is None:
         return
     try:
@@ -129,7 +127,9 @@ def _require_upload(
     if upload.state != DONE:
         raise RecipeError(f"The upload {upload_id} is {upload.state}; finish it first.", key=key)
     if upload.kind not in kinds:
-        raise RecipeError(f"{key} takes uploads of {' or '.join(kinds)}, and {upload_id} is one of {upload.kind}.", key=key)
+        raise RecipeError(
+            f"{key} takes uploads of {' or '.join(kinds)}, and {upload_id} is one of {upload.kind}.", key=key
+        )
 
 
 def _require_start(services: Services, project: str, job_id: str) -> None:

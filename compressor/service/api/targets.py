@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from fastapi import FastAPI
 
 from compressor.service.devices.farm import devices_of
-from compressor.service.records import QUEUED, JobSummary, WorkerRecord
 from compressor.service.recipes.policy import CODE
+from compressor.service.records import QUEUED, JobSummary, WorkerRecord
 from compressor.service.services import Services
 
 DEVICE = "device:"

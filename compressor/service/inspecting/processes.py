@@ -1,4 +1,4 @@
-"""Runs the process that looks at a model: in a sandbox where there is one, with limits, killed whole when it takes long."""
+"""Runs the process that looks at a model: in a sandbox where there is one, with limits, killed whole."""
 
 from __future__ import annotations
 
@@ -100,7 +100,9 @@ def _run(folder: Path, given: IO[bytes], answer: IO[bytes], limits: Limits) -> i
     try:
         while (code := process.poll()) is None:
             if time.monotonic() - began > limits.seconds:
-                raise TooSlowError(f"Looking at this model took longer than {limits.seconds:g} s; the job itself may not.")
+                raise TooSlowError(
+                    f"Looking at this model took longer than {limits.seconds:g} s; the job itself may not."
+                )
             if (why := watch.exceeded()) is not None:
                 raise InspectionError(why.replace("The job", "Looking at this model", 1), 4)
             time.sleep(_LOOK_SECONDS)

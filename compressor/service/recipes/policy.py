@@ -23,7 +23,7 @@ from compressor.options import Either, Flag, Number, OneOf, Patterns, Shape, Som
 from compressor.pipeline.grid import Tune
 from compressor.plugins.importing import is_attribute_spec
 from compressor.plugins.registry import closest
-from compressor.search import METHODS, get_method
+from compressor.search import get_method
 from compressor.search.constraints.wishes import WrittenWidths
 from compressor.service.recipes.places import JOB, UPLOAD, reference
 from compressor.service.recipes.reading import Written
@@ -99,9 +99,7 @@ class Submission:
         return [each for each in (self.weights, self.data) if each is not None]
 
 
-def submission_of(
-    written: Written, policy: Policy, kind: str | None = None, *, whole: bool = True
-) -> Submission:
+def submission_of(written: Written, policy: Policy, kind: str | None = None, *, whole: bool = True) -> Submission:
     """Check a recipe.
 
     Args:
@@ -198,7 +196,7 @@ class _Checker:
         if _HF.fullmatch(value):
             if not self._policy.hugging_face:
                 raise self._refused(path, "models named hf:NAME are not taken here; ask whoever runs the service.")
-        elif is_attribute_spec(value) and not _TIMM.fullmatch(value):
+        elif is_attribute_spec(value) and not value.startswith((UPLOAD, JOB, "timm:", "hf:")):
             found.labels.add(CODE)
         elif not (_NAME.fullmatch(value) or _TIMM.fullmatch(value)):
             raise self._refused(

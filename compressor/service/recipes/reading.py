@@ -48,7 +48,9 @@ def read_body(data: bytes, content_type: str) -> Written:
         value = _yaml(data) if is_yaml else parse_bounded(data, LIMITS)
     except ValueError as error:
         line = _line(str(error))
-        raise RecipeError(f"The recipe cannot be read as {'YAML' if is_yaml else 'JSON'}: {error}.", line=line) from error
+        raise RecipeError(
+            f"The recipe cannot be read as {'YAML' if is_yaml else 'JSON'}: {error}.", line=line
+        ) from error
     if not isinstance(value, dict):
         said = "is empty" if value is None else f"is {shown(value)}"
         raise RecipeError(f"The recipe {said}; it has keys with values, such as model and budgets.")

@@ -20,7 +20,9 @@ RECIPE: dict[str, Any] = {"model": "resnet20_cifar", "weights": "none", "data": 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> ServiceSettings:
-    return ServiceSettings(data_dir=tmp_path / "data", workers=0, most_queued=20, lease_seconds=30.0, upload_bytes=1 << 20)
+    return ServiceSettings(
+        data_dir=tmp_path / "data", workers=0, most_queued=20, lease_seconds=30.0, upload_bytes=1 << 20
+    )
 
 
 @pytest.fixture

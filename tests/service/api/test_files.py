@@ -25,9 +25,7 @@ PAGE = b"<!doctype html><script>alert(1)</script>"
 
 
 @pytest.fixture
-def job(
-    submit: Callable[..., dict[str, Any]], claim: Callable[..., dict[str, Any]], parts: Services
-) -> str:
+def job(submit: Callable[..., dict[str, Any]], claim: Callable[..., dict[str, Any]], parts: Services) -> str:
     """A job that is done, with files."""
     job = str(submit()["id"])
     token = claim()["token"]
@@ -70,8 +68,14 @@ def test_a_file_comes_whole_and_says_what_it_is(client: TestClient, job: str) ->
 
 @pytest.mark.parametrize(
     ("header", "first", "end"),
-    [("bytes=0-0", 0, 1), ("bytes=10-99", 10, 100), ("bytes=1279999-", 1279999, 1280000), ("bytes=-5", 1279995, 1280000)]
-    + [("bytes=5-99999999", 5, 1280000), ("bytes=-99999999", 0, 1280000)],
+    [
+        ("bytes=0-0", 0, 1),
+        ("bytes=10-99", 10, 100),
+        ("bytes=1279999-", 1279999, 1280000),
+        ("bytes=-5", 1279995, 1280000),
+        ("bytes=5-99999999", 5, 1280000),
+        ("bytes=-99999999", 0, 1280000),
+    ],
 )
 def test_parts(client: TestClient, job: str, header: str, first: int, end: int) -> None:
     answer = client.get(f"/v1/jobs/{job}/files/model.onnx", headers={"Range": header})
@@ -94,7 +98,9 @@ def test_parts_that_are_not_there(client: TestClient, job: str) -> None:
     assert (answer.status_code, answer.headers["content-range"]) == (416, f"bytes */{len(DATA)}")
 
 
-@pytest.mark.parametrize("header", ["bytes=5-1", "bytes=0-1,5-6", "lines=1-2", "bytes=a-b", "bytes=-", "bytes=" + "9" * 99])
+@pytest.mark.parametrize(
+    "header", ["bytes=5-1", "bytes=0-1,5-6", "lines=1-2", "bytes=a-b", "bytes=-", "bytes=" + "9" * 99]
+)
 def test_ranges_that_are_none_give_the_whole(header: str) -> None:
     assert read_range(header, 100) is None
 

@@ -83,9 +83,7 @@ def test_few_are_looked_at_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def scene() -> None:
         inspector = Inspector(look)
-        tasks = [
-            asyncio.create_task(inspector.inspect(Submission("compress", {"model": f"m{n}"}))) for n in range(3)
-        ]
+        tasks = [asyncio.create_task(inspector.inspect(Submission("compress", {"model": f"m{n}"}))) for n in range(3)]
         await asyncio.sleep(0.1)
         assert len(look.asked) <= module.AT_ONCE
         with pytest.raises(TooManyError):

@@ -114,7 +114,9 @@ def test_cancel_retry_priority_delete(client: TestClient, submit: Submit) -> Non
     assert client.get(f"/v1/jobs/{job}").status_code == 404
 
 
-@pytest.mark.parametrize("path", ["/v1/jobs/0000", "/v1/jobs/0000/events", "/v1/jobs/0000/files", "/v1/jobs/0000/report"])
+@pytest.mark.parametrize(
+    "path", ["/v1/jobs/0000", "/v1/jobs/0000/events", "/v1/jobs/0000/files", "/v1/jobs/0000/report"]
+)
 def test_what_is_not_there_is_404(client: TestClient, path: str) -> None:
     answer = client.get(path)
     assert answer.status_code == 404
@@ -199,7 +201,9 @@ def test_a_database_that_is_away_is_503_and_comes_back(
     assert client.get(f"/v1/jobs/{job}").status_code == 200
 
 
-def test_what_nobody_foresaw_is_500_and_tells_nothing(app: FastAPI, parts: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_nobody_foresaw_is_500_and_tells_nothing(
+    app: FastAPI, parts: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: Any, **__: Any) -> Any:
         raise ValueError("secret: /data/x")
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
@@ -64,14 +63,15 @@ def test_metrics_tell_of_jobs_workers_and_latencies(client: TestClient, submit: 
     assert all(job not in route for route in routes)
 
 
-def test_every_route_is_described_with_examples(app: FastAPI, client: TestClient) -> None:
+def test_every_route_is_described_with_examples(client: TestClient) -> None:
     document = client.get("/v1/openapi.json").json()
-    own = [route for route in app.routes if isinstance(route, APIRoute) and route.include_in_schema]
-    assert len(own) > 25
+    assert len(document["paths"]) > 25
     without = []
     for path, methods in document["paths"].items():
         for method, said in methods.items():
-            if not path.startswith(("/v1/jobs", "/v1/uploads", "/v1/work", "/v1/inspect", "/healthz", "/readyz", "/metrics")):
+            if not path.startswith(
+                ("/v1/jobs", "/v1/uploads", "/v1/work", "/v1/inspect", "/healthz", "/readyz", "/metrics")
+            ):
                 continue
             assert said.get("summary"), path
             bodies = said.get("requestBody", {}).get("content", {})

@@ -150,11 +150,21 @@ def test_contents_are_what_their_name_says(client: TestClient) -> None:
     assert put(client, b"abc").json() == {"sha256": digest(b"abc"), "bytes": 3}
     assert put(client, b"abc").status_code == 201
     assert client.head(f"/v1/work/blobs/{digest(b'abc')}").status_code == 200
-    assert client.get(f"/v1/work/blobs/{digest(b'abc')}").content == b"abc"
-    part = client.get(f"/v1/work/blobs/{digest(b'abc')}", headers={"Range": "bytes=1-"})
-    assert (part.status_code, part.content) == (206, b"bc")
     assert client.put("/v1/work/blobs/..%2f..%2fx", content=b"x").status_code in (400, 404, 405, 415, 422)
     assert put(client, b"x", "A" * 64).status_code == 422
+
+
+def test_contents_go_to_the_worker_whose_job_has_them(client: TestClient, submit: Made, claim: Made) -> None:
+    submit()
+    taken = claim()
+    put(client, b"abc")
+    files = [{"path": "x", "sha256": digest(b"abc"), "bytes": 3}]
+    client.post(f"/v1/work/{taken['job']['id']}/snapshot", json={"token": taken["token"], "files": files})
+    place, lease = f"/v1/work/blobs/{digest(b'abc')}", {"X-Lease-Token": taken["token"]}
+    assert client.get(place).status_code == 404
+    assert client.get(place, headers=lease).content == b"abc"
+    part = client.get(place, headers={**lease, "Range": "bytes=1-"})
+    assert (part.status_code, part.content) == (206, b"bc")
 
 
 def test_contents_that_are_too_large_are_refused(client: TestClient) -> None:
@@ -180,17 +190,18 @@ def test_contents_without_a_length_are_counted(client: TestClient) -> None:
         ("claim", {"worker": "w", "wait_seconds": 1e9}),
         ("claim", {"worker": "w", "labels": "x"}),
         ("claim", {"worker": "w", "shell": "x"}),
-        ("0000/renew", {"token": ""}),
-        ("0000/renew", {"token": "x", "done": -1}),
-        ("0000/events", {"token": "x", "events": [{"number": 0}]}),
-        ("0000/events", {"token": "x", "events": [{**EVENT, "time": "today"}]}),
-        ("0000/end", {"token": "x", "state": "queued"}),
-        ("0000/end", {"token": "x", "state": "failed", "error": {"kind": "x"}}),
-        ("0000/snapshot", {"token": "x", "files": [{"path": "a", "sha256": "b", "bytes": 1}]}),
+        ("JOB/renew", {"token": ""}),
+        ("JOB/renew", {"token": "x", "done": -1}),
+        ("JOB/events", {"token": "x", "events": [{"number": 0}]}),
+        ("JOB/events", {"token": "x", "events": [{**EVENT, "time": "today"}]}),
+        ("JOB/end", {"token": "x", "state": "queued"}),
+        ("JOB/end", {"token": "x", "state": "failed", "error": {"kind": "x"}}),
+        ("JOB/snapshot", {"token": "x", "files": [{"path": "a", "sha256": "b", "bytes": 1}]}),
     ],
 )
-def test_what_workers_cannot_say(client: TestClient, path: str, body: dict[str, Any]) -> None:
-    answer = client.post(f"/v1/work/{path}", json=body)
+def test_what_workers_cannot_say(client: TestClient, submit: Made, path: str, body: dict[str, Any]) -> None:
+    place = path.replace("JOB", submit()["id"]) if "JOB" in path else path
+    answer = client.post(f"/v1/work/{place}", json=body)
     assert (answer.status_code, answer.json()["exit_code"]) == (422, 2)
 
 
