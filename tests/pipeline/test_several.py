@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -15,6 +17,9 @@ from torch.utils.data.distributed import DistributedSampler
 import compressor
 from compressor.errors import CompressorError
 from compressor.process.ranks import current
+from compressor.train import loop
+from compressor.train.optim import optimizer_parameters
+from compressor.train.reduction import digest
 from tests.several import in_processes
 
 EXAMPLE = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(5))
@@ -56,21 +61,39 @@ def samples(seed: int = 0) -> TensorDataset:
     return TensorDataset(torch.randn(48, 3, 8, 8, generator=draw) + y[:, None, None, None], y)
 
 
+@contextmanager
+def noted_steps() -> Iterator[list[str]]:
+    """Digests of all that optimizers move, weights and masks, after every step of the program's own training."""
+    found: list[str] = []
+    stepped = loop.step_all
+
+    def noted(scaler: Any, optimizers: Iterable[Any], unscaled: Any) -> None:
+        every = list(optimizers)
+        stepped(scaler, every, unscaled)
+        found.append(digest(p for optimizer in every for p in optimizer_parameters(optimizer)))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "step_all", noted)
+        yield found
+
+
 def compressed(search: str, told: dict[str, Any], **more: Any) -> dict[str, Any]:
     told = {"search_epochs": 2, "finetune_epochs": 1, "batch_size": 12, "lr": 0.02, **told}
     budgets = {"flops": "150%" if search in ("dash", "pooling") else "60%"}
     data = more.pop("data", None) or {"train": DataLoader(samples()), "val": DataLoader(samples(1))}
-    result = compressor.compress(
-        more.pop("model", None) or network(),
-        EXAMPLE,
-        more.pop("budgets", budgets),
-        data=data,
-        search=search,
-        options=SEARCHES[search],
-        training=compressor.Training(**told),
-        **more,
-    )
+    with noted_steps() as steps:
+        result = compressor.compress(
+            more.pop("model", None) or network(),
+            EXAMPLE,
+            more.pop("budgets", budgets),
+            data=data,
+            search=search,
+            options=SEARCHES[search],
+            training=compressor.Training(**told),
+            **more,
+        )
     return {
+        "steps": steps,
         "kept": result.architecture.to_json(),
         "state": dict(result.model.state_dict()),
         "budgets": [dataclasses.asdict(budget) for budget in result.report.budgets],
@@ -119,6 +142,12 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
 
 def same(mine: dict[str, Any], other: dict[str, Any]) -> bool:
     return mine["kept"] == other["kept"] and all(torch.equal(t, other["state"][n]) for n, t in mine["state"].items())
+
+
+def test_masks_and_weights_are_the_same_after_every_step(two: list[Any]) -> None:
+    for key, found in two[0]["searches"].items():
+        assert found["steps"] == two[1]["searches"][key]["steps"], key
+        assert len(set(found["steps"])) == len(found["steps"]) >= 6, key
 
 
 def test_both_processes_end_with_the_same_network(two: list[Any]) -> None:
