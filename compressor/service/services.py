@@ -11,6 +11,7 @@ from compressor.service.artefacts.uploads import Uploads
 from compressor.service.clock import Clock
 from compressor.service.database.engine import Database
 from compressor.service.database.migrate import migrate
+from compressor.service.devices.files import files_in_use
 from compressor.service.queue.bell import Bell
 from compressor.service.queue.events import EventLog
 from compressor.service.queue.files import Files
@@ -65,7 +66,7 @@ def services_of(settings: ServiceSettings, clock: Clock | None = None) -> Servic
     database = Database(settings.database, clock=clock)
     migrate(database)
     store = open_store(settings.artefacts_url)
-    bell, blobs = Bell(), Blobs(database, store, clock)
+    bell, blobs = Bell(), Blobs(database, store, clock, files_in_use)
     jobs, workers = Jobs(database, settings, clock, bell), Workers(database, clock)
     uploads = Uploads(database, settings, clock, blobs)
     return Services(

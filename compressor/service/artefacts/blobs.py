@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import BinaryIO
 
 from sqlalchemy import ColumnElement, and_, delete, select, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from compressor.service.artefacts.base import Store
 from compressor.service.clock import Clock
@@ -22,10 +24,20 @@ _TRIES = 5
 
 
 class Blobs:
-    """Put contents here first, then refer to them: within the grace time, ``GRACE_SECONDS``, nothing is collected."""
+    """Put contents here first, then refer to them: within the grace time, ``GRACE_SECONDS``, nothing is collected.
 
-    def __init__(self, database: Database, store: Store, clock: Clock) -> None:
-        self._database, self._store, self._clock = database, store, clock
+    Args:
+        in_use: contents that others than jobs and uploads refer to.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        store: Store,
+        clock: Clock,
+        in_use: Callable[[Session], set[str]] = lambda session: set(),
+    ) -> None:
+        self._database, self._store, self._clock, self._in_use = database, store, clock, in_use
 
     def put(self, stream: BinaryIO, sha256: str | None = None, limit: int | None = None) -> tuple[str, int]:
         """As ``Store.put``."""
@@ -67,8 +79,8 @@ class Blobs:
         return size
 
     def collect_garbage(self, grace_seconds: float = GRACE_SECONDS) -> int:
-        """Delete contents that neither jobs nor uploads refer to, and that nobody has put or asked after within the
-        grace time; how many."""
+        """Delete contents that nothing refers to, and that nobody has put or asked after within the grace time; how
+        many."""
         before, removed, last = self._clock.now() - timedelta(seconds=grace_seconds), 0, ""
         while True:
             query = select(BlobRow.sha256).where(_is_garbage(before), BlobRow.sha256 > last)
@@ -92,6 +104,8 @@ class Blobs:
     def _collect(self, sha256: str, before: datetime) -> bool:
         try:
             with self._database.begin() as session:
+                if sha256 in self._in_use(session):
+                    return False
                 gone = session.scalar(
                     delete(BlobRow)
                     .where(BlobRow.sha256 == sha256, _is_garbage(before))

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import compressor
 from compressor.service.errors import StorageError
 
 _SECONDS = 900.0
@@ -31,7 +30,7 @@ def why_refused(path: Path, kind: str, unpacked: int) -> str | None:
     try:
         done = subprocess.run(
             command,
-            cwd=Path(compressor.__file__).parent.parent,  # found there, installed or not
+            cwd=Path(__file__).parents[3],  # the program is found there, installed or not
             env={**environment, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -13,6 +13,8 @@ from compressor.service.database.tables import JobRow
 from compressor.service.queue.rows import IS_QUEUED, IS_RUNNING
 
 _LONGEST_DELAY = timedelta(minutes=2)
+#: Made once: that takes longer than the statement they stand in.
+_JOB, _OTHER = aliased(JobRow), aliased(JobRow)
 
 
 def next_job(
@@ -20,14 +22,13 @@ def next_job(
 ) -> ScalarSelect[str]:
     """The id of the next job for a worker with these labels, as a subquery. On Postgres its row is locked, and rows
     that others have locked are passed over; on SQLite the transaction has the database to itself."""
-    job = aliased(JobRow)
+    job, other = _JOB, _OTHER
     # A time that lies too far ahead is that of a clock that was set back since.
     is_due = or_(job.not_before.is_(None), job.not_before <= now, job.not_before > now + _LONGEST_DELAY)
     query = select(job.id).where(job.state == IS_QUEUED, is_due, _within(session, job, labels))
     if project is not None:
         query = query.where(job.project == project)
     if most_running is not None:
-        other = aliased(JobRow)
         full = (
             select(other.project)
             .where(other.state == IS_RUNNING)

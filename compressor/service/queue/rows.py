@@ -6,7 +6,7 @@ import hmac
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, literal_column, select
+from sqlalchemy import ColumnElement, Row, literal_column, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import InstrumentedAttribute, Session, load_only
 
@@ -23,7 +23,8 @@ from compressor.service.records import (
 )
 
 #: Written into the statement, not bound: only then do databases see that an index of these jobs alone will do.
-IS_QUEUED, IS_RUNNING = literal_column(f"'{QUEUED}'"), literal_column(f"'{RUNNING}'")
+IS_QUEUED: ColumnElement[str] = literal_column(f"'{QUEUED}'")
+IS_RUNNING: ColumnElement[str] = literal_column(f"'{RUNNING}'")
 
 _SUMMARY = tuple(JobSummary.__dataclass_fields__)
 SUMMARY_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = tuple(getattr(JobRow, name) for name in _SUMMARY)

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from compressor.service.artefacts.blobs import Blobs
 from compressor.service.errors import NotFoundError, RefusedError
 from compressor.service.records import DONE, FileRecord
 from compressor.service.services import Services
@@ -127,3 +128,12 @@ def test_what_is_put_again_while_it_is_collected_stays(
     assert services.blobs.has(file.sha256)
     with services.blobs.open(file.sha256) as stream:
         assert stream.read() == b"content"
+
+
+def test_what_measurements_need_stays(sqlite_services: Services, clock: FakeClock) -> None:
+    services = sqlite_services
+    file = put(services, "network.onnx", b"network")
+    blobs = Blobs(services.database, services.store, clock, in_use=lambda session: {file.sha256})
+    clock.advance(10**6)
+    assert blobs.collect_garbage() == 0
+    assert services.blobs.collect_garbage() == 1
