@@ -23,6 +23,7 @@ _IDLE = timedelta(days=2)
 _REFUSED = timedelta(days=7)
 _WORKERS = timedelta(days=7)
 _BATCH = 100
+_JUMP_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,16 @@ class Retention:
     ) -> None:
         self._database, self._settings, self._clock = database, settings, clock
         self._jobs, self._uploads, self._workers, self._blobs, self._store = jobs, uploads, workers, blobs, store
+        self._offset = self._wall_offset()
 
     def sweep(self) -> Removed:
-        """Delete ended jobs after ``keep_days``, uploads that nobody goes on with or needs, and then contents."""
+        """Delete ended jobs after ``keep_days``, uploads that nobody goes on with or needs, and then contents.
+
+        Where the wall clock was set since the last sweep nothing is deleted before the next: it may be set right again.
+        """
+        before, self._offset = self._offset, self._wall_offset()
+        if abs(self._offset - before) > _JUMP_S:
+            return Removed()
         removed = Removed(
             jobs=self._sweep_jobs(),
             uploads=self._sweep_uploads(),
@@ -63,6 +71,10 @@ class Retention:
         )
         self._store.remove_temporaries(GRACE_SECONDS)
         return removed
+
+    def _wall_offset(self) -> float:
+        """Seconds by which the wall clock is ahead of the monotonic one: always the same, until it is set."""
+        return self._clock.now().timestamp() - self._clock.monotonic()
 
     def _sweep_jobs(self) -> int:
         if self._settings.keep_days is None:

@@ -7,7 +7,6 @@ import hashlib
 import io
 import os
 import threading
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,6 @@ from compressor.service.errors import (
 )
 from compressor.service.records import DONE, UploadRecord
 from compressor.service.services import Services
-from tests.service.clocks import FakeClock
 from tests.service.conftest import ServicesMaker
 from tests.service.queue.submitting import claim, submit
 
@@ -180,40 +178,3 @@ def test_a_wrong_checksum_is_refused(sqlite_services: Services) -> None:
         services.uploads.finish(upload.id)
     with pytest.raises(ConflictError):
         submit(services, uploads=(upload.id,))
-
-
-def test_time_takes_what_nobody_needs(make_services: ServicesMaker, sqlite_url: str, clock: FakeClock) -> None:
-    services = make_services(sqlite_url, keep_days=30)
-    needed, not_needed = send(services, weights(10)), send(services, weights(20))
-    submit(services, uploads=(needed.id,))
-    old = submit(services, priority=1)
-    lease = claim(services)
-    services.leases.end(old.id, lease.token, DONE)
-    abandoned = services.uploads.begin("default", "w", "weights", 100)
-    services.uploads.append(abandoned.id, 0, io.BytesIO(b"x"))
-    for part in services.settings.uploads_dir.iterdir():
-        os.utime(part, (clock.now().timestamp(),) * 2)
-    assert services.retention.sweep() == module_removed()
-    clock.advance(29 * 86400)
-    assert services.retention.sweep() == module_removed(uploads=1, workers=1)
-    assert list(services.settings.uploads_dir.iterdir()) == []
-    clock.advance(2 * 86400)
-    assert services.retention.sweep() == module_removed(jobs=1, uploads=1, blobs=1)
-    assert not services.store.has(str(not_needed.sha256))
-    assert services.store.has(str(needed.sha256))
-    with pytest.raises(NotFoundError):
-        services.jobs.get(old.id)
-
-
-def module_removed(**counts: int) -> Any:
-    from compressor.service.queue.retention import Removed
-
-    return Removed(**counts)
-
-
-def test_a_part_without_an_upload_goes(sqlite_services: Services, clock: FakeClock) -> None:
-    part: Path = sqlite_services.settings.uploads_dir / "stray.part"
-    part.write_bytes(b"x")
-    os.utime(part, (0, 0))
-    sqlite_services.retention.sweep()
-    assert not part.exists()
