@@ -20,8 +20,8 @@ _EPILOG = (
     "Examples:\n\n\b\n"
     "  compress worker --server https://compress.example --key-file worker.key\n"
     "  compress worker --server http://127.0.0.1:8080 --name gpu-1 --label gpu --memory 32GiB\n\n"
-    "Each job runs in a process of its own, in bubblewrap where that works: it sees no network, no key, and no file but "
-    "Python, this program, cached weights and its own folder."
+    "Each job runs in a process of its own, in bubblewrap where that works: it sees no network, no key, and no file "
+    "but Python, this program, cached weights and its own folder."
 )
 
 

@@ -1,7 +1,7 @@
-"""Workers and the server are killed at random moments: every job ends once, none twice, none lost, with the same files.
+"""Workers and the server are killed at random moments: every job ends once, none twice, none lost, with equal files.
 
-The quick test has children that stand in for compressions; the slow ones compress. ``benchmarks/service/nothing_lost.py``
-does the same with 200 jobs and 50 kills, on SQLite and Postgres.
+The quick test has children that stand in for compressions; the slow ones compress. The benchmark
+``benchmarks/service/nothing_lost.py`` does the same with 200 jobs and 50 kills, on SQLite and Postgres.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Byte code of this program, written before a job needs it: in a sandbox it is read-only, and would be made each time."""
+"""Byte code of this program, written before a job needs it: a sandbox cannot keep any, and would make it each time."""
 
 from __future__ import annotations
 

@@ -142,7 +142,8 @@ class Link:
             self._checked(self._request("PUT", f"/v1/work/blobs/{sha256}", content=pieces, headers=headers, timeout=60))
 
     def get_blob(self, sha256: str, path: Path, size: int, token: str) -> None:
-        """Fetch a content that a leased job has into a new file. What is not what its name says is not kept, and counts as no answer."""
+        """Fetch a content that a leased job has into a new file. One that its hash does not fit is not kept, and counts
+        as no answer."""
         headers = {"X-Lease-Token": token}
         digest, count = hashlib.sha256(), 0
         try:

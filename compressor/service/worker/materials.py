@@ -71,8 +71,8 @@ def _require_allowed(recipe: Mapping[str, Any], config: WorkerConfig) -> None:
     """Refuse what a server should not have handed out to this worker. Raises ``UsageError``."""
     if config.code == "no" and has_code(recipe):
         raise UsageError(
-            f"The recipe names the user's own code ({shown(str(recipe.get('model')))}), which this worker does not run: "
-            f"it has the label {CODE!r} only with compress worker --allow-code."
+            f"The recipe names the user's own code ({shown(str(recipe.get('model')))}), and this worker runs none: it "
+            f"has the label {CODE!r} only with compress worker --allow-code."
         )
     place = data_place(recipe.get("data"))
     if place is not None and not any(_inside(place, data_place(spec)) for spec in config.datasets.values()):

@@ -1,7 +1,7 @@
 """All processes of a job: found, weighed, held still and killed as one.
 
-In a sandbox they are what descends from it, and the kernel kills them all with its first process. Elsewhere each carries
-a mark in its environment, so that one which left the process group is found, too.
+In a sandbox they are what descends from it, and the kernel kills them all with its first process. Elsewhere each has a
+mark in its environment, so that one which left the process group is found, too.
 """
 
 from __future__ import annotations

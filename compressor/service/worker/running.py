@@ -190,7 +190,8 @@ class JobRun:
         elif self._reporting.cancel.is_set():
             state, error = "cancelled", None
         elif self._stop.is_set():
-            return self._leave(running)
+            self._leave(running)
+            return
         else:
             state, error = "failed", {"kind": "ProcessDied", "text": _death(stopped), "exit_code": 1}
         try:
@@ -231,7 +232,7 @@ class JobRun:
         self._patience(lambda: self._link.get_blob(sha256, place, size, self._claimed.token))
 
     def _require_time(self) -> None:
-        """Raise ``LeaseLostError`` when the lease is another's, ``StoppedError`` a while after the worker is to stop."""
+        """Raise ``LeaseLostError`` if the lease is another's, ``StoppedError`` a while after the worker is to stop."""
         self._reporting.require_lease()
         if self._stop.is_set():
             now = time.monotonic()

@@ -1,7 +1,7 @@
-"""A job in a world of its own: bubblewrap shows it the system, Python, this program and its own folder, and no more.
+"""A job in a world of its own: bubblewrap shows it the system, Python, this program and its own folder, no more.
 
-Nothing is visible that is not named here, so a data folder, a database, keys or the folders of other jobs are not there,
-whatever the code of a model looks for. There is no network, and no process of others to be seen.
+Nothing is visible that is not named here, so a data folder, a database, keys or the folders of other jobs are not
+there, whatever the code of a model looks for. There is no network, and no process of others to be seen.
 """
 
 from __future__ import annotations
@@ -70,13 +70,13 @@ class Sandbox:
         for name in _OF_ETC:
             words += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
         words += ["--proc", "/proc", "--dev", "/dev", "--size", str(_SHARED_MEMORY), "--tmpfs", "/dev/shm"]
-        words += _devices()
+        words += [*_devices(), "--bind", str(folder / "tmp"), "/tmp"]  # before what may lie in it
         for place in places:
             words += ["--ro-bind", place, place]
         shown = [*places, *(place for place in _SYSTEM if not os.path.islink(place))]
         for place in _masked(hidden, shown, needed=places):
             words += ["--tmpfs", place] if os.path.isdir(place) else ["--ro-bind", "/dev/null", place]
-        words += ["--bind", str(folder / "tmp"), "/tmp", "--bind", str(folder), HOME, "--chdir", HOME]
+        words += ["--bind", str(folder), HOME, "--chdir", HOME]
         words += ["--remount-ro", "/dev", "--remount-ro", "/"]
         return [*words, "--", *command]
 

@@ -65,13 +65,9 @@ except OSError as error:
 
 def test_what_a_limit_did_is_told_as_that() -> None:
     limits = Limits(file_bytes=1 << 20, open_files=40, memory_bytes=1 << 30)
-    try:
-        try:
-            raise OSError(errno.EFBIG, "File too large")
-        except OSError as error:
-            raise CompressorError("Cannot write model.safetensors.") from error
-    except CompressorError as error:
-        assert explained(error, limits) == (1, "A file of the job grew beyond the limit of 1 MiB for one file.")
+    error = CompressorError("Cannot write model.safetensors.")
+    error.__cause__ = OSError(errno.EFBIG, "File too large")
+    assert explained(error, limits) == (1, "A file of the job grew beyond the limit of 1 MiB for one file.")
     assert "limit of 40" in explained(OSError(errno.EMFILE, "Too many open files"), limits)[1]
     assert "limit for a job is 1 GiB" in explained(MemoryError(), limits)[1]
     assert (

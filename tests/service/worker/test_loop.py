@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from compressor.service.worker.processes import MARK
 from tests.service.worker.conftest import HERE, Begin
 from tests.service.worker.fake_server import KEY, FakeJob, FakeServer
 
+OWN = "CUBLAS_WORKSPACE_CONFIG"
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 
@@ -28,12 +31,21 @@ def scripted(server: FakeServer, name: str, *steps: list[Any], **more: Any) -> F
     return server.submit(name, {"steps": list(steps)}, **more)
 
 
+@pytest.fixture(autouse=True)
+def own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of this test's jobs are told from those of others by a variable that children keep."""
+    monkeypatch.setenv(OWN, f":16:{secrets.randbelow(1 << 60)}")
+
+
 def processes_of_jobs() -> list[int]:
-    """All processes on this machine that carry the mark of a job, sandboxes among them."""
+    """All processes of this test's jobs, sandboxes among them."""
+    own = f"{OWN}={os.environ[OWN]}".encode()
     found = []
     for place in Path("/proc").glob("[0-9]*"):
         try:
-            if MARK.encode() in (place / "environ").read_bytes() and (place / "stat").read_text().split()[2] != "Z":
+            variables = (place / "environ").read_bytes().split(b"\0")
+            is_of_a_job = own in variables and any(each.startswith(f"{MARK}=".encode()) for each in variables)
+            if is_of_a_job and (place / "stat").read_text().rpartition(")")[2].split()[0] != "Z":
                 found.append(int(place.name))
         except OSError:
             continue
