@@ -141,7 +141,10 @@ class FsspecStore:
 
     def _has(self, name: str) -> bool:
         self._fs.invalidate_cache()  # another server may have put it there
-        return bool(self._fs.isfile(self._path(name)))
+        try:
+            return bool(self._fs.info(self._path(name))["type"] == "file")
+        except FileNotFoundError:  # any other error is one of reaching it
+            return False
 
     def _make_folder(self, path: str) -> None:
         if self._is_local:  # elsewhere there are none: a name that is made would be a bucket

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DisconnectionError
 
 TRIES = 3
 _BUSY_S = 15.0
-_PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "temp_store=MEMORY", "cache_size=-16000")
+_PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "temp_store=MEMORY", "cache_size=-4000")
 
 
 def is_locked(error: BaseException | None) -> bool:
