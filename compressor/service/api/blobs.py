@@ -6,7 +6,7 @@ import io
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from compressor.service.access.principals import require
 from compressor.service.api.bodies import Body
@@ -48,6 +48,7 @@ async def put(request: Request, sha256: Sha256, principal: Caller) -> Response:
 @router.get(
     "/{sha256}",
     summary="Fetch a content",
+    response_class=StreamingResponse,
     responses={
         200: {"description": "The content.", "content": {"application/octet-stream": {"example": "..."}}},
         206: {"description": "The part that `Range` names."},
