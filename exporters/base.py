@@ -24,6 +24,10 @@ CHECK_BATCHES = (1, 2, 5)
 TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1e-1, "int8": 5e-1}
 
 
+#: Where an ONNX file with more open axes than the batch says at which sizes it was made.
+EXAMPLE_SHAPES = "compressor.example_shapes"
+
+
 @dataclass(frozen=True)
 class Availability:
     """Whether something can be used on this machine, and if not, why and what to do."""

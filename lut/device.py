@@ -106,6 +106,15 @@ def cpu_device(cpuinfo: Path = Path("/proc/cpuinfo")) -> Device:
     )
 
 
+def device_of(fingerprint: str) -> Device:
+    """The device a fingerprint stands for. Raises ``InvalidKeyError``."""
+    fields = canonical.load("device", fingerprint)
+    try:
+        return Device(**{name: canonical.to_tuple(value) for name, value in fields.items()})
+    except (TypeError, AttributeError) as error:
+        raise InvalidKeyError(f"The fingerprint {fingerprint[:80]!r} is incomplete or malformed: {error}.") from error
+
+
 def gpu_device(name: str, driver: str) -> Device:
     """A GPU, by the name and driver version its runtime reports."""
     return Device(kind="gpu", name=name, driver=driver)

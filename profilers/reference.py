@@ -27,6 +27,11 @@ _AGREE = 0.02
 _REST_S = 0.004
 
 
+def clearly_faster(now_ms: float, undisturbed_ms: float) -> float | None:
+    """``now_ms``, if it is less than ``undisturbed_ms`` beyond doubt."""
+    return now_ms if now_ms < (1.0 - FASTER) * undisturbed_ms else None
+
+
 class Reference:
     """The reference, loaded.
 
@@ -52,7 +57,7 @@ class Reference:
     def drift(self) -> float:
         """How much slower the device is now than undisturbed, as a factor."""
         self.look()
-        return median(self._recent) / self.undisturbed_ms
+        return self.recent_ms / self.undisturbed_ms
 
     def busy(self) -> bool:
         """Whether other work on the machine disturbs timings now."""
@@ -60,10 +65,14 @@ class Reference:
         slow = median(self.drift() for _ in range(_BUSY_LOOKS)) > SLOW
         return slow or sum(self._waited) / len(self._waited) > BUSY
 
+    @property
+    def recent_ms(self) -> float:
+        """What it takes now."""
+        return median(self._recent)
+
     def faster_ms(self) -> float | None:
         """What it takes now, if that is clearly less than ``undisturbed_ms``."""
-        now = median(self._recent)
-        return now if now < (1.0 - FASTER) * self.undisturbed_ms else None
+        return clearly_faster(self.recent_ms, self.undisturbed_ms)
 
     def _fastest(self) -> float:
         """The fastest of many looks, as soon as three agree.

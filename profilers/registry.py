@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 from typing import TYPE_CHECKING, cast
 
 from compressor.plugins.registry import Registry
@@ -9,6 +11,7 @@ from profilers.errors import ProfilerUsageError
 
 if TYPE_CHECKING:
     from profilers.base import Availability, Runtime
+    from profilers.layers.timer import RemoteRuntime
 
 RUNTIMES = Registry(
     "target",
@@ -27,6 +30,11 @@ RUNTIMES = Registry(
 )
 
 
+#: Environment variable with ``module:function``: what finds devices of other machines by their names. It is in the
+#: environment so that processes which a job starts find them, too.
+DEVICES = "COMPRESSOR_RUNTIMES"
+
+
 def names() -> list[str]:
     """All registered targets, sorted."""
     return RUNTIMES.names()
@@ -34,7 +42,19 @@ def names() -> list[str]:
 
 def get(name: str) -> Runtime:
     """The runtime called ``name``. Raises :class:`ProfilerUsageError` with the closest names if there is none."""
+    found = elsewhere(name)
+    if found is not None:
+        return cast("Runtime", found)
     return cast("Runtime", RUNTIMES.get(name)())
+
+
+def elsewhere(name: str) -> RemoteRuntime | None:
+    """The device of another machine that has this name, if there is one."""
+    finder = os.environ.get(DEVICES, "")
+    if not finder or name in RUNTIMES:
+        return None
+    module, _, attribute = finder.partition(":")
+    return cast("RemoteRuntime | None", getattr(importlib.import_module(module), attribute)(name))
 
 
 def availability() -> dict[str, Availability]:

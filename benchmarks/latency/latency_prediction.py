@@ -23,7 +23,7 @@ import torch
 
 from benchmarks.harness import append, read
 from compressor.graph import capture
-from compressor.latency.calibrate import PredictionAccuracy, time_networks
+from compressor.latency.calibrate import PredictionAccuracy
 from compressor.latency.subnets import Subnet, random_choices
 from compressor.latency.target import LatencySession, TargetSettings
 from compressor.models import load_model
@@ -89,8 +89,8 @@ def time_twice(session: LatencySession, choices: dict[str, Subnet], rounds: int)
     for start in range(0, len(names), 10):  # ten at a time, so that they fit into memory
         paths = {n: session.subnets.write(choices[n], n) for n in names[start : start + 10]}
         for into in (measured, again):
-            timed = time_networks(
-                session.timer, paths, session.subnets.original, reference_ms=session.original_ms, rounds=rounds
+            timed = session.timer.time_networks(
+                paths, session.subnets.original, reference_ms=session.original_ms, rounds=rounds
             )
             into |= timed.networks_ms
     repeat = sum(abs(again[n] / measured[n] - 1) for n in names) / len(names)

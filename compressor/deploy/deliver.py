@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from exporters.base import ExportInfo, Inputs
 
     Model: TypeAlias = nn.Module | str | Path
-from compressor.deploy.timing import _SUFFIXES, DEFAULT_TARGET, bench
+from compressor.deploy.timing import DEFAULT_TARGET, bench, suffixes_of
 
 
 @dataclass
@@ -111,7 +111,7 @@ def deliver(
         result.stage_seconds["export"] = time.perf_counter() - started
         started = time.perf_counter()
         for target in targets:
-            on_files = ".onnx" in _SUFFIXES.get(target, ())
+            on_files = ".onnx" in suffixes_of(target)
             models = pair if on_files else {"original": original, "compressed": compressed}
             how: dict[str, Any] = {"batch": batch, "threads": threads, "seconds": seconds / len(targets)}
             try:

@@ -4,7 +4,6 @@ where both networks are exported and timed against each other."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -29,6 +28,13 @@ _SUFFIXES = {
     "tensorrt-rtx": (".rtx", ".onnx"),
     "simulated": (".onnx",),
 }
+
+
+def suffixes_of(target: str) -> tuple[str, ...]:
+    """Endings of the files that a target loads; none where it runs modules. A device elsewhere gets ONNX files."""
+    from profilers import registry
+
+    return (".onnx",) if registry.elsewhere(target) is not None else _SUFFIXES.get(target, ())
 
 
 def bench(
@@ -60,20 +66,15 @@ def bench(
         profilers.errors.ProfilerError: the target is unknown or not available, or refuses a model.
     """
     from profilers import registry
-    from profilers.interleave import interleave
+    from profilers.side_by_side import time_in_turn
 
     if example_kwargs:
         from compressor.nn.tensors import example_of
 
         example_inputs = example_of(() if example_inputs is None else example_inputs, example_kwargs)
     runtime = registry.get(target)
-    with ExitStack() as stack:
-        runners = {}
-        for label, model in models.items():
-            found, inputs = resolve(model, example_inputs, target, trust_factories)
-            runners[label] = runtime.load(found, inputs, threads=threads, batch=batch)
-            stack.callback(runners[label].close)
-        return interleave(runners, seconds=seconds, progress=progress)
+    found = {label: resolve(model, example_inputs, target, trust_factories) for label, model in models.items()}
+    return time_in_turn(runtime, found, threads=threads, batch=batch, seconds=seconds, progress=progress)
 
 
 def compare(
@@ -106,7 +107,7 @@ def resolve(
         from compressor.models import artifact
 
         inputs = example_inputs if example_inputs is not None else artifact.example_inputs(path)
-        for suffix in _SUFFIXES.get(target, ()):
+        for suffix in suffixes_of(target):
             files = sorted(path.glob(f"*{suffix}"))
             if len(files) == 1:
                 return files[0], inputs

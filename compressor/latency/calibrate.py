@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 
@@ -24,17 +22,10 @@ from compressor.latency.subnets import Subnet
 from compressor.latency.term import Latency
 from compressor.search.constraints.constraint import hard_sizes
 from lut import Calibration
-from profilers.base import Runner
-from profilers.contention import BUSY
-from profilers.interleave import runs_in_turn
-from profilers.layers.layer_timer import LayerTimer
-from profilers.stats import quiet_ms
+from profilers.layers.timer import Timer
 
 #: Networks that another version timed are timed anew.
-TIMING_VERSION = 5
-
-#: Networks are timed for more rounds until they are known to this fraction on average, at most this many times as long.
-_CERTAIN, _MORE_ROUNDS = 0.015, 6
+TIMING_VERSION = 6
 
 #: How strongly the fit holds on to plain sums: where a coefficient moves a network's time by 10 %, it has to lower the
 #: errors by as much as if one network had been mispredicted by this much of 10 %.
@@ -74,15 +65,6 @@ def kendall_tau(one: Sequence[float], two: Sequence[float]) -> float:
     return float(kendalltau(one, two).statistic) if len(one) > 1 else float("nan")
 
 
-@dataclass(frozen=True)
-class Timed:
-    """Networks timed in turn with a reference, in ms; ``busy`` says that others held the cores meanwhile."""
-
-    reference_ms: float
-    networks_ms: dict[str, float]
-    busy: bool
-
-
 def model_key(graph: Graph, decides: frozenset[str] | None = None) -> str:
     """A calibration belongs to a network's class, operators and what can be removed of it, not to its weights.
 
@@ -94,68 +76,6 @@ def model_key(graph: Graph, decides: frozenset[str] | None = None) -> str:
     lines += [f"{g.kind} {len(g)}{' whole' * held}" for g, held in zip(graph.groups, whole, strict=True)]
     text = "\n".join(lines)
     return f"{graph.model_class} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
-
-
-def time_networks(
-    timer: LayerTimer,
-    paths: Mapping[str, Path],
-    reference: Path,
-    *,
-    reference_ms: float | None = None,
-    rounds: int = 5,
-    progress: Callable[[int, int], None] | None = None,
-) -> Timed:
-    """Milliseconds of a network that serves as reference, and of others, in the table's time.
-
-    Every burst of a network is followed and preceded by one of the reference, the original as a rule, and is given as
-    a multiple of it: contention for caches and memory slows whole networks down by more than it does the reference
-    operator, and slows the reference down alike.
-
-    Args:
-        reference_ms: what the reference takes, if that is known; else it is measured against the reference operator.
-        rounds: at least; more where they do not agree.
-
-    Raises:
-        RefusedError: the runtime cannot run one of them.
-    """
-    with ExitStack() as stack:
-
-        def load(path: Path) -> tuple[Runner, int]:
-            runner = timer.runtime.load(path, threads=timer.threads, batch=timer.batch)
-            stack.callback(runner.close)
-            return runner, runs_in_turn(runner)
-
-        def burst(runner: Runner, runs: int) -> float:
-            samples = runner.measure(runs + 1).after(1)
-            waited.append(samples.waited)
-            return quiet_ms(samples)
-
-        ruler, loaded = load(reference), {name: load(path) for name, path in paths.items()}
-        own: list[float] = []
-        waited: list[float] = []
-        ratios: dict[str, list[float]] = {name: [] for name in loaded}
-        for number in range(_MORE_ROUNDS * rounds):
-            if number >= rounds and np.mean([_uncertainty(v) for v in ratios.values()] or [0.0]) <= _CERTAIN:
-                break
-            drift = timer.drift() if reference_ms is None else 1.0
-            before = burst(*ruler)
-            for name, network in loaded.items():
-                took, after = burst(*network), burst(*ruler)
-                ratios[name].append(2 * took / (before + after))
-                own.append(after / drift)
-                before = after
-            own.append(before / drift)
-            if progress is not None:
-                progress(min(number + 1, rounds), rounds)
-    scale = median(own) if reference_ms is None else reference_ms
-    networks_ms = {name: scale * median(values) for name, values in ratios.items()}
-    return Timed(scale, networks_ms, sum(waited) / len(waited) > BUSY)
-
-
-def _uncertainty(ratios: Sequence[float]) -> float:
-    """By what fraction the median may be off, going by the spread of the middle half."""
-    low, middle, high = np.percentile(ratios, [25, 50, 75])
-    return float((high - low) / middle / np.sqrt(len(ratios)))
 
 
 def fit(features: Sequence[Mapping[str, float]], measured_ms: Sequence[float]) -> Coefficients:
@@ -197,7 +117,7 @@ def _solve(rows: FloatArray, order: list[str], trust: FloatArray) -> FloatArray:
 
 
 def time_choices(
-    timer: LayerTimer,
+    timer: Timer,
     write: Callable[[Subnet, str], Path],
     original: Path,
     choices: Sequence[Subnet],
@@ -205,8 +125,8 @@ def time_choices(
     rounds: int = 5,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[dict[str, float], bool]:
-    """Milliseconds of the original, as ``original``, and of subnets, as ``subnet0`` and so on; and whether others held
-    the cores meanwhile.
+    """Milliseconds of the original, as ``original``, and of subnets, as ``subnet0`` and so on, in the table's time; and
+    whether others held the cores meanwhile.
 
     Args:
         write: writes a subnet as an ONNX file.
@@ -215,7 +135,7 @@ def time_choices(
         RefusedError: the runtime cannot run one of them. ExporterError: one cannot be exported.
     """
     paths = {f"subnet{index}": write(choice, f"subnet{index}") for index, choice in enumerate(choices)}
-    timed = time_networks(timer, paths, original, rounds=rounds, progress=progress)
+    timed = timer.time_networks(paths, original, rounds=rounds, progress=progress)
     return {"original": timed.reference_ms, **timed.networks_ms}, timed.busy
 
 

@@ -21,13 +21,14 @@ from compressor.budget import Budget
 from compressor.errors import UnreachableBudgetError
 from compressor.graph.graph import Graph
 from compressor.latency.refinement import RefinementLog, hold
-from compressor.latency.target import LatencySession, OnDevice
+from compressor.latency.target import LatencySession
 from compressor.search.constraints.constraint import Constraint, RoundTo, hard_sizes
 from compressor.search.constraints.greedy import shrink
 from compressor.search.constraints.neighbours import closer
 from compressor.search.constraints.projector import Projector
 from compressor.search.result import SearchResult
 from compressor.storage.job import Diary
+from profilers.in_turn import OnDevice
 
 #: A network may be predicted to be this much faster than the goal before finer grids are tried.
 _CLOSE = 0.007

@@ -12,6 +12,7 @@ from compressor.latency.predict import Coefficients, Lookup
 from compressor.latency.profile import known_surfaces
 from compressor.latency.term import Latency
 from lut import LatencyTable, LutError, Target
+from profilers import registry
 
 
 def known_latency(
@@ -59,4 +60,6 @@ def known_latency(
 
 
 def _is(found: Target, target: str, threads: int | None) -> bool:
-    return found.runtime == target and found.batch == 1 and threads in (None, found.threads)
+    device = registry.elsewhere(target)
+    same = found.runtime == target if device is None else device.measured(found)
+    return same and found.batch == 1 and threads in (None, found.threads)

@@ -12,21 +12,19 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from compressor.graph.graph import Graph
 from compressor.latency.signatures import asked, domains
-from lut import LatencyTable, Measurement, Point, Row, Signature, Target, cpu_device, nvidia_gpus
-from lut.device import Device
+from lut import LatencyTable, Measurement, Point, Row, Signature, Target
 from lut.surface.interpolate import usable
 from lut.surface.refine import Domain, Refinement, Refiner
 from lut.surface.steps import Pattern
-from profilers.errors import TargetUnavailableError
-from profilers.layers.layer_timer import REFERENCE, REFERENCE_CHANNELS, LayerTimer
+from profilers.base import Runtime
+from profilers.layers import timer as timers
+from profilers.layers.layer_timer import REFERENCE, REFERENCE_CHANNELS
+from profilers.layers.timer import Timer
 from profilers.reference import FASTER, SLOW
-
-if TYPE_CHECKING:
-    from profilers.base import RunnerInfo, Runtime
 
 #: Share of noisy points above which the machine is called too noisy.
 NOISY_SHARE = 0.25
@@ -104,39 +102,23 @@ class Profiled:
         }
 
 
-def target_of(info: RunnerInfo) -> Target:
-    """The table's target for the conditions a runner runs under. Raises ``TargetUnavailableError``."""
-    return Target(_device(info), info.runtime, info.version, info.precision, info.threads, info.batch)
-
-
-def _device(info: RunnerInfo) -> Device:
-    if info.runtime == "simulated":
-        return Device("simulated", info.device)
-    if info.threads:
-        return cpu_device()
-    gpus = nvidia_gpus()
-    if not gpus:
-        raise TargetUnavailableError(f"{info.runtime} ran on a GPU, but nvidia-smi lists none; check the driver.")
-    return gpus[0]
-
-
-def open_timer(runtime: Runtime, table: LatencyTable, *, threads: int | None, batch: int = 1) -> LayerTimer:
+def open_timer(runtime: Runtime, table: LatencyTable, *, threads: int | None, batch: int = 1) -> Timer:
     """A timer that speaks in the table's time, in which its reference takes what it takes undisturbed.
 
     A table that was begun on a busy machine is brought to that time, see ``LatencyTable.anchor``.
     """
-    timer = LayerTimer(runtime, threads=threads, batch=batch)
+    timer = timers.open_timer(runtime, threads=threads, batch=batch)
     _anchor(timer, table, timer.reference_ms)
     return timer
 
 
-def _reference(timer: LayerTimer, reference_ms: float) -> Row:
+def _reference(timer: Timer, reference_ms: float) -> Row:
     """The table's anchor: its row of the reference."""
     channels = REFERENCE_CHANNELS, REFERENCE_CHANNELS
-    return Row(target_of(timer.info), REFERENCE, *channels, Measurement(reference_ms, repeats=1))
+    return Row(timer.target, REFERENCE, *channels, Measurement(reference_ms, repeats=1))
 
 
-def _anchor(timer: LayerTimer, table: LatencyTable, found_ms: float) -> None:
+def _anchor(timer: Timer, table: LatencyTable, found_ms: float) -> None:
     """Let table and timer agree on what the reference takes undisturbed: if ``found_ms`` is clearly less, that."""
     found = _reference(timer, found_ms)
     table.register(found.target)
@@ -149,7 +131,7 @@ def _anchor(timer: LayerTimer, table: LatencyTable, found_ms: float) -> None:
 def profile(
     graph: Graph,
     table: LatencyTable,
-    timer: LayerTimer,
+    timer: Timer,
     *,
     tolerance: float = 0.03,
     max_points: int = 24,
@@ -191,7 +173,7 @@ class _AnchorMovedError(Exception):
 def _profile(
     graph: Graph,
     table: LatencyTable,
-    timer: LayerTimer,
+    timer: Timer,
     tolerance: float,
     max_points: int,
     seconds: float | None,
@@ -199,7 +181,7 @@ def _profile(
     decides: frozenset[str] | None,
 ) -> Profiled:
     started = time.perf_counter()
-    target = target_of(timer.info)
+    target = timer.target
     result = Profiled(target)
     wanted = asked(graph, decides)
     ranges = {signature: each.domain for signature, each in wanted.items()}
@@ -213,7 +195,7 @@ def _profile(
     busy = timer.busy()
 
     def timed(signature: Signature, point: Point) -> Measurement:
-        faster_ms = timer.reference.faster_ms()
+        faster_ms = timer.faster_ms()
         if faster_ms is not None:
             _anchor(timer, table, faster_ms)
             raise _AnchorMovedError

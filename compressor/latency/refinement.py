@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from compressor.budget import Budget
-from compressor.latency.target import OnDevice
 from compressor.search.result import SearchResult
+from profilers.in_turn import OnDevice
 
 #: How far below its budget a network may be.
 SLACK = 0.02

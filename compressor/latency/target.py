@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from torch import nn
@@ -19,19 +17,14 @@ from compressor.errors import UsageError
 from compressor.graph.graph import Graph
 from compressor.latency.calibrate import TIMING_VERSION, calibrate, model_key, time_choices
 from compressor.latency.predict import Coefficients, Lookup, multiples
-from compressor.latency.profile import known_surfaces, open_timer, profile, target_of
+from compressor.latency.profile import known_surfaces, open_timer, profile
 from compressor.latency.subnets import Maker, Subnet, Subnets, random_choices
 from compressor.latency.term import Latency
 from lut import Calibration, LatencyTable
 from profilers.base import Runtime
-from profilers.interleave import runs_in_turn
+from profilers.in_turn import Limit, OnDevice
 from profilers.layers.layer_timer import LAYER_TARGETS
-from profilers.stats import paired_ratio, quiet_ms
-
-#: Rounds that a comparison of two networks takes at least: fewer have no interval to speak of.
-_LEAST_ROUNDS = 9
-#: A network this far from its budget, a fraction, will not be the one that is kept.
-_FAR = 0.04
+from profilers.layers.timer import takes_operators
 
 
 @dataclass(frozen=True)
@@ -59,26 +52,13 @@ class TargetSettings:
         from profilers.base import require
 
         found = registry.get(self.target) if isinstance(self.target, str) else self.target
-        if found.name not in LAYER_TARGETS:
+        if not takes_operators(found):
             raise UsageError(
                 f"A latency budget cannot be held on {found.name}, which takes no single operators; choose "
                 f"{', '.join(LAYER_TARGETS)}."
             )
         require(found)
         return found
-
-
-@dataclass(frozen=True)
-class OnDevice:
-    """Two networks timed in turn: milliseconds of a run that nothing disturbed, and their ratio round by round.
-
-    ``margin`` is half the width of the ratio's 95 % interval, as a fraction of it.
-    """
-
-    original_ms: float
-    compressed_ms: float
-    ratio: float
-    margin: float = 0.0
 
 
 @dataclass
@@ -178,7 +158,7 @@ class LatencySession:
             self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             table = stack.enter_context(LatencyTable(settings.lut))
             self.timer = stack.enter_context(open_timer(runtime, table, threads=settings.threads))
-            self.target = target_of(self.timer.info)
+            self.target = self.timer.target
 
             self.subnets = Subnets(model, graph, example_inputs, self._folder, make=make)
             unit = self.target.key, self.timer.reference_ms
@@ -288,35 +268,9 @@ class LatencySession:
         Raises:
             RefusedError: the runtime cannot run it.
         """
-        with ExitStack() as stack:
-            networks = []
-            for file in (self.subnets.original, path):
-                runner = self.timer.runtime.load(file, threads=self.timer.threads, batch=self.timer.batch)
-                stack.callback(runner.close)
-                networks.append((runner, runs_in_turn(runner), list[float]()))
-            started = time.perf_counter()
-            while True:
-                for runner, runs, values in networks:
-                    values.append(quiet_ms(runner.measure(runs + 1).after(1)))
-                found = _on_device(*(values for _, _, values in networks))
-                late = time.perf_counter() - started > seconds
-                if len(networks[0][2]) >= _LEAST_ROUNDS and (found.margin <= sure or late or _far(found, budget)):
-                    return found
+        limit = None if budget is None else Limit(budget.value, budget.relative)
+        return self.timer.time_pair(self.subnets.original, path, limit=limit, seconds=seconds, sure=sure)
 
     def close(self) -> None:
         """Give back the table, the runtime and the files."""
         self._stack.close()
-
-
-def _on_device(original: list[float], compressed: list[float]) -> OnDevice:
-    ratio = paired_ratio(compressed, original)
-    middle = median(original)
-    return OnDevice(middle, middle * ratio.value, ratio.value, (ratio.high - ratio.low) / 2 / ratio.value)
-
-
-def _far(found: OnDevice, budget: Budget | None) -> bool:
-    """Whether a network is over or under its budget by much more than the doubt about it."""
-    if budget is None:
-        return False
-    limit = budget.value * found.original_ms if budget.relative else budget.value
-    return abs(found.compressed_ms / limit - 1.0) > _FAR + 2 * found.margin

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from exporters.axes import Asked, Axes, dynamic_shapes, read_axes, tracing_sizes
 from exporters.base import (
     CHECK_BATCHES,
+    EXAMPLE_SHAPES,
     TOLERANCES,
     Availability,
     ExportInfo,
@@ -42,9 +43,6 @@ SINGLE_FILE_BYTES = 2_000_000_000
 
 #: Written by the exporter for debugging; they hold source paths of the machine and double the size of small files.
 _DEBUG_METADATA = ("pkg.torch.onnx.stack_trace", "pkg.torch.onnx.fx_node")
-
-#: Where a file with more open axes than the batch says at which sizes it was made.
-EXAMPLE_SHAPES = "compressor.example_shapes"
 
 
 class OnnxExporter:

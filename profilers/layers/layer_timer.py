@@ -8,15 +8,18 @@ cores, are marked as noisy, however well they agree.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 
-from lut import Measurement, Signature
+from lut import Measurement, Signature, Target
 from profilers.base import Runner, Runtime, default_threads, require
 from profilers.contention import BUSY, Contention
 from profilers.errors import ProfilerUsageError, RefusedError
+from profilers.in_turn import Limit, OnDevice, Timed, time_networks, time_pair
 from profilers.kernels import KernelRuntime, quiet_total
 from profilers.layers.layer_onnx import ANCHOR, layer_onnx
+from profilers.layers.target import target_of
 from profilers.reference import SLOW, Reference
 from profilers.stats import quiet_ms
 
@@ -29,7 +32,7 @@ LAYER_TARGETS = ("onnxruntime-cpu", "onnxruntime-cuda", "openvino-cpu", "tensorr
 
 
 class LayerTimer:
-    """Measures points of a table.
+    """Measures points of a table, and whole networks, on this machine.
 
     Args:
         runtime: where. threads, batch: as for ``Runtime.load``.
@@ -78,6 +81,15 @@ class LayerTimer:
     def reference_ms(self, value: float) -> None:
         self.reference.undisturbed_ms = value
 
+    @property
+    def target(self) -> Target:
+        """Where its times belong in a latency table."""
+        return target_of(self.info)
+
+    def faster_ms(self) -> float | None:
+        """What the reference took lately, if that is clearly less than ``reference_ms``."""
+        return self.reference.faster_ms()
+
     def drift(self) -> float:
         """How much slower the device is now than undisturbed, as a factor."""
         return self.reference.drift()
@@ -103,6 +115,35 @@ class LayerTimer:
             return Measurement.refused(str(error))
         disturbed = spread > self.max_spread or drift > SLOW or waited > BUSY
         return Measurement(max(value, 1e-6), spread=spread, repeats=repeats, status="noisy" if disturbed else "ok")
+
+    def time_networks(
+        self,
+        paths: Mapping[str, Path],
+        reference: Path,
+        *,
+        reference_ms: float | None = None,
+        rounds: int = 5,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Timed:
+        """See :func:`profilers.in_turn.time_networks`; times are those of an undisturbed device."""
+        return time_networks(
+            self.runtime,
+            paths,
+            reference,
+            threads=self.threads,
+            batch=self.batch,
+            drift=self.drift,
+            reference_ms=reference_ms,
+            rounds=rounds,
+            progress=progress,
+        )
+
+    def time_pair(
+        self, original: Path, other: Path, *, limit: Limit | None = None, seconds: float = 45.0, sure: float = 0.004
+    ) -> OnDevice:
+        """See :func:`profilers.in_turn.time_pair`."""
+        how = {"threads": self.threads, "batch": self.batch}
+        return time_pair(self.runtime, original, other, **how, limit=limit, seconds=seconds, sure=sure)
 
     def close(self) -> None:
         """Give back the reference and the files."""

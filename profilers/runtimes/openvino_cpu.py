@@ -15,11 +15,12 @@ from profilers.base import (
     require,
 )
 from profilers.errors import ProfilerUsageError, RefusedError
+from profilers.feeds import AnyArray, Feeds, made_up
 from profilers.kernels import KernelTimes, openvino_kernels
-from profilers.onnx_input import onnx_file
+from profilers.onnx_input import like_example, onnx_file
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from exporters.base import Inputs
 
@@ -79,7 +80,7 @@ class OpenVinoCpu:
                 compiled = core.compile_model(network, "CPU", settings)
                 request = compiled.create_infer_request()
                 for index, value in enumerate(inputs):
-                    request.set_input_tensor(index, openvino.Tensor(value.numpy(), shared_memory=False))
+                    request.set_input_tensor(index, openvino.Tensor(value, shared_memory=False))
                 request.infer()
             except RuntimeError as error:
                 raise RefusedError(f"OpenVINO refuses {path.name}: {_reason(error)}") from error
@@ -114,23 +115,18 @@ class OpenVinoCpu:
             compiled = openvino.Core().compile_model(network, "CPU", settings)
             request = compiled.create_infer_request()
             for index, value in enumerate(inputs):
-                request.set_input_tensor(index, openvino.Tensor(value.numpy(), shared_memory=False))
+                request.set_input_tensor(index, openvino.Tensor(value, shared_memory=False))
             return openvino_kernels(compiled, request, runs)
         except RuntimeError as error:
             raise RefusedError(f"OpenVINO refuses {path.name}: {_reason(error)}") from error
 
 
 def _inputs(
-    network: Any, path: Path, example_inputs: Inputs | None, batch: int | None, seed: int
-) -> tuple[Tensor, ...]:
+    network: Any, path: Path, example_inputs: Inputs | Feeds | None, batch: int | None, seed: int
+) -> list[AnyArray]:
     """Random inputs that fit the network, from the example or from its own shapes."""
-    import torch
-
-    from exporters.example import as_example
-    from exporters.inputs import random_inputs
-
     if example_inputs is None:
-        example = []
+        shapes, types = [], []
         for port in network.inputs:
             shape = port.get_partial_shape()
             sizes = [dim.get_length() if dim.is_static else 0 for dim in shape]
@@ -138,12 +134,16 @@ def _inputs(
                 raise ProfilerUsageError(f"{path.name} leaves sizes of its input open: {shape}; pass example inputs.")
             if sizes:
                 sizes[0] = sizes[0] or batch or 1
-            example.append(torch.ones(sizes, dtype=getattr(torch, port.get_element_type().to_dtype().name)))
+            shapes.append(sizes)
+            types.append(port.get_element_type().to_dtype().name)
+        values = made_up(shapes, types, batch, seed=seed)
+    elif isinstance(example_inputs, Feeds):
+        names = [port.get_any_name() for port in network.inputs]
+        values = [example_inputs.arrays[name] for name in names if name in example_inputs.arrays]
     else:
-        example = list(as_example(example_inputs).tensors)
-    if len(example) != len(network.inputs):
-        raise ProfilerUsageError(f"{path.name} has {len(network.inputs)} inputs, the example {len(example)}.")
-    values = random_inputs(example, batch, seed=seed)
+        values = like_example(example_inputs, batch, seed)
+    if len(values) != len(network.inputs):
+        raise ProfilerUsageError(f"{path.name} has {len(network.inputs)} inputs, the example {len(values)}.")
     for port, value in zip(network.inputs, values, strict=True):
         for axis, dim in enumerate(port.get_partial_shape()):
             if dim.is_static and dim.get_length() != value.shape[axis]:

@@ -30,6 +30,7 @@ class SimulatedDevice:
         call_ms: cost of a call.
         noise: standard deviation of a run, relative; drawn from a seeded generator.
         drift_per_s: relative slow-down per second of simulated time.
+        device: what it is called; devices that differ must be called differently.
     """
 
     name = "simulated"
@@ -44,11 +45,13 @@ class SimulatedDevice:
         noise: float = 0.0,
         drift_per_s: float = 0.0,
         seed: int = 0,
+        device: str = "simulated staircase",
     ) -> None:
         self.step_in, self.step_out = step_in, step_out
         self.macs_per_ms, self.call_ms = macs_per_ms, call_ms
         self.noise, self.drift_per_s = noise, drift_per_s
         self.now_ms = 0.0
+        self.device = device
         self._random = random.Random(seed)
 
     def is_available(self) -> Availability:
@@ -72,7 +75,7 @@ class SimulatedDevice:
         **options: Any,
     ) -> Runner:
         """See :meth:`profilers.base.Runtime.load`. Modules and ONNX files of the same network cost the same."""
-        from profilers.runtimes.simulated_work import module_work, onnx_work
+        from profilers.runtimes.simulated_work import onnx_work
 
         if options:
             raise ProfilerUsageError(f"{self.name} has no option {', '.join(sorted(options))}.")
@@ -81,8 +84,10 @@ class SimulatedDevice:
         else:
             if example_inputs is None:
                 raise ProfilerUsageError("A module needs example_inputs; pass a tensor or a tuple of tensors.")
+            from profilers.runtimes.simulated_module import module_work
+
             size, works = module_work(model, example_inputs, batch)
-        info = RunnerInfo(self.name, "1", "simulated staircase", "fp32", threads or 1, size)
+        info = RunnerInfo(self.name, "1", self.device, "fp32", threads or 1, size)
         return _SimulatedRunner(self, info, sum(self.cost_ms(work) for work in works))
 
     def tick(self, latency_ms: float) -> float:

@@ -1,21 +1,13 @@
-"""The products of a network, read from a forward pass without data or from an ONNX file, for the simulated device."""
+"""The products of a network, read from an ONNX file, for the simulated device."""
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from exporters.base import Inputs
-from exporters.example import as_example
-from exporters.inputs import batch_axes
 from profilers.onnx_input import onnx_inputs
 
 
@@ -33,51 +25,9 @@ class Product:
     groups: int = 1
 
 
-_aten = torch.ops.aten
-
-
-class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes every convolution and matrix product that runs inside."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.works: list[Product] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        overload = func.overloadpacket
-        if overload is _aten.convolution and not args[6]:
-            weight, groups = args[1], args[8]
-            self.works.append(
-                Product(
-                    channels_in=weight.shape[1],
-                    channels_out=weight.shape[0] // groups,
-                    positions=result.numel() // result.shape[1],
-                    kernel=math.prod(weight.shape[2:]),
-                    groups=groups,
-                )
-            )
-        elif overload in (_aten.mm, _aten.bmm, _aten.addmm, _aten.baddbmm):
-            left, right = (args[1], args[2]) if overload in (_aten.addmm, _aten.baddbmm) else (args[0], args[1])
-            self.works.append(_product(left.shape, right.shape))
-        return result
-
-
-def _product(left: Sequence[int], right: Sequence[int]) -> Product:
+def product(left: Sequence[int], right: Sequence[int]) -> Product:
+    """That of two matrices, or stacks of them, of these shapes."""
     return Product(channels_in=right[-2], channels_out=right[-1], positions=math.prod(left[:-1]))
-
-
-def module_work(model: nn.Module, example_inputs: Inputs, batch: int | None) -> tuple[int, list[Product]]:
-    """Batch size and products of one forward pass; no data moves."""
-    example = as_example(example_inputs)
-    inputs = []
-    for value, batched in zip(example.tensors, batch_axes(example.tensors), strict=True):
-        shape = (batch, *value.shape[1:]) if batched and batch is not None else tuple(value.shape)
-        inputs.append(torch.empty(shape, dtype=value.dtype, device="meta"))
-    on_meta = copy.deepcopy(model).to("meta").eval()
-    with torch.no_grad(), _Recorder() as recorder:
-        example.run(on_meta, inputs)
-    return inputs[0].shape[0] if inputs[0].ndim else 1, recorder.works
 
 
 def onnx_work(path: Path, example_inputs: Inputs | None, batch: int | None) -> tuple[int, list[Product]]:
@@ -107,12 +57,12 @@ def onnx_work(path: Path, example_inputs: Inputs | None, batch: int | None) -> t
             attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
             left, right = shapes[node.input[0]], shapes[node.input[1]]
             works.append(
-                _product(
+                product(
                     left[::-1] if attributes.get("transA") else left,
                     right[::-1] if attributes.get("transB") else right,
                 )
             )
         elif node.op_type == "MatMul":
-            works.append(_product(shapes[node.input[0]], shapes[node.input[1]]))
+            works.append(product(shapes[node.input[0]], shapes[node.input[1]]))
     first = next(iter(feeds.values()), None)
     return (first.shape[0] if first is not None and first.ndim else 1), works

@@ -13,7 +13,7 @@ import torch
 
 import compressor
 from compressor.graph import capture
-from compressor.latency.profile import open_timer, profile, target_of
+from compressor.latency.profile import open_timer, profile
 from compressor.latency.signatures import domains, signature_of
 from compressor.latency.target import LatencySession
 from exporters.errors import UnsupportedExportError
@@ -165,7 +165,7 @@ def test_a_table_of_another_device_is_measured_anew(tmp_path: Path) -> None:
             first = profile(graph, table, timer, max_points=6)
         with open_timer(SimulatedDevice(), table, threads=1) as timer:
             second = profile(graph, table, timer, max_points=6)
-            assert target_of(timer.info) != first.target
+            assert timer.target != first.target
     assert second.known == 0
     assert second.measured > 0
 
@@ -192,4 +192,4 @@ def test_eight_processes_profile_into_one_table_at_once(tmp_path: Path) -> None:
         assert table.set_aside is None
         assert profile(graph, table, timer, max_points=8).measured == 0
         for signature in domains(graph):
-            assert {took.status for took in table.points(target_of(timer.info), signature).values()} == {"ok"}
+            assert {took.status for took in table.points(timer.target, signature).values()} == {"ok"}

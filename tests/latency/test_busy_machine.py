@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from compressor.graph import capture
-from compressor.latency.profile import Profiled, open_timer, profile, target_of
+from compressor.latency.profile import Profiled, open_timer, profile
 from compressor.latency.target import LatencySession, TargetSettings
 from lut import LatencyTable, Measurement, Row, Signature
 from lut.errors import InvalidKeyError
@@ -176,7 +176,7 @@ def test_predictions_stand_in_the_time_of_the_measurements_beside_them(tmp_path:
 def anchored(table: LatencyTable, reference_ms: float) -> Row:
     device = SimulatedDevice()
     with LayerTimer(device, threads=1) as timer:
-        target = target_of(timer.info)
+        target = timer.target
     row = Row(target, REFERENCE, 32, 32, Measurement(reference_ms))
     return table.anchor(row, slow=1.3)
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from compressor.graph import capture
 from compressor.latency.predict import Lookup
-from compressor.latency.profile import known_surfaces, open_timer, profile, target_of
+from compressor.latency.profile import known_surfaces, open_timer, profile
 from compressor.latency.signatures import domains, signature_of
 from lut import LatencyTable, Measurement, Signature
 from profilers import registry
@@ -164,7 +164,7 @@ def test_rows_of_another_device_are_never_used(tmp_path: Path) -> None:
         with open_timer(SimulatedDevice(), table, threads=1) as timer:
             profile(graph, table, timer)
         with open_timer(SimulatedDevice(), table, threads=2) as timer:
-            assert known_surfaces(table, target_of(timer.info), graph) == {}
+            assert known_surfaces(table, timer.target, graph) == {}
 
 
 def test_targets_that_take_no_single_operators_are_refused() -> None:
