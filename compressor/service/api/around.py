@@ -10,7 +10,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from compressor.service.api.logs import LOGGER, Stopwatch, current_job
 
 logger = logging.getLogger(f"{LOGGER}.http")
-_QUIET = ("/healthz", "/readyz", "/metrics", "/v1/healthz", "/v1/work/claim", "/v1/work/{job_id}/renew")
+_QUIET = (
+    *("/healthz", "/readyz", "/metrics", "/v1/healthz", "/v1/readyz", "/static/{name:path}"),
+    *("/v1/work/claim", "/v1/work/{job_id}/renew", "/v1/work/{job_id}/events", "/v1/work/{job_id}/snapshot"),
+    *("/v1/work/blobs/{sha256}", "/v1/devices/{name}/poll"),
+)
 """Asked again and again; said at DEBUG only, unless something is wrong."""
 OTHER = "(none)"
 """The route of what meets none."""

@@ -33,7 +33,7 @@ class _Json(logging.Formatter):
     """One object a line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        document = {"time": _time(record), "level": record.levelname.lower(), "logger": record.name}
+        document: dict[str, object] = {"time": _time(record), "level": record.levelname.lower(), "logger": record.name}
         document["message"] = record.getMessage()
         document |= {name: value for name in _FIELDS if (value := _value(record, name)) is not None}
         if record.exc_info:
