@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from compressor.process.ray_cluster import RaySettings
 
 _NAMES = ("executor", "ray_address", "ray_resources")
-_AMOUNT = Number(0.0, 1e6)
+_AMOUNT = Number(least=0.0, most=1e6)
 
 executor_options: Decorator = stack(
     click.option(

@@ -6,6 +6,7 @@ Nothing here imports Ray before there is something to run on it.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -20,7 +21,11 @@ from compressor.errors import CompressorError, MissingDependencyError, UsageErro
 RAY_ADDRESS = "RAY_ADDRESS"
 _CONNECT_S = 10.0
 _STORE_BYTES = 256 << 20  # of a Ray of our own; what does not fit goes to the disk
-_QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
+_USUAL = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # work on a Ray of our own is what was asked for, and no less urgent than other work
+}
+"""What Ray is told where the environment does not say otherwise."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +67,9 @@ class RaySettings:
 
 def import_ray() -> Any:
     """The package. Raises ``MissingDependencyError``."""
-    for name, value in _QUIET.items():
+    for name, value in _USUAL.items():
         os.environ.setdefault(name, value)
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # that it is on, as it is by default
     try:
         import ray
     except ImportError as error:
