@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import shutil
 import signal
@@ -21,6 +22,7 @@ from compressor.service.worker.limits import require_usable
 from compressor.service.worker.link import Claimed, Link, Patience
 from compressor.service.worker.running import JobRun
 from compressor.service.worker.sandbox import Sandbox, find_sandbox
+from compressor.service.worker.weights import Weights
 from compressor.storage.lock import FolderLock
 from compressor.storage.version import VERSION
 
@@ -46,6 +48,7 @@ class Worker:
         self._link = Link(config.server, config.key, version=VERSION)
         self._patience = Patience(self._require_time, lambda text: _log.warning("%s", text))
         self._spare: Running | None = None
+        self._weights = Weights(config)
 
     def stop(self) -> None:
         """Stop the running job where it can go on elsewhere, then return from ``run``. From any thread."""
@@ -79,6 +82,7 @@ class Worker:
             stack.callback(self._clean)
             stack.callback(self._drop_spare)
             compile_packages()
+            self._weights.make_places(os.environ)
             apart = "in a sandbox" if self._sandbox is not None else "in a process group of its own, without a sandbox"
             _log.info("worker %s of %s: each job runs %s", config.name, config.server, apart)
             while not self._stop.is_set() and self._left != 0:
@@ -112,7 +116,7 @@ class Worker:
             return launch(self.config, self._sandbox, place)
 
         try:
-            JobRun(claimed, self.config, self._link, folder, start, self._stop).run()
+            JobRun(claimed, self.config, self._link, folder, start, self._stop, self._weights).run()
         finally:
             if spare is not None:
                 spare.kill()  # where the job did not come to need it

@@ -62,7 +62,8 @@ class Outbox:
 
     def first(self, count: int = 200, most_bytes: int = 256 << 10) -> list[dict[str, Any]]:
         """The next ones to send; they stay until ``sent``."""
-        found, size = [], 0
+        found: list[dict[str, Any]] = []
+        size = 0
         with self._lock:
             for each in self._waiting:
                 size += each["size"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import threading
 import time
@@ -31,6 +32,7 @@ from compressor.service.worker.materials import has_code, prepare, targets_of
 from compressor.service.worker.outbox import Outbox
 from compressor.service.worker.reporting import Reporting
 from compressor.service.worker.tables import lend, take_back
+from compressor.service.worker.weights import Weights
 
 _log = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.5
@@ -50,13 +52,21 @@ class JobRun:
         folder: of the job, as ``launch.make_folder`` leaves it.
         start: a child, begun before or now.
         stop: set when the worker is to stop.
+        weights: pretrained ones, as far as this worker has fetched them.
     """
 
     def __init__(
-        self, claimed: Claimed, config: WorkerConfig, link: Link, folder: Path, start: Start, stop: threading.Event
+        self,
+        claimed: Claimed,
+        config: WorkerConfig,
+        link: Link,
+        folder: Path,
+        start: Start,
+        stop: threading.Event,
+        weights: Weights,
     ) -> None:
         self._claimed, self._config, self._link, self._folder = claimed, config, link, folder
-        self._start, self._stop = start, stop
+        self._start, self._stop, self._weights = start, stop, weights
         self._stopping_since: float | None = None
         self._outbox = Outbox()
         self._patience = Patience(self._require_time, self._say)
@@ -96,6 +106,7 @@ class JobRun:
             if targets_of(job["recipe"]):
                 lend(self._folder)
                 stack.enter_context(self._devices())
+            self._fetch_weights(job["recipe"])
             (self._folder / JOB).write_text(json.dumps(job), encoding="utf-8")
             running = self._start(self._folder)
         except (LeaseLostError, StoppedError):
@@ -230,6 +241,23 @@ class JobRun:
         if self._stop.is_set():
             raise StoppedError("the worker stops")  # before the job began, so that nothing is to be stored
         self._patience(lambda: self._link.get_blob(sha256, place, size, self._claimed.token))
+
+    def _fetch_weights(self, recipe: Mapping[str, Any]) -> None:
+        """Have the pretrained weights that the job will look for."""
+        model = self._weights.wanted(recipe)
+        if model is None:
+            return
+        reporting = self._reporting
+
+        def go_on() -> bool:
+            reporting.require_lease()
+            if self._stop.is_set():
+                raise StoppedError("the worker stops")
+            return not reporting.cancel.is_set()  # the job is begun, and ended at once
+
+        self._say(f"fetches the weights of {model}, if they are not here")
+        if (why := self._weights.fetch(model, os.environ, go_on)) is not None:
+            self._say(f"The weights of {model} cannot be fetched: {why}")
 
     def _require_time(self) -> None:
         """Raise ``LeaseLostError`` if the lease is another's, ``StoppedError`` a while after the worker is to stop."""

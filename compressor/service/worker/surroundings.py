@@ -52,9 +52,10 @@ def environment(
 def caches(said: Mapping[str, str] | None = None) -> list[str]:
     """Folders with weights that were fetched before, which jobs may read. Hugging Face's token lies beside its own."""
     outer = os.environ if said is None else said
-    places = [torch_home(outer), hugging_face_home(outer) / "hub", hugging_face_home(outer) / "datasets"]
+    hub = hugging_face_home(outer)
+    places = [str(place) for place in (torch_home(outer), hub / "hub", hub / "datasets")]
     libraries = [each for each in outer.get("LD_LIBRARY_PATH", "").split(os.pathsep) if each]
-    return [str(place) for place in (*places, *libraries) if os.path.isdir(place)]
+    return [place for place in (*places, *libraries) if os.path.isdir(place)]
 
 
 def torch_home(said: Mapping[str, str]) -> Path:

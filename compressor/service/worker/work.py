@@ -82,5 +82,5 @@ def _devices(recipe: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         return
     from compressor.service.devices.remote import attached
 
-    with attached(Path.cwd(), targets) as lut:
-        yield {} if lut is None else {"lut": str(lut)}
+    with attached(Path(), targets) as lut:
+        yield {"lut": str(lut)} if lut.exists() else {}  # runtimes of this machine have the table of its own cache

@@ -71,7 +71,7 @@ class FakeServer:
 
     def submit(self, name: str, recipe: dict[str, Any], **more: Any) -> FakeJob:
         with self.lock:
-            self.jobs[name] = FakeJob(name, {"model": "none", **recipe}, **more)
+            self.jobs[name] = FakeJob(name, {"model": "none", "weights": "none", **recipe}, **more)
             return self.jobs[name]
 
     def keep(self, data: bytes) -> str:

@@ -166,7 +166,7 @@ def test_a_job_that_moves_between_workers_ends_with_the_same_bits(
 
 def test_code_of_the_user_runs_where_it_is_allowed(server: FakeServer, real: Callable[..., WorkerConfig]) -> None:
     place = Path(__file__).resolve().parents[2] / "cli"
-    told = recipe({**PLAIN, "model": "job_networks:plain", "input_shape": None, "budgets": {"flops": "50%"}})
+    told = recipe({**PLAIN, "model": "job_networks:plain", "input_shape": [1, 8, 8], "budgets": {"flops": "50%"}})
     job = server.submit("one", told)
     Worker(real(code="sandboxed", python_path=(str(place),)), jobs=1).run()
     assert (job.state, job.error) == ("done", None)
