@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import AsyncIterator
-from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request
@@ -98,7 +97,7 @@ async def _frames(
         while not closing.is_set():
             found: list[EventRecord] = []
             try:
-                found = await in_thread(partial(services.events.after, job_id, last, BATCH, shared=True))
+                found = await in_thread(services.events.after, job_id, last, BATCH, shared=True)
                 if found:
                     last = found[-1].id
                     yield b"".join(_frame(event) for event in found)

@@ -161,10 +161,10 @@ def test_a_watcher_outlives_a_database_that_is_away(
     monkeypatch.setattr(routes, "LOOK_SECONDS", 0.01)
     real, failures = parts.events.after, iter([True, False, True, False, False])
 
-    def after(*args: Any) -> Any:
+    def after(*args: Any, **named: Any) -> Any:
         if next(failures, False):
             raise DatabaseAwayError("away")
-        return real(*args)
+        return real(*args, **named)
 
     monkeypatch.setattr(parts.events, "after", after)
     found = asyncio.run(_collected(parts, ended))
