@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -22,12 +22,13 @@ from compressor.service.services import Services
 from exporters.registry import INT8_FORMAT
 
 
-def policy_of(app: FastAPI) -> Policy:
-    """What recipes may name here."""
+def policy_of(app: FastAPI, values: Mapping[str, Any] | None = None) -> Policy:
+    """What recipes may name here; ``values`` of the recipe spare the look at devices where it names no target."""
     services: Services = app.state.services
+    measures = values is None or "target" in values or "targets" in values
     return Policy(
         datasets=tuple(services.settings.datasets),
-        targets=(*runtime_names(), *device_names(app)),
+        targets=(*runtime_names(), *(device_names(app) if measures else ())),
         models=app.state.names.models_if_known(),
         hugging_face=services.settings.allow_hf,
     )
@@ -51,7 +52,7 @@ def submit_recipe(
         TooManyError, QuotaError, ConflictError: as ``Jobs.submit``.
     """
     services: Services = app.state.services
-    found = submission_of(written, policy_of(app), kind)
+    found = submission_of(written, policy_of(app, written.values), kind)
     _require_upload(services, project, "weights", found.weights, ("weights",))
     _require_upload(services, project, "data", found.data, ("arrays", "images"))
     if found.start is not None:
