@@ -249,5 +249,7 @@ def _portable(error: BaseException) -> BaseException:
             return error
     except Exception:
         pass
-    kinds = (kind for kind in type(error).__mro__ if kind.__module__ == CompressorError.__module__)
-    return next(kinds, CompressorError)(f"{error}" if isinstance(error, CompressorError) else repr(error))
+    known = [kind for kind in type(error).__mro__ if kind.__module__ == CompressorError.__module__]
+    text = str(error) if isinstance(error, CompressorError) else repr(error)
+    found: BaseException = (known[0] if known else CompressorError)(text)
+    return found
