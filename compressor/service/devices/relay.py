@@ -154,6 +154,7 @@ class Relay:
         pause_s, failures = 0.25, 0
         headers = {"X-Lease-Token": self._token}
         if file is not None:
+            headers["Content-Type"] = "application/octet-stream"
             headers["Content-Length"] = str(file.seek(0, os.SEEK_END))
         while not self._stop.is_set():
             try:
