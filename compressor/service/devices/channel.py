@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from compressor.errors import CompressorError
 from compressor.service.errors import NotFoundError
@@ -44,7 +44,7 @@ def address(path: Path) -> Iterator[str]:
         os.close(descriptor)
 
 
-def send(connection: socket.socket, document: dict[str, Any], payload: BinaryIO | None = None, size: int = 0) -> None:
+def send(connection: socket.socket, document: dict[str, Any], payload: IO[bytes] | None = None, size: int = 0) -> None:
     """Write a frame."""
     text = json.dumps(document).encode()
     connection.sendall(_HEAD.pack(len(text), size) + text)
@@ -74,7 +74,7 @@ def receive(connection: socket.socket) -> tuple[dict[str, Any], int]:
     return found, size
 
 
-def receive_file(connection: socket.socket, size: int, into: BinaryIO) -> None:
+def receive_file(connection: socket.socket, size: int, into: IO[bytes]) -> None:
     """The bytes that follow a document."""
     while size:
         piece = connection.recv(min(size, _PIECE))

@@ -210,8 +210,8 @@ def _spooled(connection: socket.socket, size: int) -> Iterator[IO[bytes] | None]
         yield None
         return
     with tempfile.SpooledTemporaryFile(max_size=8 << 20) as file:
-        channel.receive_file(connection, size, file)  # type: ignore[arg-type]
-        yield file  # type: ignore[misc]
+        channel.receive_file(connection, size, file)
+        yield file
 
 
 def _pieces(file: IO[bytes]) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from compressor.service.devices import channel
@@ -46,7 +46,7 @@ def attached(folder: Path, targets: Iterable[str]) -> Iterator[Path]:
     Raises:
         ChannelError: the worker does not answer.
     """
-    place = folder / channel.FOLDER
+    place = folder.absolute() / channel.FOLDER
     place.mkdir(exist_ok=True)
     lut = place / channel.TABLE
     before = {name: os.environ.get(name) for name in (SOCKET, registry.DEVICES)}
@@ -63,12 +63,10 @@ def attached(folder: Path, targets: Iterable[str]) -> Iterator[Path]:
                 device.write_table()
         yield lut
     finally:
-        for key, device in list(_known.items()):
-            if device is not None and key[0] == os.getpid():
-                try:
-                    device.close()
-                except (ChannelError, NotFoundError):
-                    pass  # the worker ends the session with the job
+        for key, opened in list(_known.items()):
+            if opened is not None and key[0] == os.getpid():
+                with suppress(ChannelError, NotFoundError):  # the worker ends the session with the job
+                    opened.close()
             del _known[key]
         for name, value in before.items():
             if value is None:
