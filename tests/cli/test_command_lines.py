@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 import resource
 import subprocess
@@ -36,6 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     from compressor.latency import profile
     from compressor.latency.target import LatencySession
     from compressor.pipeline.stages import Pipeline
+    from compressor.process import ray_cluster
     from profilers import registry
 
     for module, name in ((bench, "bench"), (exports, "export_all"), (profile, "profile"), (LatencySession, "__init__")):
@@ -50,6 +53,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(work)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("COMPRESSOR_SERVER", "http://127.0.0.1:9")  # where nobody listens
+    monkeypatch.setenv("COMPRESSOR_DATA_DIR", str(tmp_path / "service"))
+    monkeypatch.setattr(ray_cluster, "import_ray", begin)
+    for name, attribute in (("serve", "serve"), ("worker.loop", "Worker"), ("devices.agent", "Agent")):
+        if importlib.util.find_spec("sqlalchemy") is not None:
+            monkeypatch.setattr(importlib.import_module(f"compressor.service.{name}"), attribute, begin)
     return work
 
 

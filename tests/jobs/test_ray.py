@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from compressor.errors import CompressorError, UnreachableBudgetError, UsageError
 from compressor.jobs.executors.base import JobTask
@@ -17,7 +18,10 @@ from compressor.jobs.sweeps import run as sweep_run
 from compressor.jobs.sweeps.run import run_sweep
 from compressor.pipeline.events import Events
 from compressor.process.ray_cluster import RayCluster, RaySettings
+from compressor.process.ray_pool import on_ray
 from tests.jobs.ray_sweeps import outcome, steps, sweep_to
+from tests.pipeline.test_tuning import pipeline, ran, settings
+from tests.search.test_supernet import run as supernet
 
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="kill -9 is a POSIX matter")]
@@ -134,6 +138,26 @@ def sequential(tmp_path_factory: pytest.TempPathFactory) -> Any:
     out = tmp_path_factory.mktemp("sequential") / "out"
     run_sweep(sweep_to(out), events=Events(), quiet=True)
     return outcome(out)
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_trials_on_ray_have_the_rows_of_one_after_the_other() -> None:
+    grid = {"lr": [0.05, 0.01, 1e30]}
+    alone = pipeline(settings(tune=grid))
+    with on_ray(RaySettings()):
+        beside = pipeline(settings(tune=grid, trial_workers=2))
+    assert ran(beside) == ran(alone)
+    mine, other = alone.compressed.state_dict(), beside.compressed.state_dict()
+    assert all(torch.equal(mine[name], other[name]) for name in mine)
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_subnets_are_scored_on_ray_as_here() -> None:
+    one = supernet({"flops": "60%"}, workers=1, epochs=1)
+    with on_ray(RaySettings()):
+        two = supernet({"flops": "60%"}, workers=2, epochs=1)
+    assert one.decision.evaluated == two.decision.evaluated
+    assert one.decision.noted()["points"] == two.decision.noted()["points"]
 
 
 @pytest.mark.usefixtures("two_cores")

@@ -17,9 +17,12 @@ ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="kill -9 is a POSIX matter")]
 
 
-def test_a_node_that_is_killed_costs_its_points_their_current_stage(tmp_path: Path) -> None:
+def test_a_node_that_is_killed_costs_its_points_their_current_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from ray.cluster_utils import Cluster
 
+    monkeypatch.setenv("RAY_worker_niceness", "0")
     alone, out = tmp_path / "alone", tmp_path / "out"
     run_sweep(sweep_to(alone), events=Events(), quiet=True)
     sequential = outcome(alone)

@@ -16,6 +16,8 @@ _QUIET = (
     *("/v1/work/blobs/{sha256}", "/v1/devices/{name}/poll"),
 )
 """Asked again and again; said at DEBUG only, unless something is wrong."""
+API_HEADER = (b"compressor-api", b"1")
+"""Says which version of the API answers, so that an older client can say that it is too old."""
 OTHER = "(none)"
 """The route of what meets none."""
 
@@ -37,6 +39,8 @@ class Around:
         async def sent(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
+                if scope["path"].startswith("/v1/"):
+                    message["headers"] = [*message.get("headers", ()), API_HEADER]
                 status = message["status"]
                 self._done(scope, status, watch.seconds)
             await send(message)

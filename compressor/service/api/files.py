@@ -27,6 +27,8 @@ router = APIRouter(tags=["files"])
 
 PIECE = 256 << 10
 PAGE = "report.html"
+FRONT = ("front.json", "front.html")
+"""What a sweep has instead of a report, as a document and as a page."""
 # What jobs wrote is shown as what it is to nobody's scripts: without an origin, and with no scripts at all.
 _SEALED = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
 _SHOWN = {".json": "application/json", ".jsonl": "application/jsonl", ".yaml": "application/yaml", ".txt": "text/plain"}
@@ -91,12 +93,13 @@ async def report(
     principal: Caller,
     format: Annotated[Literal["json", "html"], Query(description="The document, or the page.")] = "json",
 ) -> Response:
-    """As `report.json` and `report.html` in the job's folder have it."""
+    """As `report.json` and `report.html` in the job's folder have it; of a sweep its front, `front.json`."""
     services: Services = request.app.state.services
 
     def found() -> FileRecord:
         job = services.jobs.get(job_id, principal.project)
-        name = REPORT if format == "json" else PAGE
+        reports = (REPORT, PAGE) if job.kind != "sweep" else FRONT
+        name = reports[0] if format == "json" else reports[1]
         try:
             return services.files.get(job.id, name)
         except NotFoundError:
@@ -119,7 +122,7 @@ async def send_file(request: Request, file: FileRecord, *, attachment: bool) -> 
         return Response(status_code=304, headers=headers)
     name = file.path.rpartition("/")[2]
     media_type = _media_type(name)
-    if not attachment and name == PAGE:
+    if not attachment and name in (PAGE, FRONT[1]):
         media_type = "text/html; charset=utf-8"
     headers["Content-Security-Policy"] = _SEALED
     headers["X-Content-Type-Options"] = "nosniff"

@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,7 @@ from safetensors.torch import save_file
 import compressor
 from compressor.errors import CompressorError, UnreachableBudgetError, UsageError
 from compressor.pipeline import events as told
+from compressor.service.client.connection import API
 from compressor.service.client.errors import JobCancelledError, ServerAwayError
 from compressor.service.errors import ConflictError, NotFoundError, TooLargeError
 from tests.service.client.conftest import Server
@@ -156,3 +158,17 @@ def test_the_environment_says_which_service(server: Server, monkeypatch: pytest.
     monkeypatch.setenv("COMPRESSOR_KEY", "k" * 40)
     with compressor.Client() as client:
         assert client.url == server.url
+
+
+def test_a_sweep_s_report_is_its_front(server: Server) -> None:
+    with server.client() as client:
+        sweep = client.submit({**RECIPE, "budgets": {"flops": ["25%", "50%"]}})
+        server.work([], {"front.json": b'{"kind": "sweep"}', "flops-25pct/report.json": b"{}"})
+        assert sweep.report() == {"kind": "sweep"}
+        picked = sweep.pick({"flops": "40%"}, export=["onnx"]).status()
+        assert (picked["kind"], picked["parent"], picked["state"]) == ("pick", sweep.id, "queued")
+
+
+def test_every_answer_says_which_version_of_the_api_it_is(server: Server) -> None:
+    for path in ("/v1/jobs", "/v1/jobs/nope", "/v1/nothing"):
+        assert httpx.get(f"{server.url}{path}").headers["Compressor-API"] == str(API)
