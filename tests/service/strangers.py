@@ -2,14 +2,51 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 from fastapi import FastAPI, routing
-from fastapi.testclient import TestClient
 from starlette.routing import Mount
+
+LOOP = asyncio.new_event_loop()
+"""One for all: starting a loop for each of thousands of requests takes longer than the requests."""
+
+
+class Caller:
+    """Asks an app, as TestClient does, in a fraction of its time."""
+
+    def __init__(
+        self, app: FastAPI, headers: dict[str, str] | None = None, *, base_url: str, client: tuple[str, int]
+    ) -> None:
+        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False, client=client)
+        self._client = httpx.AsyncClient(transport=transport, base_url=base_url, headers=headers)
+        self.cookies = self._client.cookies
+
+    def request(self, method: str, path: str, **more: Any) -> httpx.Response:
+        return LOOP.run_until_complete(self._client.request(method, path, **more))
+
+    def get(self, path: str, **more: Any) -> httpx.Response:
+        return self.request("GET", path, **more)
+
+    def post(self, path: str, **more: Any) -> httpx.Response:
+        return self.request("POST", path, **more)
+
+    def put(self, path: str, **more: Any) -> httpx.Response:
+        return self.request("PUT", path, **more)
+
+    def patch(self, path: str, **more: Any) -> httpx.Response:
+        return self.request("PATCH", path, **more)
+
+    def delete(self, path: str, **more: Any) -> httpx.Response:
+        return self.request("DELETE", path, **more)
+
+    def options(self, path: str, **more: Any) -> httpx.Response:
+        return self.request("OPTIONS", path, **more)
+
 
 #: Answered to everybody, by intention. Whatever else is must not be here by accident.
 PUBLIC = {
@@ -29,7 +66,7 @@ SHARED = re.compile(
     r"|/static/.*"
 )
 SCOPES = ("read", "submit", "agent", "admin")
-AWAY = {"base_url": "http://farm.example", "client": ("203.0.113.7", 50000)}
+AWAY: dict[str, Any] = {"base_url": "http://farm.example", "client": ("203.0.113.7", 50000)}
 
 
 @dataclass(frozen=True)
@@ -69,9 +106,9 @@ class World:
     scoped: dict[str, str]
     bodies: dict[str, Any] = field(default_factory=dict)
 
-    def client(self, key: str | None = None) -> TestClient:
+    def client(self, key: str | None = None) -> Caller:
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-        return TestClient(self.app, headers=headers, follow_redirects=False, raise_server_exceptions=False, **AWAY)
+        return Caller(self.app, headers, **AWAY)
 
 
 def visits(app: FastAPI) -> Iterator[Visit]:
@@ -87,7 +124,7 @@ def visits(app: FastAPI) -> Iterator[Visit]:
         yield from (Visit(method, str(route.path)) for method in sorted(methods))
 
 
-def send(client: TestClient, world: World, visit: Visit, values: dict[str, str] | None = None) -> Any:
+def send(client: Caller, world: World, visit: Visit, values: dict[str, str] | None = None) -> Any:
     """Ask a route, with a body that it would take."""
     more: dict[str, Any] = {"headers": {"Accept": "application/json", "Upload-Offset": "0"}}
     if visit.method in ("POST", "PUT", "PATCH"):
@@ -105,7 +142,7 @@ def send(client: TestClient, world: World, visit: Visit, values: dict[str, str] 
 def needed(visit: Visit) -> str | None:
     """The scope that a route is for."""
     path = visit.template
-    if path.startswith("/v1/work") or re.search(r"^/v1/devices/\{\w+\}/(poll|results)", path):
+    if path.startswith("/v1/work/") or re.search(r"^/v1/devices/\{\w+\}/(poll|results)", path):
         return "agent"
     if re.match(r"(/v1)?/(audit|keys)", path):
         return "admin"
@@ -139,7 +176,8 @@ def faults(world: World) -> list[str]:
         answer = send(stranger, world, visit)
         if told := [mark for mark in world.marks if mark in answer.text and mark not in visit.path(world.owned)]:
             found.append(f"{visit}: another project is told {told[0]!r}")
-        owned = visit.parameters and not SHARED.fullmatch(visit.template)
+        brings = str(visit) == "PUT /v1/work/blobs/{sha256}"  # a content that one has oneself
+        owned = visit.parameters and not brings and not SHARED.fullmatch(visit.template)
         refused = (404, 409) if visit.template.startswith("/v1/work/") else (404,)  # 409: a lease that is not theirs
         if owned and answer.status_code not in refused:
             found.append(f"{visit}: another project is answered {answer.status_code}")

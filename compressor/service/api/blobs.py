@@ -62,12 +62,13 @@ async def get(
     x_lease_token: Annotated[str, Header(max_length=200, description="Of a job that has the content.")] = "",
 ) -> Response:
     """Only for the worker that has a job with it. `HEAD` asks whether it is there, and keeps it from being collected
-    for a day."""
+    for a day; to a key of one project it says so of that worker's contents alone."""
     require(principal, "agent")
     services: Services = request.app.state.services
 
     def found() -> FileRecord:
-        if request.method != "HEAD" and not services.files.may_read(x_lease_token, sha256):
+        asks = request.method == "HEAD" and principal.project is None
+        if not asks and not services.files.may_read(x_lease_token, sha256):
             raise NotFoundError("No job of this lease has such a content.")
         services.blobs.has(sha256)
         return FileRecord(sha256, sha256, services.blobs.size(sha256))

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from compressor.errors import UsageError
 from compressor.service.access.access import Access
 from compressor.service.access.principals import SCOPES, require
+from compressor.service.errors import NotFoundError
 from compressor.service.page.gate import Asker, PageRoute, Posted, page, text_of, to
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
@@ -55,7 +56,7 @@ def revoke(request: Request, asker: Asker, key_id: str) -> Response:
     require(asker, "admin")
     access = _access(request)
     if all(key.id != key_id for key in access.keys.records(asker.project)):
-        raise UsageError(f"There is no key {key_id!r} here.")
+        raise NotFoundError(f"There is no key {key_id!r} here.")
     access.keys.revoke(key_id, by=asker.who)
     return to("/keys")
 
