@@ -6,7 +6,8 @@ import sys
 
 from compressor.errors import CompressorError
 from compressor.models.base import WeightsUnavailableError
-from compressor.models.loaded import SOURCES, resolve
+from compressor.models.loaded import resolve
+from compressor.models.sources import SOURCES
 from compressor.process.failures import explain
 
 FETCHED_FROM = ("torchvision", "timm")

@@ -41,6 +41,7 @@ class Running:
     group: Group
     events: IO[bytes]
     log: CappedLog
+    gone: bool = False
 
     def go(self) -> None:
         """Tell it that its job lies in its folder."""
@@ -55,8 +56,13 @@ class Running:
         return code if code is None or self.group.inner is None or not 128 < code < 160 else 128 - code
 
     def kill(self) -> None:
-        """End it with all processes that it began; returns when they are gone."""
-        self.group.kill()
+        """End it with all processes that it began; returns when they are gone. Again does nothing: their ids may be
+        those of others by then."""
+        if self.gone:
+            return
+        self.gone = True
+        if self.group.inner is None or self.process.poll() is None:
+            self.group.kill()
         try:
             self.process.wait(timeout=10)
         except subprocess.TimeoutExpired:  # a process that hangs in the kernel, or a first one that was not found

@@ -122,6 +122,7 @@ class Watch:
         self._limits, self._group, self._folder, self._clock = limits, group, folder, clock
         self._began = clock()
         self._look_at_folder = self._began
+        self._before = measured(folder)  # what it was given to read
 
     def exceeded(self) -> str | None:
         """Which limit the job is past, in a line; None if none. Takes a millisecond or two."""
@@ -148,7 +149,7 @@ class Watch:
         return None
 
     def _folder_exceeded(self) -> str | None:
-        files, size = measured(self._folder)
+        files, size = (now - before for now, before in zip(measured(self._folder), self._before, strict=True))
         if files > self._limits.folder_files:
             return f"The job's folder had {files} files, more than the limit of {self._limits.folder_files}."
         if size > self._limits.folder_bytes:

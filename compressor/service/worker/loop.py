@@ -16,7 +16,7 @@ from types import FrameType
 from compressor.errors import CompressorError, UsageError
 from compressor.service.worker.compiled import compile_packages
 from compressor.service.worker.config import WorkerConfig
-from compressor.service.worker.errors import SandboxError, StoppedError
+from compressor.service.worker.errors import RequestRefusedError, SandboxError, StoppedError
 from compressor.service.worker.launch import Running, launch, make_folder
 from compressor.service.worker.limits import require_usable
 from compressor.service.worker.link import Claimed, Link, Patience
@@ -91,6 +91,8 @@ class Worker:
                     claimed = self._patience(self._claim)
                 except StoppedError:
                     break
+                except RequestRefusedError as error:
+                    raise _refused(error, config) from error
                 if claimed is None:
                     continue
                 if self._stop.is_set():
@@ -149,6 +151,15 @@ class Worker:
     def _require_time(self) -> None:
         if self._stop.is_set():
             raise StoppedError("the worker stops")
+
+
+def _refused(error: RequestRefusedError, config: WorkerConfig) -> RequestRefusedError:
+    """What to do about a server that gives no jobs."""
+    if error.is_about_the_key:
+        cure = "give it a key with the scope agent, by COMPRESSOR_KEY or --key-file (compress keys create makes one)"
+    else:
+        cure = "see whether --server names a service that compress serve runs"
+    return RequestRefusedError(f"{config.server} gives this worker no jobs: {error} To go on, {cure}.", error.status)
 
 
 def _locked(config: WorkerConfig) -> FolderLock:

@@ -90,11 +90,6 @@ class Group:
             time.sleep(0.01)
 
 
-def first_child(leader: int) -> int | None:
-    """The first process that ``leader`` started."""
-    return min((child for child, parent in _parents().items() if parent == leader), default=None)
-
-
 def _parents() -> dict[int, int]:
     """The parent of every process; empty where there is no /proc."""
     found = {}

@@ -108,6 +108,9 @@ class JobRun:
                 stack.enter_context(self._devices())
             self._fetch_weights(job["recipe"])
             (self._folder / JOB).write_text(json.dumps(job), encoding="utf-8")
+            if self._reporting.cancel.is_set():
+                self._end("cancelled", None)
+                return
             running = self._start(self._folder)
         except (LeaseLostError, StoppedError):
             raise

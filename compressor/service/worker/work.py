@@ -20,24 +20,10 @@ from compressor.jobs.run import run_job
 from compressor.jobs.sweeps.asked import sweep_of
 from compressor.jobs.sweeps.run import run_sweep
 from compressor.options import shown
-from compressor.pipeline.events import Event, Events, Step, is_sample
-from compressor.service.worker.child import Tell
-from compressor.storage.codec import encode
+from compressor.pipeline.events import Events
+from compressor.service.worker.told import Tell, Told, ToldExecutor
 
 RESULT, PARENT = "result", "parent"
-
-
-class Told:
-    """A listener that tells the worker, of training steps about a thousand."""
-
-    steps = True
-
-    def __init__(self, tell: Tell) -> None:
-        self._tell = tell
-
-    def __call__(self, event: Event) -> None:
-        if not isinstance(event, Step) or is_sample(event):
-            self._tell(encode(event.to_json()))
 
 
 def run(job: Mapping[str, Any], tell: Tell) -> None:
@@ -56,9 +42,10 @@ def run(job: Mapping[str, Any], tell: Tell) -> None:
         if kind == "compress":
             run_job(Asked({"out": RESULT, **own}).over(recipe_of(recipe)).job(), events=events)
         elif kind == "sweep":
-            run_sweep(
-                sweep_of(Asked({"out": RESULT, **own}).over(recipe_of(recipe, sweep=True))), events=events, quiet=True
-            )
+            sweep = sweep_of(Asked({"out": RESULT, **own}).over(recipe_of(recipe, sweep=True)))
+            # Points side by side are processes, which tell nothing but how they ended.
+            make = None if sweep.workers > 1 else lambda _: ToldExecutor(tell)
+            run_sweep(sweep, events=events, quiet=True, make=make)
         elif kind == "pick":
             pick(_picked(recipe, own), events=events)
         else:

@@ -17,15 +17,9 @@ HERE = Path(__file__).parent
 def main(server: str, key: str, scratch: str, more: str = "{}") -> None:
     told = json.loads(more)
     limits = Limits(**told.pop("limits", {}))
-    config = WorkerConfig(
-        server=server,
-        key=key or None,
-        scratch=Path(scratch),
-        code="sandboxed",
-        python_path=(str(HERE),),
-        limits=limits,
-        **{"work": "stand_in:scripted", "warm": False, "wait_seconds": 0.5, **told},
-    )
+    usual = {"work": "stand_in:scripted", "code": "sandboxed", "warm": False, "wait_seconds": 0.5}
+    own = {"python_path": (str(HERE),), "limits": limits, "scratch": Path(scratch)}
+    config = WorkerConfig(server=server, key=key or None, **{**usual, **own, **told})
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
     worker = Worker(config)
     worker.stop_on_signals()

@@ -78,6 +78,7 @@ def test_what_a_limit_did_is_told_as_that() -> None:
 
 def test_time_and_folder_are_watched(tmp_path: Path) -> None:
     now = [0.0]
+    (tmp_path / "given").touch()
     group = Group(leader=2**30, mark="nobody")
     watch = Watch(Limits(seconds=100, folder_files=2), group, tmp_path, clock=lambda: now[0])
     assert watch.exceeded() is None

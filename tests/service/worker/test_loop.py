@@ -197,7 +197,7 @@ def test_a_worker_that_is_to_stop_gives_its_job_back_and_it_goes_on_elsewhere(se
 
 def test_a_key_that_is_taken_away_ends_the_worker(server: FakeServer, config: Callable[..., WorkerConfig]) -> None:
     worker = Worker(config(key="another"))
-    with pytest.raises(RequestRefusedError, match="no such key"):
+    with pytest.raises(RequestRefusedError, match=r"no such key.*--key-file"):
         worker.run()
 
 

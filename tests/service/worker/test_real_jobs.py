@@ -107,6 +107,9 @@ def test_a_sweep_and_a_pick_of_it(server: FakeServer, real: Callable[..., Worker
     Worker(real(), jobs=1).run()
     assert (sweep.state, sweep.error) == ("done", None)
     assert {"front.json", "sweep.json"} <= set(sweep.files)
+    stages = [event["body"]["stage"] for event in sweep.events if event["event"] == "StageBegan"]
+    assert len({stage for stage in stages if stage.endswith(" search")}) == 2  # of each point by its name
+    assert "JobEnded" not in sweep.kinds
     listed = [
         {"path": path, "sha256": content, "bytes": len(server.blobs[content])} for path, content in sweep.files.items()
     ]

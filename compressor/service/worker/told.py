@@ -1,0 +1,58 @@
+"""What a child tells of the program's events, those of a sweep's points among them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from compressor.jobs.config import JobConfig
+from compressor.jobs.executors.base import JobTask
+from compressor.jobs.executors.serial import SerialExecutor
+from compressor.jobs.run import run_job
+from compressor.jobs.sweeps.outcome import point_row
+from compressor.pipeline.events import Event, Events, JobBegan, JobEnded, Step, is_sample
+from compressor.storage.codec import encode
+
+Tell = Callable[[Mapping[str, Any]], None]
+
+
+class Told:
+    """A listener that tells the worker, of training steps about a thousand.
+
+    Args:
+        point: of a sweep, whose name goes with its events and stands before its stages; the job is the sweep, so that
+            where a point begins and ends is no news of the job.
+    """
+
+    steps = True
+
+    def __init__(self, tell: Tell, point: str | None = None) -> None:
+        self._tell, self._point = tell, point
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Step) and not is_sample(event):
+            return
+        document = encode(event.to_json())
+        if self._point is not None:
+            if isinstance(event, (JobBegan, JobEnded)):
+                return
+            document["point"] = self._point
+            if "stage" in document:
+                document["stage"] = f"{self._point} {document['stage']}"
+        self._tell(document)
+
+
+class ToldExecutor(SerialExecutor):
+    """Runs the points of a sweep one after the other in this process, and tells what happens in them."""
+
+    def __init__(self, tell: Tell) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def results(self) -> Iterator[tuple[JobTask, Any]]:
+        while self._waiting:
+            task = self._waiting.popleft()
+            told = task.arguments  # of ``jobs.sweeps.run.run_point``
+            events = Events(Told(self._tell, task.name))
+            report = run_job(JobConfig.from_json(told["config"]), events=events, trained=told["trained"])
+            yield task, None if told["searches"] else point_row(report)
