@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import BinaryIO
@@ -14,13 +15,14 @@ from compressor.service.artefacts.base import Store
 from compressor.service.clock import Clock
 from compressor.service.database.engine import Database
 from compressor.service.database.tables import BlobRow, FileRow, UploadRow
-from compressor.service.errors import NotFoundError, StorageError
+from compressor.service.errors import NotFoundError, ServiceError, StorageError
 from compressor.service.queue.rows import insert_into
 from compressor.service.queue.texts import cleaned
 
 GRACE_SECONDS = 24 * 3600.0
 _BATCH = 200
 _TRIES = 5
+_LOCKS = 64
 
 
 class Blobs:
@@ -38,6 +40,7 @@ class Blobs:
         in_use: Callable[[Session], set[str]] = lambda session: set(),
     ) -> None:
         self._database, self._store, self._clock, self._in_use = database, store, clock, in_use
+        self._locks = [threading.Lock() for _ in range(_LOCKS)]
 
     def put(self, stream: BinaryIO, sha256: str | None = None, limit: int | None = None) -> tuple[str, int]:
         """As ``Store.put``."""
@@ -56,15 +59,16 @@ class Blobs:
 
     def has(self, sha256: str) -> bool:
         """Whether it is there; if so, its grace time begins anew."""
-        with self._database.begin() as session:
-            known = session.scalar(
-                update(BlobRow)
-                .where(BlobRow.sha256 == cleaned(sha256))
-                .values(created_at=self._clock.now())
-                .returning(BlobRow.sha256)
-                .execution_options(synchronize_session=False)
-            )
-        return known is not None and self._store.has(known)
+        with self._lock_of(sha256):
+            with self._database.begin() as session:
+                known = session.scalar(
+                    update(BlobRow)
+                    .where(BlobRow.sha256 == cleaned(sha256))
+                    .values(created_at=self._clock.now())
+                    .returning(BlobRow.sha256)
+                    .execution_options(synchronize_session=False)
+                )
+            return known is not None and self._store.has(known)
 
     def open(self, sha256: str, start: int = 0) -> BinaryIO:
         """As ``Store.open``."""
@@ -92,32 +96,50 @@ class Blobs:
             removed += sum(self._collect(sha256, before) for sha256 in batch)
 
     def _note(self, sha256: str, size: int) -> bool:
-        """Write the row; whether the content is there then. A collector holds the row until the content is gone."""
+        """Write the row; whether the content is there then. A collector holds the row, or the lock here, until the
+        content is gone."""
+        with self._lock_of(sha256):
+            self._write(sha256, size)
+            return self._store.has(sha256)
+
+    def _write(self, sha256: str, size: int) -> None:
         with self._database.begin() as session:
             insert = insert_into(session, BlobRow)
             insert = insert.on_conflict_do_update(
                 index_elements=["sha256"], set_={"created_at": insert.excluded.created_at}
             )
             session.connection().execute(insert, {"sha256": sha256, "bytes": size, "created_at": self._clock.now()})
-        return self._store.has(sha256)
+
+    def _lock_of(self, sha256: str) -> threading.Lock:
+        return self._locks[hash(sha256) % _LOCKS]
 
     def _collect(self, sha256: str, before: datetime) -> bool:
-        try:
-            with self._database.begin() as session:
-                if sha256 in self._in_use(session):
-                    return False
-                gone = session.scalar(
-                    delete(BlobRow)
-                    .where(BlobRow.sha256 == sha256, _is_garbage(before))
-                    .returning(BlobRow.sha256)
-                    .execution_options(synchronize_session=False)
-                )
-                if gone is None:
-                    return False
-                self._store.delete(sha256)  # with the row locked, see ``_note``; if it fails, the row stays
-        except IntegrityError:  # a job refers to it since
-            return False
-        return True
+        """Delete a content and its row. On Postgres the row is locked meanwhile. On SQLite, where that would stop all
+        writers for as long as a bucket takes, there is one server, and a lock in it does."""
+        with self._lock_of(sha256):
+            try:
+                with self._database.begin() as session:
+                    if sha256 in self._in_use(session):
+                        return False
+                    size = session.scalar(
+                        delete(BlobRow)
+                        .where(BlobRow.sha256 == sha256, _is_garbage(before))
+                        .returning(BlobRow.bytes)
+                        .execution_options(synchronize_session=False)
+                    )
+                    if size is None:
+                        return False
+                    if not self._database.is_sqlite:
+                        self._store.delete(sha256)
+            except IntegrityError:  # a job refers to it since
+                return False
+            if self._database.is_sqlite:
+                try:
+                    self._store.delete(sha256)
+                except ServiceError:
+                    self._write(sha256, size)  # to be tried again
+                    raise
+            return True
 
 
 def _is_garbage(before: datetime) -> ColumnElement[bool]:

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from compressor.service.artefacts.blobs import Blobs
-from compressor.service.errors import NotFoundError, RefusedError
+from compressor.service.errors import NotFoundError, RefusedError, StorageError
 from compressor.service.records import DONE, FileRecord
 from compressor.service.services import Services
 from tests.service.clocks import FakeClock
@@ -137,3 +137,22 @@ def test_what_measurements_need_stays(sqlite_services: Services, clock: FakeCloc
     clock.advance(10**6)
     assert blobs.collect_garbage() == 0
     assert services.blobs.collect_garbage() == 1
+
+
+def test_a_content_that_cannot_be_deleted_is_tried_again(
+    services: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = put(services, "a", b"content")
+    clock.advance(10**6)
+
+    def fail(sha256: str) -> None:
+        raise StorageError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(services.store, "delete", fail)
+        with pytest.raises(StorageError):
+            services.blobs.collect_garbage()
+    assert services.blobs.has(file.sha256)
+    clock.advance(10**6)
+    assert services.blobs.collect_garbage() == 1
+    assert not services.store.has(file.sha256)
