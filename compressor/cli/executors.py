@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from compressor.cli.options import Decorator, stack
+from compressor.cli.options import Decorator, Of, stack
 from compressor.errors import UsageError
-from compressor.options import Number, read, shown
+from compressor.options import Number, Whole, read, shown
 
 if TYPE_CHECKING:
     from compressor.jobs.executors.base import Executor
     from compressor.process.ray_cluster import RaySettings
 
-_NAMES = ("executor", "ray_address", "ray_resources")
+_NAMES = ("executor", "ray_address", "ray_resources", "ray_processes")
 _AMOUNT = Number(least=0.0, most=1e6)
 
 executor_options: Decorator = stack(
@@ -39,30 +39,37 @@ executor_options: Decorator = stack(
         metavar="R=N,...",
         help="What each task on Ray takes: CPU (its threads), GPU, and what nodes were started with. [CPU=1]",
     ),
+    click.option(
+        "--ray-processes",
+        type=Of(Whole(1, 256)),
+        metavar="N",
+        help="Processes that train each point together, on one node; each has a GPU if points take any. [1]",
+    ),
 )
 
 
 @dataclass(frozen=True)
 class Where:
-    """Where work runs that goes side by side. ``ray`` is None for processes of this machine."""
+    """Where work runs that goes side by side. ``ray`` is None for processes of this machine; ``processes`` is how many
+    do one point of a sweep together."""
 
     ray: RaySettings | None
+    processes: int = 1
 
     @classmethod
     def taken(cls, options: dict[str, Any]) -> Where:
         """What the options say, taken out of ``options``. Raises ``UsageError``."""
-        executor, address, resources = (options.pop(name) for name in _NAMES)
+        executor, address, resources, processes = (options.pop(name) for name in _NAMES)
         if executor != "ray":
-            if (
-                given := next((n for n, v in zip(_NAMES[1:], (address, resources), strict=True) if v), None)
-            ) is not None:
+            others = zip(_NAMES[1:], (address, resources, processes), strict=True)
+            if (given := next((name for name, value in others if value), None)) is not None:
                 raise UsageError(f"--{given.replace('_', '-')} is for --executor ray; add that, or leave it out.")
             return cls(None)
         from compressor.process.ray_cluster import RaySettings
 
         amounts = _amounts(resources or "")
         cpus, gpus = amounts.pop("CPU", 1.0), amounts.pop("GPU", 0.0)
-        return cls(RaySettings(address, cpus, gpus, amounts))
+        return cls(RaySettings(address, cpus, gpus, amounts), processes or 1)
 
     def executor(self, workers: int | None, targets: tuple[str | None, ...]) -> Callable[[Path], Executor] | None:
         """What makes the executor of a sweep, given a file in its folder; None leaves it to the sweep.
@@ -79,7 +86,7 @@ class Where:
             from compressor.jobs.executors.ray import RayExecutor
 
             offers = {target: 1.0 for target in targets if target is not None}
-            return RayExecutor(settings, workers=workers, offers=offers, shared=shared)
+            return RayExecutor(settings, workers=workers, processes=self.processes, offers=offers, shared=shared)
 
         return make
 
@@ -89,6 +96,10 @@ class Where:
         if self.ray is None:
             yield
             return
+        if self.processes > 1:
+            raise UsageError(
+                "--ray-processes is for the points of compress sweep; start one job in several processes with torchrun."
+            )
         from compressor.process.ray_pool import on_ray
 
         with on_ray(self.ray):

@@ -77,6 +77,7 @@ def test_another_pool_stands_in_for_the_usual_one() -> None:
     [
         (["--ray-address", "host:1"], "--ray-address is for --executor ray"),
         (["--ray-resources", "CPU=2"], "--ray-resources is for --executor ray"),
+        (["--ray-processes", "2"], "--ray-processes is for --executor ray"),
         (["--executor", "ray", "--ray-resources", "CPU"], "takes names and amounts"),
         (["--executor", "ray", "--ray-resources", "CPU=1,CPU=2"], "says CPU twice"),
         (["--executor", "ray", "--ray-resources", "GPU=-1"], "GPU must be"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from compressor.errors import CompressorError
 from compressor.jobs.executors.base import JobTask
+from compressor.jobs.executors.several import run_together
 from compressor.process.ray_cluster import RaySettings
 from compressor.process.ray_pool import WHY_LOST, RayPool
 from compressor.storage.lock import patient
@@ -24,6 +26,7 @@ class RayExecutor:
     Args:
         settings: which Ray, and what each task is given.
         workers: most tasks at a time; None leaves it to what the cluster has.
+        processes: how many each task is done by together, on its node, with as many GPUs if it takes any.
         offers: what a Ray of this machine's own has beside cores, by name.
         shared: a file that every node must see as it is here, which shows that they share the jobs' folder.
 
@@ -36,17 +39,19 @@ class RayExecutor:
         settings: RaySettings | None = None,
         *,
         workers: int | None = None,
+        processes: int = 1,
         offers: Mapping[str, float] | None = None,
         shared: Path | None = None,
     ) -> None:
-        self._settings = settings or RaySettings()
+        given = settings or RaySettings()
+        given = replace(given, cpus=max(given.cpus, processes)) if processes > 1 else given
         self._pool: RayPool[JobTask, Any] = RayPool(
             _run,
-            None,
+            _Together(processes, max(1, int(given.cpus) // processes)),
             workers,
             died=_died,
-            settings=self._settings,
-            needs=lambda task: task.needs,
+            settings=given,
+            needs=lambda task: _needs(task, processes),
             offers=offers,
             shared=shared,
         )
@@ -66,9 +71,23 @@ class RayExecutor:
         self._pool.close(now=error is not None)
 
 
-def _run(payload: None, task: JobTask) -> Any:
+@dataclass(frozen=True)
+class _Together:
+    """How many processes do a task, and the threads of each."""
+
+    processes: int
+    threads: int
+
+
+def _needs(task: JobTask, processes: int) -> dict[str, float]:
+    return {name: amount * processes if name == "GPU" else amount for name, amount in task.needs.items()}
+
+
+def _run(how: _Together, task: JobTask) -> Any:
     with patient(_LOCK_S):
-        return task.run()
+        if how.processes == 1:
+            return task.run()
+        return run_together(task, how.processes, threads=how.threads)
 
 
 def _died(task: JobTask) -> CompressorError:
