@@ -21,6 +21,7 @@ NEEDS = {
     "hf_trainer": "transformers",
     "accelerate_loop": "accelerate",
     "ultralytics_callbacks": "ultralytics",
+    "service_client": "fastapi",
 }
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -40,6 +41,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
         ("two_processes", ["--epochs", "1"], "2 processes kept"),
         ("sweep_budgets", ["--epochs", "1", "--out", "sweep"], "the best within 60 %"),
         ("vision_transformer", ["--epochs", "1", "--out", "vit"], "exported vit/model.onnx"),
+        ("service_client", ["--epochs", "1", "--out", "half"], "half/model.onnx gives 10 scores"),
         ("lightning_callback", ["--epochs", "1"], "after fine-tuning"),
         ("hf_trainer", ["--epochs", "1", "--out", "bert"], "saved bert and loaded it again"),
         ("accelerate_loop", ["--epochs", "1"], "of 56714 parameters"),

@@ -79,9 +79,8 @@ def create(
     output.emit({"key": key, **_document(record)}, lambda: key)
     if not output.as_json and not output.quiet:
         where = "all projects" if record.project is None else f"the project {record.project}"
-        click.echo(
-            f"{record.name} may {', '.join(record.scopes)} in {where}. Keep the key: it is not shown again.", err=True
-        )
+        said = f"{record.name}: {', '.join(record.scopes)}; {where}. Keep the key: it is not shown again."
+        click.echo(said, err=True)
 
 
 @keys.command("list")
