@@ -7,12 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Integer, MetaData
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import TypeDecorator
 
-Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
-"""JSON values; None is NULL."""
+Json = JSON(none_as_null=True)
+"""JSON values, whose objects keep the order of their keys (Postgres' JSONB would not); None is NULL."""
 BigId = BigInteger().with_variant(Integer, "sqlite")
 """Numbers that the database gives; SQLite gives them to INTEGER alone."""
 

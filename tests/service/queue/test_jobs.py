@@ -14,11 +14,17 @@ from tests.service.queue.submitting import RECIPE, claim, submit
 
 def test_a_job_is_what_was_submitted(services: Services) -> None:
     made = submit(
-        services, name="café <b>", priority=3, labels=("code", "gpu"), submitted_by="anna", recipe={"a": [1, None, 0.5]}
+        services,
+        name="café <b>",
+        priority=3,
+        labels=("code", "gpu"),
+        submitted_by="anna",
+        recipe={"zz": 1, "a": [1, None, 0.5], "b": {}},
     )
     found = services.jobs.get(made.id)
     assert found == made
-    assert found.recipe == {"a": [1, None, 0.5]}
+    assert found.recipe == {"zz": 1, "a": [1, None, 0.5], "b": {}}
+    assert list(found.recipe) == ["zz", "a", "b"], "in the order in which it was sent"
     assert (found.state, found.attempt, found.labels, found.created) == (QUEUED, 0, ("code", "gpu"), True)
     assert found.created_at.utcoffset() is not None
     assert services.jobs.counts() == {**dict.fromkeys(STATES, 0), QUEUED: 1}
