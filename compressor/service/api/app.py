@@ -23,6 +23,7 @@ from compressor.service.api import (
     work,
 )
 from compressor.service.api.around import Around
+from compressor.service.api.frames import Frames
 from compressor.service.api.model_names import ModelNames
 from compressor.service.api.problems import install_handlers
 from compressor.service.api.threads import BODIES, THREADS
@@ -57,6 +58,7 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     app.state.watchers = Watchers()
+    app.state.frames = Frames(services)
     app.state.closing = Closing(services.bell)
     app.state.names = ModelNames(services.settings.data_dir / "models.json")
     app.state.inspector = Inspector()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated
@@ -10,15 +9,14 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from compressor.printable import printable_json
 from compressor.service.access.principals import Principal, principal_of
-from compressor.service.api.documents import event_data, event_document
+from compressor.service.api.documents import event_document
 from compressor.service.api.examples import EVENTS_EXAMPLE, SSE_EXAMPLE, answers
+from compressor.service.api.frames import Batch, Frames
 from compressor.service.api.schemas import EventPage
 from compressor.service.api.threads import in_thread
 from compressor.service.api.watchers import Closing, Watchers
 from compressor.service.errors import DatabaseAwayError, NotFoundError, RefusedError
-from compressor.service.records import END_EVENT, EventRecord
 from compressor.service.services import Services
 
 router = APIRouter(tags=["jobs"])
@@ -26,7 +24,6 @@ router = APIRouter(tags=["jobs"])
 PING_SECONDS = 15.0
 LOOK_SECONDS = 2.0
 """So often the database is asked without a bell: another server may have written."""
-BATCH = 200
 _PING = b": ping\n\n"
 
 
@@ -65,7 +62,8 @@ async def job_events(
             "ended": job.ended,
         }
         return JSONResponse(document)
-    stream = _frames(services, request.app.state.watchers, request.app.state.closing, job.id, last)
+    state = request.app.state
+    stream = _stream(services, state.frames, state.watchers, state.closing, job.id, last)
     first = await anext(stream)  # what is refused is refused before the answer begins
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(_after(first, stream), media_type="text/event-stream", headers=headers)
@@ -87,28 +85,28 @@ async def _after(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byte
         yield each
 
 
-async def _frames(
-    services: Services, watchers: Watchers, closing: Closing, job_id: str, last: int
+async def _stream(
+    services: Services, frames: Frames, watchers: Watchers, closing: Closing, job_id: str, last: int
 ) -> AsyncIterator[bytes]:
     """The stream. It holds one batch of events at a time, and no thread while nothing happens."""
     with watchers.one(), services.bell.listen(job_id) as ear:
         yield b"retry: 1000\n\n"
         said, looked = time.monotonic(), float("-inf")
         while not closing.is_set():
-            found: list[EventRecord] = []
+            found: Batch | None = None
             try:
-                found = await in_thread(services.events.after, job_id, last, BATCH, shared=True)
-                if found:
-                    last = found[-1].id
-                    yield b"".join(_frame(event) for event in found)
+                found = await frames.after(job_id, last)
+                if found is not None:
+                    last = found.last
+                    yield found.data
                     said = time.monotonic()
-                may_end = found[-1].kind == END_EVENT if found else time.monotonic() - looked >= PING_SECONDS
+                may_end = found.ends if found is not None else time.monotonic() - looked >= PING_SECONDS
                 if may_end and await _is_over(services, job_id, last):
                     return
                 looked = time.monotonic() if may_end else looked
             except DatabaseAwayError:
                 pass  # it comes back by itself; who watches waits
-            if len(found) < BATCH:
+            if found is None or not found.is_full:
                 await ear.heard_async(LOOK_SECONDS)
             if time.monotonic() - said >= PING_SECONDS:
                 yield _PING
@@ -122,9 +120,3 @@ async def _is_over(services: Services, job_id: str, last: int) -> bool:
     except NotFoundError:
         return True
     return job.ended and not await in_thread(services.events.after, job_id, last, 1)
-
-
-def _frame(event: EventRecord) -> bytes:
-    kind = "".join(sign for sign in event.kind if sign.isprintable())[:100] or "message"
-    data = printable_json(json.dumps(event_data(event), ensure_ascii=False, allow_nan=False, separators=(",", ":")))
-    return f"id: {event.id}\nevent: {kind}\ndata: {data}\n\n".encode()

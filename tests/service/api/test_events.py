@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -14,9 +15,10 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from compressor.service.api import events as routes
+from compressor.service.api.frames import Frames
 from compressor.service.api.watchers import Closing, Watchers
 from compressor.service.errors import DatabaseAwayError, TooManyError
-from compressor.service.records import NewEvent
+from compressor.service.records import EventRecord, NewEvent
 from compressor.service.services import Services
 
 Submit = Callable[..., dict[str, Any]]
@@ -113,9 +115,13 @@ def test_texts_cannot_break_the_stream(
     assert [each["event"] for each in found].count("end") == 1
 
 
-async def _collected(parts: Services, job: str, last: int = 0, closing: Closing | None = None) -> list[dict[str, Any]]:
+async def _collected(
+    parts: Services, job: str, last: int = 0, closing: Closing | None = None, frames: Frames | None = None
+) -> list[dict[str, Any]]:
     text = b""
-    async for frame in routes._frames(parts, Watchers(), closing or Closing(parts.bell), job, last):
+    async for frame in routes._stream(
+        parts, frames or Frames(parts), Watchers(), closing or Closing(parts.bell), job, last
+    ):
         text += frame
     return parsed(text.decode())
 
@@ -127,7 +133,8 @@ def test_fifty_watchers_hear_everything_and_hold_no_thread(
     token = claim()["token"]
 
     async def scene() -> list[list[dict[str, Any]]]:
-        watching = [asyncio.create_task(_collected(parts, job)) for _ in range(50)]
+        frames = Frames(parts)
+        watching = [asyncio.create_task(_collected(parts, job, frames=frames)) for _ in range(50)]
         await asyncio.sleep(0.05)
         for first in range(0, 60, 20):
             await asyncio.to_thread(parts.events.append, job, token, steps(first, 20))
@@ -139,6 +146,52 @@ def test_fifty_watchers_hear_everything_and_hold_no_thread(
     assert len(heard) == 50
     assert all(each == heard[0] for each in heard)
     assert [each["done"] for each in heard[0] if each["event"] == "Step"] == list(range(60))
+
+
+def test_what_many_watch_is_read_once(parts: Services, ended: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, asked = parts.events.after, list[int]()
+
+    def after(job: str, last: int, limit: int) -> Any:
+        asked.append(last)
+        return real(job, last, limit)
+
+    monkeypatch.setattr(parts.events, "after", after)
+
+    async def scene() -> list[list[dict[str, Any]]]:
+        frames = Frames(parts)
+        return await asyncio.gather(*(_collected(parts, ended, frames=frames) for _ in range(20)))
+
+    heard = asyncio.run(scene())
+    assert all(each == heard[0] for each in heard)
+    assert asked.count(0) == 1
+
+
+def test_who_joins_a_look_misses_nothing(parts: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The look that is joined began before the event was there."""
+    event = EventRecord(7, "job", 1, 0, NOW, "Step", {})
+    there, looking, go = list[EventRecord](), threading.Event(), threading.Event()
+
+    def after(job: str, last: int, limit: int) -> list[EventRecord]:
+        found = list(there)
+        looking.set()
+        assert go.wait(20)
+        return found
+
+    monkeypatch.setattr(parts.events, "after", after)
+
+    async def scene() -> tuple[int | None, int | None]:
+        frames = Frames(parts)
+        first = asyncio.create_task(frames.after("job", 0))
+        await asyncio.to_thread(looking.wait, 20)
+        there.append(event)
+        second = asyncio.create_task(frames.after("job", 0))
+        await asyncio.sleep(0.01)
+        go.set()
+        found = await asyncio.gather(first, second)
+        early, late = (None if each is None else each.last for each in found)
+        return early, late
+
+    assert asyncio.run(scene()) == (None, 7)
 
 
 def test_watchers_end_when_the_server_stops(parts: Services, submit: Submit) -> None:
@@ -178,7 +231,7 @@ def test_comments_keep_an_idle_stream_open(parts: Services, submit: Submit, monk
     job = submit()["id"]
 
     async def scene() -> bytes:
-        stream = routes._frames(parts, Watchers(), Closing(parts.bell), job, 0)
+        stream = routes._stream(parts, Frames(parts), Watchers(), Closing(parts.bell), job, 0)
         async for frame in stream:
             if frame.startswith(b":"):
                 await stream.aclose()
@@ -214,7 +267,7 @@ def test_many_events_take_no_more_memory_than_few(
     async def peak(last: int) -> tuple[int, int]:
         count = size = 0
         tracemalloc.start()
-        async for frame in routes._frames(parts, Watchers(), Closing(parts.bell), job, last):
+        async for frame in routes._stream(parts, Frames(parts), Watchers(), Closing(parts.bell), job, last):
             count += frame.count(b"data: ")
             size = max(size, tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
