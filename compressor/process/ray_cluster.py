@@ -150,7 +150,7 @@ class RayCluster:
         _require_listener(self._address)
         try:
             self.ray.init(self._address, **quiet)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        except (RuntimeError, ValueError, OSError, self.ray.exceptions.RayError) as error:
             with contextlib.suppress(Exception):
                 self.ray.shutdown()
             raise CompressorError(

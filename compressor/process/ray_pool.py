@@ -68,12 +68,12 @@ class RayPool(Generic[Task, Found]):
         except Exception as error:  # whatever a __getstate__ of somebody else's raises
             raise NotHandedOver(f"{type(error).__name__}: {error}") from error
         self._settings = settings or RaySettings()
+        content = None if shared is None else (str(shared.absolute()), shared.read_bytes())
         cpus = None if workers is None else math.ceil(workers * self._settings.cpus)
         offered = {**self._settings.resources, **(offers or {})}
         self._cluster = RayCluster(self._settings.address, cpus=cpus, resources=offered).__enter__()
         self._ray = self._cluster.ray
         self._died, self._workers, self._needs = died, workers, needs
-        content = None if shared is None else (str(shared.absolute()), shared.read_bytes())
         self._place = _Place(str(Path.cwd()), tuple(sys.path), content, self._settings)
         self._parcel = self._ray.put(parcel)
         self._waiting: deque[Task] = deque()
