@@ -19,15 +19,15 @@ import numpy as np
 
 from profilers.base import Runner, Runtime
 from profilers.contention import BUSY
-from profilers.interleave import runs_in_turn
-from profilers.stats import median_interval, paired_ratio, quiet_ms
+from profilers.interleave import CHEAP_LOAD_S, runs_in_turn
+from profilers.stats import middle_ratio, paired_ratio, quiet_ms
 
 #: Networks are timed for more rounds until they are known to this fraction on average, at most this many times as long.
 _CERTAIN, _MORE_ROUNDS = 0.015, 6
 #: Loads, or rounds of what is loaded once, that a comparison takes at least: fewer have no interval to speak of.
 _LEAST_ROUNDS = 9
-#: A network that loads in this many seconds is loaded anew again and again, each time for at most so many turns.
-_CHEAP_S, _MOST_TURNS = 0.3, 5
+#: Turns that one load gives at most.
+_MOST_TURNS = 5
 #: A network this far from its limit, a fraction, will not be the one that is kept.
 _FAR = 0.04
 
@@ -201,7 +201,7 @@ def _load(runtime: Runtime, path: Path, threads: int, batch: int, stack: ExitSta
 
 def _cheap(loaded: Sequence[Loaded]) -> bool:
     """Whether networks can be loaded anew all along; an engine that takes long to build is loaded once."""
-    return sum(network.seconds for network in loaded) <= _CHEAP_S * len(loaded)
+    return sum(network.seconds for network in loaded) <= CHEAP_LOAD_S * len(loaded)
 
 
 def _on_device(turns: Sequence[Turns], *, by_load: bool) -> OnDevice | None:
@@ -210,15 +210,9 @@ def _on_device(turns: Sequence[Turns], *, by_load: bool) -> OnDevice | None:
     count = len(turns) if by_load else len(originals)
     if count < _LEAST_ROUNDS:
         return None
-    if by_load:
-        ratios = [turn.ratio for turn in turns]
-        low, high, _ = median_interval(ratios)
-        value = median(ratios)
-    else:
-        pooled = paired_ratio(others, originals)
-        value, low, high = pooled.value, pooled.low, pooled.high
+    found = middle_ratio([turn.ratio for turn in turns]) if by_load else paired_ratio(others, originals)
     middle = median(originals)
-    return OnDevice(middle, middle * value, value, (high - low) / 2 / value)
+    return OnDevice(middle, middle * found.value, found.value, (found.high - found.low) / 2 / found.value)
 
 
 def _far(found: OnDevice, limit: Limit | None) -> bool:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from profilers.base import Runner, Samples, Timing
+from profilers.base import Runner, RunnerInfo, Samples, Timing
 from profilers.errors import ProfilerUsageError
-from profilers.stats import Ratio, paired_ratio, quiet_ms, summarise
+from profilers.stats import Ratio, middle_ratio, paired_ratio, quiet_ms, summarise
 
 #: Above this spread (interquartile range over median) a machine is too noisy to be believed.
 MAX_SPREAD = 0.25
 #: Networks slower than this get no run thrown away at the start of a burst: it would cost more than it cleans.
 SETTLE_BELOW_MS = 200.0
 MIN_ROUNDS = 3
+#: A network that loads in this many seconds is loaded anew again and again.
+CHEAP_LOAD_S = 0.3
+#: Loads below which they give no interval.
+LEAST_LOADS = 6
 _SHORT_MS = 15.0
 
 
@@ -37,6 +41,7 @@ class Comparison:
     rounds: int
     seconds: float
     bursts_ms: dict[str, list[float]] = field(default_factory=dict)
+    samples: dict[str, Samples] = field(default_factory=dict, repr=False)
 
     @property
     def baseline(self) -> str:
@@ -123,6 +128,39 @@ def interleave(
         rounds=rounds,
         seconds=elapsed(),
         bursts_ms=medians,
+        samples=collected,
+    )
+
+
+def pooled(parts: Sequence[Comparison], infos: Mapping[str, RunnerInfo], max_spread: float = MAX_SPREAD) -> Comparison:
+    """Comparisons of the same networks, each of which had loaded them anew, as one.
+
+    Where a network comes to lie in memory makes it faster or slower for as long as it is loaded, so that with enough
+    loads each counts once.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    base, *others = infos
+    samples = {label: Samples() for label in infos}
+    for part in parts:
+        for label, found in samples.items():
+            found.extend(part.samples[label])
+    bursts = {label: [value for part in parts for value in part.bursts_ms[label]] for label in infos}
+    timings = {label: summarise(samples[label], info) for label, info in infos.items()}
+
+    def ratio(label: str) -> Ratio:
+        if len(parts) < LEAST_LOADS:
+            return paired_ratio(bursts[label], bursts[base])
+        return middle_ratio([part.ratios[label].value for part in parts])
+
+    return Comparison(
+        timings=timings,
+        ratios={label: ratio(label) for label in others},
+        noise=_noise(timings, max_spread),
+        rounds=sum(part.rounds for part in parts),
+        seconds=sum(part.seconds for part in parts),
+        bursts_ms=bursts,
+        samples=samples,
     )
 
 

@@ -24,9 +24,9 @@ class Ratio:
     """Latency of one network over that of another; below 1 is faster.
 
     Attributes:
-        value: median over rounds of the ratio within the round.
+        value: median over rounds of the ratio within the round, or over loads.
         low, high: interval that holds the true median with probability ``confidence``.
-        rounds: number of pairs.
+        rounds: number of rounds or loads.
     """
 
     value: float
@@ -114,5 +114,10 @@ def paired_ratio(bursts: Sequence[float], baseline: Sequence[float]) -> Ratio:
     for index, value in enumerate(bursts):
         around = baseline[index : index + 2]
         ratios.append(value / (sum(around) / len(around)))
+    return middle_ratio(ratios)
+
+
+def middle_ratio(ratios: Sequence[float]) -> Ratio:
+    """The median of ratios that were found independently of each other."""
     low, high, confidence = median_interval(ratios)
     return Ratio(float(np.median(ratios)), low, high, confidence, len(ratios))

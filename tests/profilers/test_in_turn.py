@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from profilers import in_turn
+from profilers import in_turn, side_by_side
 from profilers.base import Availability, RunnerInfo, Samples
 from profilers.in_turn import Limit, time_networks, time_pair
+from profilers.side_by_side import time_in_turn
 
 
 class FakeClock:
@@ -64,6 +65,7 @@ class FakeRuntime:
 def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     found = FakeClock()
     monkeypatch.setattr(in_turn, "time", found)
+    monkeypatch.setattr(side_by_side, "time", found)
     return found
 
 
@@ -133,3 +135,27 @@ def test_engines_of_networks_are_built_once(clock: FakeClock) -> None:
     runtime = FakeRuntime(clock, 20.0, noise(0.0))
     time_networks(runtime, {"n": Path("2.onnx")}, Path("4.onnx"), **PLACE, drift=lambda: 1.0)
     assert sorted(runtime.loads) == ["2", "4"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_reported_is_loaded_anew_too(clock: FakeClock, seed: int) -> None:
+    runtime = FakeRuntime(clock, 0.05, noise(0.06, seed))
+    seen: list[float] = []
+    models = {"original": (Path("4.onnx"), None), "small": (Path("2.onnx"), None)}
+    found = time_in_turn(runtime, models, seconds=10.0, progress=seen.append)
+    ratio = found.ratios["small"]
+    assert 0.45 < ratio.low <= ratio.value <= ratio.high < 0.55
+    assert ratio.high - ratio.low > 0.005, "one load would have called it certain"
+    assert ratio.low <= 0.5 <= ratio.high
+    assert runtime.loads.count("4") == runtime.loads.count("2") == ratio.rounds >= 9
+    assert len(runtime.closed) == len(runtime.loads)
+    assert seen == sorted(seen)
+    assert seen[-1] == pytest.approx(1.0, abs=0.05)
+    assert found.timings["small"].repeats == len(found.samples["small"].latency_ms)
+
+
+def test_a_module_that_is_exported_first_is_loaded_once(clock: FakeClock) -> None:
+    runtime = FakeRuntime(clock, 5.0, noise(0.0))
+    found = time_in_turn(runtime, {"a": (Path("4.onnx"), None), "b": (Path("2.onnx"), None)}, seconds=2.0)
+    assert runtime.loads == ["4", "2"]
+    assert found.ratios["b"].value == 0.5
