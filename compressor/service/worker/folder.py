@@ -18,12 +18,13 @@ from pathlib import Path, PurePosixPath
 from compressor.service.records import FileRecord
 from compressor.service.worker.errors import LimitError, RequestRefusedError
 from compressor.service.worker.limits import Limits, shown_bytes
-from compressor.service.worker.link import Link
 
 LOG = "worker.log"
 """What the job's process wrote to its terminal: among its files, and not in its way when it goes on."""
 _SMALL = 1 << 20
 _PIECE = 1 << 20
+_TIMES = 3
+"""Contents may be lost between two requests, though not again and again."""
 _Key = tuple[int, int, int, int]
 
 
@@ -64,12 +65,10 @@ class Snapshots:
     Args:
         folder: whose files are stored.
         staging: a folder on the same disk, where links are kept while they are sent.
-        known: contents that the server has.
     """
 
-    def __init__(self, folder: Path, staging: Path, limits: Limits, known: Iterable[str] = ()) -> None:
+    def __init__(self, folder: Path, staging: Path, limits: Limits) -> None:
         self._folder, self._staging, self._limits = folder, staging, limits
-        self._known = set(known)
         self._hashes: dict[_Key, str] = {}
         self._last: tuple[FileRecord, ...] | None = None
 
@@ -86,8 +85,8 @@ class Snapshots:
 
         Args:
             still: while it is entered, nothing is written to the folder.
-            put: sends a content, unless the server has it.
-            commit: makes a list of files the job's; returns contents that are missing after all.
+            put: sends a content.
+            commit: makes a list of files the job's; returns contents that are missing, then nothing changed.
             log: the text of ``worker.log``.
             finished: the job is done, so that what it would go on from is left out.
 
@@ -108,12 +107,15 @@ class Snapshots:
             if tuple(records) == self._last:
                 return False
             places = {record.sha256: each for record, each in zip(sorted_as(records, held), held, strict=True)}
-            self._send(records, places, put)
-            if missing := commit(records):
-                self._known -= set(missing)
-                self._send(records, places, put)
-                if missing := commit(records):
-                    raise RequestRefusedError(f"The server does not keep what it is sent ({missing[0][:12]}).", 409)
+            missing = commit(records)
+            for _ in range(_TIMES):
+                if not missing:
+                    break
+                for sha256 in missing:
+                    put(sha256, places[sha256].place, places[sha256].size)
+                missing = commit(records)
+            if missing:
+                raise RequestRefusedError(f"The server does not keep what it is sent ({missing[0][:12]}).", 409)
             self._last = tuple(records)
             self._hashes = {
                 each.key: record.sha256 for record, each in zip(sorted_as(records, held), held, strict=True)
@@ -121,12 +123,6 @@ class Snapshots:
             return True
         finally:
             shutil.rmtree(self._staging, ignore_errors=True)
-
-    def _send(self, records: list[FileRecord], places: dict[str, _Held], put: Callable[[str, Path, int], None]) -> None:
-        for record in records:
-            if record.sha256 not in self._known:
-                put(record.sha256, places[record.sha256].place, record.bytes)
-                self._known.add(record.sha256)
 
     def _held(self) -> Iterator[_Held]:
         """Every regular file, linked, or copied if it is small: those may be written to the end of. Links are not
@@ -171,16 +167,6 @@ def sorted_as(records: list[FileRecord], held: list[_Held]) -> list[FileRecord]:
     """The records in the order of what they were made of."""
     by_path = {record.path: record for record in records}
     return [by_path[each.path] for each in held]
-
-
-def put_unless_there(link: Link) -> Callable[[str, Path, int], None]:
-    """Sends a content that the server has not."""
-
-    def put(sha256: str, place: Path, size: int) -> None:
-        if not link.has_blob(sha256):
-            link.put_blob(sha256, place, size)
-
-    return put
 
 
 def _take(folder: int, name: str, size: int, place: Path) -> None:

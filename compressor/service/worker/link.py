@@ -126,14 +126,6 @@ class Link:
         """Give the job back, to go on elsewhere."""
         self._post(f"/v1/work/{job}/release", {"token": token}, lease=True)
 
-    def has_blob(self, sha256: str) -> bool:
-        """Whether the server has a content."""
-        answer = self._request("HEAD", f"/v1/work/blobs/{sha256}")
-        if answer.status_code == 404:
-            return False
-        self._checked(answer)
-        return True
-
     def put_blob(self, sha256: str, path: Path, size: int) -> None:
         """Send a content; the file must have ``size`` bytes."""
         with path.open("rb") as file:

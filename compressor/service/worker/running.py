@@ -23,7 +23,7 @@ from compressor.process.failures import explain
 from compressor.service.records import FileRecord
 from compressor.service.worker.config import WorkerConfig
 from compressor.service.worker.errors import LeaseLostError, LimitError, RequestRefusedError, StoppedError
-from compressor.service.worker.folder import LOG, Snapshots, put_unless_there
+from compressor.service.worker.folder import LOG, Snapshots
 from compressor.service.worker.launch import JOB, Running
 from compressor.service.worker.limits import Watch
 from compressor.service.worker.link import Claimed, Link, Patience
@@ -71,9 +71,8 @@ class JobRun:
         self._outbox = Outbox()
         self._patience = Patience(self._require_time, self._say)
         self._reporting = Reporting(claimed, link, self._outbox, self._say)
-        known = [each.sha256 for each in claimed.files]
         staging = folder.with_name(folder.name + ".staging")
-        self._snapshots = Snapshots(folder / "result", staging, config.limits, known)
+        self._snapshots = Snapshots(folder / "result", staging, config.limits)
         self._former_log = ""
 
     def run(self) -> None:
@@ -183,7 +182,7 @@ class JobRun:
         link, claimed, patiently = self._link, self._claimed, patience or self._patience
 
         def put(sha256: str, place: Path, size: int) -> None:
-            patiently(lambda: put_unless_there(link)(sha256, place, size), within=within)
+            patiently(lambda: link.put_blob(sha256, place, size), within=within)
 
         def commit(files: list[FileRecord]) -> list[str]:
             return patiently(lambda: link.snapshot(claimed.id, claimed.token, files), within=within)

@@ -18,7 +18,7 @@ def main(server: str, key: str, scratch: str, more: str = "{}") -> None:
     told = json.loads(more)
     limits = Limits(**told.pop("limits", {}))
     usual = {"work": "stand_in:scripted", "code": "sandboxed", "warm": False, "wait_seconds": 0.5}
-    own = {"python_path": (str(HERE),), "limits": limits, "scratch": Path(scratch)}
+    own = {"python_path": (str(HERE), str(HERE.parents[2])), "limits": limits, "scratch": Path(scratch)}
     config = WorkerConfig(server=server, key=key or None, **{**usual, **own, **told})
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
     worker = Worker(config)

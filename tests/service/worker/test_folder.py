@@ -32,11 +32,13 @@ class Store:
         self.put_count += 1
 
     def commit(self, files: list[FileRecord]) -> list[str]:
-        lost, self.lost = self.lost, set()
-        if lost:
-            return sorted(lost)
-        self.files = files
-        return []
+        for each in self.lost:
+            self.contents.pop(each, None)
+        self.lost = set()
+        missing = sorted({each.sha256 for each in files} - set(self.contents))
+        if not missing:
+            self.files = files
+        return missing
 
     def fetch(self, sha256: str, place: Path, size: int) -> None:
         assert len(self.contents[sha256]) == size
