@@ -63,10 +63,10 @@ def before_after(before: float, after: float, largest: float) -> Markup:
     )
 
 
-def stacked(values: Sequence[float], colours: Sequence[str]) -> Markup:
-    """One bar divided in proportion to ``values``."""
+def stacked(values: Sequence[float], colours: Sequence[str], name: str) -> Markup:
+    """One bar divided in proportion to ``values``; ``name`` says what it shows."""
     total = sum(values) or 1.0
-    parts, x = [], 0.0
+    parts, x = [tag("title", name)], 0.0
     for value, colour in zip(values, colours, strict=True):
         width = value / total * 1000
         parts.append(

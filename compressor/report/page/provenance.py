@@ -66,6 +66,7 @@ def provenance(report: Report) -> Markup:
         ]
         total = wording.seconds(sum(report.stage_seconds.values()))
         parts.append(tag("p", f"Time spent: {total}.", class_="lead"))
-        parts.append(tag("figure", charts.stacked(list(report.stage_seconds.values()), colours)))
+        said = ", ".join(name for _, name in keys)
+        parts.append(tag("figure", charts.stacked(list(report.stage_seconds.values()), colours, said)))
         parts.append(legend(keys))
     return section("Provenance", *parts)

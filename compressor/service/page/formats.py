@@ -45,3 +45,8 @@ def duration(began: datetime | None, ended: datetime | None, now: datetime) -> s
 def number(value: float) -> str:
     """A number of a curve or a table, in four digits."""
     return f"{value:.4g}"
+
+
+def score_text(value: float, metric: str) -> str:
+    """Accuracies and precisions as percentages, errors as they are."""
+    return wording.percent(value, 2) if "accuracy" in metric or "precision" in metric else number(value)

@@ -44,11 +44,13 @@ def environment() -> Environment:
         drawn=drawn,
         badge=badge,
         size=wording.size_bytes,
+        iso=formats.iso,
         seconds=wording.seconds,
         amount=wording.amount,
         cost_name=wording.cost_name,
         percent=wording.percent,
         number=formats.number,
+        score=formats.score_text,
         segment=lambda text: quote(str(text), safe=""),
         path=lambda text: quote(str(text), safe="/"),
     )

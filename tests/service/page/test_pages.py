@@ -238,7 +238,7 @@ def test_compare(client: TestClient, worked: Worked) -> None:
     first = worked.done(fake_report(), "first", {"seed": 1})
     second = worked.done(fake_report(), "second", {"seed": 2, "lr": 0.1})
     text = look(client, f"/compare?job={first.id}&job={second.id}")
-    assert text.count("<svg") == 1
+    assert text.count("<svg") == 2, "one for wide screens, one for narrow ones"
     assert "<code>seed</code>" in text
     assert "<code>lr</code>" in text
     assert "<code>model</code>" not in text, "in what is the same nothing differs"

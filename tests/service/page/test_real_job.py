@@ -62,7 +62,7 @@ def test_a_job_from_the_page_ends_in_onnx_runtime(url: str, tmp_path: Path) -> N
         tab.get_by_label("Multiply-adds", exact=True).fill("50")
         tab.get_by_label("Search method").select_option("oneshot")
         tab.get_by_text("Advanced options").click()
-        tab.get_by_label("Bench seconds").fill("0")
+        tab.get_by_label("Seconds of timing").fill("0")
         tab.get_by_role("button", name="Show cost and range").click()
         tab.locator("#preview table").wait_for()
         assert "reachable" in tab.locator("#preview").inner_text()

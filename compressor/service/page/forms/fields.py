@@ -28,6 +28,16 @@ _GROUPS: dict[str, tuple[str, ...]] = {
     "Where and how it runs": ("device", "seed", "threads", "bench_seconds", "data_workers"),
 }
 _DEVICES = ("auto", "cpu", "cuda")
+_LABELS = {
+    "lr": "Learning rate",
+    "amp": "Mixed precision",
+    "train epochs": "Training epochs",
+    "finetune epochs": "Fine-tuning epochs",
+    "clip norm": "Largest norm of gradients",
+    "num classes": "Classes",
+    "bench seconds": "Seconds of timing",
+}
+_COSTS = ("flops", "params", "memory", "latency")
 
 
 @dataclass(frozen=True)
@@ -109,7 +119,7 @@ def _control(kind: Kind) -> tuple[str, tuple[str, ...]]:
 def label_of(name: str) -> str:
     """``figs.batch_size`` as "Batch size"."""
     words = name.rpartition(".")[2].replace("_", " ")
-    return {"lr": "Learning rate", "amp": "Mixed precision"}.get(words, words[:1].upper() + words[1:])
+    return _LABELS.get(words, words[:1].upper() + words[1:])
 
 
 def written(value: Any) -> str:
@@ -171,5 +181,5 @@ def all_fields() -> dict[str, Field]:
 
 
 def cost_names() -> list[str]:
-    """What budgets can be about."""
-    return COSTS.names()
+    """What budgets can be about, the usual ones first."""
+    return [*_COSTS, *(name for name in COSTS.names() if name not in _COSTS)]

@@ -8,21 +8,24 @@ from dataclasses import dataclass
 from compressor.report import wording
 from compressor.report.page.charts import coordinate
 from compressor.report.page.markup import Markup, join, tag
+from compressor.service.page.formats import score_text
 from compressor.service.page.pictures.axes import Plane
 
 #: What values of a unit are divided by on the axis, and how the axis says it.
 SCALES = {
-    "macs": (1e6, "million multiply-adds"),
-    "params": (1e3, "thousand parameters"),
+    "macs": (1e6, "millions"),
+    "params": (1e3, "thousands"),
     "bytes": (1e3, "kB"),
-    "operations": (1e6, "million operations"),
+    "operations": (1e6, "millions"),
     "ms": (1.0, "ms"),
 }
+_SIGN, _LINE = 7.4, 17.0
+"""Width of a sign and height of a line of a label, about."""
 
 
 @dataclass(frozen=True)
 class Dot:
-    """A network: ``x`` in the unit of its cost, ``y`` its score. ``origin`` is where an arrow to it begins."""
+    """A network: ``x`` in the unit of its cost, ``y`` its score. A line leads to it from ``origin``."""
 
     name: str
     x: float
@@ -32,58 +35,94 @@ class Dot:
     label: bool = True
 
 
-def scatter(
-    dots: Sequence[Dot],
-    *,
-    unit: str,
-    cost: str,
-    metric: str,
-    line: Sequence[tuple[float, float]] = (),
-    limit: float | None = None,
-) -> Markup:
-    """The picture.
+@dataclass(frozen=True)
+class Scatter:
+    """A picture of dots.
 
-    Args:
+    Attributes:
         unit: of the costs, such as ``"macs"``; ``cost`` and ``metric`` are what the axes are called.
         line: points that a line goes through, such as those of a front.
         limit: a budget, drawn upright and dashed.
     """
-    if not dots:
-        return Markup("")
-    divisor, said_unit = SCALES.get(unit, (1.0, unit))
-    xs = [dot.x for dot in dots] + [dot.origin[0] for dot in dots if dot.origin] + ([] if limit is None else [limit])
-    ys = [dot.y for dot in dots] + [dot.origin[1] for dot in dots if dot.origin]
-    plane = Plane.around([x / divisor for x in xs], ys, width=720, height=340)
 
-    def at(x: float, y: float) -> tuple[str, str]:
-        return coordinate(plane.x(x / divisor)), coordinate(plane.y(y))
+    dots: Sequence[Dot]
+    unit: str
+    cost: str
+    metric: str
+    line: Sequence[tuple[float, float]] = ()
+    limit: float | None = None
 
-    parts = plane.grid(f"{cost}, {said_unit}" if said_unit else cost, metric)
-    low, high = coordinate(plane.top), coordinate(plane.height - plane.bottom)
-    if limit is not None:
-        x, _ = at(limit, ys[0])
-        parts.append(
-            tag("line", x1=x, x2=x, y1=low, y2=high, class_="limit", stroke="var(--second)", stroke_dasharray="6 5")
+    def draw(self) -> Markup:
+        """The picture for wide screens and for narrow ones, of which the style sheet shows one; empty without dots."""
+        if not self.dots:
+            return Markup("")
+        return join(
+            [
+                tag("div", self._picture(860, 340), class_="when-wide"),
+                tag("div", self._picture(350, 290), class_="when-narrow"),
+            ]
         )
-    if len(line) > 1:
-        path = " ".join(",".join(at(*point)) for point in line)
-        parts.append(tag("polyline", points=path, fill="none", stroke="var(--accent)", stroke_width=2))
-    for dot in dots:
-        if dot.origin is not None:
-            (x1, y1), (x2, y2) = at(*dot.origin), at(dot.x, dot.y)
-            parts.append(tag("line", x1=x1, y1=y1, x2=x2, y2=y2, stroke="var(--before)", stroke_dasharray="3 4"))
-            parts.append(tag("circle", cx=x1, cy=y1, r=4, fill="var(--before)"))
-    for dot in dots:
-        x, y = at(dot.x, dot.y)
-        said = f"{dot.name}: {dot.y:.4g} at {wording.amount(dot.x, unit)}"
-        circle = tag("circle", tag("title", said), cx=x, cy=y, r=6, fill=f"var(--{dot.colour})", data_name=dot.name)
-        parts.append(circle)
-        if dot.label:
-            right = plane.x(dot.x / divisor) > plane.width * 0.7
-            placed = {"x": coordinate(plane.x(dot.x / divisor) + (-10 if right else 10)), "y": y, "dy": "-7"}
-            short = dot.name if len(dot.name) <= 28 else f"{dot.name[:27]}…"
-            parts.append(tag("text", short, class_="strong", text_anchor="end" if right else None, **placed))
-    label = f"{metric} against {cost.lower()}: " + "; ".join(
-        f"{dot.name} {dot.y:.4g} at {wording.amount(dot.x, unit)}" for dot in dots[:12]
-    )
-    return tag("svg", join(parts), viewBox=f"0 0 {plane.width} {plane.height}", role="img", aria_label=label)
+
+    def _picture(self, width: int, height: int) -> Markup:
+        divisor, said_unit = SCALES.get(self.unit, (1.0, self.unit))
+        origins = [dot.origin for dot in self.dots if dot.origin is not None]
+        xs = [dot.x for dot in self.dots] + [x for x, _ in origins] + ([] if self.limit is None else [self.limit])
+        ys = [dot.y for dot in self.dots] + [y for _, y in origins]
+        plane = Plane.around([x / divisor for x in xs], ys, width=width, height=height)
+
+        def at(x: float, y: float) -> tuple[float, float]:
+            return plane.x(x / divisor), plane.y(y)
+
+        parts = plane.grid(f"{self.cost}, {said_unit}" if said_unit else self.cost, self.metric)
+        if self.limit is not None:
+            x, _ = at(self.limit, ys[0])
+            upright = {"x1": coordinate(x), "x2": coordinate(x), "y1": plane.top, "y2": height - plane.bottom}
+            parts.append(tag("line", **upright, stroke="var(--second)", stroke_width=1.5, stroke_dasharray="6 5"))
+        if len(self.line) > 1:
+            path = " ".join(",".join(map(coordinate, at(*point))) for point in self.line)
+            parts.append(tag("polyline", points=path, fill="none", stroke="var(--accent)", stroke_width=2))
+        for dot in self.dots:
+            if dot.origin is not None:
+                (x1, y1), (x2, y2) = at(*dot.origin), at(dot.x, dot.y)
+                ends = dict(zip(("x1", "y1", "x2", "y2"), map(coordinate, (x1, y1, x2, y2)), strict=True))
+                parts.append(tag("line", **ends, stroke="var(--before)", stroke_dasharray="3 4"))
+                parts.append(tag("circle", cx=coordinate(x1), cy=coordinate(y1), r=4, fill="var(--before)"))
+        parts += [self._circle(dot, *at(dot.x, dot.y)) for dot in self.dots]
+        parts += _labels([(dot.name, *at(dot.x, dot.y)) for dot in self.dots if dot.label], plane)
+        return tag("svg", join(parts), viewBox=f"0 0 {width} {height}", role="img", aria_label=self._said())
+
+    def _circle(self, dot: Dot, x: float, y: float) -> Markup:
+        said = f"{dot.name}: {score_text(dot.y, self.metric)} at {wording.amount(dot.x, self.unit)}"
+        fill = f"var(--{dot.colour})"
+        return tag("circle", tag("title", said), cx=coordinate(x), cy=coordinate(y), r=6, fill=fill)
+
+    def _said(self) -> str:
+        listed = [
+            f"{dot.name} {score_text(dot.y, self.metric)} at {wording.amount(dot.x, self.unit)}"
+            for dot in self.dots[:12]
+        ]
+        return f"{self.metric} against {self.cost.lower()}: {'; '.join(listed)}"
+
+
+def _labels(names: Sequence[tuple[str, float, float]], plane: Plane) -> list[Markup]:
+    """Names below their dots, a line further down where another one stands; left out where there is no room."""
+    placed: list[tuple[float, float, float]] = []
+    parts = []
+    most = int(plane.width * 0.55 / _SIGN)
+    for name, x, y in names:
+        short = name if len(name) <= most else f"{name[: most - 1]}…"
+        left_of = x + len(short) * _SIGN > plane.width - plane.right
+        low = x - 9 - len(short) * _SIGN if left_of else x + 9
+        high = low + len(short) * _SIGN
+        for step in range(6):
+            base = y + _LINE * (step + 1)
+            if base > plane.height - plane.bottom - 2:
+                base = y - 8 - _LINE * step
+            free = all(high < a or low > b or abs(base - c) >= _LINE - 1 for a, b, c in placed)
+            if free and base > plane.top:
+                placed.append((low, high, base))
+                anchor = "end" if left_of else None
+                start = coordinate(x - 9 if left_of else x + 9)
+                parts.append(tag("text", short, class_="strong", text_anchor=anchor, x=start, y=coordinate(base)))
+                break
+    return parts

@@ -29,6 +29,7 @@
     const known = plots.get(curve.key);
     if (known && place.contains(known.root)) {
       known.setData(data);
+      known.setLegend({ idx: curve.steps.length - 1 });
       return;
     }
     if (curve.steps.length < 2) return; // the server's picture says as much
@@ -38,7 +39,9 @@
       width: place.clientWidth || 440,
       height: 220,
       scales: { x: { time: false } },
-      axes: [axis, { ...axis, size: 62 }],
+      axes: [axis, { ...axis, size: 62, space: 28 }],
+      // Where nobody points, the last values are told.
+      hooks: { setCursor: [(plot) => { if (plot.cursor.idx == null) plot.setLegend({ idx: plot.data[0].length - 1 }); }] },
       series: [
         { label: "step" },
         { label: curve.quantity, stroke: colour(NAMES[index % NAMES.length]), width: 2, points: { show: false } },
@@ -47,6 +50,7 @@
     const made = new uPlot(options, data, place);
     made.root.setAttribute("role", "img");
     made.root.setAttribute("aria-label", figureOf(root, curve).querySelector("figcaption").textContent);
+    made.setLegend({ idx: curve.steps.length - 1 });
     plots.set(curve.key, made);
   }
 

@@ -13,10 +13,37 @@
     return seconds > 0 ? `${said} ago` : `in ${said}`;
   }
 
-  function tellTimes(root) {
-    for (const each of root.querySelectorAll("time [data-ago]")) {
+  // Lengths of time, in the words of report/wording.py.
+  function lasted(seconds) {
+    const whole = Math.round(Math.max(0, seconds));
+    if (seconds < 9.95) return `${Math.max(0, seconds).toFixed(1)} s`;
+    if (whole < MINUTE) return `${whole} s`;
+    if (whole < HOUR) return `${Math.floor(whole / MINUTE)} min ${whole % MINUTE} s`;
+    return `${Math.floor(whole / HOUR)} h ${Math.floor((whole % HOUR) / MINUTE)} min`;
+  }
+
+  function tellTimes() {
+    for (const each of document.querySelectorAll("time [data-ago]")) {
       const moment = Date.parse(each.parentElement.dateTime);
       if (!Number.isNaN(moment)) each.textContent = relative((Date.now() - moment) / 1000);
+    }
+    for (const each of document.querySelectorAll("[data-since]")) {
+      const moment = Date.parse(each.dataset.since);
+      if (!Number.isNaN(moment)) each.textContent = lasted((Date.now() - moment) / 1000);
+    }
+  }
+
+  // Tables that become cards on narrow screens stay tables to screen readers; what scrolls sideways takes the focus.
+  const ROLES = { TABLE: "table", THEAD: "rowgroup", TBODY: "rowgroup", TR: "row", TD: "cell" };
+  function tellShapes() {
+    for (const each of document.querySelectorAll("table.stack, table.stack *")) {
+      const role = each.tagName === "TH" ? (each.scope === "row" ? "rowheader" : "columnheader") : ROLES[each.tagName];
+      if (role) each.setAttribute("role", role);
+    }
+    for (const each of document.querySelectorAll(".wrap, pre, figure, .said")) {
+      const scrolls = each.scrollWidth > each.clientWidth + 1 || each.scrollHeight > each.clientHeight + 1;
+      if (scrolls) each.tabIndex = 0;
+      else each.removeAttribute("tabindex");
     }
   }
 
@@ -45,7 +72,8 @@
 
   document.addEventListener("htmx:afterSwap", () => {
     announce();
-    tellTimes(document);
+    tellTimes();
+    tellShapes();
     const problem = document.getElementById("problem");
     if (problem) problem.textContent = "";
   });
@@ -60,9 +88,11 @@
     tell(status === 404 ? "This is gone." : `The server answers with status ${status}; what is shown may be old.`);
   });
 
-  tellTimes(document);
+  tellTimes();
+  tellShapes();
   announce();
-  setInterval(() => tellTimes(document), 30000);
+  setInterval(tellTimes, 5000);
+  addEventListener("resize", tellShapes);
   const errors = document.getElementById("errors");
   if (errors) errors.focus();
 })();

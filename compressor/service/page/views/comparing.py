@@ -9,7 +9,7 @@ from typing import Any
 from compressor.report import Report, wording
 from compressor.report.page.markup import Markup
 from compressor.service.page.forms.fields import written
-from compressor.service.page.pictures.scatter import Dot, scatter
+from compressor.service.page.pictures.scatter import Dot, Scatter
 from compressor.service.records import JobRecord
 
 COLOURS = ("accent", "second", "third", "fourth", "good", "bad", "neutral")
@@ -94,7 +94,7 @@ def picture(rows: Sequence[Compared], cost: str) -> Markup:
         dots.append(Dot(row.job.name or row.job.id, figure.after, row.score or 0.0, row.colour, origin))
     if not dots:
         return Markup("")
-    return scatter(dots, unit=drawn[0].costs[cost].unit, cost=wording.cost_name(cost), metric=drawn[0].metric)
+    return Scatter(dots, drawn[0].costs[cost].unit, wording.cost_name(cost), drawn[0].metric).draw()
 
 
 def differences(jobs: Sequence[JobRecord]) -> list[tuple[str, list[str]]]:

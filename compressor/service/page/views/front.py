@@ -20,7 +20,7 @@ from compressor.service.page.documents import load_fronts, paths
 from compressor.service.page.forms.budgets import budgets_of, units_of
 from compressor.service.page.fronts import FrontView, Point
 from compressor.service.page.gate import Asker, PageRoute, Parts, Posted, page, text_of, to
-from compressor.service.page.pictures.scatter import SCALES, Dot, scatter
+from compressor.service.page.pictures.scatter import Dot, Scatter
 from compressor.service.records import JobRecord
 from compressor.service.services import Services
 from exporters.registry import FORMATS
@@ -118,7 +118,6 @@ def _shown(services: Services, job: JobRecord, cost: str, budget: str, unit: str
         "picture": _picture(found, cost, limit, point),
         "formats": FORMATS.names(),
         "formats_chosen": ["onnx"],
-        "scale": SCALES.get(found.units.get(cost, ""), (1.0, ""))[0],
     }
 
 
@@ -153,4 +152,4 @@ def _picture(front: FrontView, cost: str, limit: float | None, chosen: Point | N
             top = front.quality(point)
             best.append((point.costs[cost], point.score or 0.0))
     unit = front.units.get(cost, "")
-    return scatter(dots, unit=unit, cost=wording.cost_name(cost), metric=front.metric, line=best, limit=limit)
+    return Scatter(dots, unit, wording.cost_name(cost), front.metric, best, limit).draw()
