@@ -113,7 +113,7 @@ def test_documents_name_what_exists(document: Path) -> None:
             options |= {option for parameter in each.params for option in parameter.opts}
     assert {
         option for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+(?:\.[a-z-]+)?", text) if option not in options
-    } <= {"--coins.patience", "--nproc-per-node"}  # of the plug-in that is shown, and of torchrun
+    } <= {"--coins.patience", "--nproc-per-node", "--no-deps"}  # of the plug-in that is shown, torchrun and pip
     for command in re.findall(r"^ *(?:- `)?compress ([a-z]\w*)", text, flags=re.MULTILINE):
         assert command in COMMANDS
     for target in re.findall(r"\]\(([^)#]+)\)", text):
