@@ -31,10 +31,17 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
     "--key-file", type=click.Path(path_type=Path), metavar="FILE", help="File with the key. [COMPRESSOR_KEY, if set]"
 )
 @click.option(
-    "--cache-dir", type=click.Path(path_type=Path), metavar="DIR", help="Where networks to measure are kept. [the cache]"
+    "--cache-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where networks to measure are kept. [the cache]",
 )
 @click.option("--limit-seconds", type=Of(SECONDS), default=1800.0, metavar="S", help="Most time per timing. [1800]")
-@click.option("--limit-memory", metavar="SIZE", help="Most memory of the process that measures, such as 4G.")
+@click.option(
+    "--limit-memory",
+    metavar="SIZE",
+    help="Most memory of the process that measures, such as 4G. [four fifths of the machine's]",
+)
 @click.option("--slowdown", type=float, default=1.0, hidden=True)
 @click.option("--simulated", hidden=True)
 def agent(
@@ -65,7 +72,8 @@ def agent(
     with _stopping() as stop:
         link = AgentLink(server, _key(key_file), stop=stop, say=streams.say)
         folder = cache_dir if cache_dir is not None else _cache()
-        setup = Setup(runtime, str(folder), threads, _bytes(limit_memory), slowdown, _simulated(simulated))
+        memory = _bytes(limit_memory) if limit_memory is not None else _most_of_it(runtime)
+        setup = Setup(runtime, str(folder), threads, memory, slowdown, _simulated(simulated))
         try:
             Agent(name, link, Measurer(setup), folder, limit_s=limit_seconds, say=streams.say).run()
         finally:
@@ -109,9 +117,14 @@ def _cache() -> Path:
     return user_cache_path("compressor", appauthor=False) / "agent"
 
 
-def _bytes(text: str | None) -> int | None:
-    if text is None:
+def _most_of_it(runtime: str) -> int | None:
+    """Four fifths of this machine's memory. Drivers of GPUs reserve more than they take, and get no limit."""
+    if not runtime.endswith("-cpu") or not hasattr(os, "sysconf"):
         return None
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 4 // 5
+
+
+def _bytes(text: str) -> int:
     found = _SIZE.fullmatch(text.strip())
     if found is None or float(found[1]) <= 0:
         raise UsageError(f"--limit-memory is a size such as 4G or 512M, not {text!r}.")

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request
 from starlette.responses import JSONResponse, Response
 
+from compressor.service.access.login import access_of
 from compressor.service.access.principals import require
 from compressor.service.api.bodies import json_of
 from compressor.service.api.examples import answer, answers, body
@@ -127,7 +128,9 @@ async def poll(request: Request, name: Name, principal: Caller) -> Response:
     if asked.leaving:
         await in_thread(farm.devices.leave, name, asked.agent)
         return Response(status_code=204)
-    await in_thread(farm.arrive, name, Told(asked.target, asked.agent, asked.version))
+    record = await in_thread(farm.arrive, name, Told(asked.target, asked.agent, asked.version))
+    if record.registered_at == record.seen_at:  # for the first time
+        await in_thread(access_of(request).audit.record, principal.who, "device.register", name)
     found: Leased | None = await _until(
         request, asked.wait_seconds, name, lambda: farm.commands.next(name, asked.agent)
     )
