@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import inf
 
 from sqlalchemy import delete, or_, select, update
 from sqlalchemy.orm import Session
@@ -27,6 +28,8 @@ from compressor.service.errors import DatabaseAwayError
 
 #: What a key begins with, so that people and scanners of secrets know one when they see it.
 PREFIX = "cmpr_"
+#: Seconds for which it is believed that there are no keys.
+BELIEVED_SECONDS = 0.5
 #: ``used_at`` is written at most so often.
 USED_EVERY = timedelta(minutes=1)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@+-]{0,99}")
@@ -56,6 +59,7 @@ class Keys:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database, self._clock = database, clock
         self._exist = False
+        self._asked = -inf  # when there were none, in seconds of the monotonic clock
 
     def create(
         self, name: str, *, project: str | None = DEFAULT_PROJECT, scopes: Iterable[str] = ("read", "submit"), by: str
@@ -104,6 +108,7 @@ class Keys:
             session.add(audit_row(now, by, "key.create", row.id, project, details))
             session.flush()
             record = _record(row)
+        self._exist = True
         return record, key
 
     def records(self, project: str | None = None) -> list[KeyRecord]:
@@ -138,10 +143,15 @@ class Keys:
             return _record(row)
 
     def exist(self) -> bool:
-        """Whether there is any key, revoked ones included: revoking the last one does not open the server to all."""
-        if not self._exist:  # keys are never deleted, so once is for ever
+        """Whether there is any key, revoked ones included: revoking the last one does not open the server to all.
+
+        Keys are never deleted, so once is for ever. That there are none is believed for a moment, as every request asks.
+        """
+        now = self._clock.monotonic()
+        if not self._exist and now - self._asked >= BELIEVED_SECONDS:
             with self._database.begin(write=False) as session:
                 self._exist = session.scalar(select(ApiKeyRow.id).limit(1)) is not None
+            self._asked = now
         return self._exist
 
     @property
