@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import subprocess
 import tempfile
@@ -103,6 +102,8 @@ class PostgresServer:
 
 
 def _is_user(name: str) -> bool:
+    import pwd  # of POSIX alone, as Debian's server is
+
     try:
         pwd.getpwnam(name)
     except KeyError:
