@@ -27,6 +27,8 @@ from compressor.storage.lock import FolderLock
 from compressor.storage.version import VERSION
 
 _log = logging.getLogger(__name__)
+_UNABLE_SECONDS = 15.0
+"""How long a worker leaves jobs to others after one that it could not run."""
 
 
 class Worker:
@@ -118,10 +120,12 @@ class Worker:
             return launch(self.config, self._sandbox, place)
 
         try:
-            JobRun(claimed, self.config, self._link, folder, start, self._stop, self._weights).run()
+            able = JobRun(claimed, self.config, self._link, folder, start, self._stop, self._weights).run()
         finally:
             if spare is not None:
                 spare.kill()  # where the job did not come to need it
+        if not able:
+            self._stop.wait(_UNABLE_SECONDS)
 
     def _warm_up(self) -> None:
         """Have a child that has imported what it needs before there is a job for it."""

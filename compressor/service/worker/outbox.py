@@ -13,6 +13,7 @@ MOST_WAITING = 5_000
 MOST_BYTES = 8 << 20
 MOST_OF_A_JOB = 50_000
 """Of one attempt. A compression has some thousands."""
+_MOST_STEPS = 1 << 50
 _ESSENTIAL = ("JobBegan", "JobEnded", "StageBegan", "StageEnded", "Decision", "Metric", "FileWritten", "TrainingBegan")
 
 
@@ -105,4 +106,4 @@ class Outbox:
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_STEPS else None

@@ -7,6 +7,7 @@ is written.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -22,7 +23,13 @@ from compressor.errors import CompressorError
 from compressor.process.failures import explain
 from compressor.service.records import FileRecord
 from compressor.service.worker.config import WorkerConfig
-from compressor.service.worker.errors import LeaseLostError, LimitError, RequestRefusedError, StoppedError
+from compressor.service.worker.errors import (
+    LeaseLostError,
+    LimitError,
+    RequestRefusedError,
+    SandboxError,
+    StoppedError,
+)
 from compressor.service.worker.folder import LOG, Snapshots
 from compressor.service.worker.launch import JOB, Running
 from compressor.service.worker.limits import Watch
@@ -43,6 +50,10 @@ _FULL_SECONDS = 600.0
 
 Start = Callable[[Path], Running]
 """Starts a child in a folder, or gives the one that waits there; it waits for ``go``."""
+
+
+class _UnableError(CompressorError):
+    """The machine is at fault, not the job."""
 
 
 class JobRun:
@@ -75,14 +86,18 @@ class JobRun:
         self._snapshots = Snapshots(folder / "result", staging, config.limits)
         self._former_log = ""
 
-    def run(self) -> None:
+    def run(self) -> bool:
         """Run it to its end, or to where it goes on elsewhere. The folder is gone afterwards.
+
+        Returns:
+            False if this worker could not run it at all, for reasons of its own, and has given it back.
 
         Raises:
             RequestRefusedError: the server does not take this worker's key any more.
         """
         self._say(f"attempt {self._claimed.attempt} of a {self._claimed.kind} job begins")
         self._reporting.begin()
+        able = True
         try:
             with ExitStack() as stack:
                 self._run(stack)
@@ -92,11 +107,17 @@ class JobRun:
             with suppress(CompressorError):  # else the lease runs out by itself
                 self._link.release(self._claimed.id, self._claimed.token)
             self._say(f"Left as it was stored last ({error}).")
+        except _UnableError as error:
+            _log.error("job %s: This worker cannot run it and gives it back: %s", self._claimed.id, error)
+            with suppress(CompressorError):  # else the lease runs out by itself
+                self._link.release(self._claimed.id, self._claimed.token)
+            able = False
         finally:
             self._reporting.close()
             shutil.rmtree(self._folder, ignore_errors=True)
         if self._reporting.refused is not None:
             raise self._reporting.refused
+        return able
 
     def _run(self, stack: ExitStack) -> None:
         try:
@@ -113,7 +134,11 @@ class JobRun:
             running = self._start(self._folder)
         except (LeaseLostError, StoppedError):
             raise
+        except SandboxError as error:
+            raise _UnableError(str(error)) from error
         except (CompressorError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise _UnableError(explain(error)[1]) from error
             self._end("failed", _failure(error))
             return
         stack.callback(running.kill)

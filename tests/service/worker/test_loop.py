@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import signal
@@ -222,6 +223,22 @@ def test_events_of_a_job_that_floods_are_bounded(
     assert job.state == "done"
     assert len(job.events) == 102  # the first hundred, and what a stage says
     assert len(server.file(job, "worker.log")) < (256 << 10) + 100
+
+
+def test_a_worker_whose_disk_is_full_leaves_the_job_to_others(
+    server: FakeServer, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*told: object) -> None:
+        monkeypatch.undo()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("compressor.service.worker.loop._UNABLE_SECONDS", 0.1)
+    monkeypatch.setattr("compressor.service.worker.link.Link.get_blob", full)
+    job = scripted(server, "one", ["write", "a", 3])
+    job.files = {"b": server.keep(b"before")}
+    begin()
+    server.ended(job)
+    assert (job.state, job.attempt, set(job.files)) == ("done", 2, {"a", "b"})
 
 
 def test_links_are_not_followed_into_a_snapshot(server: FakeServer, begin: Begin) -> None:
