@@ -36,7 +36,8 @@ def status(
         else:
             jobs = client.jobs(state, project=project, limit=limit)
             document = {"jobs": jobs}
-        title = f"{len(document.get('jobs', ()))} jobs at {client.url}"
+        count = len(document.get("jobs", ()))
+        title = f"{count} job{'' if count == 1 else 's'} at {client.url}"
     if job is not None:
         output.emit(document, lambda: _one(document))
     else:

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from compressor.cli.executors import Where, executor_options
+from compressor.cli.options import Of
 from compressor.cli.output import Output, output_options
 from compressor.errors import UsageError
+from compressor.options import Whole
 
 if TYPE_CHECKING:
     from compressor.service.worker.config import Code, WorkerConfig
@@ -46,14 +49,24 @@ _EPILOG = (
 @click.option("--key-file", type=click.Path(path_type=Path), metavar="FILE", help="Its API key. [$COMPRESSOR_KEY]")
 @click.option("--no-warm", is_flag=True, help="Import nothing before there is a job: saves memory, costs seconds.")
 @click.option("--local", is_flag=True, hidden=True, help="Started by a server: the key, then its life, on stdin.")
+@click.option("--workers", type=Of(Whole(1, 1024)), default=1, metavar="N", help="How many, with --executor ray. [1]")
+@executor_options
 @output_options
 def worker(output: Output, **options: Any) -> None:
     """Take jobs of a service and run them here, one at a time, until Ctrl-C or SIGTERM.
 
     A job that is running then is stored and given back; it goes on on another worker, from its last stage.
     """
-    local = options["local"]
+    local, where, workers = options["local"], Where.taken(options), options["workers"]
     config = worker_config(options)
+    if where.ray is not None:
+        from compressor.service.worker.on_ray import run_on_ray
+
+        done = run_on_ray(config, workers, where.ray)
+        output.emit({"worker": config.name, "jobs": done}, lambda: f"{workers} workers stopped after {done} jobs.")
+        return
+    if workers > 1:
+        raise UsageError("Several workers of one command run with --executor ray; else start one command for each.")
     if local:
         _end_with_stdin()
     _log_to_stderr(quiet=output.quiet)

@@ -44,6 +44,8 @@ class RayPool(Generic[Task, Found]):
         workers: most tasks that are begun at a time; None leaves it to what the cluster has.
         died: the error to raise where a task is lost more often than ``settings.tries``.
         needs: resources that a task takes beside those of ``settings``.
+        stop_s: how long tasks that are stopped have to end by themselves, by a ``KeyboardInterrupt``, before their
+            processes are killed.
         offers: resources that a Ray of this machine's own has beside cores.
         shared: a file that every node must see as it is here, for tasks whose files lie in its folder.
 
@@ -60,6 +62,7 @@ class RayPool(Generic[Task, Found]):
         died: Callable[[Task], Exception],
         settings: RaySettings | None = None,
         needs: Callable[[Task], Mapping[str, float]] = lambda task: {},
+        stop_s: float = 0.0,
         offers: Mapping[str, float] | None = None,
         shared: Path | None = None,
     ) -> None:
@@ -73,7 +76,7 @@ class RayPool(Generic[Task, Found]):
         offered = {**self._settings.resources, **(offers or {})}
         self._cluster = RayCluster(self._settings.address, cpus=cpus, resources=offered).__enter__()
         self._ray = self._cluster.ray
-        self._died, self._workers, self._needs = died, workers, needs
+        self._died, self._workers, self._needs, self._stop_s = died, workers, needs, stop_s
         self._place = _Place(str(Path.cwd()), tuple(sys.path), content, self._settings)
         self._parcel = self._ray.put(parcel)
         self._waiting: deque[Task] = deque()
@@ -106,6 +109,10 @@ class RayPool(Generic[Task, Found]):
         self._waiting.clear()
         running, self._running = list(self._running), {}
         if running and now:
+            if self._stop_s:
+                for ref in running:
+                    self._ray.cancel(ref, force=False)
+                running = self._ray.wait(running, num_returns=len(running), timeout=self._stop_s)[1]
             for ref in running:
                 self._ray.cancel(ref, force=True, recursive=True)
         if running:

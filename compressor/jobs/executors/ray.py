@@ -27,6 +27,7 @@ class RayExecutor:
         settings: which Ray, and what each task is given.
         workers: most tasks at a time; None leaves it to what the cluster has.
         processes: how many each task is done by together, on its node, with as many GPUs if it takes any.
+        stop_s: how long tasks have to end, when they are stopped, once they have got a ``KeyboardInterrupt``.
         offers: what a Ray of this machine's own has beside cores, by name.
         shared: a file that every node must see as it is here, which shows that they share the jobs' folder.
 
@@ -40,6 +41,7 @@ class RayExecutor:
         *,
         workers: int | None = None,
         processes: int = 1,
+        stop_s: float = 0.0,
         offers: Mapping[str, float] | None = None,
         shared: Path | None = None,
     ) -> None:
@@ -52,6 +54,7 @@ class RayExecutor:
             died=_died,
             settings=given,
             needs=lambda task: _needs(task, processes),
+            stop_s=stop_s,
             offers=offers,
             shared=shared,
         )

@@ -61,7 +61,15 @@ def to_json(config: WorkerConfig) -> dict[str, Any]:
 
 def from_json(values: Mapping[str, Any]) -> WorkerConfig:
     """What ``to_json`` wrote."""
-    lists = {each.name: tuple(values[each.name]) for each in fields(WorkerConfig) if isinstance(values[each.name], list)}
+    lists = {
+        each.name: tuple(values[each.name]) for each in fields(WorkerConfig) if isinstance(values[each.name], list)
+    }
     hidden = tuple(Path(path) for path in values["hidden"])
-    given = {**values, **lists, "hidden": hidden, "scratch": Path(values["scratch"]), "limits": Limits(**values["limits"])}
+    given = {
+        **values,
+        **lists,
+        "hidden": hidden,
+        "scratch": Path(values["scratch"]),
+        "limits": Limits(**values["limits"]),
+    }
     return WorkerConfig(**given)
