@@ -40,7 +40,7 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 @click.option(
     "--limit-memory",
     metavar="SIZE",
-    help="Most memory of the process that measures, such as 4G. [four fifths of the machine's]",
+    help="Most memory that measuring may take, such as 4G. [four fifths of it]",
 )
 @click.option("--slowdown", type=float, default=1.0, hidden=True)
 @click.option("--simulated", hidden=True)

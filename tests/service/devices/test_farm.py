@@ -39,7 +39,8 @@ def network() -> nn.Module:
     return nn.Sequential(*body, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)).eval()
 
 
-SLOW = {"macs_per_ms": 2e6, "call_ms": 0.05, "step_out": 16}
+FAST = {"step_in": 1, "step_out": 1, "call_ms": 0.001}
+SLOW = {"step_in": 1, "step_out": 1, "call_ms": 0.05, "macs_per_ms": 2e6}
 
 
 @dataclass
@@ -117,7 +118,7 @@ def test_a_job_on_a_device_is_a_job_on_a_local_target(served: Served, agents: An
 
 @pytest.mark.slow
 def test_two_devices_give_two_tables_and_two_results(served: Served, agents: Any, tmp_path: Path) -> None:
-    agents("fast-1")
+    agents("fast-1", **FAST)
     agents("slow-1", **SLOW)
     registered(served, "fast-1", "slow-1")
     found = {}
