@@ -76,6 +76,11 @@ class Server:
         text = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(r"VmRSS:\s+(\d+)", text)[1]) / 1024  # type: ignore[index]
 
+    def cpu_s(self) -> float:
+        """Seconds of processors that it has taken."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def stop(self) -> tuple[int, int]:
         """Its exit code, and how many lines of its log speak of a locked database or of a failure."""
         self.process.send_signal(signal.SIGTERM)
@@ -86,6 +91,27 @@ class Server:
             print(line.rstrip(), file=sys.stderr)
         self.log.close()
         return code, len(bad)
+
+
+class Watching:
+    """Many who watch a job, in a process of their own, so that hearing takes no time from asking."""
+
+    def __init__(self, url: str, job: str, count: int) -> None:
+        command = [sys.executable, "-m", "benchmarks.service.load", "--watch", url, job, str(count)]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    async def heard(self) -> dict[str, Any]:
+        """How many events each heard, whether all heard the same, and whether each came once and in order."""
+        text, _ = await asyncio.to_thread(self._process.communicate, None, WAIT_S)
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+
+async def watch_all(url: str, job: str, count: int) -> dict[str, Any]:
+    """What ``Watching.heard`` gives."""
+    heard = await asyncio.gather(*(watch(url, job) for _ in range(count)))
+    alike, ordered = all(each == heard[0] for each in heard), heard[0] == sorted(set(heard[0]))
+    return {"events": len(heard[0]), "alike": alike, "ordered": ordered}
 
 
 async def watch(url: str, job: str) -> list[int]:
@@ -171,15 +197,17 @@ async def load(server: Server, asked: argparse.Namespace) -> dict[str, Any]:
         living = asyncio.create_task(teller.live())
         for _ in range(0, asked.queued, 20):
             await asyncio.gather(*(submit() for _ in range(20)))
-        watching = [asyncio.create_task(watch(server.url, job)) for _ in range(asked.watchers)]
-        await asyncio.sleep(2)
+        watching = Watching(server.url, job, asked.watchers)
+        await _until_all_watch(client, asked.watchers)
         for _ in range(10):
             await listed()
+        cpu, began = server.cpu_s(), time.monotonic()
         submits, lists, _ = await asyncio.gather(
             steadily(asked.rate, asked.seconds, submit),
             steadily(asked.lists, asked.seconds, listed),
             steadily(1, asked.seconds, lambda: teller.tell(asked.steps)),
         )
+        share = (server.cpu_s() - cpu) / (time.monotonic() - began)
         before = server.memory_mb()
         most = before
         for first in range(0, asked.events, 500):
@@ -189,23 +217,33 @@ async def load(server: Server, asked: argparse.Namespace) -> dict[str, Any]:
                 await asyncio.sleep(0.2)  # watchers keep up
         living.cancel()
         await teller.end()
-        heard = await asyncio.wait_for(asyncio.gather(*watching), WAIT_S)
+        heard = await watching.heard()
         after = server.memory_mb()
         page = await client.get(
             f"/v1/jobs/{job}/events", params={"limit": 5000}, headers={"Accept": "application/json"}
         )
         assert page.json()["events"]
-    whole = heard[0]
-    assert all(each == whole for each in heard), "watchers heard different things"
-    assert whole == sorted(set(whole)), "an event came twice or out of order"
+    assert heard["alike"], "watchers heard different things"
+    assert heard["ordered"], "an event came twice or out of order"
     return {
         "submit_ms": _quantiles(submits),
         "list_ms": _quantiles(lists),
-        "events": len(whole),
+        "server_cpu": round(share, 2),
+        "events": heard["events"],
         "memory_before_mb": round(before, 1),
         "memory_most_mb": round(most, 1),
         "memory_after_mb": round(after, 1),
     }
+
+
+async def _until_all_watch(client: httpx.AsyncClient, count: int) -> None:
+    until = time.monotonic() + WAIT_S
+    while time.monotonic() < until:
+        text = (await client.get("/metrics")).text
+        if f"compressor_watchers {float(count)}" in text:
+            return
+        await asyncio.sleep(0.2)
+    raise SystemExit("Not all who were to watch did.")
 
 
 def _quantiles(values: Sequence[float]) -> dict[str, float]:
@@ -222,8 +260,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         "whoever asks, shares the processors of one machine.",
         "",
         "| database | queued | watchers | submitted | submit p50, p95, most (ms) | listed | list p50, p95, most (ms) "
-        "| events heard by each | memory before, most, after (MB) | errors |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| processors taken | events heard by each | memory before, most, after (MB) | errors |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
         submit, listing = row["submit_ms"], row["list_ms"]
@@ -235,13 +273,17 @@ def table(rows: list[dict[str, Any]]) -> str:
             ", ".join(f"{submit[name]:g}" for name in ("p50", "p95", "most")),
             f"{listing['count']} at {row['lists']:g}/s",
             ", ".join(f"{listing[name]:g}" for name in ("p50", "p95", "most")),
+            f"{row['server_cpu']:g}",
             f"{row['events']:,}",
             ", ".join(f"{row[f'memory_{name}_mb']:g}" for name in ("before", "most", "after")),
             row["errors"],
         ]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     cores = ", ".join(sorted({str(row["cores"]) for row in rows}))
-    return "\n".join([*lines, "", f"Processors: {cores}. Listing asks for 50 of all jobs."]) + "\n"
+    loads = ", ".join(f"{row['load'][0]:g}" for row in rows)
+    nice = ", ".join(sorted({str(row["nice"]) for row in rows}))
+    about = f"Processors: {cores}. Load before, of other work: {loads}; niceness of these runs: {nice}."
+    return "\n".join([*lines, "", f"{about} Listing asks for 50 of all jobs."]) + "\n"
 
 
 def main() -> None:
@@ -255,11 +297,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--events", type=int, default=10_000)
     parser.add_argument("--results", type=Path, help="JSON Lines to add a row to")
+    parser.add_argument("--watch", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--table", type=Path, help="print the table of such a file, and do nothing else")
     asked = parser.parse_args()
+    if asked.watch:
+        url, job, count = asked.watch
+        print(json.dumps(asyncio.run(watch_all(url, job, int(count)))))
+        return
     if asked.table:
         print(table([json.loads(line) for line in asked.table.read_text().splitlines()]), end="")
         return
+    before = os.getloadavg()
     with tempfile.TemporaryDirectory(prefix="compressor-load-") as name:
         server = Server(Path(name) / "data", asked.database)
         try:
@@ -271,7 +319,7 @@ def main() -> None:
             if server.process.poll() is None:
                 server.process.kill()
     row = {
-        "database": "SQLite" if not asked.database else asked.database.partition(":")[0].partition("+")[0],
+        "database": "Postgres" if asked.database else "SQLite",
         "queued": asked.queued,
         "watchers": asked.watchers,
         "rate": asked.rate,
@@ -280,6 +328,8 @@ def main() -> None:
         **row,
         "errors": errors + (code != 0),
         "cores": os.cpu_count(),
+        "load": [round(each, 1) for each in before],
+        "nice": os.getpriority(os.PRIO_PROCESS, 0),
     }
     print(json.dumps(row, indent=2))
     if asked.results:
