@@ -43,7 +43,7 @@ def url(app: FastAPI) -> Iterator[str]:
 @pytest.fixture
 def tab(browser: Any) -> Iterator[Any]:
     context = browser.new_context(viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(60_000)
     watched = Watched(context.new_page())
     yield watched.page
     context.close()
