@@ -19,7 +19,8 @@ from compressor.service.access.login import COOKIE
 from compressor.service.api.app import create_app
 from compressor.service.records import FileRecord, NewJob
 from compressor.service.services import Services
-from tests.service.conftest import ServicesMaker
+from tests.service.devices.helpers import target
+from tests.service.fixtures import ServicesMaker
 from tests.service.strangers import AWAY, PUBLIC, Caller, World, faults, is_public, send, visits
 
 LOCAL: dict[str, Any] = {"base_url": "http://127.0.0.1:8080", "client": ("127.0.0.1", 50000)}
@@ -621,12 +622,16 @@ def test_the_audit_log_has_who_did_what(world: World) -> None:
     job = stranger.post("/v1/jobs", json=RECIPE).json()["id"]
     stranger.post(f"/v1/jobs/{job}/cancel")
     stranger.delete(f"/v1/jobs/{job}")
+    for _ in range(2):
+        poll = {"target": target().key, "agent": "a", "version": "0", "wait_seconds": 0}
+        assert stranger.post("/v1/devices/board-1/poll", json=poll).status_code == 204
     world.client("cmpr_wrong").get("/v1/jobs")
-    entries = admin.get("/v1/audit?limit=4").json()["entries"]
+    entries = admin.get("/v1/audit?limit=5").json()["entries"]
     assert [(e["who"], e["action"], e["subject"]) for e in entries[::-1]] == [
         ("key:stranger", "job.submit", job),
         ("key:stranger", "job.cancel", job),
         ("key:stranger", "job.delete", job),
+        ("key:stranger", "device.register", "board-1"),
         (f"address:{AWAY['client'][0]}", "key.refused", None),
     ]
     assert MARK not in stranger.get("/v1/audit").text
