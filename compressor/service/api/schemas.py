@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 _Sha = Field(pattern=r"^[0-9a-f]{64}$")
 _Token = Field(min_length=1, max_length=200)
-Count = Field(None, ge=0, le=2**53)
+Count = Field(default=None, ge=0, le=2**53)
 
 
 class Strict(BaseModel):
@@ -87,8 +87,8 @@ class Pick(Strict):
 
     budgets: dict[str, str | float | int]
     export: list[str] | str = ["onnx"]
-    target: str | None = Field(None, max_length=100)
-    name: str = Field("", max_length=200)
+    target: str | None = Field(default=None, max_length=100)
+    name: str = Field(default="", max_length=200)
 
 
 class NewUpload(Strict):
@@ -97,26 +97,26 @@ class NewUpload(Strict):
     name: str = Field(min_length=1, max_length=255)
     kind: Literal["weights", "arrays", "images"]
     bytes: int = Field(ge=0, le=2**53)
-    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
 
 
 class ClaimAsked(Strict):
     """A worker that wants a job; it waits up to ``wait_seconds`` for one."""
 
     worker: str = Field(min_length=1, max_length=100)
-    labels: list[str] = Field([], max_length=100)
-    version: str = Field("", max_length=100)
-    wait_seconds: float = Field(0.0, ge=0, le=60)
+    labels: list[str] = Field(default=[], max_length=100)
+    version: str = Field(default="", max_length=100)
+    wait_seconds: float = Field(default=0.0, ge=0, le=60)
 
 
 class Renewal(Strict):
     """The worker lives, and is here."""
 
     token: str = _Token
-    stage: str | None = Field(None, max_length=200)
+    stage: str | None = Field(default=None, max_length=200)
     done: int | None = Count
     total: int | None = Count
-    waiting_for: str | None = Field(None, max_length=500)
+    waiting_for: str | None = Field(default=None, max_length=500)
 
 
 class EventSent(Strict):
@@ -155,7 +155,7 @@ class Failure(Strict):
 
     kind: str = Field(max_length=200)
     text: str = Field(max_length=10_000)
-    exit_code: int = Field(1, ge=0, le=255)
+    exit_code: int = Field(default=1, ge=0, le=255)
 
 
 class Ending(Strict):
