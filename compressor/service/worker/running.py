@@ -21,8 +21,8 @@ from typing import Any
 
 from compressor.errors import CompressorError
 from compressor.process.failures import explain
-from compressor.service.records import FileRecord
 from compressor.service.worker.config import WorkerConfig
+from compressor.service.worker.endings import death, failure, taken_log
 from compressor.service.worker.errors import (
     LeaseLostError,
     LimitError,
@@ -30,7 +30,6 @@ from compressor.service.worker.errors import (
     SandboxError,
     StoppedError,
 )
-from compressor.service.worker.folder import LOG, Snapshots
 from compressor.service.worker.launch import JOB, Running
 from compressor.service.worker.limits import Watch
 from compressor.service.worker.link import Claimed, Link, Patience
@@ -38,6 +37,7 @@ from compressor.service.worker.listening import Listening
 from compressor.service.worker.materials import has_code, prepare, targets_of
 from compressor.service.worker.outbox import Outbox
 from compressor.service.worker.reporting import Reporting
+from compressor.service.worker.storing import Storing
 from compressor.service.worker.tables import lend, take_back
 from compressor.service.worker.weights import Weights
 
@@ -82,9 +82,9 @@ class JobRun:
         self._outbox = Outbox()
         self._patience = Patience(self._require_time, self._say)
         self._reporting = Reporting(claimed, link, self._outbox, self._say)
-        staging = folder.with_name(folder.name + ".staging")
-        self._snapshots = Snapshots(folder / "result", staging, config.limits)
-        self._former_log = ""
+        self._storing = Storing(
+            claimed, link, folder, config.limits, self._patience, self._say, config.snapshot_seconds
+        )
 
     def run(self) -> bool:
         """Run it to its end, or to where it goes on elsewhere. The folder is gone afterwards.
@@ -122,7 +122,7 @@ class JobRun:
     def _run(self, stack: ExitStack) -> None:
         try:
             job = prepare(self._claimed, self._config, self._folder, self._fetch)
-            self._former_log = _taken_log(self._folder)
+            self._storing.former_log = taken_log(self._folder / "result")
             if targets_of(job["recipe"]):
                 lend(self._folder)
                 stack.enter_context(self._devices())
@@ -139,7 +139,7 @@ class JobRun:
         except (CompressorError, OSError) as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise _UnableError(explain(error)[1]) from error
-            self._end("failed", _failure(error))
+            self._end("failed", failure(error))
             return
         stack.callback(running.kill)
         listening = Listening(running.events, self._outbox, self._reporting.progress)
@@ -154,73 +154,30 @@ class JobRun:
     def _watched(self, running: Running, listening: Listening) -> str | None:
         """Look after the process until it ends or has to; returns which limit it is past, if that is why."""
         watch = Watch(self._config.limits, running.group, self._folder)
-        stop_storing = threading.Event()
-        storing = threading.Thread(
-            target=self._store_meanwhile,
-            args=(running, listening, stop_storing),
-            name="snapshots of a job",
-            daemon=True,
-        )
-        storing.start()
-        try:
-            while running.exit_code() is None:
-                self._reporting.require_lease()
-                if self._reporting.cancel.is_set() or self._stop.is_set():
-                    return None
-                if listening.too_much:
-                    return "The job told more than a worker takes in: lines of more than a megabyte."
-                if (why := watch.exceeded()) is not None:
-                    return why
-                listening.ended.wait(_LOOK_SECONDS)
-                if listening.ended.is_set():
-                    self._stop.wait(0.02)  # the process ends with its pipe, or right after it
-        finally:
-            stop_storing.set()
-            if running.exit_code() is None:
-                running.kill()
-            storing.join()
-        return None
-
-    def _store_meanwhile(self, running: Running, listening: Listening, stop: threading.Event) -> None:
-        """Store the folder after each stage, and every now and then."""
-        while not stop.is_set():
-            listening.stage_ended.wait(self._config.snapshot_seconds)
-            listening.stage_ended.clear()
-            if stop.is_set() or listening.ended.is_set():
-                return
+        with self._storing.meanwhile(running, listening):
             try:
-                self._store(running, patience=Patience(lambda: _require_unset(stop), self._say))
-            except (LeaseLostError, StoppedError):
-                return
-            except (CompressorError, OSError) as error:
-                self._say(f"The job's folder is not stored this time ({error}).")
-
-    def _store(
-        self,
-        running: Running,
-        *,
-        finished: bool = False,
-        within: float | None = None,
-        patience: Patience | None = None,
-    ) -> None:
-        """Store the folder as it is now."""
-        link, claimed, patiently = self._link, self._claimed, patience or self._patience
-
-        def put(sha256: str, place: Path, size: int) -> None:
-            patiently(lambda: link.put_blob(sha256, place, size), within=within)
-
-        def commit(files: list[FileRecord]) -> list[str]:
-            return patiently(lambda: link.snapshot(claimed.id, claimed.token, files), within=within)
-
-        log = self._former_log + running.log.text()
-        self._snapshots.take(_held_still(running), put, commit, log=log, finished=finished)
+                while running.exit_code() is None:
+                    self._reporting.require_lease()
+                    if self._reporting.cancel.is_set() or self._stop.is_set():
+                        return None
+                    if listening.too_much:
+                        return "The job told more than a worker takes in: lines of more than a megabyte."
+                    if (why := watch.exceeded()) is not None:
+                        return why
+                    listening.ended.wait(_LOOK_SECONDS)
+                    if listening.ended.is_set():
+                        self._stop.wait(0.02)  # the process ends with its pipe, or right after it
+            finally:
+                if running.exit_code() is None:
+                    running.kill()
+        return None
 
     def _finish(self, running: Running, listening: Listening, why: str | None) -> None:
         """Store what there is, and say how the job ended."""
         self._reporting.require_lease()
         stopped = running.exit_code()
         if why is not None:
-            state, error = "failed", _failure(LimitError(why))
+            state, error = "failed", failure(LimitError(why))
         elif listening.end == "done":
             state, error = "done", None
         elif listening.end == "failed":
@@ -231,9 +188,9 @@ class JobRun:
             self._leave(running)
             return
         else:
-            state, error = "failed", {"kind": "ProcessDied", "text": _death(stopped), "exit_code": 1}
+            state, error = "failed", death(stopped)
         try:
-            self._store(running, finished=state == "done", within=_FULL_SECONDS if state == "done" else 60.0)
+            self._storing.store(running, finished=state == "done", within=_FULL_SECONDS if state == "done" else 60.0)
         except LeaseLostError:
             raise
         except StoppedError as given_up:
@@ -242,7 +199,7 @@ class JobRun:
             self._say(f"What it left is not stored ({given_up}).")
         except (CompressorError, OSError) as refused:
             if state == "done":
-                state, error = "failed", _failure(refused)
+                state, error = "failed", failure(refused)
             self._say(f"What it left is not stored ({refused}).")
         self._end(state, error)
 
@@ -256,7 +213,7 @@ class JobRun:
     def _leave(self, running: Running) -> None:
         """Store what there is and give the job back."""
         with suppress(CompressorError, OSError):
-            self._store(running, within=_LEAVE_SECONDS)
+            self._storing.store(running, within=_LEAVE_SECONDS)
         self._reporting.flush(within=_LEAVE_SECONDS)
         self._patience(lambda: self._link.release(self._claimed.id, self._claimed.token), within=_LEAVE_SECONDS)
         self._say("given back, to go on elsewhere")
@@ -310,46 +267,3 @@ class JobRun:
 
     def _say(self, text: str) -> None:
         _log.info("job %s: %s", self._claimed.id, text, extra={"job": self._claimed.id})
-
-
-def _require_unset(stop: threading.Event) -> None:
-    if stop.is_set():
-        raise StoppedError("the job's process has ended")
-
-
-@contextmanager
-def _held_still(running: Running) -> Iterator[None]:
-    """Inside, no process of the job writes anything."""
-    stopped = running.group.stop() if running.exit_code() is None else []
-    try:
-        yield
-    finally:
-        running.group.go_on(stopped)
-
-
-def _failure(error: BaseException) -> dict[str, Any]:
-    code, text = explain(error, more="the worker's log may say more")
-    return {"kind": type(error).__name__, "text": text, "exit_code": code}
-
-
-def _death(code: int | None) -> str:
-    """What to say of a process that ended without a word."""
-    if code is not None and code < 0:
-        import signal
-
-        with suppress(ValueError):
-            name = signal.Signals(-code).name
-            hint = "; the machine may have run out of memory" if name == "SIGKILL" else ""
-            return f"The job's process was ended by {name}{hint}. Its {LOG} has what it said."
-    return f"The job's process ended without a result (exit code {code}). Its {LOG} has what it said."
-
-
-def _taken_log(folder: Path) -> str:
-    """What earlier attempts wrote, which is no file of the job's own."""
-    place = folder / "result" / LOG
-    try:
-        text = place.read_text(encoding="utf-8", errors="replace")
-        place.unlink()
-    except OSError:
-        return ""
-    return f"{text.rstrip()}\n" if text.strip() else ""
