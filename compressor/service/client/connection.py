@@ -48,7 +48,8 @@ class Connection:
         headers = {"User-Agent": "compressor"} | ({} if key is None else {"Authorization": f"Bearer {_checked(key)}"})
         timeout = httpx.Timeout(60.0, connect=10.0)
         self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout, transport=transport)
-        self._reached = False
+        self.reached = False
+        """Whether the service has answered before: then it may be starting anew where it does not."""
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -75,11 +76,11 @@ class Connection:
                 response = self._http.request(method, f"/v1{path}", **more)
             except httpx.TransportError as error:
                 # One that was never there will hardly come now; one that was may be starting anew.
-                if last or not self._reached:
+                if last or not self.reached:
                     raise self.away(error) from error
                 pause(_PAUSE_S * 2**number)
                 continue
-            self._reached = True
+            self.reached = True
             if last or response.status_code not in (*_AGAIN, 429):
                 return self.good(response)
             pause(_asked_pause(response, _PAUSE_S * 2**number))
@@ -92,7 +93,7 @@ class Connection:
 
         try:
             with self._http.stream("GET", f"/v1{path}", headers=dict(headers)) as response:
-                self._reached = True
+                self.reached = True
                 if response.status_code >= 300:
                     response.read()
                 yield self.good(response)

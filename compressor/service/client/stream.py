@@ -51,7 +51,7 @@ def job_events(
         broken: is told once, with a line, when a connection breaks and another is tried.
 
     Raises:
-        ServerAwayError: no answer for longer than that. RefusedError: there is no such job, or not for this key.
+        ServerAwayError: no answer for longer than that, or never one. NotFoundError, ForbiddenError, ...: refused.
     """
     heard = time.monotonic()
     failures, ended = 0, False
@@ -69,7 +69,7 @@ def job_events(
                 return
         except ServerAwayError as error:
             failures += 1
-            if time.monotonic() - heard > patience_s:
+            if not connection.reached or time.monotonic() - heard > patience_s:
                 raise
             if failures == 1 and broken is not None:
                 broken(f"{error} Trying again ...")

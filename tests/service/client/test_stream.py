@@ -80,12 +80,20 @@ def test_a_job_that_was_tried_again_goes_on_after_its_first_end() -> None:
     assert [e.kind for e in job_events(connection(Job(kinds, [14])), "/jobs/j1/events")] == kinds
 
 
-def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patience_ends() -> None:
+    job = Job(["a", "b"], [9, -1, -1])
+    with pytest.raises(ServerAwayError, match="No service answers"):
+        list(job_events(connection(job), "/jobs/j1/events", patience_s=-1.0))
+    assert len(job.asked) == 1
+
+
+def test_where_nobody_ever_was_there_is_no_patience(pauses: list[float]) -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")
 
     with pytest.raises(ServerAwayError, match="No service answers"):
-        list(job_events(connection(answer), "/jobs/j1/events", patience_s=-1.0))
+        list(job_events(connection(answer), "/jobs/j1/events"))
+    assert pauses == []
 
 
 def test_a_refusal_is_none_to_try_again() -> None:
