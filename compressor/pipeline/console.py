@@ -20,7 +20,7 @@ from compressor.pipeline.events import (
 from compressor.printable import printable
 
 if TYPE_CHECKING:
-    from compressor.train.progress import Progress
+    from compressor.process.progress import Progress
 
 
 class Console:
@@ -51,7 +51,7 @@ class Console:
         elif isinstance(event, TrialEnded):
             self._line(_of_trial(event))
         elif isinstance(event, TrainingBegan):
-            from compressor.train.progress import make_progress
+            from compressor.process.progress import make_progress
 
             self._progress = make_progress(event.stage, self._target())
             self._progress.start(event.total, event.done)

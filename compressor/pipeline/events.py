@@ -218,7 +218,7 @@ class Events:
 
 
 class StepEvents:
-    """A training loop's progress (``train.progress.Progress``) as events."""
+    """A training loop's progress (``process.progress.Progress``) as events."""
 
     def __init__(self, events: Events, stage: str) -> None:
         self._events, self._stage, self._total = events, stage, 0

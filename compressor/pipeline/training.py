@@ -12,10 +12,10 @@ from compressor.data import Data
 from compressor.nn.generated import computed, settle_
 from compressor.pipeline.grid import Recipe
 from compressor.pipeline.settings import Settings
+from compressor.process.progress import Progress
 from compressor.train import TrainConfig, Trainer, TrainResult, evaluate
 from compressor.train.config import StepSettings
 from compressor.train.generated import ComputedWeights
-from compressor.train.progress import Progress
 from compressor.train.splits import TrainData
 
 

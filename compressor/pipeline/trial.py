@@ -17,10 +17,10 @@ from compressor.errors import TrainingError
 from compressor.nn.copying import deep_copy
 from compressor.pipeline.grid import Recipe
 from compressor.pipeline.training import fit
+from compressor.process.progress import Progress
 from compressor.report.tuning import Trial
 from compressor.train import evaluate
 from compressor.train.config import StepSettings
-from compressor.train.progress import Progress
 from compressor.train.resume.checkpoint import Checkpoint
 
 

@@ -121,6 +121,7 @@ MOVED = {
     "compressor.train.losses": "compressor.train.objectives.losses",
     "compressor.train.objective": "compressor.train.objectives.objective",
     "compressor.train.outputs": "compressor.train.objectives.outputs",
+    "compressor.train.progress": "compressor.process.progress",
     "compressor.train.state": "compressor.train.resume.state",
     "compressor.train.tree": "compressor.train.resume.tree",
     "compressor.training": "compressor.pipeline.training",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from compressor.process.progress import Progress, make_progress
 from compressor.train.batchnorm import recalibrate_batchnorm
 from compressor.train.config import StepSettings, TrainConfig
 from compressor.train.hooks import Hooks, Stateful
@@ -9,7 +10,6 @@ from compressor.train.loop import Span, Trainer, TrainResult
 from compressor.train.objectives.evaluate import Metrics, evaluate
 from compressor.train.objectives.objective import METRICS, Metric, Objective, objective
 from compressor.train.objectives.outputs import primary_output
-from compressor.train.progress import Progress, make_progress
 
 __all__ = [
     "METRICS",

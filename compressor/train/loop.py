@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from compressor.data.batches import sample_count
 from compressor.errors import UsageError
+from compressor.process.progress import Progress
 from compressor.process.ranks import current
 from compressor.train.batch_statistics import whole_batch
 from compressor.train.compiled import runnable
@@ -36,7 +37,6 @@ from compressor.train.optim import (
     step_all,
 )
 from compressor.train.parts import Batch, Part, epoch_steps, parts_of
-from compressor.train.progress import Progress
 from compressor.train.reduction import Reduction, digest
 from compressor.train.resume.checkpoint import Checkpoint
 from compressor.train.resume.state import Counters, TrainingState

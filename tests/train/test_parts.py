@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from compressor.errors import TrainingError
+from compressor.process.progress import BarProgress, LineProgress, make_progress
 from compressor.train import TrainConfig, Trainer, evaluate
 from compressor.train.layout import accepts_channels_last, channels_last, copied_to_device
 from compressor.train.objectives.distill import distillation_loss
 from compressor.train.objectives.outputs import primary_output
 from compressor.train.optim import model_groups
-from compressor.train.progress import BarProgress, LineProgress, make_progress
 from compressor.train.resume.tree import flatten, unflatten
 from compressor.train.rng import derive_seed, isolated_rng, rng_state, seed_everything, set_rng_state
 from compressor.train.schedule import cosine_with_warmup
