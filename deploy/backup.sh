@@ -1,7 +1,7 @@
 #!/bin/sh
 # A backup of a server on SQLite while it runs: deploy/backup.sh DATA_DIR TARGET
 # The database first, then the artefacts: those are only ever added to, so all that the copy names is there.
-# (The server deletes contents an hour after nothing names them; a backup takes less.)
+# (The server deletes contents a day after nothing names them; a backup takes less.)
 set -eu
 data=${1:?the data dir} target=${2:?a folder for the backup}
 mkdir -p "$target"

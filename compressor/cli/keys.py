@@ -153,7 +153,7 @@ def _database(data_dir: Path | None, url: str | None, *, make: bool = False) -> 
     if database.file is not None:
         if not make and not database.file.exists():
             raise UsageError(f"There is no database {database.file}; name the server's --data-dir.")
-        database.file.parent.mkdir(parents=True, exist_ok=True)
+        database.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         migrate(database)
         yield database, clock

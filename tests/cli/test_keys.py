@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ def test_keys_are_made_listed_and_revoked(tmp_path: Path, capsys: pytest.Capture
     out, err = keys(capsys, tmp_path / "data", "create", "ann", "--project", "vision", "--scopes", "read, submit")
     key = out.strip()
     assert key.startswith("cmpr_")
+    assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
     assert key not in err
     assert "not shown again" in err
     made = json.loads(

@@ -39,7 +39,7 @@ def csrf_token(request: Request) -> str:
 def secret_of(folder: Path) -> bytes:
     """The server's own secret: 32 bytes in a file that nobody else may read; made where there is none."""
     file = folder / "secret"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     fresh = folder / f".secret-{os.getpid()}-{secrets.token_hex(4)}"
     if not file.exists():
         with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
