@@ -197,10 +197,13 @@ def test_no_torch_is_needed_to_submit() -> None:
 
 
 def test_nor_to_watch() -> None:
-    lines = (
-        "import sys; from compressor.service.client.told import Teller; from compressor.pipeline.console import Console; "
-        "teller = Teller(Console()); teller.tell('TrainingBegan', {'stage': 'a', 'done': 0, 'total': 2}); "
-        "from compressor.report import summary_text; print('torch' in sys.modules)"
-    )
+    lines = """
+import sys
+from compressor.pipeline.console import Console
+from compressor.report import summary_text
+from compressor.service.client.told import Teller
+Teller(Console()).tell("TrainingBegan", {"stage": "a", "done": 0, "total": 2})
+print("torch" in sys.modules)
+"""
     found = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=True)
     assert (found.stdout, found.stderr) == ("False\n", "a: 2 steps\n")
