@@ -143,7 +143,8 @@ def test_a_snapshot_stays_in_its_folder(client: TestClient, submit: Made, claim:
     assert answer.status_code == 422
 
 
-def test_contents_are_what_their_name_says(client: TestClient) -> None:
+def test_contents_are_what_their_name_says(app: FastAPI, client: TestClient) -> None:
+    client.headers["Authorization"] = f"Bearer {app.state.access.run_secret('local-1')}"
     assert put(client, b"abc", digest(b"other")).status_code == 422
     assert client.head(f"/v1/work/blobs/{digest(b'other')}").status_code == 404
     assert put(client, b"").status_code == 201
