@@ -12,14 +12,12 @@ from compressor.service.database.tables import EventRow
 from compressor.service.errors import RefusedError
 from compressor.service.queue.bell import Bell
 from compressor.service.queue.rows import fenced, insert_into
-from compressor.service.queue.shared_reads import SharedReads
 from compressor.service.queue.texts import cleaned, cleaned_json
 from compressor.service.records import END_EVENT, STATE_EVENT, EventRecord, NewEvent
 
 MOST_EVENTS = 1000
 """Events in a batch."""
 _LARGEST_ID = 2**63 - 1
-_SHARED_S = 0.5
 _MOST_NUMBER = 2**31 - 1
 _COLUMNS = tuple(getattr(EventRow, name) for name in EventRecord.__dataclass_fields__)
 
@@ -29,7 +27,6 @@ class EventLog:
 
     def __init__(self, database: Database, clock: Clock, bell: Bell) -> None:
         self._database, self._clock, self._bell = database, clock, bell
-        self._shared: SharedReads[EventRecord] = SharedReads(_SHARED_S, clock.monotonic)
 
     def append(self, job_id: str, token: str, events: Sequence[NewEvent]) -> int:
         """Store a batch, and return the id of the job's last event. What is stored already (by attempt and number) is
@@ -54,21 +51,12 @@ class EventLog:
         self._bell.ring(job_id)
         return last
 
-    def after(self, job_id: str, last: int = 0, limit: int = 500, *, shared: bool = False) -> list[EventRecord]:
-        """The next events after the id ``last``, at most ``limit``.
-
-        Args:
-            shared: for those who watch and ask again: many who ask for the same at once share one read, which may be a
-                moment old, unless there is nothing yet.
-        """
+    def after(self, job_id: str, last: int = 0, limit: int = 500) -> list[EventRecord]:
+        """The next events after the id ``last``, at most ``limit``."""
         last, limit = max(0, min(last, _LARGEST_ID)), max(1, min(limit, 5000))
-
-        def read() -> list[EventRecord]:
-            query = select(*_COLUMNS).where(EventRow.job_id == cleaned(job_id), EventRow.id > last)
-            with self._database.begin(write=False) as session:
-                return [EventRecord(*row) for row in session.execute(query.order_by(EventRow.id).limit(limit))]
-
-        return list(self._shared.get((job_id, last, limit), read)) if shared else read()
+        query = select(*_COLUMNS).where(EventRow.job_id == cleaned(job_id), EventRow.id > last)
+        with self._database.begin(write=False) as session:
+            return [EventRecord(*row) for row in session.execute(query.order_by(EventRow.id).limit(limit))]
 
     def latest(self, job_id: str, kinds: Sequence[str], limit: int = 1) -> list[EventRecord]:
         """The latest events of these kinds, the newest first."""
