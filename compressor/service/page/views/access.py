@@ -39,12 +39,11 @@ def make(request: Request, asker: Asker, posted: Posted) -> Response:
     """Make a key, and show it this once."""
     require(asker, "admin")
     scopes = [each for each in posted.getlist("scope") if isinstance(each, str)]
-    typed = {"name": text_of(posted, "name"), "project": text_of(posted, "project"), "scopes": scopes}
-    project = typed["project"] or None
-    if asker.project is not None:
-        project = asker.project
+    name, project = text_of(posted, "name"), text_of(posted, "project")
+    typed = {"name": name, "project": project, "scopes": scopes}
+    whose = asker.project if asker.project is not None else project or None
     try:
-        _, secret = _access(request).keys.create(typed["name"], project=project, scopes=scopes, by=asker.who)
+        _, secret = _access(request).keys.create(name, project=whose, scopes=scopes, by=asker.who)
     except UsageError as error:
         return _keys(request, asker, status=422, typed=typed, errors={"name": str(error)})
     return _keys(request, asker, secret=secret)

@@ -119,12 +119,12 @@ def _shown(request: Request, services: Services, record: JobRecord) -> dict[str,
         fronts = load_fronts(services.files, record.id, there)
     except UsageError as error:  # a worker's file, which is no reason to show nothing
         unread = str(error)
-    error = dict(record.error or {})
-    code = error.get("exit_code")
+    failure = dict(record.error or {})
+    code = failure.get("exit_code")
     return {
         "job": record,
         "recipe_text": record.recipe_text or dump_yaml(dict(record.recipe)),
-        "error_text": str(error.get("text") or "") if record.state == "failed" else "",
+        "error_text": str(failure.get("text") or "") if record.state == "failed" else "",
         "cure": _CURES.get(code, _AGAIN) if isinstance(code, int) else _AGAIN,
         "files": files,
         "reports": {path.rpartition("/")[0] for path in there if path.endswith("/report.json")},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
@@ -41,7 +41,7 @@ def table(
     return page(request, "jobs_table.html", **found)
 
 
-def _listed(request: Request, asker: Asker, services: Parts, query: str, before: str) -> dict[str, object]:
+def _listed(request: Request, asker: Asker, services: Parts, query: str, before: str) -> dict[str, Any]:
     """What the list shows."""
     states = request.query_params.getlist("state")
     wanted = [state for state in STATES if state in states]
