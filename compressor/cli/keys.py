@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -71,11 +72,15 @@ def create(
     if all_projects and project is not None:
         raise UsageError("A key is for one project or for all; leave out --project or --all-projects.")
     with _database(data_dir, database_url, make=True) as (database, clock):
-        from compressor.service.access.keys import Keys
+        from compressor.service.access.keys import BELIEVED_SECONDS, Keys
 
+        known = Keys(database, clock)
+        is_first = not known.exist()
         wanted = [scope.strip() for scope in scopes.split(",") if scope.strip()]
         home = None if all_projects else project or "default"
-        record, key = Keys(database, clock).create(name, project=home, scopes=wanted, by=_me())
+        record, key = known.create(name, project=home, scopes=wanted, by=_me())
+        if is_first:
+            time.sleep(BELIEVED_SECONDS)  # a running server has noticed by then: once this ends, it is closed
     output.emit({"key": key, **_document(record)}, lambda: key)
     if not output.as_json and not output.quiet:
         where = "all projects" if record.project is None else f"the project {record.project}"

@@ -98,7 +98,7 @@ async def _read(receive: Receive, read: list[Message], *, whole: bool) -> bytes:
     while True:
         message = await receive()
         read.append(message)
-        body += message.get("body", b"")
+        body += bytes(message.get("body", b""))
         if message["type"] != "http.request" or not message.get("more_body"):
             return body
         if not whole and len(body) >= 1024:

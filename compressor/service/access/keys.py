@@ -145,7 +145,8 @@ class Keys:
     def exist(self) -> bool:
         """Whether there is any key, revoked ones included: revoking the last one does not open the server to all.
 
-        Keys are never deleted, so once is for ever. That there are none is believed for a moment, as every request asks.
+        Keys are never deleted, so once is for ever. That there are none is believed for a moment, since every request
+        asks; ``compress keys`` waits as long over the first one.
         """
         now = self._clock.monotonic()
         if not self._exist and now - self._asked >= BELIEVED_SECONDS:

@@ -55,9 +55,10 @@ class Trail:
         principal, params = self._principal, self._scope.get("path_params") or {}
         assert principal is not None
         made = answer.get("id")
-        location = (self._start or {}).get("location", "").rstrip("/").rpartition("/")[2]
+        place = self._start.get("location", "") if self._start is not None else ""
+        location = place.rstrip("/").rpartition("/")[2]
         given = next((str(value) for value in params.values()), None)
-        details: dict[str, Any] = {"status": "done"} if principal.way == "key" else {"by": principal.way}
+        details: dict[str, Any] = {} if principal.way == "key" else {"by": principal.way}
         if isinstance(made, str) and given not in (None, made):
             details["from"] = given
         return {
