@@ -158,3 +158,17 @@ def test_a_job_without_a_report_says_so(client: TestClient, submit: Callable[...
     answer = client.get(f"/v1/jobs/{submit()['id']}/report")
     assert answer.status_code == 404
     assert "queued" in answer.json()["detail"]
+
+
+def test_the_report_of_a_sweep_is_its_front(
+    client: TestClient, submit: Callable[..., dict[str, Any]], claim: Callable[..., dict[str, Any]], parts: Services
+) -> None:
+    sweep = submit({"model": "resnet20_cifar", "weights": "none", "budgets": {"flops": ["30%", "60%"]}})["id"]
+    token = claim()["token"]
+    contents = {"front.json": b'{"points": []}', "front.html": PAGE}
+    files = [FileRecord(path, *parts.blobs.put(io.BytesIO(content))) for path, content in contents.items()]
+    parts.files.snapshot(sweep, token, files)
+    parts.leases.end(sweep, token, "done")
+    assert client.get(f"/v1/jobs/{sweep}/report").json() == {"points": []}
+    page = client.get(f"/v1/jobs/{sweep}/report", params={"format": "html"})
+    assert (page.content, page.headers["content-type"]) == (PAGE, "text/html; charset=utf-8")
