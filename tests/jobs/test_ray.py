@@ -127,6 +127,12 @@ class TestOnOneMachine:
         with pytest.raises(UsageError, match=r"does not see .*sweep\.json as it is here"):
             results(executor, task("doubled", value=1))
 
+    def test_a_task_may_be_done_by_several_processes_of_its_node(self, tmp_path: Path) -> None:
+        both = JobTask("both", "tests.jobs.test_several:ranks", {"folder": str(tmp_path)})
+        assert results(RayExecutor(processes=2), both) == [{"rank": 0, "of": 2}]
+        with pytest.raises(UsageError, match="3 CPU"):
+            results(RayExecutor(processes=3), both)
+
     def test_work_side_by_side_inside_a_task_is_on_ray_too(self) -> None:
         (found,) = results(RayExecutor(), task("inner", times=3))
         assert found["found"] == {"1": 3, "2": 6, "3": 9}
