@@ -80,7 +80,7 @@ def table(found: dict[str, list[float]], jobs: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=3)
-    parser.add_argument("--pause", type=float, default=20.0, help="seconds before each job")
+    parser.add_argument("--pause", type=float, default=70.0, help="seconds before each job")
     parser.add_argument("--write", type=Path, help="where to write the table")
     arguments = parser.parse_args()
     text = table(measure(arguments.jobs, arguments.pause), arguments.jobs)
