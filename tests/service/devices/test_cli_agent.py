@@ -17,6 +17,7 @@ from torch import nn
 from compressor.cli.app import run
 from compressor.graph import capture
 from compressor.latency.profile import open_timer, profile
+from compressor.service.access.keys import Keys
 from exporters.formats.onnx import OnnxExporter
 from lut import LatencyTable
 from profilers import registry
@@ -78,6 +79,7 @@ def test_two_agents_of_onnxruntime_give_two_tables_and_end_in_good_order(
 
 @pytest.mark.slow
 def test_an_agent_without_a_right_key_is_told_so(served: Served, start: Start, tmp_path: Path) -> None:
+    Keys(served.services.database, served.services.clock).create("other", by="test")
     key = tmp_path / "key"
     key.write_text("cmpr_wrong\n")
     simulated = ("--simulated", "{}", "--key-file", str(key))
