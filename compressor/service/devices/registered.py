@@ -63,8 +63,8 @@ class Devices:
         target = _target(told)
         if not NAME.fullmatch(name) or name in RUNTIMES:
             raise RefusedError(
-                f"{name!r} cannot be the name of a device; expected up to 63 of a-z, 0-9, '.', '_' and '-', and not the "
-                "name of a runtime. Choose another with --name."
+                f"{name!r} cannot be the name of a device; expected up to 63 of a-z, 0-9, '.', '_' and '-', and not "
+                "the name of a runtime. Choose another with --name."
             )
         now = self._clock.now()
         try:
@@ -75,8 +75,8 @@ class Devices:
                     session.add(row)
                 elif row.fingerprint != target.device.fingerprint:
                     raise ConflictError(
-                        f"The name {name!r} belongs to another machine, {device_of(row.fingerprint).label}; this one is "
-                        f"{target.device.label}. Choose another --name, or remove the device first (DELETE "
+                        f"The name {name!r} belongs to another machine, {device_of(row.fingerprint).label}; this one "
+                        f"is {target.device.label}. Choose another --name, or remove the device first (DELETE "
                         f"/v1/devices/{name}, scope admin): its measurements stay."
                     )
                 elif row.agent != told.agent and self.here(row):
