@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import click
 
@@ -48,6 +48,13 @@ _EPILOG = (
 )
 @click.option("--key-file", type=click.Path(path_type=Path), metavar="FILE", help="Its API key. [$COMPRESSOR_KEY]")
 @click.option("--no-warm", is_flag=True, help="Import nothing before there is a job: saves memory, costs seconds.")
+@click.option(
+    "--log-format",
+    type=click.Choice(("text", "json")),
+    default="text",
+    envvar="COMPRESSOR_LOG_FORMAT",
+    help="What is said on stderr. [text]",
+)
 @click.option("--local", is_flag=True, hidden=True, help="Started by a server: the key, then its life, on stdin.")
 @click.option("--workers", type=Of(Whole(1, 1024)), default=1, metavar="N", help="How many, with --executor ray. [1]")
 @executor_options
@@ -69,7 +76,7 @@ def worker(output: Output, **options: Any) -> None:
         raise UsageError("Several workers of one command run with --executor ray; else start one command for each.")
     if local:
         _end_with_stdin()
-    _log_to_stderr(quiet=output.quiet)
+    _log_to_stderr(options["log_format"], quiet=output.quiet)
     from compressor.service.worker.loop import Worker
 
     here = Worker(config)
@@ -141,11 +148,9 @@ def _end_with_stdin() -> None:
     threading.Thread(target=wait, name="life of the server", daemon=True).start()
 
 
-def _log_to_stderr(*, quiet: bool) -> None:
+def _log_to_stderr(form: Literal["text", "json"], *, quiet: bool) -> None:
     import logging
 
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger = logging.getLogger("compressor.service.worker")
-    logger.addHandler(handler)
-    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    from compressor.service.logs import set_up
+
+    set_up(form, logging.WARNING if quiet else logging.INFO)

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
-from compressor.service.api.logs import LOGGER
+from compressor.service.logs import LOGGER
 from compressor.service.settings import ServiceSettings
 
 STOP_SECONDS = 15.0
@@ -157,6 +157,7 @@ class LocalWorkers:
     def _usual(self, name: str) -> Sequence[str]:
         command = [sys.executable, "-m", "compressor", "worker", "--server", self._url, "--name", name, "--local"]
         command += ["--scratch", str(self._settings.data_dir.absolute() / "work")]
+        command += ["--log-format", self._settings.log_format]
         if self._code != "no":
             command.append("--allow-code" if self._code == "sandboxed" else "--allow-code=unsandboxed")
         return command

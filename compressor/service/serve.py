@@ -19,9 +19,9 @@ from compressor.errors import UsageError
 from compressor.service.access.hosts import check_binding
 from compressor.service.access.slow import patient_protocol
 from compressor.service.api.app import create_app
-from compressor.service.api.logs import LOGGER, set_up
 from compressor.service.api.watchers import Closing
 from compressor.service.local_workers import LocalWorkers
+from compressor.service.logs import LOGGER, set_up
 from compressor.service.queue.keeper import Keeper
 from compressor.service.services import server_lock, services_of
 from compressor.service.settings import ServiceSettings

@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from compressor.service.api.logs import LOGGER, Stopwatch, current_job
+from compressor.service.logs import LOGGER, Stopwatch, current_job
 
 logger = logging.getLogger(f"{LOGGER}.http")
 _QUIET = (

@@ -12,8 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from compressor.errors import UsageError
-from compressor.service.api.logs import LOGGER
 from compressor.service.errors import ServiceError
+from compressor.service.logs import LOGGER
 from compressor.storage.files import atomic_write_text
 from compressor.storage.reading import parse_json, read_bytes
 

@@ -1,4 +1,4 @@
-"""A device of another machine as a runtime, and its timer: each measurement is one question through the job's socket."""
+"""A device of another machine as a runtime, and its timer: a measurement is one question through the job's socket."""
 
 from __future__ import annotations
 

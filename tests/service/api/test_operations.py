@@ -13,9 +13,9 @@ from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from compressor.service.api.logs import LOGGER, _Json, _Text, current_job
 from compressor.service.api.model_names import ModelNames, _made_by
 from compressor.service.errors import StorageError
+from compressor.service.logs import LOGGER, _Json, _Text, current_job
 from compressor.service.services import Services
 
 Made = Callable[..., dict[str, Any]]
