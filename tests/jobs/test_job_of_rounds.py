@@ -38,6 +38,7 @@ def config(arguments: list[str]) -> Any:
 
 
 _OF_THE_GROUP = {"version", "quiet", "format", "debug", "output_format", "as_json", "verbose"}
+_OF_THE_GROUP |= {"executor", "ray_address", "ray_resources", "ray_processes"}  # where it runs
 
 
 def test_a_folder_that_loads_and_a_command_that_makes_it_again(

@@ -175,7 +175,7 @@ def test_a_relay_that_ends_is_told_to_the_child(server: Server, tmp_path: Path) 
         assert relay.waiting_for == "the server, which does not answer"
     thread.join(20)
     assert len(failed) == 1
-    with pytest.raises(ChannelError, match="no way to devices"):
+    with pytest.raises(ChannelError, match=r"no way to devices|does not answer any more"):
         asking.ask({"do": "open", "name": "x"})
 
 
