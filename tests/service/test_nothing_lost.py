@@ -36,6 +36,7 @@ def require_once(found: Outcome) -> None:
     assert (found.state, found.error, found.ends) == ("done", None, 1), found
 
 
+@pytest.mark.slow
 def test_stand_ins_end_once_with_the_same_files(tmp_path: Path) -> None:
     recipes = {f"job-{number}": {**SMALL, "budgets": {"flops": f"{40 + number}%"}} for number in range(12)}
     with Farm(tmp_path / "farm", workers=2, worker={"work": "stand_in:steady"}) as farm:

@@ -210,6 +210,7 @@ def test_a_device_that_does_not_come_back_fails_the_job_with_its_name(
             profile(graph, table, timer, max_points=6)
 
 
+@pytest.mark.slow
 def test_files_and_modules_are_timed_there(served: Served, agents: Any, tmp_path: Path) -> None:
     agents("slow-1", **SLOW)
     registered(served, "slow-1")

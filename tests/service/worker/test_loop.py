@@ -225,6 +225,7 @@ def test_events_of_a_job_that_floods_are_bounded(
     assert len(server.file(job, "worker.log")) < (256 << 10) + 100
 
 
+@pytest.mark.slow
 def test_a_worker_whose_disk_is_full_leaves_the_job_to_others(
     server: FakeServer, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
