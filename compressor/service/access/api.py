@@ -8,11 +8,19 @@ from fastapi import APIRouter, Depends, Query, Request
 
 from compressor.service.access.login import access_of
 from compressor.service.access.principals import Principal, principal_of, require
+from compressor.service.api import examples
+from compressor.service.api.answer_schemas import AuditList
+from compressor.service.api.describing import answer, answers
 
 router = APIRouter(prefix="/v1", tags=["admin"])
 
 
-@router.get("/audit")
+@router.get(
+    "/audit",
+    summary="The audit log",
+    response_model=AuditList,
+    responses={**answer(200, "Entries, the latest first.", examples.AUDIT), **answers()},
+)
 def audit(
     request: Request,
     principal: Annotated[Principal, Depends(principal_of)],

@@ -23,6 +23,7 @@ from compressor.service.api import (
     work,
 )
 from compressor.service.api.around import Around
+from compressor.service.api.describing import DescribedApp
 from compressor.service.api.frames import Frames
 from compressor.service.api.model_names import ModelNames
 from compressor.service.api.problems import install_handlers
@@ -47,7 +48,7 @@ def create_app(services: Services) -> FastAPI:
     ``app.state`` has ``services``, ``watchers``, ``closing`` (set it to end streams and long polls), ``metrics``,
     ``names``, ``inspector`` and ``access``.
     """
-    app = FastAPI(
+    app = DescribedApp(
         title="compressor",
         version=VERSION,
         description=_ABOUT,

@@ -9,8 +9,10 @@ from fastapi import APIRouter, Header, Path, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from compressor.service.access.principals import require
+from compressor.service.api import examples
+from compressor.service.api.answer_schemas import Stored
 from compressor.service.api.bodies import Body
-from compressor.service.api.examples import answer, answers, body
+from compressor.service.api.describing import answer, answers, binary
 from compressor.service.api.files import send_file
 from compressor.service.api.projects import Caller
 from compressor.service.api.threads import in_body_thread, in_thread
@@ -28,9 +30,9 @@ _BUFFER = 1 << 20
     "/{sha256}",
     status_code=201,
     summary="Send a content",
-    openapi_extra=body("...", "application/octet-stream", {"type": "string", "format": "binary"}),
+    openapi_extra=binary("application/octet-stream"),
     responses={
-        **answer(201, "It is there, whole.", {"sha256": "9f86d0...", "bytes": 103_211}),
+        **answer(201, "It is there, whole.", examples.STORED, Stored),
         **answers(413, 422, 507),
     },
 )
@@ -50,7 +52,7 @@ async def put(request: Request, sha256: Sha256, principal: Caller) -> Response:
     summary="Fetch a content",
     response_class=StreamingResponse,
     responses={
-        200: {"description": "The content.", "content": {"application/octet-stream": {"example": "..."}}},
+        200: {"description": "The content.", "content": {"application/octet-stream": examples.BYTES}},
         206: {"description": "The part that `Range` names."},
         **answers(404, 416),
     },

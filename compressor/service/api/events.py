@@ -10,8 +10,9 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from compressor.service.access.principals import Principal, principal_of
+from compressor.service.api.describing import answers
 from compressor.service.api.documents import event_document
-from compressor.service.api.examples import EVENTS_EXAMPLE, SSE_EXAMPLE, answers
+from compressor.service.api.examples import EVENTS_EXAMPLE, SSE_EXAMPLE
 from compressor.service.api.frames import Batch, Frames
 from compressor.service.api.schemas import EventPage
 from compressor.service.api.threads import in_thread

@@ -91,7 +91,15 @@ UPLOAD: dict[str, Any] = {
     "created_at": "2026-03-02T09:12:45.123Z",
 }
 CLAIM: dict[str, Any] = {
-    "job": {"id": JOB_ID, "kind": "compress", "recipe": RECIPE, "project": "default", "attempt": 1, "parent": None},
+    "job": {
+        "id": JOB_ID,
+        "kind": "compress",
+        "recipe": RECIPE,
+        "project": "default",
+        "name": "resnet20_cifar flops 30%",
+        "attempt": 1,
+        "parent": None,
+    },
     "token": "k1J8...",
     "lease_seconds": 30.0,
     "files": [],
@@ -99,27 +107,37 @@ CLAIM: dict[str, Any] = {
     "parent_files": [],
 }
 INSPECTED: dict[str, Any] = {
-    "model": "ResNet",
+    "model": "CifarResNet",
     "input_shape": [3, 32, 32],
-    "costs": {"flops": {"original": 40_550_000, "smallest": 310_000, "unit": "MACs"}},
+    "costs": {"flops": {"original": 40_550_000, "smallest": 310_000, "unit": "macs"}},
     "groups": [{"name": "layer1.0.conv1", "size": 16, "units": 16, "layers": ["layer1.0.conv1"]}],
     "blocks": [{"name": "layer1.0"}],
     "choices": [],
-    "fixed": [],
+    "fixed": [{"place": "", "operator": "", "reason": "output of the network", "channels": 10}],
+    "layers": [
+        {"name": "conv1", "op": "conv", "macs": 442_368, "params": 432, "in_channels": 3, "out_channels": 16},
+    ],
+    "counts": {"groups": 14, "blocks": 7, "choices": 0, "fixed": 1, "layers": 20},
 }
-
-_SAID = {
-    401: "No key, or one that does not hold.",
-    403: "The key may not do this.",
-    404: "There is none, or it is another project's.",
-    409: "It does not fit the state that things are in; for workers: the lease is no longer theirs.",
-    413: "Too many bytes; refused before they are read.",
-    416: "The file has no such range.",
-    422: "It cannot be used: which key, in which line, and what to do.",
-    429: "The queue is full.",
-    503: "The database or the artefacts are away; try again.",
-    504: "It took too long.",
-    507: "The disk is full, or the project has stored as much as it may.",
+BYTES: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}, "example": "..."}
+STORED: dict[str, Any] = {"sha256": _SHA, "bytes": 103_211}
+WORKERS: dict[str, Any] = {
+    "workers": [
+        {"name": "local-1", "labels": [], "version": "0.1.0", "seen_at": "2026-03-02T09:12:45.123Z", "job": JOB_ID}
+    ]
+}
+AUDIT: dict[str, Any] = {
+    "entries": [
+        {
+            "id": 8,
+            "time": "2026-03-02T09:12:45.123456+00:00",
+            "who": "ann",
+            "action": "job.submit",
+            "subject": JOB_ID,
+            "project": "default",
+            "details": {},
+        }
+    ]
 }
 PROBLEM: dict[str, Any] = {
     "type": "urn:compressor:problem:usage",
@@ -130,29 +148,3 @@ PROBLEM: dict[str, Any] = {
     "key": "budgets.flops",
     "line": 3,
 }
-
-
-def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What an endpoint answers beside its result, for OpenAPI."""
-    found: dict[int | str, dict[str, Any]] = {}
-    for status in (401, 403, *statuses, 503):
-        example: dict[str, Any] = {
-            "type": f"urn:compressor:problem:{status}",
-            "status": status,
-            "detail": _SAID[status],
-        }
-        example["title"] = _SAID[status]
-        content = {"application/problem+json": {"example": PROBLEM if status == 422 else example}}
-        found[status] = {"description": _SAID[status], "content": content}
-    return found
-
-
-def body(example: Any, media_type: str = "application/json", schema: dict[str, Any] | None = None) -> dict[str, Any]:
-    """A request's body, for OpenAPI."""
-    content = {media_type: {"schema": schema or {"type": "object"}, "example": example}}
-    return {"requestBody": {"required": True, "content": content}}
-
-
-def answer(status: int, said: str, example: Any) -> dict[int | str, dict[str, Any]]:
-    """A result with an example."""
-    return {status: {"description": said, "content": {"application/json": {"example": example}}}}

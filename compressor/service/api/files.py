@@ -11,9 +11,10 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from compressor.service.api import examples
+from compressor.service.api.answer_schemas import FileList
 from compressor.service.api.costs import REPORT
+from compressor.service.api.describing import answer, answers
 from compressor.service.api.documents import file_document
-from compressor.service.api.examples import answer, answers
 from compressor.service.api.jobs import JobId
 from compressor.service.api.problems import problem_response
 from compressor.service.api.projects import Caller
@@ -37,7 +38,7 @@ _SHOWN = {".json": "application/json", ".jsonl": "application/jsonl", ".yaml": "
 @router.get(
     "/jobs/{job_id}/files",
     summary="List a job's files",
-    responses={**answer(200, "Its files by path.", examples.FILES_EXAMPLE), **answers(404)},
+    responses={**answer(200, "Its files by path.", examples.FILES_EXAMPLE, FileList), **answers(404)},
 )
 def list_files(request: Request, job_id: JobId, principal: Caller) -> Response:
     """As its worker last left them; those of a running job may change."""
@@ -53,7 +54,7 @@ def list_files(request: Request, job_id: JobId, principal: Caller) -> Response:
     summary="Download a file",
     response_class=StreamingResponse,
     responses={
-        200: {"description": "The file.", "content": {"application/octet-stream": {"example": "..."}}},
+        200: {"description": "The file.", "content": {"application/octet-stream": examples.BYTES}},
         206: {"description": "The part that `Range` names."},
         304: {"description": "It is the one that `If-None-Match` names."},
         **answers(404, 416),
@@ -80,8 +81,8 @@ async def get_file(request: Request, job_id: JobId, path: str, principal: Caller
         200: {
             "description": "The report.",
             "content": {
-                "application/json": {"example": examples.REPORT_EXAMPLE},
-                "text/html": {"example": "<!doctype html>..."},
+                "application/json": {"schema": {"type": "object"}, "example": examples.REPORT_EXAMPLE},
+                "text/html": {"schema": {"type": "string"}, "example": "<!doctype html>..."},
             },
         },
         **answers(404),

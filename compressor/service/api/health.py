@@ -5,7 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
-from compressor.service.api.examples import answer, answers
+from compressor.service.api.answer_schemas import Status
+from compressor.service.api.describing import answer, answers
 from compressor.service.api.threads import in_thread
 from compressor.service.services import Services
 from compressor.storage.version import VERSION
@@ -16,7 +17,7 @@ router = APIRouter(tags=["operations"])
 @router.get(
     "/healthz",
     summary="Whether the process lives",
-    responses=answer(200, "It does.", {"status": "ok", "version": "0.1.0"}),
+    responses=answer(200, "It does.", {"status": "ok", "version": "0.1.0"}, Status),
 )
 async def healthz() -> Response:
     """Asks nothing else: restart a server that does not answer this."""
@@ -26,7 +27,7 @@ async def healthz() -> Response:
 @router.get(
     "/readyz",
     summary="Whether the database and the artefacts answer",
-    responses={**answer(200, "They do.", {"status": "ok"}), **answers()},
+    responses={**answer(200, "They do.", {"status": "ok"}, Status), **answers()},
 )
 async def readyz(request: Request) -> Response:
     """503 while one is away, or while the server stops: send it no requests then. It comes back by itself."""

@@ -8,8 +8,9 @@ from fastapi import APIRouter, FastAPI, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from compressor.service.api import examples
+from compressor.service.api.answer_schemas import Inspected
 from compressor.service.api.bodies import whole_body
-from compressor.service.api.examples import answer, answers, body
+from compressor.service.api.describing import answer, answers, body
 from compressor.service.api.projects import Caller
 from compressor.service.api.submitting import policy_of
 from compressor.service.api.threads import in_thread
@@ -24,7 +25,9 @@ router = APIRouter(tags=["names"])
     summary="What a model costs, and can be brought to",
     openapi_extra=body(examples.RECIPE),
     responses={
-        **answer(200, "Costs with their units, groups, blocks, choices and what is fixed.", examples.INSPECTED),
+        **answer(
+            200, "Costs with their units, groups, blocks, choices and what is fixed.", examples.INSPECTED, Inspected
+        ),
         **answers(413, 422, 429, 504),
     },
 )

@@ -11,8 +11,8 @@ from compressor.service.access.principals import project_of
 from compressor.service.api import examples
 from compressor.service.api.bodies import json_of, whole_body
 from compressor.service.api.costs import costs_of
+from compressor.service.api.describing import answer, answers, body
 from compressor.service.api.documents import job_document, whole_job_document
-from compressor.service.api.examples import answer, answers, body
 from compressor.service.api.projects import AskedProject, Caller, seen_project
 from compressor.service.api.schemas import JobPage, Pick, Priority, WholeJob
 from compressor.service.api.submitting import submit_pick, submit_recipe
@@ -51,7 +51,7 @@ _RECIPE_BODY: dict[str, Any] = {
     response_model=WholeJob,
     openapi_extra=_RECIPE_BODY,
     responses={
-        **answer(200, "The job that the same Idempotency-Key made before.", examples.SUBMITTED),
+        **answer(200, "The job that the same Idempotency-Key made before.", examples.SUBMITTED, WholeJob),
         **answer(201, "Queued.", examples.SUBMITTED),
         **answers(409, 413, 422, 429, 507),
     },
@@ -151,7 +151,7 @@ def retry(request: Request, job_id: JobId, principal: Caller) -> Response:
     "/jobs/{job_id}/priority",
     summary="Move a job in the queue",
     response_model=WholeJob,
-    openapi_extra=body({"priority": 10}),
+    openapi_extra=body({"priority": 10}, Priority),
     responses={**answer(200, "The job.", examples.SUBMITTED), **answers(404, 409, 422)},
 )
 async def set_priority(request: Request, job_id: JobId, principal: Caller) -> Response:
@@ -167,7 +167,7 @@ async def set_priority(request: Request, job_id: JobId, principal: Caller) -> Re
     status_code=201,
     summary="Take a network within other budgets from a sweep",
     response_model=WholeJob,
-    openapi_extra=body(examples.PICK),
+    openapi_extra=body(examples.PICK, Pick),
     responses={**answer(201, "A job of the kind pick.", examples.SUBMITTED), **answers(404, 409, 422, 429)},
 )
 async def pick(request: Request, job_id: JobId, principal: Caller, idempotency_key: IdempotencyKey = None) -> Response:

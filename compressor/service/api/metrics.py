@@ -14,7 +14,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.responses import Response
 
-from compressor.service.api.examples import answers
+from compressor.service.api.describing import answers
 from compressor.service.api.targets import SEEN_SECONDS, device_names, present_labels
 from compressor.service.api.threads import in_thread
 from compressor.service.errors import DatabaseAwayError
@@ -117,7 +117,12 @@ class _Now(Collector):
     summary="Metrics for Prometheus",
     response_class=Response,
     responses={
-        200: {"description": "Text.", "content": {"text/plain": {"example": 'compressor_jobs{state="queued"} 3.0\n'}}},
+        200: {
+            "description": "Text.",
+            "content": {
+                "text/plain": {"schema": {"type": "string"}, "example": 'compressor_jobs{state="queued"} 3.0\n'}
+            },
+        },
         **answers(),
     },
 )

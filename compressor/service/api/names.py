@@ -8,8 +8,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
+from compressor.service.api import examples
+from compressor.service.api.answer_schemas import DatasetList, ModelList, TargetList, WorkerList
+from compressor.service.api.describing import answer, answers
 from compressor.service.api.documents import worker_document
-from compressor.service.api.examples import answer, answers
 from compressor.service.api.projects import Caller
 from compressor.service.api.targets import SEEN_SECONDS, device_names, present_labels, runtime_names
 from compressor.service.services import Services
@@ -20,7 +22,7 @@ router = APIRouter(tags=["names"])
 @router.get(
     "/models",
     summary="Names for `model`",
-    responses={**answer(200, "Names, sorted.", {"models": ["resnet18", "resnet20_cifar"]}), **answers(504)},
+    responses={**answer(200, "Names, sorted.", {"models": ["resnet18", "resnet20_cifar"]}, ModelList), **answers(504)},
 )
 def models(
     request: Request,
@@ -41,6 +43,7 @@ def models(
             200,
             "Runtimes of workers, and devices with whether they are here.",
             {"targets": [{"target": "jetson-1", "kind": "device", "here": True}]},
+            TargetList,
         ),
         **answers(),
     },
@@ -59,7 +62,7 @@ def targets(request: Request, principal: Caller) -> Response:
     "/datasets",
     summary="Names for `data`",
     responses={
-        **answer(200, "Names.", {"datasets": [{"name": "digits", "registered": False}]}),
+        **answer(200, "Names.", {"datasets": [{"name": "digits", "registered": False}]}, DatasetList),
         **answers(),
     },
 )
@@ -75,7 +78,7 @@ def datasets(request: Request, principal: Caller) -> Response:
     "/workers",
     summary="Workers that were heard of lately",
     responses={
-        **answer(200, "Workers by name.", {"workers": [{"name": "local-1", "labels": [], "job": None}]}),
+        **answer(200, "Workers by name.", examples.WORKERS, WorkerList),
         **answers(),
     },
 )

@@ -10,9 +10,10 @@ from starlette.responses import JSONResponse, Response
 
 from compressor.service.access.principals import project_of
 from compressor.service.api import examples
+from compressor.service.api.answer_schemas import Upload, UploadList
 from compressor.service.api.bodies import FieldError, json_of, pieces, require_room
+from compressor.service.api.describing import answer, answers, binary, body
 from compressor.service.api.documents import upload_document
-from compressor.service.api.examples import answer, answers, body
 from compressor.service.api.projects import AskedProject, Caller, seen_project
 from compressor.service.api.schemas import NewUpload
 from compressor.service.api.threads import in_thread
@@ -29,8 +30,8 @@ UploadId = Annotated[str, Path(max_length=40, examples=[examples.UPLOAD_ID])]
     "/uploads",
     status_code=201,
     summary="Announce a file",
-    openapi_extra=body(examples.UPLOAD_NEW),
-    responses={**answer(201, "Send chunks to it.", examples.UPLOAD), **answers(413, 422, 507)},
+    openapi_extra=body(examples.UPLOAD_NEW, NewUpload),
+    responses={**answer(201, "Send chunks to it.", examples.UPLOAD, Upload), **answers(413, 422, 507)},
 )
 async def begin(request: Request, principal: Caller, project: AskedProject = None) -> Response:
     """Kinds: `weights` (safetensors), `arrays` (npz), `images` (a zip of folders, one per class)."""
@@ -51,7 +52,7 @@ async def begin(request: Request, principal: Caller, project: AskedProject = Non
 @router.get(
     "/uploads",
     summary="List uploads, the newest first",
-    responses={**answer(200, "Uploads.", {"uploads": [examples.UPLOAD]}), **answers(404)},
+    responses={**answer(200, "Uploads.", {"uploads": [examples.UPLOAD]}, UploadList), **answers(404)},
 )
 def list_uploads(
     request: Request,
@@ -69,7 +70,10 @@ def list_uploads(
 @router.get(
     "/uploads/{upload_id}",
     summary="How far an upload is",
-    responses={**answer(200, "The upload; `Upload-Offset` has the offset, too.", examples.UPLOAD), **answers(404)},
+    responses={
+        **answer(200, "The upload; `Upload-Offset` has the offset, too.", examples.UPLOAD, Upload),
+        **answers(404),
+    },
 )
 def get_upload(request: Request, upload_id: UploadId, principal: Caller) -> Response:
     """The next chunk begins at `offset`."""
@@ -80,8 +84,11 @@ def get_upload(request: Request, upload_id: UploadId, principal: Caller) -> Resp
 @router.patch(
     "/uploads/{upload_id}",
     summary="Send a chunk",
-    openapi_extra=body("...", "application/offset+octet-stream", {"type": "string", "format": "binary"}),
-    responses={**answer(200, "What is there now.", {**examples.UPLOAD, "offset": 524_288}), **answers(404, 409, 413)},
+    openapi_extra=binary("application/offset+octet-stream"),
+    responses={
+        **answer(200, "What is there now.", {**examples.UPLOAD, "offset": 524_288}, Upload),
+        **answers(404, 409, 413),
+    },
 )
 async def append(
     request: Request,
@@ -109,7 +116,10 @@ async def append(
 @router.post(
     "/uploads/{upload_id}/finish",
     summary="Check a file that has been sent",
-    responses={**answer(200, "It can be used now.", {**examples.UPLOAD, "state": "done"}), **answers(404, 409, 422)},
+    responses={
+        **answer(200, "It can be used now.", {**examples.UPLOAD, "state": "done"}, Upload),
+        **answers(404, 409, 422),
+    },
 )
 def finish(request: Request, upload_id: UploadId, principal: Caller) -> Response:
     """What is no file of its kind, or has another hash, is refused, with the reason."""

@@ -11,9 +11,10 @@ from starlette.responses import JSONResponse, Response
 
 from compressor.service.access.principals import Principal, require
 from compressor.service.api import examples
+from compressor.service.api.answer_schemas import Claimed, JobState, LastEvent, Renewed, Taken
 from compressor.service.api.bodies import json_of
+from compressor.service.api.describing import answer, answers, body
 from compressor.service.api.documents import file_document, upload_document
-from compressor.service.api.examples import answer, answers, body
 from compressor.service.api.jobs import JobId
 from compressor.service.api.projects import Caller
 from compressor.service.api.schemas import ClaimAsked, Ending, EventsSent, Lease, Renewal, Snapshot
@@ -62,9 +63,9 @@ class MissingError(ConflictError):
 @router.post(
     "/claim",
     summary="Ask for a job",
-    openapi_extra=body({"worker": "local-1", "labels": [], "version": "0.1.0", "wait_seconds": 30}),
+    openapi_extra=body({"worker": "local-1", "labels": [], "version": "0.1.0", "wait_seconds": 30}, ClaimAsked),
     responses={
-        **answer(200, "A job, with what it needs to begin or to go on.", examples.CLAIM),
+        **answer(200, "A job, with what it needs to begin or to go on.", examples.CLAIM, Claimed),
         204: {"description": "There was none within `wait_seconds`."},
         **answers(422),
     },
@@ -118,8 +119,11 @@ def _claimed(found: Claim) -> dict[str, Any]:
 @router.post(
     "/{job_id}/renew",
     summary="The worker lives",
-    openapi_extra=body({"token": "...", "stage": "search", "done": 120, "total": 420}),
-    responses={**answer(200, "Whether the job is to be cancelled.", {"cancel": False}), **answers(404, 409, 422)},
+    openapi_extra=body({"token": "...", "stage": "search", "done": 120, "total": 420}, Renewal),
+    responses={
+        **answer(200, "Whether the job is to be cancelled.", {"cancel": False}, Renewed),
+        **answers(404, 409, 422),
+    },
 )
 async def renew(request: Request, job_id: JobId, principal: Worker) -> Response:
     """Renews the lease; a stale token is 409: stop, and write nothing more."""
@@ -147,9 +151,10 @@ async def renew(request: Request, job_id: JobId, principal: Worker) -> Response:
             "events": [
                 {"number": 0, "time": "2026-03-02T09:12:46Z", "event": "StageBegan", "body": {"stage": "search"}}
             ],
-        }
+        },
+        EventsSent,
     ),
-    responses={**answer(200, "Id of the job's last event.", {"last": 17}), **answers(404, 409, 413, 422)},
+    responses={**answer(200, "Id of the job's last event.", {"last": 17}, LastEvent), **answers(404, 409, 413, 422)},
 )
 async def events(request: Request, job_id: JobId, principal: Worker) -> Response:
     """Numbers count from 0 in each attempt, so that a batch may be sent again: what is there is left out."""
@@ -163,8 +168,8 @@ async def events(request: Request, job_id: JobId, principal: Worker) -> Response
 @router.post(
     "/{job_id}/snapshot",
     summary="These are the job's files",
-    openapi_extra=body({"token": "...", **examples.FILES_EXAMPLE}),
-    responses={**answer(200, "Taken.", {"missing": []}), **answers(404, 409, 413, 422)},
+    openapi_extra=body({"token": "...", **examples.FILES_EXAMPLE}, Snapshot),
+    responses={**answer(200, "Taken.", {"missing": []}, Taken), **answers(404, 409, 413, 422)},
 )
 async def snapshot(request: Request, job_id: JobId, principal: Worker) -> Response:
     """All at once or not at all. Contents that are missing are named in the problem (409); put them first."""
@@ -181,8 +186,11 @@ async def snapshot(request: Request, job_id: JobId, principal: Worker) -> Respon
 @router.post(
     "/{job_id}/end",
     summary="The job ended",
-    openapi_extra=body({"token": "...", "state": "done", "error": None}),
-    responses={**answer(200, "Its state now.", {"id": examples.JOB_ID, "state": "done"}), **answers(404, 409, 422)},
+    openapi_extra=body({"token": "...", "state": "done", "error": None}, Ending),
+    responses={
+        **answer(200, "Its state now.", {"id": examples.JOB_ID, "state": "done"}, JobState),
+        **answers(404, 409, 422),
+    },
 )
 async def end(request: Request, job_id: JobId, principal: Worker) -> Response:
     """The same again with the same token is harmless."""
@@ -198,8 +206,11 @@ async def end(request: Request, job_id: JobId, principal: Worker) -> Response:
 @router.post(
     "/{job_id}/release",
     summary="Give the job back",
-    openapi_extra=body({"token": "..."}),
-    responses={**answer(200, "Its state now.", {"id": examples.JOB_ID, "state": "queued"}), **answers(404, 409)},
+    openapi_extra=body({"token": "..."}, Lease),
+    responses={
+        **answer(200, "Its state now.", {"id": examples.JOB_ID, "state": "queued"}, JobState),
+        **answers(404, 409),
+    },
 )
 async def release(request: Request, job_id: JobId, principal: Worker) -> Response:
     """Another worker goes on with it from its last snapshot; nothing counts as a failure."""

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from compressor.service.access.login import access_of
 from compressor.service.access.principals import require
+from compressor.service.api.answer_schemas import Renewed
 from compressor.service.api.bodies import json_of
-from compressor.service.api.examples import answer, answers, body
+from compressor.service.api.describing import answer, answers, body
+from compressor.service.api.examples import BYTES
 from compressor.service.api.files import send_file
 from compressor.service.api.projects import Caller
 from compressor.service.api.threads import in_thread
@@ -23,7 +25,24 @@ from compressor.service.devices.protocol import SHA256
 from compressor.service.devices.protocol import Request as Measurement
 from compressor.service.devices.records import CommandState, Leased
 from compressor.service.devices.registered import Told
-from compressor.service.devices.schemas import Asking, Calibrations, Closing, Held, Measured, Opening, Poll
+from compressor.service.devices.schemas import (
+    Asked,
+    Asking,
+    Calibrations,
+    Closing,
+    Device,
+    DeviceList,
+    Forgotten,
+    Held,
+    Kept,
+    Lent,
+    Measured,
+    Opened,
+    Opening,
+    Poll,
+    Table,
+    TargetTables,
+)
 from compressor.service.errors import NotFoundError
 from compressor.service.records import FileRecord
 from compressor.storage.reading import Limits
@@ -59,7 +78,9 @@ async def _until(request: Request, seconds: float, heard: str, look: Callable[[]
 
 
 @router.get(
-    "/devices", summary="Devices and whether they are here", responses=answer(200, "By name.", examples.DEVICES)
+    "/devices",
+    summary="Devices and whether they are here",
+    responses={**answer(200, "By name.", examples.DEVICES, DeviceList), **answers()},
 )
 async def list_(request: Request, principal: Caller) -> Response:
     """With the numbers of points and calibrations that were measured on each."""
@@ -72,7 +93,7 @@ async def list_(request: Request, principal: Caller) -> Response:
 @router.get(
     "/devices/{name}",
     summary="One device",
-    responses={**answer(200, "The device.", examples.DEVICE), **answers(404)},
+    responses={**answer(200, "The device.", examples.DEVICE, Device), **answers(404)},
 )
 async def get(request: Request, name: Name, principal: Caller) -> Response:
     """As in the list."""
@@ -83,7 +104,7 @@ async def get(request: Request, name: Name, principal: Caller) -> Response:
 @router.get(
     "/devices/{name}/table",
     summary="Its latency table",
-    responses={**answer(200, "By target.", examples.TABLE), **answers(404)},
+    responses={**answer(200, "By target.", examples.TABLE, Table), **answers(404)},
 )
 async def table(request: Request, name: Name, principal: Caller) -> Response:
     """Milliseconds of every operator that any job had measured there, in the target's unit of time."""
@@ -100,7 +121,11 @@ async def remove(request: Request, name: Name, principal: Caller) -> Response:
     return Response(status_code=204)
 
 
-@router.delete("/devices/{name}/table", summary="Forget what was measured", responses=answers(404))
+@router.delete(
+    "/devices/{name}/table",
+    summary="Forget what was measured",
+    responses={**answer(200, "How many targets had been measured.", {"targets": 1}, Forgotten), **answers(404)},
+)
 async def forget(request: Request, name: Name, principal: Caller) -> Response:
     """The next job measures anew."""
     require(principal, "admin")
@@ -113,9 +138,9 @@ async def forget(request: Request, name: Name, principal: Caller) -> Response:
 @router.post(
     "/devices/{name}/poll",
     summary="Ask for something to measure",
-    openapi_extra=body(examples.POLL),
+    openapi_extra=body(examples.POLL, Poll),
     responses={
-        **answer(200, "A measurement, which is the agent's until its lease runs out.", examples.LEASED),
+        **answer(200, "A measurement, which is the agent's until its lease runs out.", examples.LEASED, Lent),
         204: {"description": "There was none within `wait_seconds`."},
         **answers(409, 422),
     },
@@ -139,7 +164,12 @@ async def poll(request: Request, name: Name, principal: Caller) -> Response:
     return JSONResponse({"id": found.id, "lease": found.lease, "request": found.request})
 
 
-@router.post("/devices/{name}/poll/renew", summary="Say that it goes on", openapi_extra=body(examples.HELD))
+@router.post(
+    "/devices/{name}/poll/renew",
+    summary="Say that it goes on",
+    openapi_extra=body(examples.HELD, Held),
+    responses={**answer(200, "Whether to give it up.", {"cancel": False}, Renewed), **answers(409)},
+)
 async def renew(request: Request, name: Name, principal: Caller) -> Response:
     """``cancel``: nobody waits for the answer any more."""
     require(principal, "agent")
@@ -148,7 +178,16 @@ async def renew(request: Request, name: Name, principal: Caller) -> Response:
     return JSONResponse({"cancel": cancel})
 
 
-@router.get("/devices/{name}/poll/files/{sha256}", summary="Fetch a file to measure", responses=answers(404))
+@router.get(
+    "/devices/{name}/poll/files/{sha256}",
+    summary="Fetch a file to measure",
+    response_class=StreamingResponse,
+    responses={
+        200: {"description": "The file.", "content": {"application/octet-stream": BYTES}},
+        206: {"description": "The part that `Range` names."},
+        **answers(404, 416),
+    },
+)
 async def fetch(request: Request, name: Name, sha256: str, principal: Caller) -> Response:
     """Only files of what the device's agent has in hand."""
     require(principal, "agent")
@@ -163,7 +202,7 @@ async def fetch(request: Request, name: Name, sha256: str, principal: Caller) ->
     "/devices/{name}/results",
     status_code=204,
     summary="Answer",
-    openapi_extra=body(examples.MEASURED),
+    openapi_extra=body(examples.MEASURED, Measured),
     responses=answers(409, 422),
 )
 async def results(request: Request, name: Name, principal: Caller) -> Response:
@@ -181,8 +220,8 @@ async def results(request: Request, name: Name, principal: Caller) -> Response:
     "/work/{job}/device",
     status_code=201,
     summary="Begin to measure on a device",
-    openapi_extra=body(examples.OPENING),
-    responses={**answer(201, "A session, and the device.", examples.OPENED), **answers(404, 409)},
+    openapi_extra=body(examples.OPENING, Opening),
+    responses={**answer(201, "A session, and the device.", examples.OPENED, Opened), **answers(404, 409)},
 )
 async def open_(request: Request, job: JobId, principal: Caller) -> Response:
     """The session lives as long as the job's lease."""
@@ -195,8 +234,8 @@ async def open_(request: Request, job: JobId, principal: Caller) -> Response:
 @router.post(
     "/work/{job}/device/{session}",
     summary="Measure",
-    openapi_extra=body(examples.ASKING),
-    responses={**answer(200, "The answer, or what is waited for.", examples.ASKED), **answers(404, 409, 422)},
+    openapi_extra=body(examples.ASKING, Asking),
+    responses={**answer(200, "The answer, or what is waited for.", examples.ASKED, Asked), **answers(404, 409, 422)},
 )
 async def ask(request: Request, job: JobId, session: SessionId, principal: Caller) -> Response:
     """Waits up to `wait_seconds`; asked again with the same `key`, it goes on waiting."""
@@ -214,7 +253,12 @@ async def ask(request: Request, job: JobId, session: SessionId, principal: Calle
     return JSONResponse({"state": "waiting", "waiting_for": state.waiting_for})
 
 
-@router.post("/work/{job}/device/{session}/table", summary="The device's latency table", responses=answers(404, 409))
+@router.post(
+    "/work/{job}/device/{session}/table",
+    summary="The device's latency table",
+    openapi_extra=body(examples.CLOSING, Closing),
+    responses={**answer(200, "By target.", {"targets": examples.TABLE["targets"]}, TargetTables), **answers(404, 409)},
+)
 async def session_table(request: Request, job: JobId, session: SessionId, principal: Caller) -> Response:
     """What the job begins with."""
     require(principal, "agent")
@@ -223,7 +267,12 @@ async def session_table(request: Request, job: JobId, session: SessionId, princi
     return JSONResponse({"targets": await in_thread(farm.table, record)})
 
 
-@router.post("/work/{job}/device/{session}/calibrations", summary="Keep calibrations", responses=answers(404, 409, 422))
+@router.post(
+    "/work/{job}/device/{session}/calibrations",
+    summary="Keep calibrations",
+    openapi_extra=body(examples.CALIBRATIONS, Calibrations),
+    responses={**answer(200, "How many were kept.", {"kept": 1}, Kept), **answers(404, 409)},
+)
 async def calibrations(request: Request, job: JobId, session: SessionId, principal: Caller) -> Response:
     """For later jobs with networks of the same classes."""
     require(principal, "agent")
@@ -234,7 +283,11 @@ async def calibrations(request: Request, job: JobId, session: SessionId, princip
 
 
 @router.post(
-    "/work/{job}/device/{session}/close", status_code=204, summary="End a session", responses=answers(404, 409)
+    "/work/{job}/device/{session}/close",
+    status_code=204,
+    summary="End a session",
+    openapi_extra=body(examples.CLOSING, Closing),
+    responses=answers(404, 409),
 )
 async def close(request: Request, job: JobId, session: SessionId, principal: Caller) -> Response:
     """What is still being measured for it is stopped."""

@@ -75,6 +75,24 @@ _ANSWER: dict[str, Any] = {
 }
 MEASURED: dict[str, Any] = {**HELD, "answer": _ANSWER}
 OPENING: dict[str, Any] = {"token": "5b0c1d", "name": "jetson-1"}
-OPENED: dict[str, Any] = {"session": "0197b2c3d4e5f60718b0", "device": DEVICE}
+_COUNTED = ("points", "calibrations")
+OPENED: dict[str, Any] = {
+    "session": "0197b2c3d4e5f60718b0",
+    "device": {name: value for name, value in DEVICE.items() if name not in _COUNTED},
+}
 ASKING: dict[str, Any] = {"token": "5b0c1d", "key": "1", "request": REQUEST, "wait_seconds": 10}
 ASKED: dict[str, Any] = {"state": "waiting", "waiting_for": "device jetson-1, last seen 40 s ago"}
+CLOSING: dict[str, Any] = {"token": "5b0c1d"}
+CALIBRATIONS: dict[str, Any] = {
+    **CLOSING,
+    "target": _TARGET,
+    "reference_ms": 0.21,
+    "models": {
+        "CifarResNet": {
+            "coefficients": {"scale": 1.03, "overhead_ms": 0.2},
+            "held_out": {"mean_error": 0.031, "kendall_tau": 0.97},
+            "details": {},
+            "measured_at": "2026-03-02T09:12:45Z",
+        }
+    },
+}

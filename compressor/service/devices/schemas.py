@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -68,3 +69,92 @@ class Calibrations(Closing):
     target: str = Field(max_length=4000)
     reference_ms: float = Field(gt=0)
     models: dict[str, dict[str, Any]] = Field(max_length=100)
+
+
+class PlainDevice(BaseModel):
+    """A device. ``fingerprint`` is the same for equal devices on any day."""
+
+    name: str
+    label: str
+    kind: str
+    fingerprint: str
+    runtime: str
+    runtime_version: str
+    threads: int
+    version: str
+    registered_at: datetime
+    seen_at: datetime
+    here: bool
+    job: str | None
+    queued: int
+
+
+class Device(PlainDevice):
+    """A device, with the numbers of what was measured on it."""
+
+    points: int
+    calibrations: int
+
+
+class DeviceList(BaseModel):
+    """Devices by name."""
+
+    devices: list[Device]
+
+
+class TargetTable(BaseModel):
+    """What was measured of a target. Points are rows of ``columns``, calibrations are by model."""
+
+    key: str
+    label: str
+    reference_ms: float
+    columns: list[str]
+    signatures: list[dict[str, Any]]
+    calibrations: dict[str, Any]
+
+
+class TargetTables(BaseModel):
+    """The latency table of a device, by target."""
+
+    targets: list[TargetTable]
+
+
+class Table(TargetTables):
+    """The latency table of the device ``name``."""
+
+    name: str
+
+
+class Forgotten(BaseModel):
+    """How many targets had been measured."""
+
+    targets: int
+
+
+class Lent(BaseModel):
+    """A measurement to be made. ``lease`` goes with the answer."""
+
+    id: str
+    lease: str
+    request: dict[str, Any]
+
+
+class Opened(BaseModel):
+    """A session of a job on a device."""
+
+    session: str
+    device: PlainDevice
+
+
+class Asked(BaseModel):
+    """A measurement that is done, with its ``answer``, or what it waits for."""
+
+    state: Literal["done", "waiting"]
+    answer: dict[str, Any] | None = None
+    waiting_for: str | None = None
+
+
+class Kept(BaseModel):
+    """How many calibrations were kept."""
+
+    kept: int
