@@ -305,6 +305,7 @@ def _rounds(
         budgets=budgets,
         finetune_epochs=train.finetune_epochs if train.finetune_epochs is not None else default,
         batch_size=train.batch_size,
+        optimizer=train.optimizer,
         lr=train.lr,
         accumulate=train.accumulate,
         clip_norm=train.clip_norm,

@@ -26,6 +26,8 @@ from compressor.options.shared import (
     DISTILL,
     EPOCHS,
     LR,
+    LRS,
+    OPTIMIZER,
     ROUND_TO,
     SEED,
     THREADS,
@@ -107,7 +109,19 @@ COMPRESS_OPTIONS = stack(
         "--batch-size", type=Of(BATCH_SIZE), default=64, metavar="N", help="Samples, over all processes. [64]"
     ),
     click.option("--accumulate", type=Of(ACCUMULATE), default=1, metavar="N", help="Batches that make one step. [1]"),
-    click.option("--lr", type=Of(LR), default=0.05, metavar="X", help="Learning rate. [0.05]"),
+    click.option(
+        "--optimizer",
+        type=Of(OPTIMIZER),
+        default="sgd",
+        metavar="O",
+        help="Of the weights, in training, search and fine-tuning: sgd, or adamw, as transformers need it. [sgd]",
+    ),
+    click.option(
+        "--lr",
+        type=Of(LR),
+        metavar="X",
+        help=f"Learning rate of training and fine-tuning. [{LRS['sgd']}; with adamw {LRS['adamw']}]",
+    ),
     click.option("--clip-norm", type=Of(CLIP_NORM), metavar="X", help="Largest norm of a step's gradients. [any]"),
     click.option("--amp/--no-amp", default=None, help="Mixed precision: bfloat16, float16 on older GPUs. [on a GPU]"),
     click.option(

@@ -23,7 +23,9 @@ from compressor.options.shared import (
     DISTILL,
     EPOCHS,
     LR,
+    LRS,
     NUM_CLASSES,
+    OPTIMIZER,
     ROUND_TO,
     SEED,
     THREADS,
@@ -63,7 +65,8 @@ class JobConfig(Options):
         finetune_epochs: epochs of fine-tuning the compressed model.
         batch_size: samples in a batch, over all processes that train together.
         accumulate: batches that make one step, which is that of a batch as large as all of them.
-        lr: learning rate of training and fine-tuning.
+        optimizer: ``"sgd"`` (with momentum) or ``"adamw"``, of the weights in training, search and fine-tuning.
+        lr: learning rate of training and fine-tuning; None: what the optimizer usually takes.
         clip_norm: largest norm of the gradients of the weights in a step; None: any.
         amp: mixed precision; None: on a GPU only.
         compile: whether networks are compiled where they run as they are.
@@ -108,7 +111,13 @@ class JobConfig(Options):
     finetune_epochs: int = option(0, EPOCHS, "Epochs of fine-tuning.")
     batch_size: int = option(64, BATCH_SIZE, "Samples in a batch.")
     accumulate: int = option(1, ACCUMULATE, "Batches that make one step.")
-    lr: float = option(0.05, LR, "Learning rate of training and fine-tuning.")
+    optimizer: str = option("sgd", OPTIMIZER, "Optimizer of the weights.")
+    lr: float = option(
+        None,
+        LR,
+        f"Learning rate of training and fine-tuning; by default {LRS['sgd']}, of adamw {LRS['adamw']}.",
+        optional=False,
+    )
     clip_norm: float | None = option(None, CLIP_NORM, "Largest norm of the gradients.")
     amp: bool | None = option(None, Flag(), "Mixed precision; on a GPU unless said otherwise.")
     compile: bool = option(False, Flag(), "Whether networks are compiled where they run as they are.")
@@ -139,6 +148,8 @@ class JobConfig(Options):
     def __post_init__(self) -> None:
         if not isinstance(self.model, str) or not self.model.strip():
             raise UsageError("The model is empty; name one, for example --model resnet50 (compress models lists them).")
+        if self.lr is None:
+            object.__setattr__(self, "lr", LRS.get(str(self.optimizer)))
         super().__post_init__()
         object.__setattr__(self, "options", dict(self.options))
         if not self.budgets:
@@ -202,23 +213,26 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(found["options"], Mapping):
         several = len(names) > 1
         own = found["options"] if several else {names[0]: found["options"]}
-        told = {name: _without_defaults(name, given) for name, given in own.items()}
+        told = {name: _without_defaults(name, given, str(found["optimizer"])) for name, given in own.items()}
         found["options"] = {name: own for name, own in told.items() if own} if several else told[names[0]]
     return found
 
 
-def _without_defaults(method: str, given: Any) -> Any:
+def _without_defaults(method: str, given: Any, optimizer: str) -> Any:
     """A method's options without those that say what is so anyway, but for those that the job has one of, too."""
     if not isinstance(given, Mapping) or method not in METHODS:
         return given
     try:
-        known = {each.name: each for each in fields(get_method(method).config)}
+        config = get_method(method).config
     except UsageError:  # another package's mistake
         return given
+    known = {each.name: each.default for each in fields(config)}
+    if "lr" in known and known["lr"] is None:
+        known["lr"] = config.rates.get(optimizer)
     return {
         name: value
         for name, value in given.items()
-        if name in OF_THE_JOB or name not in known or _json(value) != _json(known[name].default)
+        if name in OF_THE_JOB or name not in known or _json(value) != _json(known[name])
     }
 
 
@@ -238,6 +252,7 @@ _FORMER: dict[str, Any] = {
     "clip_norm": None,
     "amp": None,
     "compile": False,
+    "optimizer": "sgd",
 }
 _LOOSE: dict[str, Any] = {"learn": [], "penalty": None, "penalty_ramp": None, "compiler": None, "grow": 1}
 

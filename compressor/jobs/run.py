@@ -27,6 +27,7 @@ from compressor.pipeline.alike import OTHER_WORK
 from compressor.pipeline.delivery import deliver_result
 from compressor.pipeline.events import Events
 from compressor.pipeline.networks import networks_of
+from compressor.options.shared import LRS
 from compressor.pipeline.rounds import describe_rounds, round_settings, run_rounds
 from compressor.pipeline.settings import Settings, measured_on
 from compressor.pipeline.warm import ORIGINAL
@@ -44,7 +45,7 @@ _OPTIONS = {
     for name in (
         "weights", "data", "search", "importance",
         "train_epochs", "search_epochs",
-        "finetune_epochs", "batch_size", "accumulate", "lr", "clip_norm", "amp", "compile", "distill",
+        "finetune_epochs", "batch_size", "accumulate", "optimizer", "lr", "clip_norm", "amp", "compile", "distill",
         "tune_epochs", "tune_samples", "trial_workers", "data_workers", "round_to", "include", "exclude", "keep",
         "export", "bench_seconds",
         "num_classes", "input_shape", "seed", "device",
@@ -196,6 +197,7 @@ def job_settings(config: JobConfig) -> tuple[Settings, ...]:
         finetune_epochs=config.finetune_epochs,
         batch_size=config.batch_size,
         accumulate=config.accumulate,
+        optimizer=config.optimizer,
         lr=config.lr,
         clip_norm=config.clip_norm,
         amp=config.amp,
@@ -220,7 +222,7 @@ def command_of(config: JobConfig) -> str:
     for budget in config.budgets:
         known = budget.cost in BASE_UNITS
         parts += [f"--budget-{budget.cost}", budget.text] if known else ["--budget", f"{budget.cost}={budget.text}"]
-    defaults = {field.name: field.default for field in fields(JobConfig)}
+    defaults = {field.name: field.default for field in fields(JobConfig)} | {"lr": LRS[config.optimizer]}
     for name, option in _OPTIONS.items():
         value = getattr(config, name)
         if value != defaults[name]:

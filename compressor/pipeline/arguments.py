@@ -11,7 +11,18 @@ from torch import Tensor
 
 from compressor.errors import UsageError
 from compressor.options import Called, Flag, Options, Patterns, option, shown
-from compressor.options.shared import ACCUMULATE, BATCH_SIZE, CLIP_NORM, DISTILL, EPOCHS, LR, ROUND_TO, SEED
+from compressor.options.shared import (
+    ACCUMULATE,
+    BATCH_SIZE,
+    CLIP_NORM,
+    DISTILL,
+    EPOCHS,
+    LR,
+    LRS,
+    OPTIMIZER,
+    ROUND_TO,
+    SEED,
+)
 from compressor.pipeline.grid import TRIAL_WORKERS, TUNE_EPOCHS, TUNE_SAMPLES, Grid, Tune, read_grid
 from compressor.search.constraints.wishes import ChosenChannels, LeastWidths
 
@@ -23,7 +34,9 @@ class Training(Options):
     Attributes:
         search_epochs, finetune_epochs: epochs of the search and after it; default 5 with data.
         batch_size: samples in a batch of images made here, over all processes; loaders have their own.
-        lr: learning rate of fine-tuning.
+        optimizer: ``"sgd"`` (with momentum) or ``"adamw"``, which transformers need: of the weights, in the search
+            and in fine-tuning. Masks have optimizers of their own.
+        lr: learning rate of fine-tuning; None: 0.05, with ``"adamw"`` 0.001. Searches have one of their own.
         accumulate: batches that make one step: the gradients are those of a batch as large as all of them together,
             where nothing goes over a batch (BatchNorm's statistics are those of each).
         clip_norm: largest norm of the gradients of the weights in a step; None: any. ``dash`` has its own option.
@@ -50,7 +63,10 @@ class Training(Options):
     search_epochs: int | None = option(None, EPOCHS, "Epochs of the search.")
     finetune_epochs: int | None = option(None, EPOCHS, "Epochs of fine-tuning.")
     batch_size: int = option(64, BATCH_SIZE, "Samples in a batch.")
-    lr: float = option(0.05, LR, "Learning rate of fine-tuning.")
+    optimizer: str = option("sgd", OPTIMIZER, "Optimizer of the weights.")
+    lr: float | None = option(
+        None, LR, f"Learning rate of fine-tuning; by default {LRS['sgd']}, of adamw {LRS['adamw']}."
+    )
     accumulate: int = option(1, ACCUMULATE, "Batches that make one step.")
     clip_norm: float | None = option(None, CLIP_NORM, "Largest norm of the gradients.")
     amp: bool | None = option(None, Flag(), "Mixed precision; on a GPU unless said otherwise.")

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from compressor.errors import UsageError
 from compressor.options import Kind, Number, Whole, read, schema_of, shown
-from compressor.options.shared import LR
+from compressor.options.shared import LR, LRS
 
 AXES: dict[str, Number] = {
     "lr": LR,
@@ -134,17 +134,22 @@ def require_finetuning(tune: str | Mapping[str, Any], finetune_epochs: int) -> N
         )
 
 
-def recipes(tune: str | Grid, own: Recipe, *, momentum: bool = True, dropout: bool = True) -> list[Recipe]:
+def recipes(
+    tune: str | Grid, own: Recipe, *, momentum: bool = True, dropout: bool = True, optimizer: str = "sgd"
+) -> list[Recipe]:
     """The points of a grid, each once.
 
     Args:
         tune: ``"short"`` has six around ``own``, the first being ``own``; ``"paper"`` has 24; or a grid.
         own: what fine-tuning would be told without a grid, and what is taken where a grid says nothing.
         momentum, dropout: whether these do anything to the network; without, the grid has ``own``'s.
+        optimizer: rates of ``"paper"`` are of SGD; those of another are as much smaller as its usual one is.
     """
     if isinstance(tune, str):
         short = {"lr": (own.lr, own.lr / 3, own.lr / 10), "weight_decay": (own.weight_decay, own.weight_decay / 100)}
-        tune = _PAPER if tune == "paper" else short
+        scale = LRS[optimizer] / LRS["sgd"]
+        paper = {**_PAPER, "lr": tuple(rate * scale for rate in _PAPER["lr"])}
+        tune = paper if tune == "paper" else short
     idle = {name for name, acts in (("momentum", momentum), ("dropout", dropout)) if not acts}
     axes = [tune[name] if name in tune and name not in idle else (getattr(own, name),) for name in AXES]
     return list(dict.fromkeys(Recipe(*point) for point in product(*axes)))

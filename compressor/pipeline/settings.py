@@ -19,6 +19,8 @@ from compressor.options.shared import (
     DISTILL,
     EPOCHS,
     LR,
+    LRS,
+    OPTIMIZER,
     ROUND_TO,
     SEED,
     THREADS,
@@ -64,7 +66,13 @@ class Settings(Options):
     train_epochs: int = option(0, EPOCHS, "Epochs of training the original first.")
     finetune_epochs: int = option(0, EPOCHS, "Epochs of fine-tuning.")
     batch_size: int = option(64, BATCH_SIZE, "Samples in a batch.")
-    lr: float = option(0.05, LR, "Learning rate of training and fine-tuning.")
+    optimizer: str = option("sgd", OPTIMIZER, "Optimizer of the weights.")
+    lr: float = option(
+        None,
+        LR,
+        f"Learning rate of training and fine-tuning; by default {LRS['sgd']}, of adamw {LRS['adamw']}.",
+        optional=False,
+    )
     accumulate: int = option(1, ACCUMULATE, "Batches that make one step.")
     clip_norm: float | None = option(None, CLIP_NORM, "Largest norm of the gradients.")
     amp: bool | None = option(None, Flag(), "Mixed precision; on a GPU unless said otherwise.")
@@ -92,6 +100,8 @@ class Settings(Options):
     config: MethodConfig = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if self.lr is None:
+            object.__setattr__(self, "lr", LRS.get(str(self.optimizer)))
         super().__post_init__()
         object.__setattr__(self, "method", get_method(self.search))
         object.__setattr__(self, "config", self.method.read(self.options))
@@ -106,7 +116,7 @@ class Settings(Options):
     @property
     def steps(self) -> StepSettings:
         """How every step of the job is made."""
-        return StepSettings(self.accumulate, self.clip_norm, self.amp, self.compile)
+        return StepSettings(self.accumulate, self.clip_norm, self.amp, self.compile, self.optimizer)
 
     @property
     def measure(self) -> Any:

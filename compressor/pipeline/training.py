@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from compressor.data import Data
 from compressor.nn.generated import computed, settle_
+from compressor.options.shared import WEIGHT_DECAYS
 from compressor.pipeline.grid import Recipe
 from compressor.pipeline.settings import Settings
 from compressor.process.progress import Progress
@@ -38,7 +39,7 @@ class Told(Protocol):
 
 def own_recipe(settings: Told) -> Recipe:
     """What fine-tuning is told where nothing was tuned."""
-    return Recipe(settings.lr, TrainConfig.weight_decay, TrainConfig.momentum)
+    return Recipe(settings.lr, WEIGHT_DECAYS[settings.steps.optimizer], TrainConfig.momentum)
 
 
 def fit(
@@ -52,17 +53,19 @@ def fit(
     progress: Progress | None,
     recipe: Recipe | None = None,
 ) -> TrainResult:
-    """Train in place: SGD, or AdamW at a fifth of the rate where the weights are computed by a small network.
+    """Train in place: by the job's optimizer, or AdamW where the weights are computed by a small network, at a fifth of
+    the rate where that is one of SGD.
 
     Args:
         recipe: what a tuning chose; the job's own settings unless given. Its dropout is the caller's to set.
     """
-    source, told = computed(model), recipe or own_recipe(settings)
+    source, told, optimizer = computed(model), recipe or own_recipe(settings), settings.steps.optimizer
+    of_sgd = optimizer == "sgd"
     config = TrainConfig(
         epochs=epochs,
         batch_size=settings.batch_size,
-        lr=told.lr if source is None else told.lr / 5,  # rates of AdamW are smaller
-        optimizer="sgd" if source is None else "adamw",
+        lr=told.lr / 5 if source is not None and of_sgd else told.lr,  # rates of AdamW are smaller
+        optimizer=optimizer if source is None else "adamw",
         momentum=told.momentum,
         weight_decay=told.weight_decay,
         distill=settings.distill if teacher is not None else 0.0,

@@ -66,7 +66,13 @@ def _try_all(
     model: nn.Module, data: Data, settings: Settings, *, teacher: nn.Module, job: JobStages | None, events: Events
 ) -> Tuning:
     grid = settings.grid
-    points = recipes(grid, own_recipe(settings), momentum=computed(model) is None, dropout=has_dropout(model))
+    points = recipes(
+        grid,
+        own_recipe(settings),
+        momentum=computed(model) is None and settings.optimizer == "sgd",
+        dropout=has_dropout(model),
+        optimizer=settings.optimizer,
+    )
     held_out, split, train = data.val, "val", data.train
     if data.test is None:  # then the report quotes the validation split
         train, held_out = hold_out(data.train, settings.batch_size)

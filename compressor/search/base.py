@@ -33,7 +33,7 @@ class SearchContext:
         loss_fn: ``loss_fn(outputs, targets)``; default that of the data's task.
         teacher: the network as it was, which a method that trains also learns from.
         distill: weight in [0, 1] of what the teacher says in the loss.
-        steps: how every step is made: of how many batches, with which precision.
+        steps: how every step is made: of how many batches, with which precision and optimizer.
         checkpoint: where the method keeps its state, to go on after a kill.
         options: the method's own settings.
         example: inputs that the model was traced with; ``importance`` looks at weights as a forward uses them.

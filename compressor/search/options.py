@@ -27,6 +27,8 @@ class MethodConfig(Options):
     """
 
     not_in_own_loop: ClassVar[Mapping[str, str]] = {}
+    rates: ClassVar[Mapping[str, float]] = {}
+    """By optimizer of the weights, what an ``lr`` of None stands for."""
 
     @property
     def decides(self) -> frozenset[str]:

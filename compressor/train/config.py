@@ -9,8 +9,9 @@ from itertools import pairwise
 from typing import Any
 
 from compressor.errors import UsageError
+from compressor.options.shared import OPTIMIZER, WEIGHT_DECAYS
 
-OPTIMIZERS = ("sgd", "adamw")
+OPTIMIZERS = tuple(OPTIMIZER.choices)
 SCHEDULES = ("cosine", "steps")
 
 
@@ -22,9 +23,11 @@ class StepSettings:
     clip_norm: float | None = None
     amp: bool | None = None
     compile: bool = False
+    optimizer: str = "sgd"
+    """Of the weights, where what is trained asks for no other."""
 
     def told(self) -> dict[str, Any]:
-        """By name, as ``TrainConfig`` takes them."""
+        """By name, as ``TrainConfig`` takes them, but for the optimizer: rates and decays go with it."""
         return {
             "accumulate": self.accumulate,
             "grad_clip": self.clip_norm,
@@ -49,7 +52,7 @@ class TrainConfig:
     """``"sgd"`` (with momentum) or ``"adamw"``."""
     momentum: float = 0.9
     nesterov: bool = True
-    weight_decay: float = 5e-4
+    weight_decay: float = WEIGHT_DECAYS["sgd"]
     decay_norm_and_bias: bool = True
     """Whether weight decay reaches normalisation parameters and biases too."""
     warmup_epochs: float = 0.0

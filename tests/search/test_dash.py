@@ -21,6 +21,7 @@ from compressor.search.constraints.projector import Projector
 from compressor.search.methods.dash.config import METHOD, DashConfig
 from compressor.search.methods.dash.decision import affordable
 from compressor.search.methods.dash.learner import DashLearner
+from compressor.search.methods.dash.method import with_rates
 from compressor.search.options import Method
 from compressor.search.result import SearchResult
 from compressor.testing import SearchMethodContract
@@ -63,7 +64,7 @@ def learner(
     terms = {cost: build(cost, graph) for cost in shares}
     constraints = [Constraint(terms[cost], share * terms[cost].original) for cost, share in shares.items()]
     projector = Projector(graph, constraints, decides=config.decides, depth=False)
-    return graph, DashLearner(model, projector, config, lr=0.1, seed=seed)
+    return graph, DashLearner(model, projector, with_rates(config, "sgd", dense=False), seed=seed)
 
 
 def batches(x: Tensor, count: int = 3) -> list[tuple[Tensor, Tensor]]:

@@ -35,15 +35,17 @@ def recipe_values(config: JobConfig) -> dict[str, Any]:
     chosen = methods_in(config.search)
     for method in chosen:
         given = config.options.get(method, {}) if len(chosen) > 1 else config.options
-        found[method] = _options(method, given)
+        found[method] = _options(method, given, config.optimizer)
     return found
 
 
-def _options(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def _options(method: str, given: Mapping[str, Any], optimizer: str) -> dict[str, Any]:
     """All options of a method that have a value; those that the job says are not said again."""
     declared = get_method(method)
     read = declared.read(given)
     values = {name: getattr(read, name) for name in method_keys(declared) if name not in OF_THE_JOB or name in given}
+    if "lr" in values and values["lr"] is None:
+        values["lr"] = declared.config.rates.get(optimizer)
     return {name: plain(value) for name, value in values.items() if value is not None}
 
 

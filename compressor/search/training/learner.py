@@ -17,6 +17,7 @@ from torch import nn
 from compressor.data import Data
 from compressor.errors import TrainingError, UsageError
 from compressor.masks import Masking, Pass
+from compressor.options.shared import LRS, WEIGHT_DECAYS
 from compressor.search.base import SearchContext
 from compressor.search.constraints.projector import Projector
 from compressor.search.result import SearchResult
@@ -34,7 +35,7 @@ class Schedule(Protocol):
     @property
     def batch_size(self) -> int: ...
     @property
-    def lr(self) -> float: ...
+    def lr(self) -> float | None: ...
     @property
     def max_steps(self) -> int | None: ...
 
@@ -106,19 +107,29 @@ def search_steps(context: SearchContext, data: Data, schedule: Schedule) -> int:
     return steps if schedule.max_steps is None else min(steps, schedule.max_steps)
 
 
+def rate(schedule: Schedule, context: SearchContext) -> float:
+    """The learning rate of the weights: what is given, or what the method takes under the job's optimizer."""
+    if schedule.lr is not None:
+        return schedule.lr
+    optimizer = context.steps.optimizer
+    rates: Mapping[str, float] = getattr(schedule, "rates", {})
+    return rates.get(optimizer, LRS[optimizer])
+
+
 class _Trainers:
     """The trainers of the parts of one search: with the context's loss, teacher, seed and progress."""
 
     def __init__(
-        self, context: SearchContext, data: Data, schedule: Schedule, optimizer: str, training: Mapping[str, Any]
+        self, context: SearchContext, data: Data, schedule: Schedule, optimizer: str | None, training: Mapping[str, Any]
     ) -> None:
         self._context, self._data = context, data
         self.total = search_steps(context, data, schedule)
         told: dict[str, Any] = {
             "epochs": schedule.epochs,
             "batch_size": schedule.batch_size,
-            "lr": schedule.lr,
-            "optimizer": optimizer,
+            "lr": rate(schedule, context),
+            "optimizer": optimizer or context.steps.optimizer,
+            "weight_decay": WEIGHT_DECAYS[context.steps.optimizer],
             "seed": context.seed,
             "distill": context.distill,
             "max_steps": schedule.max_steps,
@@ -152,12 +163,19 @@ class _Trainers:
 
 
 def learn(
-    context: SearchContext, data: Data, schedule: Schedule, learner: Learner, /, optimizer: str = "sgd", **training: Any
+    context: SearchContext,
+    data: Data,
+    schedule: Schedule,
+    learner: Learner,
+    /,
+    optimizer: str | None = None,
+    **training: Any,
 ) -> SearchResult:
     """Train ``context.model`` in place, with the context's loss, teacher, seed, checkpoint and progress, and decide.
 
     Args:
         data: its training split may be ``Subsampled``.
+        optimizer: of the weights; None: the job's. Rates and decays that are not given are those of the job's.
         training: fields of ``TrainConfig`` that are to be other than here, its ``schedule`` among them.
     """
     with _Trainers(context, data, schedule, optimizer, training) as trainer:
@@ -185,7 +203,7 @@ def learn(
 def train_decided(context: SearchContext, data: Data, schedule: Schedule, decision: SearchResult) -> SearchResult:
     """Spend all steps of a search on what was decided before it; the weights in ``context.model`` are trained."""
     trimmed = Trimmed.of(context.model, context.graph, decision, data.train)
-    with _Trainers(context, data, schedule, "sgd", {}) as trainer:
+    with _Trainers(context, data, schedule, None, {}) as trainer:
         if trimmed is not None and trainer.total:
             trainer(trimmed.model, Hooks(), context.checkpoint).run()
             trimmed.put_back_()

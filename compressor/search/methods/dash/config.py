@@ -36,11 +36,13 @@ class DashConfig(MethodConfig):
     lr: float | None = option(
         None,
         Number(above=0),
-        "Learning rate of the weights (SGD with Nesterov momentum); by default 0.1, and 0.01 for predictions at every "
-        "position.",
+        "Learning rate of the weights; by default 0.1, 0.01 for predictions at every position, and 0.001 with adamw.",
     )
     architecture_lr: float | None = option(
-        None, Number(above=0), "Learning rate of the architecture weights; by default half of the weights'."
+        None,
+        Number(above=0),
+        "Learning rate of the architecture weights, by the optimizer of the weights; by default half of theirs, and "
+        "0.05 with adamw.",
     )
     share: float = option(0.2, Number(above=0, most=1), "Share of the training samples in an epoch, drawn anew each.")
     temperature: float = option(1.0, Number(above=0), "Of the Gumbel-softmax that architecture weights are drawn by.")

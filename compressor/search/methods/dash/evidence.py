@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 
 class Evidence:
-    """Watches the gradients of one parameter, by what the optimizer (SGD with momentum) remembers of them.
+    """Watches the gradients of one parameter, by what the optimizer (SGD with momentum, or AdamW) remembers of them.
 
     Args:
         logits: the parameter, shape (n,).
@@ -39,8 +39,14 @@ class Evidence:
         """Called after each step."""
         if self._optimizer is None:
             return
-        now = self._optimizer.state[self._logits]["momentum_buffer"]
-        step = (self._group["momentum"] * self._remembered - now).double()  # downhill
+        state, group = self._optimizer.state[self._logits], self._group
+        # A mean of AdamW has 1 - beta of each gradient, which standard errors do not depend on.
+        now, kept = (
+            (state["exp_avg"], group["betas"][0])
+            if "exp_avg" in state
+            else (state["momentum_buffer"], group["momentum"])
+        )
+        step = (kept * self._remembered - now).double()  # downhill
         ahead = step - step[self._beside]
         self._sum += ahead
         self._squares += ahead.square()

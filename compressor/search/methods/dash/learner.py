@@ -50,10 +50,10 @@ _SPREAD = 1e-3  # of the logits at the start, as the paper has it
 class DashLearner(Learner):
     """The logits and the mixtures, as the training loop sees them. ``model`` is changed in place until ``fold_``."""
 
-    def __init__(self, model: nn.Module, projector: Projector, config: DashConfig, *, lr: float, seed: int) -> None:
+    def __init__(self, model: nn.Module, projector: Projector, config: DashConfig, *, seed: int) -> None:
         self.config, self.projector, self.graph = config, projector, projector.graph
         self.device = next(model.parameters()).device
-        self._rate = config.architecture_lr or lr / 2
+        self._rate = config.architecture_lr
         self._allowed = affordable(projector)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "dash"))

@@ -15,6 +15,7 @@ from compressor.search.training.learner import learn, require_data
 
 #: Rates of the weights, for one prediction and for one at every position (appendix A.5.2).
 _LR, _DENSE_LR = 0.1, 0.01
+_ADAMW_LR, _ADAMW_ARCHITECTURE_LR = 0.001, 0.05
 
 
 class Dash:
@@ -25,9 +26,8 @@ class Dash:
         config = DashConfig.from_options(context.options)
         projector = context.projector(config.decides, depth=False)
         projector.check_reachable()
-        lr = config.lr or (_DENSE_LR if data.task.dense else _LR)
-        schedule = replace(config, lr=lr)
-        learner = DashLearner(context.model, projector, config, lr=lr, seed=context.seed)
+        config = with_rates(config, context.steps.optimizer, dense=data.task.dense)
+        learner = DashLearner(context.model, projector, config, seed=context.seed)
         if learner.as_it_is:
             context.warn(
                 "No convolution can have another kernel within the budgets, so dash leaves the network as it is and "
@@ -41,7 +41,7 @@ class Dash:
             found = learn(
                 context,
                 data,
-                schedule,  # type: ignore[arg-type]  # its rate is given now
+                config,
                 learner,
                 schedule="steps",
                 milestones=(config.decay_at,),
@@ -57,3 +57,14 @@ class Dash:
             return found
         finally:
             learner.supernet.restore_()
+
+
+def with_rates(config: DashConfig, optimizer: str, *, dense: bool) -> DashConfig:
+    """The settings with both rates given. Steps of AdamW are as large as its rate, whatever the gradients are, so the
+    architecture weights, which are logits, take larger ones than the network's."""
+    lr, of_architecture = config.lr, config.architecture_lr
+    if lr is None:
+        lr = _ADAMW_LR if optimizer == "adamw" else _DENSE_LR if dense else _LR
+    if of_architecture is None:
+        of_architecture = _ADAMW_ARCHITECTURE_LR if optimizer == "adamw" else lr / 2
+    return replace(config, lr=lr, architecture_lr=of_architecture)

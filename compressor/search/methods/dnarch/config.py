@@ -34,13 +34,20 @@ class DnarchConfig(MethodConfig):
         "live": "the optimizer of your loop holds the full weights",
     }
 
+    rates: ClassVar[Mapping[str, float]] = {"sgd": 0.01, "adamw": 0.001}
+
     epochs: int = option(3, Whole(), "Epochs of the search; --search-epochs.")
     batch_size: int = option(64, Whole(1), "Samples in a batch; --batch-size.")
-    lr: float = option(0.01, Number(above=0), "Learning rate of the weights (cosine schedule).")
+    lr: float | None = option(
+        None,
+        Number(above=0),
+        "Learning rate of the weights (cosine schedule); by default 0.01, where the job's optimizer is adamw 0.001.",
+    )
     optimizer: str | None = option(
         None,
         OneOf(("sgd", "adamw")),
-        "Of the weights: sgd (with momentum) or adamw; by default sgd, and adamw where a network computes the kernels.",
+        "Of the weights: sgd (with momentum) or adamw; by default the job's (--optimizer), and adamw where a network "
+        "computes the kernels.",
     )
     mask_lr: float | None = option(
         None,

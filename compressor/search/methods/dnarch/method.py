@@ -29,7 +29,7 @@ class Dnarch:
     def run(self, context: SearchContext) -> SearchResult:
         data = require_data(context, "dnarch")
         session = self.learner(context)
-        optimizer = session.config.optimizer or ("sgd" if computed(context.model) is None else "adamw")
+        optimizer = session.config.optimizer or (None if computed(context.model) is None else "adamw")
         return learn(context, data, session.config, session, optimizer)
 
     def _scores(self, context: SearchContext, config: DnarchConfig) -> tuple[FloatArray, FloatArray]:

@@ -24,9 +24,13 @@ class FigsConfig(MethodConfig):
         "least_steps": "your loop makes as many steps as it says",
     }
 
+    rates: ClassVar[Mapping[str, float]] = {"sgd": 0.01, "adamw": 0.001}
+
     epochs: int = option(3, Whole(), "Epochs of the search; --search-epochs.")
     batch_size: int = option(64, Whole(1), "Samples in a batch; --batch-size.")
-    lr: float = option(0.01, Number(above=0), "Learning rate of the weights (SGD with momentum, cosine schedule).")
+    lr: float | None = option(
+        None, Number(above=0), "Learning rate of the weights (cosine schedule); by default 0.01, with adamw 0.001."
+    )
     logit_lr: float = option(0.05, Number(above=0), "Learning rate of the logits (Adam).")
     start: float = option(2.5, Number(least=-LOGITS, most=LOGITS), "Initial logit: a keep probability of 0.924.")
     depth: bool = option(True, Flag(), "Whether whole residual blocks may go.")

@@ -19,10 +19,14 @@ class PoolingConfig(MethodConfig):
 
     owner: ClassVar[str] = "pooling"
 
+    rates: ClassVar[Mapping[str, float]] = {"sgd": 0.1, "adamw": 0.001}
+
     epochs: int = option(3, Whole(), "Epochs of the search, shared by all weight sets; --search-epochs.")
     batch_size: int = option(64, Whole(1), "Samples in a batch; --batch-size.")
     mixtures: int = option(4, Whole(1, 64), "Weight sets that configurations are divided among.")
-    lr: float = option(0.1, Number(above=0), "Learning rate of the weights (SGD with Nesterov momentum, cosine).")
+    lr: float | None = option(
+        None, Number(above=0), "Learning rate of the weights (cosine schedule); by default 0.1, with adamw 0.001."
+    )
     weight_decay: float = option(1e-3, Number(least=0), "Weight decay of the weights.")
     beta: float = option(0.9, Number(least=0, below=1), "Of the moving average of what each weight set scores.")
     temperature: str = option(

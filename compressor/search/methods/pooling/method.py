@@ -18,7 +18,7 @@ from compressor.search.methods.pooling.held_out import HeldOut
 from compressor.search.methods.pooling.learner import PoolingLearner
 from compressor.search.methods.pooling.weight_sets import WeightSets, free_memory, memory_needed
 from compressor.search.result import SearchResult
-from compressor.search.training.learner import learn, require_data
+from compressor.search.training.learner import learn, rate, require_data
 from compressor.train import TrainConfig, Trainer, evaluate, recalibrate_batchnorm
 from compressor.train.modes import model_device
 from compressor.train.rng import derive_seed
@@ -108,7 +108,8 @@ def _train_on(context: SearchContext, data: Data, config: PoolingConfig, network
     told = TrainConfig(
         epochs=config.top_epochs,
         batch_size=config.batch_size,
-        lr=config.lr / 10,
+        lr=rate(config, context) / 10,
+        optimizer=context.steps.optimizer,
         weight_decay=config.weight_decay,
         seed=derive_seed(context.seed, "top", place),
         max_steps=config.max_steps,

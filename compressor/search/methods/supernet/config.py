@@ -28,9 +28,13 @@ class SupernetConfig(MethodConfig):
 
     owner: ClassVar[str] = "supernet"
 
+    rates: ClassVar[Mapping[str, float]] = {"sgd": 0.05, "adamw": 0.001}
+
     epochs: int = option(3, Whole(), "Epochs of the supernet's training; --search-epochs.")
     batch_size: int = option(64, Whole(1), "Samples in a batch; --batch-size.")
-    lr: float = option(0.05, Number(above=0), "Learning rate of the weights (SGD with Nesterov momentum, cosine).")
+    lr: float | None = option(
+        None, Number(above=0), "Learning rate of the weights (cosine schedule); by default 0.05, with adamw 0.001."
+    )
     weight_decay: float = option(5e-4, Number(least=0), "Weight decay of the weights.")
     warmup: float = option(0.04, Number(least=0, below=1), "Share of the epochs over which the rate rises.")
     learn: tuple[str, ...] = option(

@@ -21,7 +21,7 @@ NEVER = ("out", "force", "lut", "track", "trust_factories")
 MAIN = ("model", "weights", "data", "search", "target", "export", "train_epochs", "search_epochs", "finetune_epochs")
 """Keys that stand in the open part of the form."""
 _GROUPS: dict[str, tuple[str, ...]] = {
-    "Training": ("lr", "batch_size", "accumulate", "clip_norm", "amp", "compile", "distill"),
+    "Training": ("optimizer", "lr", "batch_size", "accumulate", "clip_norm", "amp", "compile", "distill"),
     "Settings of fine-tuning that are tried": ("tune", "tune_epochs", "tune_samples", "trial_workers"),
     "What may change": ("importance", "round_to", "include", "exclude", "keep"),
     "The network": ("num_classes", "input_shape", "start"),
