@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import anyio
 import anyio.to_thread
@@ -31,6 +32,7 @@ from compressor.service.api.threads import BODIES, THREADS
 from compressor.service.api.watchers import Closing, Watchers
 from compressor.service.devices import api as devices
 from compressor.service.inspecting.inspector import Inspector
+from compressor.service.inspecting.processes import fetch_from, inspect_apart
 from compressor.service.page import routes as page
 from compressor.service.services import Services
 from compressor.storage.version import VERSION
@@ -62,7 +64,8 @@ def create_app(services: Services) -> FastAPI:
     app.state.frames = Frames(services)
     app.state.closing = Closing(services.bell)
     app.state.names = ModelNames(services.settings.data_dir / "models.json")
-    app.state.inspector = Inspector()
+    look = partial(inspect_apart, fetch=fetch_from(services.blobs), datasets=services.settings.datasets)
+    app.state.inspector = Inspector(look)
     app.state.metrics = metrics.Metrics(app)
     app.include_router(health.router)
     app.include_router(metrics.router)

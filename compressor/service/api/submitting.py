@@ -17,7 +17,7 @@ from compressor.service.api.targets import device_names, labels_of, runtime_name
 from compressor.service.errors import ConflictError, NotFoundError
 from compressor.service.recipes import Policy, Submission, Written, submission_of
 from compressor.service.recipes.policy import CODE
-from compressor.service.records import DONE, JobRecord, NewJob
+from compressor.service.records import DONE, JobRecord, NewJob, UploadRecord
 from compressor.service.services import Services
 from exporters.registry import INT8_FORMAT
 
@@ -53,10 +53,7 @@ def submit_recipe(
     """
     services: Services = app.state.services
     found = submission_of(written, policy_of(app, written.values), kind)
-    _require_upload(services, project, "weights", found.weights, ("weights",))
-    _require_upload(services, project, "data", found.data, ("arrays", "images"))
-    if found.start is not None:
-        _require_start(services, project, found.start)
+    require_there(services, project, found)
     return services.jobs.submit(
         NewJob(
             project=project,
@@ -118,9 +115,20 @@ def printable_name(name: str) -> str:
     return " ".join("".join(sign if sign.isprintable() else " " for sign in name).split())[:200]
 
 
-def _require_upload(services: Services, project: str, key: str, upload_id: str | None, kinds: Collection[str]) -> None:
-    if upload_id is None:
-        return
+def require_there(services: Services, project: str, found: Submission) -> tuple[UploadRecord, ...]:
+    """The uploads that a recipe names.
+
+    Raises:
+        RecipeError: an upload, or the job to start from, is not there for this project, or cannot be used.
+    """
+    asked = (("weights", found.weights, ("weights",)), ("data", found.data, ("arrays", "images")))
+    uploads = [_require_upload(services, project, key, name, kinds) for key, name, kinds in asked if name is not None]
+    if found.start is not None:
+        _require_start(services, project, found.start)
+    return tuple(uploads)
+
+
+def _require_upload(services: Services, project: str, key: str, upload_id: str, kinds: Collection[str]) -> UploadRecord:
     try:
         upload = services.uploads.get(upload_id, project)
     except NotFoundError:
@@ -131,6 +139,7 @@ def _require_upload(services: Services, project: str, key: str, upload_id: str |
         raise RecipeError(
             f"{key} takes uploads of {' or '.join(kinds)}, and {upload_id} is one of {upload.kind}.", key=key
         )
+    return upload
 
 
 def _require_start(services: Services, project: str, job_id: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,8 +13,8 @@ import anyio
 import anyio.to_thread
 
 from compressor.service.errors import ForbiddenError, TooManyError
-from compressor.service.inspecting.processes import inspect_apart
 from compressor.service.recipes.policy import CODE, Submission
+from compressor.service.records import UploadRecord
 
 AT_ONCE = 2
 WAITING = 16
@@ -23,24 +23,27 @@ REMEMBERED = 256
 _MATTERS = ("model", "data", "search", "methods", "importance", "num_classes", "input_shape", "include", "exclude")
 _MATTERS_TOO = ("keep", "round_to")
 
-Look = Callable[[Mapping[str, Any], str], dict[str, Any]]
+Look = Callable[[Mapping[str, Any], str, Sequence[UploadRecord]], dict[str, Any]]
 
 
 class Inspector:
     """Keeps answers, and lets those who ask the same wait for the same process.
 
     Args:
-        look: answers a recipe of a kind; takes seconds.
+        look: answers a recipe of a kind that names some uploads; takes seconds.
     """
 
-    def __init__(self, look: Look = inspect_apart) -> None:
+    def __init__(self, look: Look) -> None:
         self._look = look
         self._known: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._pending: dict[str, asyncio.Task[dict[str, Any]]] = {}
         self._turns: anyio.CapacityLimiter | None = None
 
-    async def inspect(self, submission: Submission) -> dict[str, Any]:
+    async def inspect(self, submission: Submission, uploads: Sequence[UploadRecord] = ()) -> dict[str, Any]:
         """Costs, groups, blocks and what is fixed, see ``trace.inspected``.
+
+        Args:
+            uploads: those that it names, which whoever asks may use.
 
         Raises:
             ForbiddenError: the model or the data is the user's own code, which runs on workers alone.
@@ -60,15 +63,17 @@ class Inspector:
                 error = TooManyError("Too many models are being looked at; try again in a while.")
                 error.retry_after = 10
                 raise error
-            task = asyncio.create_task(self._looked(key, recipe, submission.kind))
+            task = asyncio.create_task(self._looked(key, recipe, submission.kind, uploads))
             self._pending[key] = task
             task.add_done_callback(lambda done: self._done(key, done))
         return await asyncio.shield(task)  # who goes away does not take the answer from others
 
-    async def _looked(self, key: str, recipe: dict[str, Any], kind: str) -> dict[str, Any]:
+    async def _looked(
+        self, key: str, recipe: dict[str, Any], kind: str, uploads: Sequence[UploadRecord]
+    ) -> dict[str, Any]:
         if self._turns is None:
             self._turns = anyio.CapacityLimiter(AT_ONCE)
-        found = await anyio.to_thread.run_sync(partial(self._look, recipe, kind), limiter=self._turns)
+        found = await anyio.to_thread.run_sync(partial(self._look, recipe, kind, uploads), limiter=self._turns)
         self._known[key] = found
         while len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
@@ -81,12 +86,11 @@ class Inspector:
 
 
 def _that_matters(submission: Submission) -> dict[str, Any]:
-    """What of a recipe the answer depends on. Uploads are on no disk that the process sees."""
+    """What of a recipe the answer depends on. An id stands for the same upload for good."""
     recipe = submission.recipe
     found = {name: recipe[name] for name in (*_MATTERS, *_MATTERS_TOO) if recipe.get(name) is not None}
-    if submission.data is not None:
-        found.pop("data", None)
-        found["search"] = recipe.get("search") or "figs"
+    if submission.weights is not None:
+        found["weights"] = recipe["weights"]
     methods = [name for name, value in recipe.items() if isinstance(value, dict) and name not in ("budgets", "tune")]
     found |= {name: recipe[name] for name in methods}
     costs = [cost for cost in recipe.get("budgets", {}) if cost != "latency"]

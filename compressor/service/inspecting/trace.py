@@ -38,12 +38,13 @@ def inspected(recipe: Mapping[str, Any], *, sweep: bool = False) -> dict[str, An
     """Costs of the original and the smallest that each can be brought to, groups, blocks, choices and what is fixed.
 
     Args:
-        recipe: as the policy of the service let it through, with budgets for their costs alone. An upload that is its
-            data is not looked at: its shape is what ``input_shape`` and ``num_classes`` say.
+        recipe: as the policy of the service let it through, with budgets for their costs alone. Its uploads are places
+            in the current folder. Pretrained weights are not loaded, since costs are the same without.
 
     Raises:
         UsageError: it cannot be used. UnsupportedModelError: the model cannot be traced, or nothing in it can change.
     """
+    from compressor.data.batches import sample_shape
     from compressor.jobs.asked import Asked
     from compressor.jobs.loading import load_subject
     from compressor.jobs.recipes.read import recipe_of
@@ -56,7 +57,9 @@ def inspected(recipe: Mapping[str, Any], *, sweep: bool = False) -> dict[str, An
     asked = recipe_of(recipe, sweep=sweep)
     costs = dict.fromkeys([*COSTS, *(cost for cost in asked.budgets if cost != "latency")])
     whole = {"flops": ["100%"]} if sweep else {"flops": "100%"}
-    plain = Asked({**asked.values, "weights": "none"}, whole, asked.options, asked.place).without(("target", "targets"))
+    weights = asked.values.get("weights", "default")
+    own = {"weights": "none" if weights == "default" else weights}
+    plain = Asked({**asked.values, **own}, whole, asked.options, asked.place).without(("target", "targets"))
     config = sweep_of(plain).jobs[0] if sweep else plain.job()
     settings = job_settings(config)[-1]
     subject = load_subject(config)
@@ -67,7 +70,7 @@ def inspected(recipe: Mapping[str, Any], *, sweep: bool = False) -> dict[str, An
     found = describe(problem.graph, problem.wanted)
     return {
         "model": found["model"],
-        "input_shape": list(subject.loaded.input_shape),
+        "input_shape": list(sample_shape(subject.call) or subject.loaded.input_shape),
         "costs": {
             term.name: {"original": term.original, "smallest": projector.least(k)[0], "unit": term.unit}
             for k, term in enumerate(problem.terms.values())

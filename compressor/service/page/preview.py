@@ -16,11 +16,11 @@ from compressor.service.api.inspect import inspected
 from compressor.service.recipes import Written
 
 
-async def preview_of(app: FastAPI, recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``preview.html`` shows for a recipe; where it cannot be told, why."""
+async def preview_of(app: FastAPI, recipe: Mapping[str, Any], project: str) -> dict[str, Any]:
+    """What ``preview.html`` shows for a recipe of a project; where it cannot be told, why."""
     model = str(recipe.get("model", ""))
     try:
-        found = await inspected(app, Written(recipe, ""))
+        found = await inspected(app, Written(recipe, ""), project)
     except CompressorError as error:
         return {"model": model, "wrong": str(error)}
     return shown(model, found, recipe.get("budgets") or {})

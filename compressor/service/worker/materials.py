@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from compressor.errors import UsageError
 from compressor.options import shown
@@ -18,6 +18,27 @@ from compressor.service.worker.link import Claimed
 from compressor.service.worker.unpack import unpack_images
 
 Fetch = Callable[[str, Path, int], None]
+"""Writes the content with a hash to a new file: hash, place, bytes."""
+
+
+class Upload(Protocol):
+    """A file that a recipe names as ``upload:ID``."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+
+    @property
+    def kind(self) -> str:
+        """``weights``, ``arrays`` or ``images``."""
+
+    @property
+    def sha256(self) -> str | None:
+        """The hash of its content; there is one once it can be used."""
+
+    @property
+    def bytes(self) -> int:
+        """How many it has."""
 
 
 def prepare(claimed: Claimed, config: WorkerConfig, folder: Path, fetch: Fetch) -> dict[str, Any]:
@@ -30,7 +51,27 @@ def prepare(claimed: Claimed, config: WorkerConfig, folder: Path, fetch: Fetch) 
     restored(claimed.files, folder / "result", fetch)
     restored(claimed.parent_files, folder / "parent", fetch)
     places = {} if claimed.parent is None else {f"{JOB}{claimed.parent}": "parent"}
-    for upload in claimed.uploads:
+    places |= place_uploads(claimed.uploads, folder, fetch, most_bytes=config.limits.folder_bytes)
+    recipe = replaced(claimed.recipe, {**config.datasets, **places})
+    _require_allowed(recipe, config)
+    return {"id": claimed.id, "kind": claimed.kind, "recipe": recipe}
+
+
+def place_uploads(
+    uploads: Iterable[Upload], folder: Path, fetch: Fetch, *, most_bytes: int, most_each: int | None = None
+) -> dict[str, str]:
+    """Fetch uploads into ``folder/uploads``; returns what stands in the recipe for each.
+
+    Args:
+        most_bytes: what an archive of images may unpack to.
+        most_each: so many images of each folder are enough; None: all.
+
+    Raises:
+        UsageError: an upload of an unknown kind. DataError: an archive is not to be unpacked.
+        RequestRefusedError: an id that is none. Others are those of ``fetch``.
+    """
+    places = {}
+    for upload in uploads:
         if not upload.id.isalnum() or not upload.id.isascii():
             raise RequestRefusedError(f"{upload.id[:60]!r} is no id of an upload.", 422)
         suffix, scheme = {"weights": ("safetensors", ""), "arrays": ("npz", "npz:"), "images": ("zip", "")}.get(
@@ -39,16 +80,14 @@ def prepare(claimed: Claimed, config: WorkerConfig, folder: Path, fetch: Fetch) 
         if suffix is None:
             raise UsageError(f"The upload {upload.id} is of the kind {shown(upload.kind)}, which is not known here.")
         place = folder / "uploads" / f"{upload.id}.{suffix}"
-        fetch(upload.sha256, place, upload.bytes)
+        fetch(upload.sha256 or "", place, upload.bytes)
         if upload.kind == "images":
-            unpack_images(place, folder / "uploads" / upload.id, most_bytes=config.limits.folder_bytes)
+            unpack_images(place, folder / "uploads" / upload.id, most_bytes=most_bytes, most_each=most_each)
             place.unlink()
             places[f"{UPLOAD}{upload.id}"] = f"imagefolder:uploads/{upload.id}"
         else:
             places[f"{UPLOAD}{upload.id}"] = f"{scheme}uploads/{upload.id}.{suffix}"
-    recipe = replaced(claimed.recipe, {**config.datasets, **places})
-    _require_allowed(recipe, config)
-    return {"id": claimed.id, "kind": claimed.kind, "recipe": recipe}
+    return places
 
 
 def targets_of(recipe: Mapping[str, Any]) -> list[str]:

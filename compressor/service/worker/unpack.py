@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 import zipfile
+from collections import Counter
 from pathlib import Path, PurePosixPath
 
 from compressor.errors import DataError
@@ -14,13 +15,19 @@ MOST_FILES = 2_000_000
 _PIECE = 1 << 20
 
 
-def unpack_images(archive: Path, folder: Path, *, most_bytes: int, most_files: int = MOST_FILES) -> int:
+def unpack_images(
+    archive: Path, folder: Path, *, most_bytes: int, most_files: int = MOST_FILES, most_each: int | None = None
+) -> int:
     """Unpack the images in a zip into ``folder``; returns how many. What is no image by its name is left out.
+
+    Args:
+        most_each: of each folder the first so many alone; None: all.
 
     Raises:
         DataError: it is no zip, leads out of the folder, or holds more than ``most_files`` or ``most_bytes``.
     """
     count = written = 0
+    each: Counter[PurePosixPath] = Counter()
     try:
         with zipfile.ZipFile(archive) as file:
             entries = file.infolist()
@@ -29,6 +36,9 @@ def unpack_images(archive: Path, folder: Path, *, most_bytes: int, most_files: i
             for entry in entries:
                 place = _place(entry)
                 if place is None:
+                    continue
+                each[place.parent] += 1
+                if most_each is not None and each[place.parent] > most_each:
                     continue
                 target = folder.joinpath(*place.parts)
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -122,7 +122,7 @@ def test_the_list_follows_and_keeps_the_focus(tab: Any, url: str, worked: Worked
 
 
 def test_cost_and_range_before_submitting(tab: Any, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def inspected(app: Any, written: Any) -> dict[str, Any]:
+    async def inspected(app: Any, written: Any, project: str) -> dict[str, Any]:
         return INSPECTED
 
     monkeypatch.setattr(preview, "inspected", inspected)

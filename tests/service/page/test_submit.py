@@ -208,7 +208,7 @@ INSPECTED = {
 def test_cost_and_range_before_submitting(
     client: TestClient, app: FastAPI, parts: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def inspected(app: Any, written: Any) -> dict[str, Any]:
+    async def inspected(app: Any, written: Any, project: str) -> dict[str, Any]:
         assert written.values["model"] == "resnet20_cifar"
         return INSPECTED
 
@@ -230,7 +230,7 @@ def test_cost_and_range_before_submitting(
 
 
 def test_a_model_that_cannot_be_looked_at(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def inspected(app: Any, written: Any) -> dict[str, Any]:
+    async def inspected(app: Any, written: Any, project: str) -> dict[str, Any]:
         raise UnsupportedModelError(f"No such thing: {HOSTILE}")
 
     monkeypatch.setattr(preview, "inspected", inspected)

@@ -15,6 +15,16 @@
   search.addEventListener("change", show);
   show();
 
+  // The preview is of what would be submitted: a file that was chosen is sent first, which is what the button does
+  // without scripts.
+  const inspect = document.getElementById("inspect");
+  inspect?.addEventListener("htmx:confirm", (event) => {
+    const files = [...document.querySelectorAll("#job-form input[type=file]")];
+    if (!files.some((each) => each.files.length)) return;
+    event.preventDefault();
+    document.getElementById("job-form").requestSubmit(inspect);
+  });
+
   // A mistake in a part that is folded away is unfolded when its link is followed.
   for (const link of document.querySelectorAll("#errors a")) {
     link.addEventListener("click", (event) => {

@@ -69,7 +69,7 @@ async def submit(request: Request, asker: Asker, services: Parts, posted: Posted
     recipe = form.recipe()
     name, priority, _ = form.require_loose()
     if text_of(posted, "do") == "inspect":
-        shown = await preview_of(request.app, recipe) if recipe.get("model") else None
+        shown = await preview_of(request.app, recipe, project) if recipe.get("model") else None
         return await in_thread(_form_page, request, asker, services, form, posted, preview=shown)
 
     def submitted() -> Response:
@@ -106,7 +106,8 @@ async def inspect(request: Request, asker: Asker, posted: Posted) -> Response:
     recipe = form.recipe()
     if not recipe.get("model"):
         return page(request, "preview.html", preview={"model": "", "wrong": form.errors["model"]})
-    return page(request, "preview.html", preview=await preview_of(request.app, recipe))
+    project = project_of(asker, text_of(posted, "project") or None)
+    return page(request, "preview.html", preview=await preview_of(request.app, recipe, project))
 
 
 def _taken(asker: Principal, services: Services, posted: FormData) -> tuple[JobForm, str]:
