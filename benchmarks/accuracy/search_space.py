@@ -33,7 +33,9 @@ from benchmarks.accuracy.search_space_figure import write
 from benchmarks.accuracy.search_space_subnets import Space, drawn, even, packed, unpacked
 from benchmarks.accuracy.search_space_table import table
 from benchmarks.harness import append, read
+from compressor.backbones.one_shot import AGGREGATORS
 from compressor.data import Data, load_data
+from compressor.errors import UsageError
 from compressor.search.base import SearchContext
 from compressor.search.methods.figs.method import Figs
 from compressor.train import TrainConfig, Trainer, evaluate, recalibrate_batchnorm
@@ -84,8 +86,10 @@ def chosen(space: Space, run: dict[str, Any], decision: dict[str, Any] | None) -
     graph = space.graph
     if run["kind"] == "random":
         return space.network(*drawn(space, run["index"]))
-    if decision is None:
+    if run["kind"] == "uniform":
         return space.network(*even(space, run["budget"]))
+    if decision is None:
+        raise UsageError(f"There is no row of figs for {run}; let figs run before what retrains its decision.")
     units, gates = unpacked(decision["units"], graph.n_units + 1), unpacked(decision["gates"], len(graph.blocks))
     return space.network(units, gates)
 
@@ -139,16 +143,23 @@ def main() -> None:
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--figure", action="store_true", help="write search_space.svg")
     given = parser.parse_args()
+    if given.data is None and not (given.table or given.figure):
+        parser.error(
+            "nothing to do: give DATA, the folder of cifar10.npz, to run, or --table or --figure for what there is"
+        )
+    aggregators = given.aggregators.split(",")
+    if strange := [name for name in aggregators if name not in AGGREGATORS]:
+        parser.error(f"there is no aggregator {strange[0]!r}; known are {', '.join(AGGREGATORS)}")
     torch.set_num_threads(1)
     if given.data is not None:
         data = load(given.data)
-        for each in planned(given.aggregators.split(","), [int(s) for s in given.seeds.split(",") if s], given.subnets):
+        for each in planned(aggregators, [int(s) for s in given.seeds.split(",") if s], given.subnets):
             rows = read(ROWS)
             if any(same(row, {**each, "epochs": given.epochs}) for row in rows):
                 continue
             search = {**each, "kind": "figs", "epochs": given.epochs}
-            decisions = [row for row in rows if same(row, search)] if each["kind"] == "retrained" else []
-            row = trained(data, given.epochs, each, decisions[0] if decisions else None)
+            decision = next((row for row in rows if same(row, search)), None) if each["kind"] == "retrained" else None
+            row = trained(data, given.epochs, each, decision)
             append(ROWS, row)
             print({key: row[key] for key in (*each, "share", "accuracy", "operators", "seconds")}, flush=True)
     if given.table:

@@ -36,7 +36,7 @@ class Cloud:
         x, y = np.log([row["macs"] for row in rows]), np.array([row["accuracy"] for row in rows])
         slope, offset = np.polyfit(x, y, 1)
         left = y - slope * x - offset
-        return cls(rows, float(slope), float(offset), math.sqrt(float((left**2).sum()) / (len(rows) - 2)))
+        return cls(tuple(rows), float(slope), float(offset), math.sqrt(float((left**2).sum()) / (len(rows) - 2)))
 
     def above(self, row: Row) -> float:
         """Accuracy above the line, at the multiply-adds of ``row``."""
