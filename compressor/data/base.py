@@ -52,6 +52,7 @@ class Data:
             tuple or list of positional arguments, or a dict of keyword arguments, of networks that take more.
         task: what is to be predicted; training and evaluation take their loss and metric from it.
         vocabulary: inputs are tokens from 0 to ``vocabulary - 1``, padding included; None if they are no tokens.
+        class_names: names of the classes by their number; none if unknown.
         remarks: what the user should know of the data, such as what of it had to be skipped; a line each.
     """
 
@@ -64,6 +65,7 @@ class Data:
     task: Task = field(default_factory=Task)
     vocabulary: int | None = None
     remarks: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
 
     @property
     def example(self) -> Example:

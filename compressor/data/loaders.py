@@ -71,7 +71,9 @@ def from_loaders(
     if classes is None and not found.is_regression:
         classes = _num_classes(train)
     test_split = _split(test, "test", own_loss) if test is not None else None
-    return Data("loaders", train_split, val_split, test_split, classes, first_of(inputs), found, vocabulary)
+    names = _class_names(train)
+    example = first_of(inputs)
+    return Data("loaders", train_split, val_split, test_split, classes, example, found, vocabulary, class_names=names)
 
 
 class DatasetSplit:
@@ -85,6 +87,12 @@ class DatasetSplit:
     def labels(self) -> Tensor:
         """The samples' labels where the data set keeps them, else zeros."""
         return _labels(self._loader.dataset)[self._indices]
+
+    @property
+    def sample_classes(self) -> Tensor | None:
+        """The class of every sample where the data set keeps them."""
+        labels = _kept_labels(self._loader.dataset)
+        return None if labels is None else labels[self._indices]
 
     def subset(self, positions: Tensor) -> DatasetSplit:
         """The samples at these positions of the split."""
@@ -191,8 +199,14 @@ def _can_be_rebuilt(loader: object) -> bool:
 
 def _labels(dataset: Any) -> Tensor:
     """The labels of all samples where the data set keeps them, else zeros: then the held-out part is not stratified."""
+    labels = _kept_labels(dataset)
+    return torch.zeros(len(dataset), dtype=torch.long) if labels is None else labels
+
+
+def _kept_labels(dataset: Any) -> Tensor | None:
     if isinstance(dataset, Subset):
-        return _labels(dataset.dataset)[torch.as_tensor(list(dataset.indices))]
+        labels = _kept_labels(dataset.dataset)
+        return None if labels is None else labels[torch.as_tensor(list(dataset.indices))]
     labels = getattr(dataset, "targets", getattr(dataset, "labels", None))
     tensors = getattr(dataset, "tensors", None)
     if labels is None and tensors is not None and len(tensors) > 1:
@@ -201,19 +215,30 @@ def _labels(dataset: Any) -> Tensor:
         values = torch.as_tensor(np.asarray(labels))
         if values.dim() == 1 and not values.is_floating_point():
             return values
-    return torch.zeros(len(dataset), dtype=torch.long)
+    return None
 
 
 def _num_classes(train: Loader) -> int | None:
-    dataset = getattr(train, "dataset", None)
-    while isinstance(dataset, Subset):
-        dataset = dataset.dataset
+    dataset = _whole(train)
     if isinstance(classes := getattr(dataset, "classes", None), (list, tuple)):
         return len(classes)
     if dataset is not None and isinstance(dataset, Sized) and not isinstance(dataset, IterableDataset):
         largest = int(_labels(dataset).max()) + 1
         return largest if largest > 1 else None
     return None
+
+
+def _class_names(train: Loader) -> tuple[str, ...]:
+    classes = getattr(_whole(train), "classes", None)
+    return tuple(str(name) for name in classes) if isinstance(classes, (list, tuple)) else ()
+
+
+def _whole(train: Loader) -> Any:
+    """The data set of a loader, whatever part of it the loader has; None if there is none."""
+    dataset = getattr(train, "dataset", None)
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    return dataset
 
 
 def _first_batch(split: Split, part: str) -> tuple[Any, Any]:

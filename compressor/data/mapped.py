@@ -136,6 +136,13 @@ class MappedSplit:
         self._indices = torch.arange(len(inputs)) if indices is None else indices
         self._normalise, self._augment, self._loading = normalise, augment, loading or Loading()
 
+    @property
+    def sample_classes(self) -> Tensor | None:
+        """The class of every sample; None if targets are none, or many for each sample."""
+        if self._as_floats or self._targets.ndim != 1:
+            return None
+        return _tensors(np.asarray(self._targets))[self._indices]
+
     def subset(self, positions: Tensor) -> MappedSplit:
         """The samples at these positions of the split, of the same arrays."""
         return MappedSplit(

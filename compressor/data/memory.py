@@ -91,6 +91,11 @@ class TensorSplit:
 
     labels = targets
 
+    @property
+    def sample_classes(self) -> Tensor | None:
+        """The class of every sample; None if targets are none, or many for each sample."""
+        return self.targets if self._targets.dim() == 1 and not self._targets.is_floating_point() else None
+
     def subset(self, positions: Tensor) -> TensorSplit:
         """The samples at these positions of the split, over the same tensors."""
         indices = self._indices[positions]

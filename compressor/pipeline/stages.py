@@ -119,10 +119,11 @@ class Pipeline:
         require_same_work(current(), self.model, self.example, self.settings, self.data)
         if self.data is not None:
             from compressor.data.batches import require_call
+            from compressor.data.classes import remarks
 
             require_call(self.model, self.data.example_inputs)
             self._require_lesson()
-            for remark in self.data.remarks:
+            for remark in remarks(self.data):
                 self.events.warn(remark)
         self._require_one_size()
         problem = self.problem

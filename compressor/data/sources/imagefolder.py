@@ -35,6 +35,12 @@ class ImageFolderSplit:
     def __len__(self) -> int:
         return len(self._samples)
 
+    @property
+    def sample_classes(self) -> Tensor | None:
+        """The class of every sample; None if targets are tensors."""
+        numbers = [target for _, target in self._samples if isinstance(target, int)]
+        return torch.tensor(numbers) if len(numbers) == len(self._samples) else None
+
     def batches(
         self, batch_size: int, *, shuffle_seed: int | None = None, augment: bool = False, drop_last: bool = False
     ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -72,7 +78,9 @@ def load(argument: str, image_size: int | None = None, loading: Loading | None =
     splits = {part: ImageFolderSplit(samples, size, loading) for part, samples in {"train": train, **parts}.items()}
     example = next(iter(ImageFolderSplit(parts["val"][:1], size).batches(1)))[0]
     name = f"imagefolder:{argument}"
-    return Data(name, splits["train"], splits["val"], splits.get("test"), len(classes), example)
+    return Data(
+        name, splits["train"], splits["val"], splits.get("test"), len(classes), example, class_names=tuple(classes)
+    )
 
 
 def _list(folder: Path, classes: list[str]) -> _Samples:
