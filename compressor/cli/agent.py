@@ -66,11 +66,15 @@ def agent(
     from compressor.service.devices.measurer import Measurer
     from compressor.service.devices.measuring import Setup
     from compressor.service.devices.protocol import NAME
+    from compressor.service.loopback import exposed_key
 
     if not NAME.fullmatch(name):
         raise UsageError(f"--name is up to 63 of a-z, 0-9, '.', '_' and '-', not {name!r}.")
     with _stopping() as stop:
-        link = AgentLink(server, _key(key_file), stop=stop, say=streams.say)
+        key = _key(key_file)
+        link = AgentLink(server, key, stop=stop, say=streams.say)
+        if (exposed := exposed_key(server, key)) is not None:
+            streams.say(f"Warning: {exposed}")
         folder = cache_dir if cache_dir is not None else _cache()
         memory = _bytes(limit_memory) if limit_memory is not None else _most_of_it(runtime)
         setup = Setup(runtime, str(folder), threads, memory, slowdown, _simulated(simulated))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from compressor.cli import streams
 from compressor.cli.output import JobInterrupted, Output
 from compressor.errors import UsageError
 
@@ -43,7 +45,12 @@ def server_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def _client(server: str | None, key_file: Path | None) -> Client:
     from compressor.service.client import Client
 
-    return Client(server or None, None if key_file is None else _key_in(key_file))
+    with warnings.catch_warnings(record=True) as caught:  # commands silence those of libraries
+        warnings.simplefilter("always")
+        client = Client(server or None, None if key_file is None else _key_in(key_file))
+    for each in caught:
+        streams.say(f"Warning: {each.message}")
+    return client
 
 
 def _key_in(file: Path) -> str:

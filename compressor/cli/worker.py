@@ -66,6 +66,9 @@ def worker(output: Output, **options: Any) -> None:
     """
     local, where, workers = options["local"], Where.taken(options), options["workers"]
     config = worker_config(options)
+    _log_to_stderr(options["log_format"], quiet=output.quiet)
+    if not local:  # a server's own workers stay on its machine
+        _warn_of_exposure(config)
     if where.ray is not None:
         from compressor.service.worker.on_ray import run_on_ray
 
@@ -76,7 +79,6 @@ def worker(output: Output, **options: Any) -> None:
         raise UsageError("Several workers of one command run with --executor ray; else start one command for each.")
     if local:
         _end_with_stdin()
-    _log_to_stderr(options["log_format"], quiet=output.quiet)
     from compressor.service.worker.loop import Worker
 
     here = Worker(config)
@@ -134,6 +136,16 @@ def _key(file: Path | None) -> str | None:
 def _key_of_stdin() -> str | None:
     """The first line of stdin, where a server that starts its workers itself writes their key."""
     return sys.stdin.buffer.readline(_MOST_KEY_BYTES).decode("ascii", "replace").strip() or None
+
+
+def _warn_of_exposure(config: WorkerConfig) -> None:
+    import logging
+
+    from compressor.service.logs import LOGGER
+    from compressor.service.loopback import exposed_key
+
+    if (exposed := exposed_key(config.server, config.key)) is not None:
+        logging.getLogger(LOGGER).warning(exposed)
 
 
 def _end_with_stdin() -> None:

@@ -7,7 +7,6 @@ rebinding) asks for its own name, and is refused.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
@@ -16,6 +15,7 @@ from starlette.datastructures import Headers
 from compressor.errors import UsageError
 from compressor.service.access.errors import BadRequestError
 from compressor.service.errors import ForbiddenError
+from compressor.service.loopback import is_loopback
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 #: Headers of proxies: whoever speaks through one is not on this machine, wherever the proxy is.
@@ -37,18 +37,6 @@ def split_host(text: str) -> tuple[str, int | None]:
     if not name or not whole or "@" in text or any(not 33 <= ord(letter) < 127 for letter in text):
         raise BadRequestError("The Host header names no host.")
     return name.rstrip(".").lower(), port
-
-
-def is_loopback(name: str | None) -> bool:
-    """Whether a host name or address is this machine's own."""
-    if name is None:
-        return False
-    if name == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 def check_binding(host: str, is_closed: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+import warnings
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
@@ -19,6 +20,7 @@ from compressor.service.client.connection import Connection
 from compressor.service.client.job import Job
 from compressor.service.client.local import UPLOAD, local_files
 from compressor.service.client.uploads import send
+from compressor.service.loopback import exposed_key
 
 SERVER, KEY = "COMPRESSOR_SERVER", "COMPRESSOR_KEY"
 """Where the environment says which service, and with which key."""
@@ -45,6 +47,8 @@ class Client:
         key: of the API; by default what COMPRESSOR_KEY says, else none.
         transport: of httpx, instead of the network.
 
+    A key that would go over plain HTTP to another machine is warned of (``UserWarning``).
+
     Raises:
         UsageError: an address or key that cannot be one. MissingDependencyError: httpx is not installed.
     """
@@ -53,6 +57,8 @@ class Client:
         address = url if url is not None else os.environ.get(SERVER) or DEFAULT_SERVER
         known = key if key is not None else os.environ.get(KEY) or None
         self._connection = Connection(address, known, transport=transport)
+        if (exposed := exposed_key(address, known)) is not None:
+            warnings.warn(exposed, stacklevel=2)
 
     @property
     def url(self) -> str:

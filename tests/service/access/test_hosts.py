@@ -7,8 +7,9 @@ from starlette.datastructures import Headers
 
 from compressor.errors import UsageError
 from compressor.service.access.errors import BadRequestError
-from compressor.service.access.hosts import check_binding, check_host, check_origin, is_form, is_loopback, split_host
+from compressor.service.access.hosts import check_binding, check_host, check_origin, is_form, split_host
 from compressor.service.errors import ForbiddenError
+from compressor.service.loopback import is_loopback
 
 
 @pytest.mark.parametrize(
