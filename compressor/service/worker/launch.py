@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from compressor.service.worker.cgroups import MemoryGroup, MemoryGroups
 from compressor.service.worker.config import WorkerConfig, data_place
 from compressor.service.worker.errors import SandboxError
 from compressor.service.worker.log import CappedLog
@@ -34,6 +35,8 @@ class Running:
         folder: of the job.
         events: what it says, JSON lines; ends with it.
         log: what it wrote to stdout and stderr.
+        out_of_memory: whether the kernel ended something of it for its memory; told once it is ``gone``.
+        memory: the control group that limits its memory, where there is one.
     """
 
     folder: Path
@@ -41,7 +44,9 @@ class Running:
     group: Group
     events: IO[bytes]
     log: CappedLog
+    memory: MemoryGroup | None = None
     gone: bool = False
+    out_of_memory: bool = False
 
     def go(self) -> None:
         """Tell it that its job lies in its folder."""
@@ -71,6 +76,9 @@ class Running:
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(timeout=10)
         self.log.close()
+        if self.memory is not None:
+            self.out_of_memory = self.memory.killed()
+            self.memory.close()
 
 
 def make_folder(folder: Path) -> None:
@@ -79,13 +87,14 @@ def make_folder(folder: Path) -> None:
         (folder / name).mkdir(parents=True, exist_ok=True)
 
 
-def launch(config: WorkerConfig, sandbox: Sandbox | None, folder: Path) -> Running:
+def launch(config: WorkerConfig, sandbox: Sandbox | None, folder: Path, groups: MemoryGroups | None = None) -> Running:
     """Start a child that imports what it needs and waits for ``go``.
 
     Call it in a thread that outlives the child: the kernel ends the child with the thread.
 
     Args:
         folder: made by ``make_folder``.
+        groups: where a control group for its memory can be made.
     """
     mark = secrets.token_hex(8)
     said, tell = os.pipe()
@@ -101,6 +110,9 @@ def launch(config: WorkerConfig, sandbox: Sandbox | None, folder: Path) -> Runni
         places = [*caches(), *own, *_of_datasets(config)]
         hidden = [config.scratch, *config.hidden]
         command = sandbox.command(folder, command, readable=places, hidden=hidden, info=inform)
+    memory = groups.make(config.limits.memory_bytes) if groups is not None else None
+    if memory is not None:
+        command = memory.command(command)
     try:
         process = subprocess.Popen(
             command,
@@ -115,6 +127,8 @@ def launch(config: WorkerConfig, sandbox: Sandbox | None, folder: Path) -> Runni
     except OSError as error:
         for each in (said, *([informed] if informed is not None else [])):
             os.close(each)
+        if memory is not None:
+            memory.close()
         raise SandboxError(f"The process of a job cannot be started: {error.strerror or error}.") from error
     finally:
         for each in passed:
@@ -122,7 +136,7 @@ def launch(config: WorkerConfig, sandbox: Sandbox | None, folder: Path) -> Runni
     assert process.stdout is not None
     inner = None if informed is None else _first_process(informed)
     log = CappedLog(process.stdout)
-    return Running(folder, process, Group(process.pid, mark, inner), os.fdopen(said, "rb"), log)
+    return Running(folder, process, Group(process.pid, mark, inner), os.fdopen(said, "rb"), log, memory)
 
 
 def _first_process(informed: int) -> int | None:

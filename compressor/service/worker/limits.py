@@ -2,7 +2,8 @@
 
 Open files and the size of a file are limits of the kernel, which the child sets for itself before it imports anything
 else. Memory is that of all processes of the job together, which no such limit covers (address space is no measure:
-torch reserves many times what it uses), so the worker looks at it, as at the folder and the time.
+torch reserves many times what it uses). The kernel holds it where it lets the worker make a control group
+(``cgroups.py``). The worker looks at it anyway, as at the folder and the time.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from compressor.service.worker.processes import Group
 GIB = 1 << 30
 _UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _LEAST_MEMORY = 256 << 20
+_CURE = "(--memory of the worker); use a smaller model, input or batch."
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,11 @@ def shown_seconds(seconds: float) -> str:
     return f"{seconds / 3600:.4g} h" if seconds >= 600 else f"{seconds:.4g} s"
 
 
+def out_of_memory(limits: Limits) -> str:
+    """What to say of a job that the kernel ended because its memory was used up."""
+    return f"The job used more memory than the limit of {shown_bytes(limits.memory_bytes)} {_CURE}"
+
+
 def restrict(limits: Limits) -> None:
     """Set what the kernel watches over, for this process and those that it will start."""
     if os.name != "posix":
@@ -139,7 +146,7 @@ class Watch:
         if used > limits.memory_bytes:
             return (
                 f"The job used {shown_bytes(used)} of memory, more than the limit of "
-                f"{shown_bytes(limits.memory_bytes)} (--memory of the worker); use a smaller model, input or batch."
+                f"{shown_bytes(limits.memory_bytes)} {_CURE}"
             )
         if now >= self._look_at_folder:
             found = self._folder_exceeded()

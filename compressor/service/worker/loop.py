@@ -10,10 +10,12 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from types import FrameType
 
 from compressor.errors import CompressorError, UsageError
+from compressor.service.worker.cgroups import MemoryGroups, NoGroupsError, find_groups
 from compressor.service.worker.compiled import compile_packages
 from compressor.service.worker.config import WorkerConfig
 from compressor.service.worker.errors import RequestRefusedError, SandboxError, StoppedError
@@ -49,6 +51,7 @@ class Worker:
         self._sandbox = sandbox_of(config)
         self._link = Link(config.server, config.key, version=VERSION)
         self._patience = Patience(self._require_time, lambda text: _log.warning("%s", text))
+        self._groups: MemoryGroups | None = None
         self._spare: Running | None = None
         self._weights = Weights(config)
 
@@ -85,6 +88,7 @@ class Worker:
             stack.callback(self._drop_spare)
             compile_packages()
             self._weights.make_places(os.environ)
+            self._groups = groups_here()
             apart = "in a sandbox" if self._sandbox is not None else "in a process group of its own, without a sandbox"
             _log.info("worker %s of %s: each job runs %s", config.name, config.server, apart)
             while not self._stop.is_set() and self._left != 0:
@@ -117,7 +121,7 @@ class Worker:
         def start(place: Path) -> Running:
             if spare is not None and spare.exit_code() is None:
                 return spare
-            return launch(self.config, self._sandbox, place)
+            return launch(self.config, self._sandbox, place, self._groups)
 
         try:
             able = JobRun(claimed, self.config, self._link, folder, start, self._stop, self._weights).run()
@@ -133,7 +137,7 @@ class Worker:
             self._drop_spare()
         if self.config.warm and self._spare is None and not self._stop.is_set():
             with suppress(SandboxError, OSError):  # told with the job that needs it
-                self._spare = launch(self.config, self._sandbox, self._new_folder())
+                self._spare = launch(self.config, self._sandbox, self._new_folder(), self._groups)
 
     def _drop_spare(self) -> None:
         spare, self._spare = self._spare, None
@@ -177,6 +181,18 @@ def _locked(config: WorkerConfig) -> FolderLock:
         raise UsageError(
             f"Another worker is called {config.name!r} on this machine; name this one with --name. ({error})"
         ) from error
+
+
+@cache
+def groups_here() -> MemoryGroups | None:
+    """Where control groups of jobs are made; None where that cannot be, which is said."""
+    try:
+        groups = find_groups()
+    except NoGroupsError as error:
+        _log.info("The memory of jobs is looked at twice a second, and not held by the kernel: %s.", error)
+        return None
+    groups.clean()
+    return groups
 
 
 @contextmanager

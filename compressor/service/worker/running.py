@@ -31,7 +31,7 @@ from compressor.service.worker.errors import (
     StoppedError,
 )
 from compressor.service.worker.launch import JOB, Running
-from compressor.service.worker.limits import Watch
+from compressor.service.worker.limits import Watch, out_of_memory
 from compressor.service.worker.link import Claimed, Link, Patience
 from compressor.service.worker.listening import Listening
 from compressor.service.worker.materials import has_code, prepare, targets_of
@@ -180,6 +180,8 @@ class JobRun:
             state, error = "failed", failure(LimitError(why))
         elif listening.end == "done":
             state, error = "done", None
+        elif running.out_of_memory:
+            state, error = "failed", failure(LimitError(out_of_memory(self._config.limits)))
         elif listening.end == "failed":
             state, error = "failed", listening.error
         elif self._reporting.cancel.is_set():
