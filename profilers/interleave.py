@@ -10,7 +10,8 @@ from typing import Any
 
 from profilers.base import Runner, RunnerInfo, Samples, Timing
 from profilers.errors import ProfilerUsageError
-from profilers.stats import Ratio, middle_ratio, paired_ratio, quiet_ms, summarise
+from profilers.moments import LEAST_QUIET, quick_ms, quiet_ratios
+from profilers.stats import Ratio, middle_ratio, paired_ratio, paired_ratios, quiet_ms, summarise
 
 #: Above this spread (interquartile range over median) a machine is too noisy to be believed.
 MAX_SPREAD = 0.25
@@ -123,7 +124,7 @@ def interleave(
     base, *others = runners
     return Comparison(
         timings=timings,
-        ratios={label: paired_ratio(medians[label], medians[base]) for label in others},
+        ratios={label: _ratio(medians[label], medians[base]) for label in others},
         noise=_noise(timings, max_spread),
         rounds=rounds,
         seconds=elapsed(),
@@ -136,7 +137,7 @@ def pooled(parts: Sequence[Comparison], infos: Mapping[str, RunnerInfo], max_spr
     """Comparisons of the same networks, each of which had loaded them anew, as one.
 
     Where a network comes to lie in memory makes it faster or slower for as long as it is loaded, so that with enough
-    loads each counts once.
+    loads each counts once. What was timed while something slowed the device down does not count for ratios.
     """
     if len(parts) == 1:
         return parts[0]
@@ -150,8 +151,12 @@ def pooled(parts: Sequence[Comparison], infos: Mapping[str, RunnerInfo], max_spr
 
     def ratio(label: str) -> Ratio:
         if len(parts) < LEAST_LOADS:
-            return paired_ratio(bursts[label], bursts[base])
-        return middle_ratio([part.ratios[label].value for part in parts])
+            return _ratio(bursts[label], bursts[base])
+        quick = quick_ms(bursts[label]), quick_ms(bursts[base])
+        each = [quiet_ratios(part.bursts_ms[label], part.bursts_ms[base], quick) for part in parts]
+        if sum(map(bool, each)) < LEAST_LOADS:
+            each = [paired_ratios(part.bursts_ms[label], part.bursts_ms[base]) for part in parts]
+        return middle_ratio([median(ratios) for ratios in each if ratios])
 
     return Comparison(
         timings=timings,
@@ -162,6 +167,12 @@ def pooled(parts: Sequence[Comparison], infos: Mapping[str, RunnerInfo], max_spr
         bursts_ms=bursts,
         samples=samples,
     )
+
+
+def _ratio(bursts: Sequence[float], baseline: Sequence[float]) -> Ratio:
+    """Of two networks timed in turn, from what nothing slowed down; from everything, if that leaves too little."""
+    ratios = quiet_ratios(bursts, baseline, (quick_ms(bursts), quick_ms(baseline)))
+    return middle_ratio(ratios) if len(ratios) >= LEAST_QUIET else paired_ratio(bursts, baseline)
 
 
 def _warm_up(runner: Runner, seconds: float) -> Samples:

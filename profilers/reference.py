@@ -54,8 +54,12 @@ class Reference:
         self._recent.append(quiet_ms(samples.after(2)))
         return self._recent[-1]
 
+    def slower(self) -> float:
+        """How much slower the device is at this moment than undisturbed, as a factor, by a single look."""
+        return self.look() / self.undisturbed_ms
+
     def drift(self) -> float:
-        """How much slower the device is now than undisturbed, as a factor."""
+        """How much slower the device is lately than undisturbed, as a factor."""
         self.look()
         return self.recent_ms / self.undisturbed_ms
 

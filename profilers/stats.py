@@ -105,7 +105,12 @@ def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[
 
 
 def paired_ratio(bursts: Sequence[float], baseline: Sequence[float]) -> Ratio:
-    """Ratio of two networks measured in turn, given the median of each burst.
+    """Ratio of two networks measured in turn, given the median of each burst."""
+    return middle_ratio(paired_ratios(bursts, baseline))
+
+
+def paired_ratios(bursts: Sequence[float], baseline: Sequence[float]) -> list[float]:
+    """Ratios of two networks measured in turn, one for each burst.
 
     In the order A B A B each B stands between two A, so it is divided by their mean: a machine that slowly warms up or
     slows down then cancels out. The last B has only the A before it.
@@ -114,7 +119,7 @@ def paired_ratio(bursts: Sequence[float], baseline: Sequence[float]) -> Ratio:
     for index, value in enumerate(bursts):
         around = baseline[index : index + 2]
         ratios.append(value / (sum(around) / len(around)))
-    return middle_ratio(ratios)
+    return ratios
 
 
 def middle_ratio(ratios: Sequence[float]) -> Ratio:

@@ -13,6 +13,7 @@ import argparse
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -23,19 +24,29 @@ from benchmarks.harness import append
 from compressor.latency.target import TargetSettings
 from compressor.models import load_model
 from exporters.formats.onnx import OnnxExporter
-from profilers.stats import median_interval, paired_ratio, quiet_ms
+from profilers.moments import quick_ms, quiet_ratios
+from profilers.stats import median_interval, paired_ratios, quiet_ms
 
 
-def verify(original: Path, compressed: Path, settings: TargetSettings, seconds: float) -> tuple[float, float, float]:
-    """Milliseconds of the original, the ratio of the two, and half the width of its interval.
+@dataclass(frozen=True)
+class Verified:
+    """Milliseconds of the original; the ratio of the two where nothing slowed the device down, and half the width of
+    its interval; the ratio in all moments; the share of moments in which something slowed it down."""
 
-    Both are loaded anew for every round of two long bursts each, as where a network lies in memory makes it faster or
-    slower for as long as it is loaded.
-    """
+    original_ms: float
+    ratio: float
+    margin: float
+    ratio_of_all: float
+    slowed: float
+
+
+def verify(original: Path, compressed: Path, settings: TargetSettings, seconds: float) -> Verified:
+    """Time both in turn, loaded anew for every round of two long bursts each, as where a network lies in memory makes
+    it faster or slower for as long as it is loaded."""
     runtime = settings.runtime()
-    originals, ratios = [], []
+    rounds: list[list[list[float]]] = []
     started = time.perf_counter()
-    while time.perf_counter() - started < seconds or len(ratios) < 9:
+    while time.perf_counter() - started < seconds or len(rounds) < 9:
         runners = [runtime.load(path, threads=settings.threads, batch=1) for path in (original, compressed)]
         runs = [int(min(200, max(2, 100 / max(quiet_ms(runner.measure(3)), 1e-3)))) for runner in runners]
         found: list[list[float]] = [[], []]
@@ -44,10 +55,14 @@ def verify(original: Path, compressed: Path, settings: TargetSettings, seconds: 
                 values.append(quiet_ms(runner.measure(count + 1).after(1)))
         for runner in runners:
             runner.close()
-        originals.append(median(found[0]))
-        ratios.append(paired_ratio(found[1], found[0]).value)
+        rounds.append(found)
+    quick = [quick_ms([ms for found in rounds for ms in found[side]]) for side in (0, 1)]
+    quiet = [quiet_ratios(found[1], found[0], (quick[1], quick[0])) for found in rounds]
+    ratios = [median(each) for each in quiet if each]
     low, high, _ = median_interval(ratios)
-    return median(originals), median(ratios), (high - low) / 2
+    everything = median(median(paired_ratios(found[1], found[0])) for found in rounds)
+    slowed = 1 - sum(map(len, quiet)) / (2 * len(rounds))
+    return Verified(quick[0], median(ratios), (high - low) / 2, everything, slowed)
 
 
 def run(name: str, budget: str, settings: TargetSettings, seconds: float) -> dict[str, object]:
@@ -64,7 +79,7 @@ def run(name: str, budget: str, settings: TargetSettings, seconds: float) -> dic
             path = Path(folder) / f"{label}.onnx"
             OnnxExporter().export(model.eval(), loaded.example_inputs, path, check=False)
             paths.append(path)
-        original_ms, ratio, margin = verify(paths[0], paths[1], settings, seconds)
+        found = verify(paths[0], paths[1], settings, seconds)
     share = float(budget.rstrip("%")) / 100
     prediction = result.report.latency_prediction
     assert prediction is not None  # a latency budget was asked for
@@ -73,10 +88,12 @@ def run(name: str, budget: str, settings: TargetSettings, seconds: float) -> dic
         "model": name,
         "target": prediction.target,
         "budget": budget,
-        "original_ms": round(original_ms, 4),
-        "compressed_ms": round(original_ms * ratio, 4),
-        "used": round(ratio / share, 4),
-        "margin": round(margin / share, 4),
+        "original_ms": round(found.original_ms, 4),
+        "compressed_ms": round(found.original_ms * found.ratio, 4),
+        "used": round(found.ratio / share, 4),
+        "margin": round(found.margin / share, 4),
+        "used_in_all_moments": round(found.ratio_of_all / share, 4),
+        "slowed": round(found.slowed, 3),
         "used_by_the_check": round(float(prediction.rounds[-1]["used"]), 4),
         "rounds": [{key: round(float(value), 4) for key, value in r.items()} for r in prediction.rounds],
         "macs": [c.reached / c.original for c in result.report.costs if c.name == "flops"],
@@ -98,14 +115,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="append rows as JSON lines")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    print("| network | target | original | budget used | rounds | measure | check | all |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    print(
+        "| network | target | original | budget used | in all moments | by the check | rounds | measure | check | all |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
         settings = TargetSettings(given.target, given.lut or Path(folder) / "lut.sqlite", given.threads)
         for name in given.models:
             row = run(name, given.budget, settings, given.seconds)
             print(
                 f"| {name} | {given.target} | {row['original_ms']} ms | {row['used']:.1%} ± {row['margin']:.1%} | "
+                f"{row['used_in_all_moments']:.1%} ({row['slowed']:.0%} slow) | {row['used_by_the_check']:.1%} | "
                 f"{len(row['rounds'])} | {row['measure_seconds']} s | {row['check_seconds']} s | {row['seconds']} s |",
                 flush=True,
             )

@@ -25,7 +25,7 @@ from lut import Calibration
 from profilers.layers.timer import Timer
 
 #: Networks that another version timed are timed anew.
-TIMING_VERSION = 6
+TIMING_VERSION = 7
 
 #: How strongly the fit holds on to plain sums: where a coefficient moves a network's time by 10 %, it has to lower the
 #: errors by as much as if one network had been mispredicted by this much of 10 %.

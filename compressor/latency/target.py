@@ -18,6 +18,7 @@ from compressor.graph.graph import Graph
 from compressor.latency.calibrate import TIMING_VERSION, calibrate, model_key, time_choices
 from compressor.latency.predict import Coefficients, Lookup, multiples
 from compressor.latency.profile import known_surfaces, open_timer, profile
+from compressor.latency.refinement import SLACK
 from compressor.latency.subnets import Maker, Subnet, Subnets, random_choices
 from compressor.latency.term import Latency
 from lut import Calibration, LatencyTable
@@ -263,12 +264,12 @@ class LatencySession:
         """Time a file in turn with the original's, until the ratio is known to ``sure`` or time is up.
 
         Args:
-            budget: if the network is clearly not close to it, less precision will do.
+            budget: if it is clear on which side of it the network is, less precision will do.
 
         Raises:
             RefusedError: the runtime cannot run it.
         """
-        limit = None if budget is None else Limit(budget.value, budget.relative)
+        limit = None if budget is None else Limit(budget.value, budget.relative, SLACK)
         return self.timer.time_pair(self.subnets.original, path, limit=limit, seconds=seconds, sure=sure)
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ cores, are marked as noisy, however well they agree.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -20,6 +20,7 @@ from profilers.in_turn import Limit, OnDevice, Timed, time_networks, time_pair
 from profilers.kernels import KernelRuntime, quiet_total
 from profilers.layers.layer_onnx import ANCHOR, layer_onnx
 from profilers.layers.target import target_of
+from profilers.moments import LEAST_QUIET, SLOWED
 from profilers.reference import SLOW, Reference
 from profilers.stats import quiet_ms
 
@@ -27,6 +28,8 @@ REFERENCE = Signature("conv2d", (3, 3), (1, 1), (1, 1), (1, 1), spatial=(28, 28)
 REFERENCE_CHANNELS = 32
 #: Bursts of an operator on several cores, each between two looks at the reference.
 _TURNS = 5
+#: Bursts at most, where the device is slowed down.
+_MOST_TURNS = 15
 #: Runtimes that load ONNX files, so that operators can be given to them one by one.
 LAYER_TARGETS = ("onnxruntime-cpu", "onnxruntime-cuda", "openvino-cpu", "tensorrt", "tensorrt-rtx", "simulated")
 
@@ -132,7 +135,7 @@ class LayerTimer:
             reference,
             threads=self.threads,
             batch=self.batch,
-            drift=self.drift,
+            slower=self.reference.slower,
             reference_ms=reference_ms,
             rounds=rounds,
             progress=progress,
@@ -142,8 +145,17 @@ class LayerTimer:
         self, original: Path, other: Path, *, limit: Limit | None = None, seconds: float = 45.0, sure: float = 0.004
     ) -> OnDevice:
         """See :func:`profilers.in_turn.time_pair`."""
-        how = {"threads": self.threads, "batch": self.batch}
-        return time_pair(self.runtime, original, other, **how, limit=limit, seconds=seconds, sure=sure)
+        return time_pair(
+            self.runtime,
+            original,
+            other,
+            threads=self.threads,
+            batch=self.batch,
+            slower=self.reference.slower,
+            limit=limit,
+            seconds=seconds,
+            sure=sure,
+        )
 
     def close(self) -> None:
         """Give back the reference and the files."""
@@ -192,17 +204,29 @@ class LayerTimer:
 
         Where cores are lent (a virtual machine) or share a clock, several of them are faster at one moment and slower
         at the next, for a tenth of a second or so: what stands between two looks at the reference is divided by these.
+        For seconds they may be one physical core, which slows operators down each in its own way: such bursts do not
+        count, unless they are all there is.
         """
-        took, drifts, waited = [], [], []
+        took: list[float] = []
+        drifts: list[float] = []
+        waited = []
         before = self.reference.look()
-        for _ in range(_TURNS):
+        while len(took) < _TURNS or (len(took) < _MOST_TURNS and len(_quiet(took, drifts)) < LEAST_QUIET):
             samples = runner.measure(max(3, runs // _TURNS))
             after = self.reference.look()
             drifts.append((before + after) / 2 / self.reference_ms)
             took.append(quiet_ms(samples) / drifts[-1])
             waited.append(samples.waited)
             before = after
-        total = median(took)
-        low, high = sorted(took)[1], sorted(took)[-2]
+        kept = _quiet(took, drifts)
+        kept = sorted(kept if len(kept) >= LEAST_QUIET else took)
+        total = median(kept)
+        low, high = (kept[1], kept[-2]) if len(kept) > LEAST_QUIET else (kept[0], kept[-1])
         spread = (high - low) / 2 / total if total > 0 else 0.0
-        return total, spread, _TURNS * max(3, runs // _TURNS), sum(waited) / _TURNS, min(drifts)
+        repeats = len(took) * max(3, runs // _TURNS)
+        return total, spread, repeats, sum(waited) / len(waited), min(drifts)
+
+
+def _quiet(took: Sequence[float], drifts: Sequence[float]) -> list[float]:
+    """Those taken while the device was about as fast as undisturbed."""
+    return [ms for ms, drift in zip(took, drifts, strict=True) if drift <= SLOWED]

@@ -53,6 +53,7 @@ class SimulatedDevice:
         self.now_ms = 0.0
         self.device = device
         self._random = random.Random(seed)
+        self._files: dict[tuple[object, ...], tuple[int, list[Product]]] = {}
 
     def is_available(self) -> Availability:
         """Always."""
@@ -75,12 +76,10 @@ class SimulatedDevice:
         **options: Any,
     ) -> Runner:
         """See :meth:`profilers.base.Runtime.load`. Modules and ONNX files of the same network cost the same."""
-        from profilers.runtimes.simulated_work import onnx_work
-
         if options:
             raise ProfilerUsageError(f"{self.name} has no option {', '.join(sorted(options))}.")
         if isinstance(model, (str, Path)):
-            size, works = onnx_work(Path(model), example_inputs, batch)
+            size, works = self._read(Path(model), example_inputs, batch)
         else:
             if example_inputs is None:
                 raise ProfilerUsageError("A module needs example_inputs; pass a tensor or a tuple of tensors.")
@@ -89,6 +88,18 @@ class SimulatedDevice:
             size, works = module_work(model, example_inputs, batch)
         info = RunnerInfo(self.name, "1", self.device, "fp32", threads or 1, size)
         return _SimulatedRunner(self, info, sum(self.cost_ms(work) for work in works))
+
+    def _read(self, path: Path, example_inputs: Inputs | None, batch: int | None) -> tuple[int, list[Product]]:
+        """:func:`onnx_work`, once for every file: networks that are timed are loaded again and again."""
+        from profilers.runtimes.simulated_work import onnx_work
+
+        if example_inputs is not None:
+            return onnx_work(path, example_inputs, batch)
+        status = path.stat()
+        key = path.resolve(), status.st_mtime_ns, status.st_size, batch
+        if key not in self._files:
+            self._files[key] = onnx_work(path, None, batch)
+        return self._files[key]
 
     def tick(self, latency_ms: float) -> float:
         """Let ``latency_ms`` of work pass on the device's own clock; returns what it took with drift and noise."""
