@@ -36,10 +36,11 @@ serve: $(READY)
 
 # Two processes of one thread each; see tests/conftest.py.
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu"
+	$(BIN)/python -m pytest -n 2 --durations 20 -m "not slow and not gpu"
 
+# Tests of a file share what is costly to set up, so that a file goes to one process as a whole.
 test-slow: $(READY)
-	$(BIN)/python -m pytest -n 2 -m "slow or gpu"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 20 -m "slow or gpu"
 
 test-all: $(READY)
 	$(BIN)/python -m pytest -n 2

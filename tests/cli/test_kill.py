@@ -20,7 +20,7 @@ from compressor.models import artifact
 STAGES = ("train", "search", "trim and verify", "finetune", "export and benchmark")
 JOB = shlex.split(
     "--model resnet20_cifar --weights none --data digits --budget-flops 40% --budget-params 60% "
-    "--search figs --figs.least-steps 0 --train-epochs 3 --search-epochs 3 --finetune-epochs 3 "
+    "--search figs --figs.least-steps 0 --train-epochs 2 --search-epochs 2 --finetune-epochs 2 "
     "--distill 0.3 --bench-seconds 0.2 --seed 3"
 )
 
@@ -71,10 +71,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return outcome(out)
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_killed_in_every_stage(tmp_path: Path, undisturbed: dict[str, Any], seed: int) -> None:
+def test_killed_in_every_stage(tmp_path: Path, undisturbed: dict[str, Any]) -> None:
     out = tmp_path / "out"
-    moments = random.Random(seed)
+    moments = random.Random(0)
     killed = [kill_in(stage, out, moments.uniform(0.0, 1.2)) for stage in STAGES]
     assert killed.count(True) >= 3, "short stages may be over before the signal arrives"
     assert not list(out.glob("*.html")), "the report is written last"
@@ -92,7 +91,7 @@ def test_killed_in_every_stage(tmp_path: Path, undisturbed: dict[str, Any], seed
 def test_killed_again_and_again_at_random(tmp_path: Path, undisturbed: dict[str, Any]) -> None:
     out = tmp_path / "out"
     moments = random.Random(9)
-    for _ in range(5):
+    for _ in range(4):
         with start(out) as process:
             assert process.stderr is not None
             process.stderr.readline()  # imports are over

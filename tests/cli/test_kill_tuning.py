@@ -62,7 +62,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return outcome(out)
 
 
-@pytest.mark.parametrize(("workers", "kind"), [(1, signal.SIGKILL), (2, signal.SIGKILL), (2, signal.SIGINT)])
+@pytest.mark.parametrize(("workers", "kind"), [(2, signal.SIGKILL), (2, signal.SIGINT)])
 def test_killed_among_its_trials(tmp_path: Path, undisturbed: Any, workers: int, kind: signal.Signals) -> None:
     out = tmp_path / "out"
     with start(out, workers, group=True) as process:
