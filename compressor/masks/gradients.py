@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from compressor.nn.sharded import own_part
 from compressor.process.ranks import Ranks
 
 ROUNDING = 1e-3  # of a power of two, in shares of a loss that are added up
@@ -40,7 +41,7 @@ class MaskGradients:
         """Remember the weights that the step starts from, where a scaler may leave it out."""
         if self._scaled and self._before is None:
             smallest = sorted(self.weights, key=torch.Tensor.numel)[:SAMPLE]
-            self._before = [p._version for p in self.weights], [p.detach().clone() for p in smallest]
+            self._before = [p._version for p in self.weights], [own_part(p.detach()).clone() for p in smallest]
 
     def backward_begins(self) -> None:
         """Gradients of weights that the loop has thrown away since they were there throw away those of masks, too."""
@@ -104,9 +105,11 @@ class MaskGradients:
             versions, values = self._before
             smallest = sorted(self.weights, key=torch.Tensor.numel)[:SAMPLE]
             moved = any(p._version != n for p, n in zip(self.weights, versions, strict=True))
-            if moved or any(not torch.equal(p, old) for p, old in zip(smallest, values, strict=True)):
+            if moved or any(
+                not torch.equal(own_part(p.detach()), old) for p, old in zip(smallest, values, strict=True)
+            ):
                 return False
-        gradients = [p.grad for p in self.weights if p.grad is not None]
+        gradients = [own_part(p.grad) for p in self.weights if p.grad is not None]
         if not gradients:
             return self._before is not None
         return not bool(torch.stack([torch.isfinite(g).all() for g in gradients]).all())

@@ -6,16 +6,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
 
 from compressor.errors import UnsupportedModelError
 from compressor.graph.graph import Graph, Site
 from compressor.graph.recording.module_stack import function_name
+from compressor.masks.at_reading import Reading, filled_when_run, read_masked
 from compressor.masks.part_stack import PartStack, Place, put_back
 from compressor.masks.sites import HANDLERS
 from compressor.nn.modules import as_written
 from compressor.nn.multihead import narrowed
+from compressor.nn.sharded import is_exchanging, told_apart
 from compressor.nn.swap import flat_weights
 
 
@@ -40,10 +44,18 @@ class Masked(Protocol):
 
 
 class Layout:
-    """Where the tensors of a pass go: first those that modules see, then masks of axes and gates, for calls."""
+    """Where the tensors of a pass go: first those that modules see, last masks of axes and gates, for calls.
 
-    def __init__(self, masking: Masked, places: list[Place]) -> None:
-        self.masking, self.places = masking, places
+    Args:
+        readings: parameters that are multiplied when they are read.
+        calls_at: where the masks for calls begin; default behind those that modules see.
+    """
+
+    def __init__(
+        self, masking: Masked, places: list[Place], readings: Sequence[Reading] = (), calls_at: int | None = None
+    ) -> None:
+        self.masking, self.places, self.readings = masking, places, readings
+        self._calls_at = len(places) if calls_at is None else calls_at
 
     @contextmanager
     def placed(self, tensors: Sequence[Tensor]) -> Iterator[None]:
@@ -54,19 +66,24 @@ class Layout:
             for (space, attribute), tensor in zip(self.places, tensors, strict=False):
                 space[attribute] = tensor
             stack.enter_context(as_written())
+            if self.readings:
+                stack.enter_context(read_masked(self.readings, tensors))
             if masking.graph.resolutions:
                 stack.enter_context(masking.resampled())
             if masking.recurrent:
-                stack.enter_context(flat_weights(masking.recurrent))
+                fill = filled_when_run if self.readings else flat_weights
+                stack.enter_context(fill(masking.recurrent))
             if masking.attends:
                 stack.enter_context(narrowed(masking.model))
             if masking.stack is not None:
                 stack.enter_context(masking.stack.watched(lambda: self.calls(tensors, None)))
+                if self.readings:
+                    stack.enter_context(told_apart(list(masking.model.modules())))
             yield
 
     @contextmanager
     def calls(self, tensors: Sequence[Tensor], position: Any) -> Iterator[None]:
-        masking, first = self.masking, len(self.places)
+        masking, first = self.masking, self._calls_at
         if masking.stack is None:
             yield
             return
@@ -93,7 +110,7 @@ class _Sites(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         name = function_name(func)
-        if name not in self.names:
+        if name not in self.names or is_exchanging():
             return func(*args, **kwargs)
         call: Callable[..., Any] = func
         for site in self.masking.site(name):
@@ -107,7 +124,7 @@ class _Sites(TorchFunctionMode):
 
         def handled(*args: Any, **kwargs: Any) -> Any:
             try:
-                return HANDLERS[site.kind](func, args, kwargs, mask, site.options)
+                return HANDLERS[site.kind](func, args, kwargs, _as_narrow(mask, args, kwargs), site.options)
             except (RuntimeError, IndexError, KeyError) as error:
                 raise UnsupportedModelError(
                     f"The masked model calls {site.function} in {site.place or 'the model'} otherwise than when it was "
@@ -115,3 +132,15 @@ class _Sites(TorchFunctionMode):
                 ) from error
 
         return handled
+
+
+_NARROW = (torch.bfloat16, torch.float16)
+
+
+def _as_narrow(mask: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """The mask in half precision where the call is: layers that follow take no other type, but under ``autocast``."""
+    given = pytree.tree_leaves((args, kwargs))
+    like = next((t for t in given if isinstance(t, Tensor) and t.is_floating_point()), mask)
+    if like.dtype not in _NARROW or torch.is_autocast_enabled(like.device.type):
+        return mask
+    return mask.to(like.dtype)

@@ -22,11 +22,13 @@ from compressor.errors import UsageError
 from compressor.graph.axis import Axis
 from compressor.graph.gated import gated_units
 from compressor.graph.graph import Graph, Site
+from compressor.masks.at_reading import Factor, Reading
 from compressor.masks.bands import Bands
 from compressor.masks.layout import Layout
 from compressor.masks.part_stack import PartStack, Place
 from compressor.masks.recompute import Pass, Passes
 from compressor.nn import resampling
+from compressor.nn.sharded import is_fsdp, is_share, operand, original_class
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ class Masking:
         for site in graph.sites:
             self._sites[site.place, site.function, site.ordinal].append(site)
         self.n_axes = len(self._axes)
+        self._shares: set[str] = set()  # names of parameters that are multiplied when they are read
         self.passes = Passes()
 
     def axis_masks(self, units: Tensor) -> list[Tensor]:
@@ -157,9 +160,13 @@ class Masking:
         hard = soft if given.hard is None else self._masks(*given.hard)
         places: list[Place] = []
         tensors: list[Tensor] = []
+        shared: list[tuple[_Masked, bool]] = []
         for place in self._places:
             masks, each_gate = hard if place.name in frozen else soft
             if not place.axes and not each_gate:
+                continue
+            if place.name in self._shares:
+                shared.append((place, place.name in frozen))
                 continue
             tensor = self.parameters[place.name] if given.weights is None else given.weights[place.name]
             for d, index in place.axes:
@@ -180,30 +187,73 @@ class Masking:
         for name, attribute, matrix in self._bands.matrices(given.units) if self._bands is not None else ():
             places.append((self.modules[name].__dict__, attribute))
             tensors.append(matrix)
-        if self.stack is None:
+        if self.stack is None and not shared:
             return Layout(self, places), tensors
-        masks, each_gate = hard
-        return Layout(self, places), [*tensors, *masks, *each_gate]
+        if not shared:
+            return Layout(self, places), [*tensors, *hard[0], *hard[1]]
+        starts = len(tensors), len(tensors) + len(soft[0]) + len(soft[1])
+        readings = [
+            Reading(each, factors)
+            for place, is_frozen in shared
+            for factors in [tuple(self._factors_of(place, starts[is_frozen], bool(soft[1])))]
+            for each in place.spaces
+        ]
+        return Layout(self, places, readings, starts[1]), [*tensors, *soft[0], *soft[1], *hard[0], *hard[1]]
+
+    def _factors_of(self, place: _Masked, start: int, gated: bool) -> Iterator[Factor]:
+        """What a parameter is multiplied by; ``start`` is where the masks of axes and the gates begin."""
+        for d, index in place.axes:
+            yield Factor(start + self._position[index], (-1, *[1] * (place.rank - 1 - d)))
+        for index in place.gates if gated else ():
+            yield Factor(start + self.n_axes + index, ())
+
+    def follow(self, parameters: Mapping[str, Tensor]) -> None:
+        """From here on the weights are these, by every name, at rest (``nn.sharded``): shares are multiplied when they
+        are read, as they are whole only while their modules run.
+
+        Raises:
+            UsageError: masks cannot act in what was sharded.
+        """
+        if self._bands is not None:
+            raise UsageError(
+                "A learned resolution needs kernels that are whole at all times, and the model was sharded; pass "
+                "options={'learn': 'width,depth,kernel'} to compressor.prepare, or use DistributedDataParallel."
+            )
+        for name, module in self.modules.items():
+            if is_fsdp(module) and original_class(module) is nn.MultiheadAttention:
+                raise UsageError(
+                    f"{name or 'The model'} is an nn.MultiheadAttention that was sharded by itself, so no head of it "
+                    "can be masked; call fully_shard on the module around it."
+                )
+        self.parameters.update(parameters)
+        self._shares = {name for name, tensor in parameters.items() if is_share(tensor)}
 
     def _masks(self, units: Tensor, gates: Tensor | None) -> tuple[list[Tensor], list[Tensor]]:
         """The mask of every axis in use, and every gate."""
         return self.axis_masks(gated_units(self.graph, units, gates)), [] if gates is None else list(gates.unbind())
 
+    def take(self, model: nn.Module) -> None:
+        """Let ``fold_`` write into the weights of ``model``, which may be a copy."""
+        self.parameters.update(model.named_parameters(remove_duplicate=False))
+        self.parameters.update(model.named_buffers(remove_duplicate=False))
+
     def require_unchanged(self) -> None:
         """Raise ``UsageError`` if another tensor has taken the place of a parameter, as masks act on those there were.
 
-        Sharding (``fully_shard``), parametrizations and assignments do that.
+        Parametrizations, assignments and what shards them do that; for ``fully_shard`` see ``follow``.
         """
         for place in self._places:
             tensor = self.parameters[place.name]
             for space, attribute in place.spaces:
                 found = space["_parameters"].get(attribute)
+                if place.name in self._shares and found is not None:  # a share, or all of it
+                    continue
                 if found is not tensor and space["_buffers"].get(attribute) is not tensor:
                     kind = "something else" if found is None else f"another {type(found).__name__}"
                     raise UsageError(
-                        f"{place.name} is {kind} since the masks were prepared. Shard, parametrize or replace "
-                        "parameters before compressor.prepare; sharded ones (FSDP) are not supported, "
-                        "DistributedDataParallel is."
+                        f"{place.name} is {kind} since the masks were prepared. Parametrize or replace parameters "
+                        "before compressor.prepare. Of what shards them, fully_shard is supported, on the prepared "
+                        "model itself; FullyShardedDataParallel and tensor parallelism are not."
                     )
 
     @contextmanager
@@ -228,9 +278,9 @@ class Masking:
             tensor = self.parameters[place.name]
             for d, index in place.axes:
                 mask = masks[self._position[index]].to(tensor.dtype)
-                tensor.mul_(mask.reshape(-1, *[1] * (place.rank - 1 - d)))
+                tensor.mul_(operand(tensor, mask.reshape(-1, *[1] * (place.rank - 1 - d))))
             for index in place.gates if gates is not None else ():
-                tensor.mul_(gates[index].to(tensor.dtype))  # type: ignore[index]
+                tensor.mul_(operand(tensor, gates[index].to(tensor.dtype)))  # type: ignore[index]
 
     def site(self, name: str) -> list[Site]:
         """The sites of the call of ``name`` that the program is making now."""

@@ -30,13 +30,18 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 def require_whole_tensors(model: nn.Module) -> None:
     """Raise ``UsageError`` if parameters are spread over processes: of a part, nothing can be decided or removed."""
+    cure = (
+        "what is removed is decided on whole weights. Call compressor.prepare first and fully_shard on the prepared "
+        "model, or compress first and shard the result."
+    )
+    for module in every_module(model):
+        if type(module).__name__ == "FullyShardedDataParallel":
+            raise UsageError(
+                f"The model is sharded by FullyShardedDataParallel (FSDP1), which is not supported, as {cure}"
+            )
     for name, parameter in model.named_parameters():
         if type(parameter).__name__ in ("DTensor", "FlatParameter") or hasattr(parameter, "_local_tensor"):
-            raise UsageError(
-                f"{name} is sharded ({type(parameter).__name__}: FSDP or tensor parallelism), and what is removed is "
-                "decided on whole weights. Prepare the model before it is sharded and train it under "
-                "DistributedDataParallel, or compress first and shard the result."
-            )
+            raise UsageError(f"{name} is sharded ({type(parameter).__name__}: FSDP or tensor parallelism), and {cure}")
 
 
 def _is_compiled_wrapper(module: nn.Module) -> bool:

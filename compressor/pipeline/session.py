@@ -38,9 +38,11 @@ from compressor.nn.modules import require_whole_tensors
 from compressor.nn.quantization import observe_anew_
 from compressor.nn.tensors import not_finite
 from compressor.options import Whole, read
+from compressor.pipeline.bottlenecks import warn_of_bottlenecks
 from compressor.pipeline.entry import Entry, require_free
 from compressor.pipeline.problem import Problem
 from compressor.pipeline.settings import Settings
+from compressor.pipeline.sharding import Sharding
 from compressor.process.ranks import Ranks
 from compressor.search.importance import FROM_DATA
 from compressor.search.result import SearchResult
@@ -76,11 +78,11 @@ class Session:
             )
         self.total_steps = read("total_steps", Whole(1), total_steps)
         self._ranks = Ranks.of(model, process_group)
+        require_whole_tensors(model)
         self._measured = any(budget.cost == "latency" for budget in settings.budgets)
         self._require_one_device()
         self.model = model = in_place(model)
         require_free(model)
-        require_whole_tensors(model)
         if computed(model) is not None:
             raise UsageError(
                 f"{type(model).__name__} has weights that another network computes, and a loop of your own would not "
@@ -101,6 +103,7 @@ class Session:
         self._under: Pass | None = None
         self._small: nn.Module | None = None
         self._gradients = MaskGradients(self.parameters(), [p for p in model.parameters() if p.requires_grad])
+        self._sharding = Sharding(model, self._learner.masking, self._gradients, self._ranks)
         self._agreed = False
         self._agree()
         self._entry = Entry(model, self._run, self._aside)
@@ -145,6 +148,7 @@ class Session:
         if self.graph.resolutions:
             cure = "pass an example of that size, or options={'learn': 'width,depth,kernel'}"
             self._problem.require_one_size(args, "The loop has inputs of", cure)
+        self._sharding.follow(running=True)
         self._learner.masking.require_unchanged()
         self._forwards += learns
         self._gradients.forward_begins()
@@ -160,6 +164,7 @@ class Session:
         """Inside, the model runs with the masks of this step in any mode: once it is decided what is kept, it computes
         what ``finish`` returns."""
         self._require_open()
+        self._sharding.follow()
         before = self._under
         with self._learner.applied() as self._under:
             try:
@@ -268,6 +273,7 @@ class Session:
         Raises:
             UsageError: the state is of another model, method or program version. Nothing is changed then.
         """
+        self._sharding.follow()
         mine, given = self.parameters(), state.get("masks", [])
         shapes = [tuple(p.shape) for p in mine], [tuple(p.shape) for p in given]
         if shapes[0] != shapes[1] or set(state.get("method", {})) != set(self._learner.stateful):
@@ -296,7 +302,8 @@ class Session:
 
     def finish(self) -> nn.Module:
         """Decide, trim and verify: the small model, with the trained weights. The masks leave the original; what those
-        of ``dnarch`` did to weights is in its weights.
+        of ``dnarch`` did to weights is in its weights. A sharded model stays as it is: its weights are gathered first,
+        so every process calls this, and gets the same network, which is not sharded.
 
         Groups and blocks that turn out not to be trimmed exactly stay whole, and the decision is made again. A latency
         budget is checked on the device, and the decision made again until it holds there; ``held`` says how that went.
@@ -309,44 +316,55 @@ class Session:
             raise UsageError("The session is finished; its network is what the first call of finish() returned.")
         if self._under is not None:
             raise UsageError("finish() was called inside session.masked(); call it after that block.")
-        self._require_sound()
+        self._sharding.follow()
+        self._learner.require_finite()
+        network = self._sharding.network()
+        self._require_sound(network)
         self.close()
         found = self._learner.decide()
+        if network is not self.model:
+            self._learner.masking.take(network)
         self._learner.fold_(found)
-        result = self._trimmed_and_held(found)
+        result = self._trimmed_and_held(network, found)
         self._decided, self.check, self._small = result.architecture, result.check, result.model
-        remember(result.model, result.architecture.to_json(), self.model)
+        remember(result.model, result.architecture.to_json(), network)
         self.architecture = known_whole(result.model, result.architecture)
         observe_anew_(result.model)
         return result.model
 
-    def _trimmed_and_held(self, found: SearchResult) -> TrimResult:
+    def _trimmed_and_held(self, model: nn.Module, found: SearchResult) -> TrimResult:
         problem = self._problem
-        decision, result = problem.trim(self.model, found)
+        decision, result = problem.trim(model, found)
         if problem.device is None:
+            warn_of_bottlenecks(problem, decision)
             return result
 
         def trim(network: SearchResult) -> tuple[SearchResult, nn.Module]:
-            settled, trimmed = problem.trim(self.model, network)
+            settled, trimmed = problem.trim(model, network)
             return settled, trimmed.model
 
         self.held, network = problem.hold_on_device(problem.device, decision, trim)
         if network is not decision:
-            _, result = problem.trim(self.model, network)
+            network, result = problem.trim(model, network)
+        warn_of_bottlenecks(problem, network)
         problem.close()
         return result
 
     def shrink_(self) -> nn.Module:
         """After ``finish``: make the prepared model itself what ``finish`` returned, for code that holds on to it.
 
-        Its parameters are new ones, not those of the optimizer nor of the network that ``finish`` returned.
+        Its parameters are new ones, not those of the optimizer nor of the network that ``finish`` returned. A
+        sharded model is not sharded any more, and its modules are new ones.
 
         Raises:
-            UsageError: the session is not finished.
+            UsageError: the session is not finished, or what ``finish`` returned has been sharded since.
         """
         if self._small is None:
             raise UsageError("shrink_() makes the model what finish() returned; call that first.")
-        self._decided.apply_(self.model)
+        if self._sharding.is_on:
+            self._sharding.become_(self._small)
+        else:
+            self._decided.apply_(self.model)
         observe_anew_(self.model)
         return self.model
 
@@ -354,7 +372,8 @@ class Session:
         """After ``finish``: let the loop's optimizer go on with the small network, in place.
 
         What it remembers of each weight (momentum, moments, counts) is sliced as the weight is; its groups keep their
-        settings and places, so schedulers and scalers go on with it. What is no parameter of the model stays.
+        settings and places, so schedulers and scalers go on with it. What is no parameter of the model stays. That of a
+        sharded model is gathered, by all processes together.
 
         Raises:
             UsageError: the session is not finished, the optimizer has none of the model's parameters, or remembers what
@@ -362,11 +381,11 @@ class Session:
         """
         if self._small is None:
             raise UsageError("carry_optimizer() is for the network that finish() returns; call that first.")
-        carry_(optimizer, self.model, self._small, self._decided)
+        with self._sharding.whole_state(optimizer) as model:
+            carry_(optimizer, model, self._small, self._decided)
 
-    def _require_sound(self) -> None:
-        self._learner.require_finite()
-        lost = [name for name in not_finite(self.model) if name not in self._lost]
+    def _require_sound(self, model: nn.Module) -> None:
+        lost = [name for name in not_finite(model) if name not in self._lost]
         if lost:
             raise TrainingError(
                 f"{lost[0]} has become NaN or infinite in the loop, so what is left of it would be, too. Load the "

@@ -57,6 +57,14 @@ class Ranks:
         return 0 if self.size == 1 else torch.distributed.get_rank(self.group)
 
     @property
+    def members(self) -> list[int]:
+        """What they are called among all processes that were started, by rank."""
+        if self.size == 1 and not torch.distributed.is_initialized():
+            return [0]
+        group = torch.distributed.group.WORLD if self.group is None else self.group
+        return torch.distributed.get_process_group_ranks(group)
+
+    @property
     def is_first(self) -> bool:
         """Whether this is the one that writes, prints and measures."""
         return self.rank == 0
