@@ -211,6 +211,18 @@ class Events:
         finally:
             self.listeners = [each for each in self.listeners if each not in listeners]
 
+    def tenths(self) -> Callable[[str, int, int], None]:
+        """Progress of what is counted, ``(what, done, total)``: a line per tenth."""
+        shown: dict[str, int] = {}
+
+        def tell(what: str, done: int, total: int) -> None:
+            tenth = 10 * done // max(total, 1)
+            if tenth > shown.get(what, 0):
+                shown[what] = tenth
+                self.info(f"  {what}: {done} of {total}")
+
+        return tell
+
     def progress(self, stage: str) -> StepEvents | None:
         """What a training loop reports its steps to; None if nobody listens to steps (``steps`` of a listener)."""
         wanted = any(getattr(listener, "steps", True) for listener in self.listeners)

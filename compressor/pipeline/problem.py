@@ -237,14 +237,15 @@ class Problem:
             return self.settings.round_to
         return self.device.multiples()
 
-    def projector(self, grid: RoundTo = None) -> Projector:
-        """Makes hard choices that are within every budget, on ``grid`` or the job's own."""
+    def projector(self, grid: RoundTo = None, wanted: Wanted | None = None) -> Projector:
+        """Makes hard choices that are within every budget, on ``grid`` or the job's own, with what is ``wanted``, by
+        default by the user."""
         return Projector(
             self.graph,
             self.constraints,
             round_to=self.grid if grid is None else grid,
             whole=set(self.refused),
-            wanted=self.wanted,
+            wanted=self.wanted if wanted is None else wanted,
             decides=self.settings.config.decides,
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from compressor.nn.modules import build_lazy, require_whole_tensors
 from compressor.nn.quantization import observe_anew_
 from compressor.nn.tensors import example_of, fill, state, to_device
 from compressor.pipeline.alike import require_same_work
+from compressor.pipeline.bottlenecks import warn_of_bottlenecks
 from compressor.pipeline.events import Decision, Events, Metric
 from compressor.pipeline.problem import Problem
 from compressor.pipeline.settings import Scores, Settings
@@ -133,7 +133,9 @@ class Pipeline:
                 self.events.info("  no batch axis: costs are those of the inputs as they are")
         if problem.is_measured:
             with self.events.stage("measure the target"):
-                device = problem.measure(self.job, copied=bool(self.settings.train_epochs), progress=self._told())
+                device = problem.measure(
+                    self.job, copied=bool(self.settings.train_epochs), progress=self.events.tenths()
+                )
             for line in device.prediction.warnings:
                 self.events.warn(line)
             self.events.info(device.prediction.summary)
@@ -220,6 +222,7 @@ class Pipeline:
             with self.events.stage("check on the device"):
                 self._hold_on_device(self.problem.device)
         self._tell_decision()
+        warn_of_bottlenecks(self.problem, self.decision)
         if self.data is None:
             self._set_statistics()
             return
@@ -342,18 +345,6 @@ class Pipeline:
         costs = {name: self.reached(term) for name, term in self.problem.terms.items()}
         units, blocks = self.decision.units[: self.graph.n_units], self.decision.gates_or_all(self.graph)
         self.events.emit(Decision(costs, int(units.sum()), len(units), int(blocks.sum()), len(blocks)))
-
-    def _told(self) -> Callable[[str, int, int], None]:
-        """Progress of measuring, a line per tenth."""
-        shown: dict[str, int] = {}
-
-        def tell(what: str, done: int, total: int) -> None:
-            tenth = 10 * done // max(total, 1)
-            if tenth > shown.get(what, 0):
-                shown[what] = tenth
-                self.events.info(f"  {what}: {done} of {total}")
-
-        return tell
 
     def _fit(
         self,
