@@ -53,6 +53,8 @@ BASE_UNITS = {"flops": "macs", "params": "params", "memory": "bytes", "latency":
 _TEXT = re.compile(r"(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*(?P<unit>%|[a-zµμ]*)", re.IGNORECASE)
 
 _LONGEST = 100  # characters of an amount
+OF_LIMIT = "_of_limit"
+"""Ends the names of costs that are told as fractions of their budgets' limits: ``flops_of_limit``."""
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,10 @@ class Hooks:
     def after_step(self, step: int, total_steps: int) -> None:
         """Called after the optimizers have stepped, for instance to clamp or to move multipliers."""
 
+    def step_values(self) -> Mapping[str, float]:
+        """Numbers by name that are told with every step beside the loss: what is known anyway, nothing computed."""
+        return {}
+
     def log(self) -> dict[str, Any]:
         """JSON values for an entry of the history. Called only when one is written."""
         return {}

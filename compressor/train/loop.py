@@ -220,7 +220,8 @@ class Trainer:
                 ended = counters.step % self._epoch_steps == 0
                 over = counters.step == self._last
                 if self._progress is not None:
-                    self._progress.advance(counters.step, loss=meter.last, lr=self._lr(counters.step - 1))
+                    values = self._hooks.step_values()
+                    self._progress.advance(counters.step, loss=meter.last, lr=self._lr(counters.step - 1), **values)
                 every = self.config.log_every
                 if ended or over or (every and counters.step % every == 0):
                     self._log(epoch, meter, ended=ended)

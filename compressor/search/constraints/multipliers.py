@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from compressor.budget import OF_LIMIT
 from compressor.costs import Sizes
 from compressor.search.constraints.constraint import Constraint
 
@@ -54,6 +55,10 @@ class Multipliers:
     def shares(self) -> dict[str, float]:
         """The costs last noted by name, as fractions of the original's."""
         return {c.name: cost / c.term.original for c, cost in zip(self.constraints, self.costs, strict=True)}
+
+    def of_limits(self) -> dict[str, float]:
+        """The costs last noted as fractions of their limits, ``{"flops_of_limit": 1.2}``: 1 is what was asked for."""
+        return {f"{c.name}{OF_LIMIT}": cost / c.limit for c, cost in zip(self.constraints, self.costs, strict=True)}
 
     def penalty(self, sizes: Sizes) -> Tensor:
         """What to add to the loss; also notes the costs for ``step``."""

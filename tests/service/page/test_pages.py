@@ -135,6 +135,24 @@ def test_a_job_at_work_and_what_changes(client: TestClient, worked: Worked) -> N
     assert client.get(f"{place}/curves.json?seen={curves['seen']}").status_code == 204
 
 
+def test_expected_costs_are_drawn_beside_the_loss(client: TestClient, worked: Worked) -> None:
+    claim = running(worked)
+    for done in (6, 7, 8):
+        values = {"loss": 1 / done, "flops_of_limit": 3 - done / 4, "odd_of_limit": 1.0}
+        worked.say(claim, ("Step", {"stage": "search", "done": done, "total": 10, "values": values}))
+    text = look(client, f"/jobs/{claim.job.id}")
+    for said in (
+        "Expected multiply-adds in search, as a share of the budget",
+        "Expected odd in search",
+        "1.5 at step 6",
+    ):
+        assert said in text, "it is read without scripts"
+    found = {curve["key"]: curve for curve in client.get(f"/jobs/{claim.job.id}/curves.json").json()["curves"]}
+    curve = found["search/flops_of_limit"]
+    assert (curve["quantity"], curve["values"]) == ("Multiply-adds / budget", [1.5, 1.25, 1.0])
+    assert found["search/loss"]["title"] == "loss in search"
+
+
 def test_a_job_that_is_done(client: TestClient, worked: Worked) -> None:
     report = fake_report()
     job = worked.done(report, "finished")

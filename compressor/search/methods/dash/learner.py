@@ -115,6 +115,9 @@ class DashLearner(Learner):
         self.multipliers.progress = (step + 1) / max(1.0, self.config.reach * total_steps)
         self.multipliers.step()
 
+    def step_values(self) -> Mapping[str, float]:
+        return self.multipliers.of_limits() if self.learns else {}
+
     def log(self) -> dict[str, Any]:
         costs = self.multipliers.shares()
         parts = self.categorical.split(self.categorical.probabilities().detach())

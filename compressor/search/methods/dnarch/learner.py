@@ -296,6 +296,9 @@ class DnarchLearner(Learner):
         for rows in self.rows:
             rows.clamp_()
 
+    def step_values(self) -> Mapping[str, float]:
+        return self.multipliers.of_limits() if self.settled.decision is None else {}
+
     def log(self) -> dict[str, Any]:
         decision, constraints = self.settled.decision, self.projector.constraints
         if decision is None:

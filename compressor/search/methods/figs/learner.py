@@ -231,6 +231,9 @@ class FigsLearner(Learner):
         costs = self.projector.costs(found.units, found.gates_or_all(self.graph))
         self.multipliers.note(costs.tolist())
 
+    def step_values(self) -> Mapping[str, float]:
+        return self.multipliers.of_limits() if self.learns else {}
+
     def log(self) -> dict[str, Any]:
         return self.multipliers.shares()
 

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from compressor.budget import OF_LIMIT
 from compressor.report.page.charts import coordinate
 from compressor.report.page.markup import Markup, join, tag
+from compressor.report.wording import cost_name
 from compressor.service.page.formats import number
 from compressor.service.page.pictures.axes import Plane
 from compressor.service.page.story.curves import Curve
+
+
+def curve_label(curve: Curve) -> str:
+    """What a curve's values are, as one reads it."""
+    cost = curve.quantity.removesuffix(OF_LIMIT)
+    return curve.quantity if cost == curve.quantity else f"{cost_name(cost)} / budget"
+
+
+def curve_title(curve: Curve) -> str:
+    """What a curve shows, and where: of a cost, that its budget is at 1."""
+    cost = curve.quantity.removesuffix(OF_LIMIT)
+    if cost == curve.quantity:
+        return f"{curve.quantity} in {curve.stage}"
+    return f"Expected {cost_name(cost).lower()} in {curve.stage}, as a share of the budget"
 
 
 def curve_picture(curve: Curve, colour: str = "accent") -> Markup:
@@ -26,7 +42,7 @@ def curve_picture(curve: Curve, colour: str = "accent") -> Markup:
         r=3.5,
         fill=f"var(--{colour})",
     )
-    said = f"{curve.quantity} in {curve.stage}: {number(curve.values[0])} at step {number(curve.steps[0])}, "
+    said = f"{curve_title(curve)}: {number(curve.values[0])} at step {number(curve.steps[0])}, "
     said += f"{number(curve.values[-1])} at step {number(curve.steps[-1])}"
-    parts = [tag("title", said), *plane.grid("step", curve.quantity), line, end]
+    parts = [tag("title", said), *plane.grid("step", curve_label(curve)), line, end]
     return tag("svg", join(parts), viewBox=f"0 0 {plane.width} {plane.height}", role="img", aria_label=said)

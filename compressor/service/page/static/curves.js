@@ -15,7 +15,7 @@
     const figure = document.createElement("figure");
     figure.dataset.key = curve.key;
     const title = document.createElement("figcaption");
-    title.textContent = `${curve.quantity} in ${curve.key.slice(0, -curve.quantity.length - 1)}`;
+    title.textContent = curve.title;
     const plot = document.createElement("div");
     plot.className = "plot";
     figure.append(title, plot);

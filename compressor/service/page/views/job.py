@@ -18,7 +18,7 @@ from compressor.service.errors import NotFoundError
 from compressor.service.page.documents import load_fronts, load_report, paths, shown_files
 from compressor.service.page.fronts import FrontView
 from compressor.service.page.gate import Asker, PageRoute, Parts, page
-from compressor.service.page.pictures.lines import curve_picture
+from compressor.service.page.pictures.lines import curve_label, curve_picture, curve_title
 from compressor.service.page.story.shelf import Shelf
 from compressor.service.page.story.story import Story
 from compressor.service.records import JobRecord
@@ -65,7 +65,13 @@ def curves(
 
     def told(story: Story) -> dict[str, Any]:
         found = [
-            {"key": curve.key, "quantity": curve.quantity, "steps": list(curve.steps), "values": list(curve.values)}
+            {
+                "key": curve.key,
+                "title": curve_title(curve),
+                "quantity": curve_label(curve),
+                "steps": list(curve.steps),
+                "values": list(curve.values),
+            }
             for curve in list(story.curves.values())[:_MOST_CURVES]
         ]
         return {"seen": story.last, "ended": record.ended, "curves": found}
@@ -147,7 +153,7 @@ def _told(record: JobRecord, story: Story) -> dict[str, Any]:
         "version": _version(record, story),
         "stages": list(story.stages),
         "curves": [
-            {"key": curve.key, "title": f"{curve.quantity} in {curve.stage}", "picture": curve_picture(curve, colour)}
+            {"key": curve.key, "title": curve_title(curve), "picture": curve_picture(curve, colour)}
             for index, curve in enumerate(drawn)
             if (colour := _COLOURS[index % len(_COLOURS)])
         ],
