@@ -14,6 +14,7 @@ from compressor.pipeline.events import Event, Events, JobBegan, JobEnded, Step, 
 from compressor.storage.codec import encode
 
 Tell = Callable[[Mapping[str, Any]], None]
+_OF_JOBS = (JobBegan.__name__, JobEnded.__name__)
 
 
 class Told:
@@ -32,14 +33,18 @@ class Told:
     def __call__(self, event: Event) -> None:
         if isinstance(event, Step) and not is_sample(event):
             return
-        document = encode(event.to_json())
-        if self._point is not None:
-            if isinstance(event, (JobBegan, JobEnded)):
-                return
-            document["point"] = self._point
-            if "stage" in document:
-                document["stage"] = f"{self._point} {document['stage']}"
-        self._tell(document)
+        tell_of(self._tell, self._point, encode(event.to_json()))
+
+
+def tell_of(tell: Tell, point: str | None, document: dict[str, Any]) -> None:
+    """Tell an event of the job, or of a point of it."""
+    if point is not None:
+        if document.get("event") in _OF_JOBS:
+            return
+        document["point"] = point
+        if "stage" in document:
+            document["stage"] = f"{point} {document['stage']}"
+    tell(document)
 
 
 class ToldExecutor(SerialExecutor):

@@ -14,6 +14,8 @@ from typing import Any
 from compressor.budget import parse_budgets
 from compressor.errors import UsageError
 from compressor.jobs.asked import Asked, known_formats
+from compressor.jobs.executors.base import Executor
+from compressor.jobs.executors.processes import ProcessExecutor
 from compressor.jobs.pick import PickConfig, pick
 from compressor.jobs.recipes.read import recipe_of
 from compressor.jobs.run import run_job
@@ -21,6 +23,7 @@ from compressor.jobs.sweeps.asked import sweep_of
 from compressor.jobs.sweeps.run import run_sweep
 from compressor.options import shown
 from compressor.pipeline.events import Events
+from compressor.service.worker.followed import FollowedExecutor
 from compressor.service.worker.told import Tell, Told, ToldExecutor
 
 RESULT, PARENT = "result", "parent"
@@ -43,8 +46,11 @@ def run(job: Mapping[str, Any], tell: Tell) -> None:
             run_job(Asked({"out": RESULT, **own}).over(recipe_of(recipe)).job(), events=events)
         elif kind == "sweep":
             sweep = sweep_of(Asked({"out": RESULT, **own}).over(recipe_of(recipe, sweep=True)))
-            # Points side by side are processes, which tell nothing but how they ended.
-            make = None if sweep.workers > 1 else lambda _: ToldExecutor(tell)
+            workers = sweep.workers
+
+            def make(_: Path) -> Executor:
+                return FollowedExecutor(ProcessExecutor(workers), tell) if workers > 1 else ToldExecutor(tell)
+
             run_sweep(sweep, events=events, quiet=True, make=make)
         elif kind == "pick":
             pick(_picked(recipe, own), events=events)

@@ -122,6 +122,20 @@ def test_a_sweep_and_a_pick_of_it(server: FakeServer, real: Callable[..., Worker
     assert "model.onnx" in picked.files
 
 
+@pytest.mark.slow
+def test_points_side_by_side_tell_their_stages_while_they_run(
+    server: FakeServer, real: Callable[..., WorkerConfig]
+) -> None:
+    told = recipe({**PLAIN, "budgets": {"flops": ["40%", "70%"]}, "workers": 2})
+    sweep = server.submit("sweep", told, kind="sweep")
+    Worker(real(), jobs=1).run()
+    assert (sweep.state, sweep.error) == ("done", None)
+    began = {e["body"]["stage"]: e for e in sweep.events if e["event"] == "StageBegan"}
+    searches = [event for stage, event in began.items() if stage.endswith(" search")]
+    assert len({event["body"]["point"] for event in searches}) == 2
+    assert "JobEnded" not in sweep.kinds
+
+
 def test_a_job_reads_arrays_of_an_upload(server: FakeServer, real: Callable[..., WorkerConfig], tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     x, y = draw.normal(size=(120, 3, 8, 8)).astype("float32"), draw.integers(0, 3, 120)
