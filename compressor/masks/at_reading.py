@@ -22,7 +22,7 @@ from compressor.nn.swap import flat_weights
 class Factor(NamedTuple):
     """One mask or gate on a parameter: which, of the tensors of a pass, and its shape beside the parameter."""
 
-    index: int
+    which: int
     shape: tuple[int, ...]
 
 
@@ -56,7 +56,7 @@ def read_masked(readings: Sequence[Reading], tensors: Sequence[Tensor]) -> Itera
     spaces: dict[int, tuple[dict[str, Any], dict[str, list[tuple[Tensor, tuple[int, ...]]]]]] = {}
     for (space, attribute), factors in readings:
         _, masks = spaces.setdefault(id(space), (space, {}))
-        masks[attribute] = [(tensors[index], shape) for index, shape in factors]
+        masks[attribute] = [(tensors[which], shape) for which, shape in factors]
     placed: list[tuple[dict[str, Any], dict[str, Any], _Parameters]] = []
     try:
         for space, masks in spaces.values():

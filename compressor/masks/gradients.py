@@ -19,8 +19,9 @@ SAMPLE = 3  # weights so many of which are looked at for whether they were moved
 class MaskGradients:
     """Of the masks ``parameters``, in a loop that trains ``weights``."""
 
-    def __init__(self, parameters: Sequence[nn.Parameter], weights: Sequence[nn.Parameter]) -> None:
-        self.parameters, self.weights = list(parameters), list(weights)
+    def __init__(self, parameters: Sequence[nn.Parameter], weights: Sequence[Tensor]) -> None:
+        self.parameters = list(parameters)
+        self.weights = list(weights)
         self._weight = 0.0  # of the cost in all losses of this step
         self._had = False
         self._scaled = False

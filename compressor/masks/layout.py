@@ -19,7 +19,7 @@ from compressor.masks.part_stack import PartStack, Place, put_back
 from compressor.masks.sites import HANDLERS
 from compressor.nn.modules import as_written
 from compressor.nn.multihead import narrowed
-from compressor.nn.sharded import is_exchanging, told_apart
+from compressor.nn.sharded import is_exchanging, is_fsdp, told_apart
 from compressor.nn.swap import flat_weights
 
 
@@ -78,7 +78,7 @@ class Layout:
             if masking.stack is not None:
                 stack.enter_context(masking.stack.watched(lambda: self.calls(tensors, None)))
                 if self.readings:
-                    stack.enter_context(told_apart(list(masking.model.modules())))
+                    stack.enter_context(told_apart([m for m in masking.model.modules() if is_fsdp(m)]))
             yield
 
     @contextmanager

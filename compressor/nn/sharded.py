@@ -53,7 +53,7 @@ def original_class(module: nn.Module) -> type[nn.Module]:
 
 def own_part(tensor: Tensor) -> Tensor:
     """What this process holds of a share; any other tensor itself."""
-    return tensor.to_local() if is_share(tensor) else tensor  # type: ignore[attr-defined, no-any-return]
+    return tensor.to_local() if is_share(tensor) else tensor  # type: ignore[attr-defined]
 
 
 def operand(tensor: Tensor, other: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ def at_rest(model: nn.Module, *, running: bool = False) -> dict[str, Tensor]:
         running: whether this is called in the model's own forward, which goes on with whole parameters.
     """
     model.state_dict()  # puts every share back in its place, also in a forward, where ``reshard`` may not
-    found = dict(model.named_parameters(remove_duplicate=False))
+    found: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
     if running and is_fsdp(model):
         model.unshard()  # type: ignore[operator]
     return found

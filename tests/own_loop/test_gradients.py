@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import compressor
 from compressor.errors import TrainingError, UsageError
 from compressor.process.ranks import Ranks
 from tests.own_loop.loops import EXAMPLE, Convolutions, Net, Run, batch, flat, loop, made, opened
@@ -322,3 +323,17 @@ def test_low_precision_forwards(search: str) -> None:
     found = loop(model, search, STEPS, call=call, session=session)
     assert all(math.isfinite(loss) for loss in found.losses)
     assert all(bool(torch.isfinite(m).all()) for m in found.masks)
+
+
+@pytest.mark.parametrize("kind", [Net, Convolutions])
+@pytest.mark.parametrize("search", ["figs", "dnarch"])
+def test_models_in_half_precision_learn(search: str, kind: Any) -> None:
+    """Masks of function calls do not widen what the next layer gets."""
+    model, example = made(kind).bfloat16().train(), EXAMPLE.bfloat16()
+    session = compressor.prepare(model, example, {"flops": "50%"}, search=search, total_steps=3)
+    (model(example).sum() + session.cost_loss()).backward()
+    assert bool(flat(session.parameters()).count_nonzero())
+    session.step()
+    with session.masked(), torch.no_grad():
+        assert model.eval()(example).dtype is torch.bfloat16
+    assert session.finish()(example).dtype is torch.bfloat16

@@ -13,14 +13,16 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Shard
 from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
 from compressor.errors import CompressorError, TrainingError, UsageError
+from compressor.graph.recording.module_stack import function_name
 from compressor.nn.modules import require_whole_tensors
-from compressor.nn.sharded import require_here
+from compressor.nn.sharded import is_exchanging, require_here, told_apart
 from compressor.pipeline.session import Session
 from tests.own_loop.loops import EXAMPLE, Convolutions, Net, batch, flat, made, opened
 from tests.own_loop.test_ranks import masks
@@ -127,6 +129,7 @@ CASES = {
     "dnarch on convolutions": Case(lambda: made(Convolutions), "dnarch", lambda model: [model.body]),
     "recurrent": Case(make=lambda: made(Recurrent), parts=lambda model: [model.lstm]),
     "attention": Case(make=lambda: made(Attention), parts=lambda model: [list(model.layers)]),
+    "split along the last axis": Case(policy={"shard_placement_fn": lambda p: Shard(p.ndim - 1)}),
     "one share": Case(parts=lambda model: []),
     "replicas": Case(mesh=(2, 1)),
     "in parts": Case(backward=in_parts),
@@ -250,6 +253,46 @@ def lost(rank: int) -> None:
     session.finish()
 
 
+class Signal(nn.Module):
+    """Vectors (B, 12), taken as signals of one channel, to three classes; the branch may run at a lower rate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv1d(1, 8, 3, padding=1), nn.Linear(8, 3)
+        self.branch = nn.Sequential(nn.Conv1d(8, 8, 3, padding=1), nn.ReLU(), nn.Conv1d(8, 8, 3, padding=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x.unsqueeze(1))
+        out: Tensor = self.head((x + self.branch(x)).mean(-1))
+        return out
+
+
+def resampled() -> None:
+    model = made(Signal)
+    opened(model, "dnarch", options={"learn": "width,resolution"}, budgets={"flops": "60%"})
+    fully_shard(model)
+    model(EXAMPLE)
+
+
+def odd_memory() -> None:
+    """What an optimizer remembers cannot be sliced, and it remembers what it did."""
+    model = made(Net)
+    session = opened(model)
+    fully_shard(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    model(EXAMPLE).sum().backward()
+    optimizer.step()
+    session.step()
+    state = optimizer.state[model.stem.weight]
+    state["odd"] = [1]
+    session.finish()
+    try:
+        session.carry_optimizer(optimizer)
+    finally:
+        assert optimizer.state[model.stem.weight] is state
+        assert isinstance(state["momentum_buffer"], DTensor)
+
+
 def refusals(rank: int) -> dict[str, str]:
     mesh, groups = init_device_mesh("cpu", (2,)), [dist.new_group([0]), dist.new_group([1])]
     attempts: dict[str, Callable[[], Any]] = {
@@ -260,6 +303,8 @@ def refusals(rank: int) -> dict[str, str]:
         "by itself": by_itself,
         "mixed": lambda: opened_then(mixed),
         "lost": lambda: lost(rank),
+        "resampled": resampled,
+        "odd memory": odd_memory,
     }
     found = {}
     for name, attempt in attempts.items():
@@ -300,13 +345,40 @@ def gone_on() -> dict[str, bool]:
     return found
 
 
+class Seen(TorchFunctionMode):
+    """The functions that are called, but for those of FSDP."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not is_exchanging():
+            self.names.append(function_name(func))
+        return func(*args, **(kwargs or {}))
+
+
+def functions_seen() -> list[list[str]]:
+    """Those of a block as it is, and once it is sharded."""
+    block = made(Net).blocks[0]
+
+    def seen() -> list[str]:
+        with told_apart([block]), Seen() as found:
+            block(torch.zeros(2, 16))
+        return found.names
+
+    plain = seen()
+    fully_shard(block)
+    return [plain, seen()]
+
+
 QUICK = ("figs", "dnarch, kept whole", "half precision")
 OTHERS = tuple(name for name in CASES if name not in QUICK)
 
 
 def quick_ones(rank: int) -> dict[str, Any]:
     found = {name: trained(CASES[name], rank, 2) for name in QUICK}
-    return {**found, "refusals": refusals(rank), "gone on": gone_on()}
+    return {**found, "refusals": refusals(rank), "gone on": gone_on(), "functions": functions_seen()}
 
 
 def others(rank: int) -> dict[str, Any]:
@@ -350,7 +422,7 @@ def require_like_one(two: list[Any], name: str) -> None:
     assert len({tuple(t.tolist()) for t in found["masks"]}) == 5, "masks moved in four steps"
 
 
-def test_what_masks_cannot_follow_is_named_before_the_first_step(two: list[Any]) -> None:
+def test_what_masks_cannot_follow_is_refused_by_name(two: list[Any]) -> None:
     for found in (each["refusals"] for each in two):
         assert "Call compressor.prepare first and fully_shard on the prepared" in found["shares first"]
         assert "blocks.0.up.weight is another DTensor" in found["tensors"]
@@ -358,11 +430,19 @@ def test_what_masks_cannot_follow_is_named_before_the_first_step(two: list[Any])
         assert "pass process_group= of the same processes" in found["alone"]
         assert "call fully_shard on the module around it" in found["by itself"]
         assert "blocks.1.up.weight was replaced" in found["mixed"]
+        assert "A learned resolution needs kernels that are whole" in found["resampled"]
+        assert "SGD remembers 'odd' (a list) of stem.weight" in found["odd memory"]
         assert found["lost"].startswith(f"{TrainingError.__name__}: head.bias has become NaN")
 
 
 def test_both_networks_train_on(two: list[Any]) -> None:
     assert all(set(each["gone on"]) == WENT_ON and all(each["gone on"].values()) for each in two)
+
+
+def test_what_fsdp_computes_is_told_apart_from_the_program(two: list[Any]) -> None:
+    plain, shared = two[0]["functions"]
+    assert plain == shared
+    assert "softmax" in plain
 
 
 def test_shares_on_another_device_are_refused() -> None:
