@@ -141,6 +141,10 @@ class Runner(Protocol):
         """Give back the memory it holds."""
 
 
+THIS_MACHINE = "This machine"
+"""How messages name the place where something is timed here; another place has a name of its own."""
+
+
 @runtime_checkable
 class Runtime(Protocol):
     """A runtime of a device, such as ONNX Runtime on the CPU. Stateless."""

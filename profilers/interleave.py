@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from profilers.base import Runner, RunnerInfo, Samples, Timing
+from profilers.base import THIS_MACHINE, Runner, RunnerInfo, Samples, Timing
 from profilers.errors import ProfilerUsageError
 from profilers.moments import LEAST_QUIET, quick_ms, quiet_ratios
 from profilers.stats import Ratio, middle_ratio, paired_ratio, paired_ratios, quiet_ms, summarise
@@ -206,6 +206,6 @@ def _noise(timings: Mapping[str, Timing], limit: float) -> str | None:
     if spread <= limit:
         return None
     return (
-        f"This machine is too noisy to measure: the middle half of the runs of {label} spreads over "
+        f"{THIS_MACHINE} is too noisy to measure: the middle half of the runs of {label} spreads over "
         f"{spread:.0%} of the median (at most {limit:.0%} is trusted). Stop other work and measure again."
     )

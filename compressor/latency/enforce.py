@@ -78,8 +78,8 @@ class Enforcer:
         """
         held = self._hold(first)
         self._limit(held.rounds[held.kept].limit_ms / self._unit)
-        if held.noise:
-            warn(held.noise)
+        if (noise := held.noise(self.device.timer.place)) is not None:
+            warn(noise)
         if held.best is None:
             warn(held.failure(self.device.prediction.target))
         if held.hopeless:

@@ -20,7 +20,7 @@ from lut import LatencyTable, Measurement, Point, Row, Signature, Target
 from lut.surface.interpolate import usable
 from lut.surface.refine import Domain, Refinement, Refiner
 from lut.surface.steps import Pattern
-from profilers.base import Runtime
+from profilers.base import THIS_MACHINE, Runtime
 from profilers.layers import timer as timers
 from profilers.layers.layer_timer import REFERENCE, REFERENCE_CHANNELS
 from profilers.layers.timer import Timer
@@ -51,6 +51,7 @@ class Profiled:
         unmeasured: signatures for which there was no time.
         noisy: points whose runs disagreed; ``spread`` is the median relative spread of all points timed now.
         finished: ``False`` if time ran out.
+        place: where, as messages name it.
     """
 
     target: Target
@@ -64,14 +65,15 @@ class Profiled:
     spread: float = 0.0
     seconds: float = 0.0
     finished: bool = True
+    place: str = THIS_MACHINE
 
     @property
     def noise(self) -> str | None:
-        """One line if the machine was too noisy, else ``None``."""
+        """One line if ``place`` was too noisy, else ``None``."""
         if self.measured < LEAST_POINTS or self.noisy <= NOISY_SHARE * self.measured:
             return None
         return (
-            f"This machine is too noisy to measure well: {self.noisy} of {self.measured} points were disturbed "
+            f"{self.place} is too noisy to measure well: {self.noisy} of {self.measured} points were disturbed "
             f"(typical spread {self.spread:.0%}). Stop other work and profile again; these points are measured anew."
         )
 
@@ -182,7 +184,7 @@ def _profile(
 ) -> Profiled:
     started = time.perf_counter()
     target = timer.target
-    result = Profiled(target)
+    result = Profiled(target, place=timer.place)
     wanted = asked(graph, decides)
     ranges = {signature: each.domain for signature, each in wanted.items()}
     only = {signature: tuple(each.points) for signature, each in wanted.items() if not each.varies}

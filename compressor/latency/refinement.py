@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from compressor.budget import Budget
 from compressor.search.result import SearchResult
+from profilers.base import THIS_MACHINE
 from profilers.in_turn import OnDevice
 
 #: How far below its budget a network may be.
@@ -124,14 +125,13 @@ class RefinementLog:
             "machine and run again."
         )
 
-    @property
-    def noise(self) -> str | None:
-        """One line if the machine was too noisy to tell whether a network is within ``SLACK`` of its budget."""
+    def noise(self, place: str = THIS_MACHINE) -> str | None:
+        """One line if ``place`` was too noisy to tell whether a network is within ``SLACK`` of its budget."""
         margin = self.rounds[self.kept].margin
         if margin <= SLACK / 2:
             return None
         return (
-            f"This machine is too noisy to hold a latency budget within {SLACK:.0%}: what the result takes, over "
+            f"{place} is too noisy to hold a latency budget within {SLACK:.0%}: what the result takes, over "
             f"what the original takes, is only known to {margin:.1%}. Stop other work and run again."
         )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 
 from lut import Measurement, Signature, Target
-from profilers.base import Runner, Runtime, default_threads, require
+from profilers.base import THIS_MACHINE, Runner, Runtime, default_threads, require
 from profilers.contention import BUSY, Contention
 from profilers.errors import ProfilerUsageError, RefusedError
 from profilers.in_turn import Limit, OnDevice, Timed, time_networks, time_pair
@@ -70,7 +70,7 @@ class LayerTimer:
         self._path = Path(self._folder.name) / "layer.onnx"
         self._write(REFERENCE, REFERENCE_CHANNELS, REFERENCE_CHANNELS)
         self._loaded: Runner = runtime.load(self._path, threads=self.threads, batch=batch)
-        self.info = self._loaded.info
+        self.info, self.place = self._loaded.info, THIS_MACHINE
         self.reference = Reference(self._loaded)
         if reference_ms is not None:
             self.reference_ms = reference_ms

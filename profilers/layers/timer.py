@@ -31,6 +31,10 @@ class Timer(Protocol):
     reference_ms: float
 
     @property
+    def place(self) -> str:
+        """Where it times, as messages name it at their beginning: ``THIS_MACHINE``, or a device by its name."""
+
+    @property
     def info(self) -> RunnerInfo:
         """The conditions of the reference."""
 

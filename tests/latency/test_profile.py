@@ -155,7 +155,11 @@ def test_a_noisy_machine_is_named_with_its_spread(tmp_path: Path) -> None:
     with LatencyTable(tmp_path / "t") as table, open_timer(noisy, table, threads=1) as timer:
         found = profile(graph, table, timer, max_points=6)
     assert found.noise is not None
+    assert found.noise.startswith("This machine is too noisy")
     assert "spread" in found.noise
+    elsewhere = dataclasses.replace(found, place="jetson-1").noise
+    assert elsewhere is not None
+    assert elsewhere.startswith("jetson-1 is too noisy")
 
 
 def test_rows_of_another_device_are_never_used(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_doubt_counts_as_latency() -> None:
     held = hold(parse_budget("latency", "50%"), line.result(5.0), line.predict, doubtful, lambda *_: None, line.confirm)
     assert held.best is None
     assert "does not hold" in held.failure("there")
-    assert held.noise is None
+    assert held.noise() is None
 
 
 def test_a_machine_too_noisy_for_the_budget_says_by_how_much() -> None:
@@ -134,8 +134,10 @@ def test_a_machine_too_noisy_for_the_budget_says_by_how_much() -> None:
         lambda n: (n, noisy(n)),
     )
     assert held.best is not None
-    assert held.noise is not None
-    assert "3.4%" in held.noise
+    for said, place in ((held.noise(), "This machine"), (held.noise("jetson-1"), "jetson-1")):
+        assert said is not None
+        assert said.startswith(f"{place} is too noisy")
+        assert "3.4%" in said
 
 
 def test_nothing_under_the_budget_is_the_fastest_and_says_so() -> None:

@@ -20,7 +20,7 @@ from compressor.service.devices.protocol import Request
 from compressor.service.errors import NotFoundError
 from lut import Calibration, LatencyTable, Measurement, Row, Signature, Target
 from lut.table.store import parse_rows
-from profilers.base import Availability, Inputs, Runner, RunnerInfo, Samples
+from profilers.base import THIS_MACHINE, Availability, Inputs, Runner, RunnerInfo, Samples
 from profilers.errors import DeviceLostError, ProfilerUsageError, RefusedError
 from profilers.in_turn import Limit, OnDevice, Timed
 from profilers.interleave import Comparison
@@ -97,7 +97,7 @@ class RemoteRuntime:
         asked = {"models": arguments, "seconds": seconds}
         answer = self.ask(Request(protocol.INTERLEAVE, threads, batch, None, asked, tuple(files)))
         found = protocol.comparison_of(answer["result"])
-        return replace(found, noise=found.noise and found.noise.replace("This machine", f"The device {self.name}"))
+        return replace(found, noise=found.noise and found.noise.replace(THIS_MACHINE, self.name, 1))
 
     def measured(self, target: Target) -> bool:
         """Whether a target of a latency table is this device and runtime."""
@@ -250,6 +250,11 @@ class RemoteTimer:
         self.reference_ms: float = opened["reference_ms"]
         self._info = protocol.info_of(opened["info"])
         self._target = Target.from_key(opened["target"])
+
+    @property
+    def place(self) -> str:
+        """The device's name."""
+        return self.runtime.name
 
     @property
     def info(self) -> RunnerInfo:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from compressor.service.devices import protocol
 from compressor.service.devices.measuring import Setup
 from compressor.service.devices.operations import Operations
 from compressor.service.devices.protocol import Request
+from compressor.service.devices.remote_runtime import RemoteRuntime, RemoteTimer
 from compressor.service.devices.slowed import slowed
 from lut import Measurement
 from profilers.errors import ProfilerUsageError, RefusedError
@@ -22,6 +24,7 @@ from profilers.interleave import interleave
 from profilers.layers.layer_onnx import layer_onnx
 from profilers.layers.layer_timer import LayerTimer
 from profilers.runtimes.simulated import SimulatedDevice
+from profilers.side_by_side import time_in_turn
 from tests.service.devices.helpers import CONV, measuring
 
 
@@ -133,6 +136,31 @@ def test_files_outside_of_the_folder_are_not_opened(tmp_path: Path) -> None:
 def test_hostile_requests(value: Any) -> None:
     with pytest.raises(UsageError):
         Request.from_json(value)
+
+
+class _Asked:
+    """A way to a device, straight to its operations."""
+
+    def __init__(self, there: Operations) -> None:
+        self._there = there
+
+    def ask(self, document: dict[str, Any]) -> dict[str, Any]:
+        return {"answer": self._there.answer(Request.from_json(document["request"]))}
+
+
+def test_a_noisy_device_is_named(files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = {"name": "jetson-1", "runtime": "simulated", "fingerprint": "f", "label": "l", "runtime_version": "1"}
+    channel: Any = _Asked(Operations(SimulatedDevice(noise=0.8), tmp_path, threads=1))
+    runtime = RemoteRuntime(channel, "s", document, tmp_path)
+    monkeypatch.setattr(runtime, "send", lambda path: path.stem)
+    models = {label: (tmp_path / f"{sha256}.onnx", None) for label, sha256 in zip("ab", files, strict=False)}
+    for timed in (runtime.interleave, partial(time_in_turn, runtime)):
+        noise = timed(models, threads=1, batch=1, seconds=0.05).noise
+        assert noise is not None
+        assert noise.startswith("jetson-1 is too noisy")
+    assert RemoteTimer(runtime, 1, 1).place == "jetson-1"
+    with LayerTimer(SimulatedDevice(), threads=1) as here:
+        assert here.place == "This machine"
 
 
 def test_requests_and_errors_come_through_as_they_were() -> None:
