@@ -7,6 +7,7 @@ import io
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,10 +75,9 @@ class Server:
         return job
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """One without keys, and without workers."""
-    parts = services_of(ServiceSettings(data_dir=tmp_path / "data", workers=0, upload_bytes=1 << 20))
+@contextmanager
+def serving(parts: Services) -> Iterator[Server]:
+    """Inside, these parts are served in threads of this process."""
     app = create_app(parts)
     running = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", proxy_headers=False, ws="none"))
     thread = threading.Thread(target=running.run, daemon=True)
@@ -90,4 +90,12 @@ def server(tmp_path: Path) -> Iterator[Server]:
     app.state.closing.set()
     running.should_exit = True
     thread.join(10)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """One without keys, and without workers."""
+    parts = services_of(ServiceSettings(data_dir=tmp_path / "data", workers=0, upload_bytes=1 << 20))
+    with serving(parts) as found:
+        yield found
     parts.close()
