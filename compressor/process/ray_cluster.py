@@ -33,12 +33,14 @@ class RaySettings:
     """Where tasks run, and what each is given.
 
     Attributes:
-        address: of a cluster, ``host:6379``, ``ray://host:10001`` or ``auto``; None: what RAY_ADDRESS says, else a Ray
-            of this machine's own.
+        address: of a cluster, ``host:6379`` or ``auto``; None: what RAY_ADDRESS says, else a Ray of this machine's own.
         cpus: cores of a task, which are its threads, too.
         gpus: GPUs of a task; others do not see them.
         resources: what else a task takes, by the names that nodes were started with (``ray start --resources``).
         tries: how often a task is begun anew whose process or node is lost.
+
+    Raises:
+        UsageError: an address of Ray Client.
     """
 
     address: str | None = None
@@ -46,6 +48,9 @@ class RaySettings:
     gpus: float = 0.0
     resources: Mapping[str, float] = field(default_factory=dict)
     tries: int = 3
+
+    def __post_init__(self) -> None:
+        _require_of_cluster(self.address, "--ray-address")
 
     def with_needs(self, needs: Mapping[str, float]) -> RaySettings:
         """The same with what a task needs beside, ``{"GPU": 1, "jetson-1": 1}``: the larger of both."""
@@ -87,14 +92,15 @@ class RayCluster:
         cpus, resources: what a Ray of this machine's own offers; by default every core and nothing else.
 
     Raises:
-        MissingDependencyError: Ray is not installed. CompressorError: the cluster cannot be reached, or is of another
-            version.
+        UsageError: an address of Ray Client. MissingDependencyError: Ray is not installed. CompressorError: the cluster
+            cannot be reached, or is of another version.
     """
 
     def __init__(
         self, address: str | None = None, *, cpus: int | None = None, resources: Mapping[str, float] | None = None
     ) -> None:
         self._address = address or os.environ.get(RAY_ADDRESS) or None
+        _require_of_cluster(self._address, "--ray-address" if address else RAY_ADDRESS)
         self._cpus, self._resources = cpus or os.cpu_count() or 1, dict(resources or {})
         self._mine = False
         self.ray: Any = None
@@ -158,9 +164,21 @@ class RayCluster:
             ) from error
 
 
+def _require_of_cluster(address: str | None, where: str) -> None:
+    """Refuse Ray Client: a program outside of the cluster does not see the folders that its tasks write."""
+    if address is None or not address.startswith("ray://"):
+        return
+    host = address.removeprefix("ray://").rpartition(":")[0] or address.removeprefix("ray://")
+    raise UsageError(
+        f"{where} is {address}, an address of Ray Client, which is not taken: whoever hands out the work must see the "
+        f"folders that the nodes write. Run the command on a node of the cluster with {host}:6379 or auto, or send it "
+        "there with ray job submit; from elsewhere, submit to a service (compress submit)."
+    )
+
+
 def _require_listener(address: str) -> None:
     """Raise ``CompressorError`` where nothing listens: Ray itself takes minutes to say so."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    host, colon, port = address.rpartition(":")
     if address in ("auto", "local") or not colon or not port.isdecimal():
         return
     try:

@@ -10,7 +10,7 @@ import pytest
 from compressor.cli import main
 from compressor.errors import CompressorError, MissingDependencyError, UnreachableBudgetError, UsageError
 from compressor.process.pool import Pool, pools_by, side_by_side
-from compressor.process.ray_cluster import RaySettings, _require_listener, import_ray
+from compressor.process.ray_cluster import RayCluster, RaySettings, _require_listener, import_ray
 from compressor.process.ray_pool import _portable
 from tests.process.test_pool import died, scaled
 
@@ -32,11 +32,24 @@ def test_where_nothing_listens_is_said_at_once() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-        for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}"):
-            with pytest.raises(CompressorError, match="No Ray cluster can be reached at"):
-                _require_listener(address)
+        with pytest.raises(CompressorError, match="No Ray cluster can be reached at"):
+            _require_listener(f"127.0.0.1:{port}")
     with pytest.raises(CompressorError, match="No Ray cluster can be reached"):
         _require_listener("127.0.0.1:99999")
+
+
+@pytest.mark.parametrize(
+    ("address", "host"), [("ray://head:10001", "head:6379"), ("ray://[::1]:10001", "[::1]:6379"), ("ray://h", "h:6379")]
+)
+def test_ray_client_is_refused_with_what_to_use(address: str, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="--ray-address is ray://") as caught:
+        RaySettings(address)
+    for said in (f"{host} or auto", "ray job submit", "compress submit"):
+        assert said in str(caught.value)
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(UsageError, match="RAY_ADDRESS is ray://"):
+        RayCluster()
+    assert RaySettings("head:6379").address == "head:6379"
 
 
 class TwoWordsError(UsageError):
@@ -78,6 +91,7 @@ def test_another_pool_stands_in_for_the_usual_one() -> None:
         (["--ray-address", "host:1"], "--ray-address is for --executor ray"),
         (["--ray-resources", "CPU=2"], "--ray-resources is for --executor ray"),
         (["--ray-processes", "2"], "--ray-processes is for --executor ray"),
+        (["--executor", "ray", "--ray-address", "ray://head:10001"], "head:6379"),
         (["--executor", "ray", "--ray-resources", "CPU"], "takes names and amounts"),
         (["--executor", "ray", "--ray-resources", "CPU=1,CPU=2"], "says CPU twice"),
         (["--executor", "ray", "--ray-resources", "GPU=-1"], "GPU must be"),
