@@ -44,7 +44,7 @@ def _check(program: Program, seed: int) -> nn.Module:
     return result.model
 
 
-@settings(max_examples=40, suppress_health_check=QUIET)
+@settings(max_examples=25, suppress_health_check=QUIET)
 @given(PROGRAMS, st.integers(0, 3))
 @example([("halves", 1, 0), ("halves", 1, 0), ("grouped", 1, 2)], 0)
 @example([("squeeze_excite", 0, 0), ("gated", 2, 2), ("attention", 2, 3)], 1)

@@ -205,7 +205,6 @@ def test_jobs_say_what_was_skipped(data: Data) -> None:
         "ssdlite320_mobilenet_v3_large",
         "fasterrcnn_mobilenet_v3_large_320_fpn",
         "retinanet_resnet50_fpn_v2",
-        "fcos_resnet50_fpn",
     ],
 )
 def test_detectors_of_torchvision(data: Data, name: str) -> None:

@@ -148,13 +148,13 @@ def test_what_is_removed_is_gone_from_the_exported_graph(name: str, kind: str, t
     model, x = make(name)
     graph = capture(model, x)
     before = _operators(model, x, tmp_path / "whole.onnx")
-    for kept in (range(0), range(0, len(graph.blocks), 2)):
-        gates = np.isin(np.arange(len(graph.blocks)), list(kept))
-        small = trim(model, plan(model, graph, graph.all_units(), gates))
-        after = _operators(small, x, tmp_path / "small.onnx")
-        removed = int((~gates).sum())
-        assert after[kind] <= before[kind] - removed
-        assert after["Add"] <= before["Add"] - removed, "the additions of removed branches are folded away"
+    gates = np.arange(len(graph.blocks)) % 2 == 0
+    small = trim(model, plan(model, graph, graph.all_units(), gates))
+    after = _operators(small, x, tmp_path / "small.onnx")
+    removed = int((~gates).sum())
+    assert removed
+    assert after[kind] <= before[kind] - removed
+    assert after["Add"] <= before["Add"] - removed, "the additions of removed branches are folded away"
 
 
 def test_a_module_without_branches_is_one_identity() -> None:

@@ -123,14 +123,12 @@ def test_images_that_lie_channels_last(form: str, groups: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_compiled_it_computes_the_same(form: str) -> None:
-    for groups, axes in ((1, 1), (4, 2)):
-        size = (24,) if axes == 1 else (9, 6)
-        options = {"in_channels": 4, "out_channels": 4, "kernel_sizes": (3, 5), "dilations": (1, 3), "groups": groups}
-        case = Case(axes, options, size, 2, 0)
-        plain, z = case.module(form), case.input()
-        agg, x = case.module(form), case.input()
-        torch.compiler.reset()
-        assert_same(results(torch.compile(agg)(x), agg, x, 0), results(plain(z), plain, z, 0))
+    options = {"in_channels": 4, "out_channels": 4, "kernel_sizes": (3, 5), "dilations": (1, 3), "groups": 4}
+    case = Case(2, options, (9, 6), 2, 0)
+    plain, z = case.module(form), case.input()
+    agg, x = case.module(form), case.input()
+    torch.compiler.reset()
+    assert_same(results(torch.compile(agg)(x), agg, x, 0), results(plain(z), plain, z, 0))
 
 
 @pytest.mark.parametrize("form", FORMS)
