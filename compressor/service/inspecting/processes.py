@@ -97,8 +97,8 @@ def inspect_apart(
             assert fetch is not None
             try:
                 places = place_uploads(uploads, folder, fetch, most_bytes=_UNPACKED, most_each=MOST_IMAGES)
-            except DataError as error:
-                raise InspectionError(str(error), error.exit_code) from error
+            except DataError as refused:
+                raise InspectionError(str(refused), refused.exit_code) from refused
             recipe, limits = replaced(recipe, places), _with_room(limits, folder)
         recipe, readable = _with_data(recipe, datasets or {})
         asked = json.dumps({"recipe": dict(recipe), "kind": kind}).encode()

@@ -132,18 +132,16 @@ def find_groups(root: Path = ROOT, own: Path = OWN) -> MemoryGroups:
 
 
 def _is_ours(place: Path, root: Path) -> bool:
-    """Whether a group was handed over. An administrator can write to all of them, which says nothing."""
+    """Whether a group was handed over. That it can be written to says too little: an administrator can write to all of
+    them, and a user to those of a session, which systemd manages."""
     if not os.access(place / "cgroup.procs", os.W_OK) or not os.access(place, os.W_OK):
         return False
-    if os.geteuid() != 0:
-        return True
     for name in _DELEGATED:
         with suppress(OSError):
             if os.getxattr(place, name) == b"1":
                 return True
-    return (
-        place == root and (root / "cgroup.type").exists()
-    )  # the top of a container's own tree; of a machine's it is missing
+    # The top of a container's own tree; the top of a machine's has no type.
+    return place == root and (root / "cgroup.type").exists()
 
 
 def _step_down(here: Path) -> None:

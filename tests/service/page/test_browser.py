@@ -16,7 +16,7 @@ from tests.report.fake_report import fake_report
 from tests.service.conftest import ServicesMaker
 from tests.service.page.browser import Watched, served, started
 from tests.service.page.test_pages import running
-from tests.service.page.test_submit import INSPECTED
+from tests.service.page.test_submit import INSPECTED, arrays
 from tests.service.page.worked import Worked
 
 pytestmark = pytest.mark.slow
@@ -133,6 +133,47 @@ def test_cost_and_range_before_submitting(tab: Any, url: str, monkeypatch: pytes
     tab.get_by_text("40.0 M").wait_for()
     assert tab.url.endswith("/jobs/new")
     assert tab.get_by_text("reachable", exact=False).count()
+
+
+def test_a_chosen_file_is_looked_at_before_submitting(
+    tab: Any, url: str, parts: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    async def inspected(app: Any, written: Any, project: str) -> dict[str, Any]:
+        seen.append((dict(written.values), project))
+        return INSPECTED
+
+    monkeypatch.setattr(preview, "inspected", inspected)
+    tab.goto(f"{url}/jobs/new")
+    tab.get_by_label("Model", exact=True).fill("resnet20_cifar")
+    tab.get_by_label("New file of data").set_input_files({"name": "d.npz", "mimeType": "", "buffer": arrays()})
+    tab.get_by_role("button", name="Show cost and range").click()
+    tab.get_by_text("40.0 M").wait_for()
+    (upload,) = parts.uploads.list()
+    assert [(values["data"], project) for values, project in seen] == [(f"upload:{upload.id}", "default")]
+    assert tab.get_by_label("Data", exact=True).input_value() == f"upload:{upload.id}"
+    tab.get_by_role("button", name="Show cost and range").click()  # it is not sent again
+    tab.get_by_text("40.0 M").wait_for()
+    assert len(parts.uploads.list()) == 1
+
+
+def test_expected_costs_move_while_a_search_runs(tab: Any, url: str, worked: Worked) -> None:
+    claim = running(worked)
+
+    def step(done: int) -> None:
+        values = {"loss": 1 / done, "flops_of_limit": 3 - done / 4}
+        worked.say(claim, ("Step", {"stage": "search", "done": done, "total": 10, "values": values}))
+
+    step(5)
+    tab.goto(f"{url}/jobs/{claim.job.id}")
+    title = "Expected multiply-adds in search, as a share of the budget"
+    tab.locator("figcaption", has_text=title).wait_for()
+    step(6)
+    step(8)
+    figure = tab.locator("figure", has=tab.locator("figcaption", has_text=title))
+    figure.get_by_text("Multiply-adds / budget").wait_for()  # drawn by the script, with its label
+    figure.locator(".u-legend .u-value", has_text=re.compile("^1$")).wait_for()  # the last one, of step 8
 
 
 def test_options_of_other_searches_are_folded_away(tab: Any, url: str) -> None:

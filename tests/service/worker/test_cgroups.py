@@ -80,6 +80,14 @@ def test_where_there_are_none_it_is_said_why(tree: Path, tmp_path: Path) -> None
         find_groups(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize(("top", "ours"), [(True, True), (False, False)])
+def test_the_top_of_a_containers_tree_is_its_own(tmp_path: Path, top: bool, ours: bool) -> None:
+    (tmp_path / "cgroup.procs").write_text("")
+    assert not cgroups._is_ours(tmp_path, tmp_path), "the top of a machine's tree has no type"
+    (tmp_path / "cgroup.type").write_text("domain")
+    assert cgroups._is_ours(tmp_path, tmp_path if top else tmp_path.parent) is ours
+
+
 def test_groups_of_dead_workers_are_removed(tree: Path) -> None:
     gone, mine = tree / "compressor-job-999999999-ab", tree / f"compressor-job-{os.getpid()}-cd"
     gone.mkdir()
