@@ -6,6 +6,8 @@ All of it is read from the source; nothing is run. Imports for type checkers and
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -128,6 +130,13 @@ def test_what_reads_a_command_line_imports_nothing_heavy(module: str) -> None:
             if other in modules() and other not in seen:
                 seen.add(other)
                 pending.append(other)
+
+
+def test_a_job_begins_without_the_compiler() -> None:
+    """It takes as long to import as everything else together."""
+    said = "import sys, compressor.jobs.run; print([m for m in ('torch._dynamo', 'sympy') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
 
 
 def test_nothing_lies_loose() -> None:

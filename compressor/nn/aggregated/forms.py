@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from compressor.nn.aggregated import fourier
 from compressor.nn.aggregated.candidates import Ints
 from compressor.nn.aggregated.combine import combined
 from compressor.nn.aggregated.spans import Layout
@@ -101,6 +100,8 @@ def _fft(x: Tensor, mixture: Tensor, weights: list[Tensor], bias: Tensor | None,
     dtype = weights[0].dtype
     if dtype != torch.float64:
         dtype = autocast_dtype(x.device.type) or dtype
+    from compressor.nn.aggregated import fourier  # brings the compiler along, a second of start-up
+
     y = fourier.correlate(x, combined(mixture, weights, where), where, groups)
     if bias is not None:
         y.add_(bias.to(y.dtype).reshape(-1, *[1] * len(where.size)))  # in place: nothing needs what was there
