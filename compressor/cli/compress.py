@@ -146,6 +146,11 @@ COMPRESS_OPTIONS = stack(
     ),
     click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave matching modules alone; may be repeated."),
     keep_option,
+    click.option(
+        "--absorb/--no-absorb",
+        default=True,
+        help="Without data: biases and batch norms take up the mean of channels that go. [absorb]",
+    ),
     structure_options,
     click.option(
         "--export", type=Of(Names()), default=("onnx",), metavar="F,...", help="Formats to write, or none. [onnx]"

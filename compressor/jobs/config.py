@@ -82,6 +82,7 @@ class JobConfig(Options):
             at those that the target likes.
         include, exclude: patterns over module names; what is not included, or is excluded, keeps its width.
         keep: least widths by pattern, such as ``layer4*=50%`` or ``conv1=16``.
+        absorb: whether, without data, biases and batch norms take up the mean of channels that go.
         export: names of the formats to write.
         bench_seconds: how long to time both networks at the end, 0 for not at all.
         num_classes: classes of the model's head; None takes them from the data, or the model's own default.
@@ -131,6 +132,7 @@ class JobConfig(Options):
     include: tuple[str, ...] = option((), Patterns(), "What may be compressed.")
     exclude: tuple[str, ...] = option((), Patterns(), "What is left alone.")
     keep: tuple[str, ...] = option((), WrittenWidths(), "Least widths, such as layer4*=50%.")
+    absorb: bool = option(True, Flag(), "Without data: whether layers take up the mean of channels that go.")
     export: tuple[str, ...] = option(("onnx",), Names(), "Formats to write.")
     bench_seconds: float = option(DEFAULT_BENCH_SECONDS, BENCH_SECONDS, "How long to time both networks.")
     num_classes: int | None = option(None, NUM_CLASSES, "Classes of the model's head.")
@@ -253,6 +255,7 @@ _FORMER: dict[str, Any] = {
     "amp": None,
     "compile": False,
     "optimizer": "sgd",
+    "absorb": True,
 }
 _LOOSE: dict[str, Any] = {"learn": [], "penalty": None, "penalty_ramp": None, "compiler": None, "grow": 1}
 

@@ -46,7 +46,7 @@ _OPTIONS = {
         "weights", "data", "search", "importance",
         "train_epochs", "search_epochs",
         "finetune_epochs", "batch_size", "accumulate", "optimizer", "lr", "clip_norm", "amp", "compile", "distill",
-        "tune_epochs", "tune_samples", "trial_workers", "data_workers", "round_to", "include", "exclude", "keep",
+        "tune_epochs", "tune_samples", "trial_workers", "data_workers", "round_to", "include", "exclude", "keep", "absorb",
         "export", "bench_seconds",
         "num_classes", "input_shape", "seed", "device",
         "target", "lut", "threads", "start", "track", "trust_factories",
@@ -211,6 +211,7 @@ def job_settings(config: JobConfig) -> tuple[Settings, ...]:
         include=config.include,
         exclude=config.exclude,
         keep=config.keep,  # read from text
+        absorb=config.absorb,
         seed=config.seed,
         target=measured_on(config.target, config.lut, config.threads),
     )

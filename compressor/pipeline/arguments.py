@@ -95,6 +95,8 @@ class Scope(Options):
         choose: the channels that layers keep, no more and no less, such as ``{"layer1.0.conv1": [0, 3, 5]}``; layers
             that share their channels keep the same.
         keep_outputs: patterns of modules whose outputs keep all channels.
+        absorb: whether, without data, biases and batch norms take up the mean of channels that go, as far as trained
+            batch norms tell it; see ``compressor.trim.absorbed``. With data they are measured anew.
         round_to: keep widths at multiples of this; 1 allows any. Default: at even ones, of the largest power of two up
             to 16 that is at most an eighth of a width, which runtimes compute fastest, as far as budgets can be met so;
             with a latency budget at those that the target likes.
@@ -109,6 +111,7 @@ class Scope(Options):
     choose: Mapping[str, Any] | None = option(None, ChosenChannels(), "Channels that layers keep.")
     keep_outputs: str | tuple[str, ...] = option((), Patterns(), "Modules whose outputs keep all channels.")
     round_to: int | None = option(None, ROUND_TO, "What widths are multiples of.")
+    absorb: bool = option(True, Flag(), "Without data: whether layers take up the mean of channels that go.")
 
     def values(self) -> dict[str, Any]:
         """By name, as ``Settings`` takes them."""

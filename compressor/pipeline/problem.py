@@ -30,6 +30,7 @@ from compressor.search.constraints.projector import Projector
 from compressor.search.constraints.wanted import Wanted, wanted
 from compressor.search.result import SearchResult
 from compressor.trim import TrimResult, trim_verified
+from compressor.trim.absorbed import Reader, absorbed, known_readers
 from compressor.trim.sound import require_sound
 from exporters.example import Example
 
@@ -61,6 +62,8 @@ class Problem:
         wanted: what the user wants kept in any case.
         device: where a latency budget holds, once measured.
         refused: groups and blocks that could not be trimmed exactly, and stay whole.
+        absorbs: whether layers take up the mean of channels that go, as nothing will be trained.
+        absorbed: how many layers did in the last trim.
     """
 
     graph: Graph
@@ -72,6 +75,8 @@ class Problem:
         self.constraints: list[Constraint] = []
         self.device: LatencySession | MeasuredElsewhere | None = None
         self.refused: list[str] = []
+        self.absorbs, self.absorbed = False, 0
+        self._readers: tuple[nn.Module, list[Reader]] | None = None
         self._chosen: Chosen | None = None
 
     # ---- what is to be solved
@@ -291,7 +296,7 @@ class Problem:
         for _ in range(_ATTEMPTS):
             chosen = with_choices(model, self.graph, decision, self._captured)
             result = trim_verified(
-                chosen.model,
+                self._absorbed(chosen),
                 chosen.graph,
                 chosen.units,
                 self.example.args,
@@ -316,6 +321,17 @@ class Problem:
         raise VerificationError(
             f"No exact trim was found after {_ATTEMPTS} attempts; exclude {', '.join(self.refused[:6])} with --exclude."
         )
+
+    def _absorbed(self, chosen: Chosen) -> nn.Module:
+        """The network to trim: with what takes up the mean of channels that go, if that is wanted."""
+        if not self.absorbs:
+            return chosen.model
+        model, graph = chosen.model, chosen.graph
+        if self._readers is None or self._readers[0] is not model:
+            self._readers = model, known_readers(model, graph, self.example, seed=self.settings.seed)
+        readers = self._readers[1]
+        found, self.absorbed = absorbed(model, graph, readers, chosen.units, chosen.gates, self.example)
+        return found
 
     def _made(self, model: nn.Module, subnet: Subnet) -> Made:
         """``model`` with the alternatives of a subnet, for timing it."""

@@ -87,6 +87,7 @@ class Settings(Options):
     exclude: tuple[str, ...] = option((), Patterns(), "What is left alone.")
     keep: tuple[Least, ...] = option((), LeastWidths(), "Least widths of layers.")
     choose: Mapping[str, tuple[int, ...]] = option(None, ChosenChannels(), "Channels that layers keep.")
+    absorb: bool = option(True, Flag(), "Without data: whether layers take up the mean of channels that go.")
     keep_outputs: tuple[str, ...] = option((), Patterns(), "Modules whose outputs keep all channels.")
     batch_axis: BatchAxis = "auto"
     seed: int = option(0, SEED, "Of everything that is drawn.")

@@ -87,6 +87,7 @@ class Pipeline:
         self.example_kwargs = to_device(example_kwargs or {}, self.device)
         self.scores = Scores()
         self.problem = Problem(self.model, self.example, settings, self.events.warn)
+        self.problem.absorbs = settings.absorb and data is None
         self._before = before
         self._teacher: nn.Module = self.model if before is None else before._teacher
         self.held: RefinementLog | None = None
@@ -223,6 +224,8 @@ class Pipeline:
                 self._hold_on_device(self.problem.device)
         self._tell_decision()
         warn_of_bottlenecks(self.problem, self.decision)
+        if self.problem.absorbed:
+            self.events.info(f"  {self.problem.absorbed} layers take up the mean of channels that are gone (--absorb)")
         if self.data is None:
             self._set_statistics()
             return

@@ -18,14 +18,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from compressor.arrays import BoolArray, FloatArray
 from compressor.data.base import usual_batch
 from compressor.errors import UsageError
-from compressor.graph.axis import Axis
 from compressor.graph.graph import Graph
 from compressor.masks import Masking
+from compressor.masks.readers import channels_axis, read_by_modules
 from compressor.nn.modules import evaluating
 from compressor.nn.quantization import unobserved
 from compressor.process.generators import isolated_rng
@@ -98,21 +97,6 @@ class _Noted(torch.autograd.Function):
         return gradients[0], None, None
 
 
-def _read_by_modules(modules: Mapping[str, nn.Module], graph: Graph) -> dict[str, Tensor]:
-    """By name of a linear layer or convolution, the units of each channel it reads, shape (channels, factors)."""
-    stored = [(mask.parameter.rpartition("."), dict[int, Axis | None](mask.axes)) for mask in graph.masks]
-    axes = {name: found for (name, _, tensor), found in stored if tensor == "weight"}
-    axes |= {each.place: dict(enumerate(each.axes)) for each in graph.computed if each.argument in (1, "weight")}
-    read: dict[str, Tensor] = {}
-    for name, along in axes.items():
-        module = modules.get(name)
-        if isinstance(module, nn.Linear | _ConvNd) and getattr(module, "groups", 1) == 1:
-            axis = along.get(0 if isinstance(module, _ConvTransposeNd) else 1)
-            if axis is not None and (axis.factors < graph.n_units).any():
-                read[name] = torch.from_numpy(axis.factors)
-    return read
-
-
 def _read_elsewhere(read: Mapping[str, Tensor], graph: Graph) -> BoolArray:
     """Whether anything but the layers in ``read`` reads a unit, shape (n_units + 1,)."""
     weights = [mask for mask in graph.masks if not graph.parameters[mask.parameter].is_buffer]
@@ -144,7 +128,7 @@ class _Readers:
         self._each: Tensor | None = None  # (samples, n_units + 1), the means taken off
         self._whole: Tensor | None = None  # (n_units + 1,), over samples, with the means
         modules = dict(model.named_modules(remove_duplicate=False))
-        read = _read_by_modules(modules, graph)
+        read = {name: torch.from_numpy(units) for name, units in read_by_modules(modules, graph).items()}
         self._places = [(modules[name], factors) for name, factors in read.items()]
         self._elsewhere = torch.from_numpy(_read_elsewhere(read, graph))
 
@@ -181,7 +165,7 @@ class _Readers:
         read = args[0] if args else None
         if not isinstance(read, Tensor) or not read.is_floating_point():
             return None
-        channels = read.dim() - 1 if isinstance(module, nn.Linear) else 1
+        channels = channels_axis(module, read.dim())
         if not 0 < channels < read.dim() or read.shape[channels] != len(factors):
             return None
         self._samples = self._samples or len(read)

@@ -23,7 +23,7 @@ MAIN = ("model", "weights", "data", "search", "target", "export", "train_epochs"
 _GROUPS: dict[str, tuple[str, ...]] = {
     "Training": ("optimizer", "lr", "batch_size", "accumulate", "clip_norm", "amp", "compile", "distill"),
     "Settings of fine-tuning that are tried": ("tune", "tune_epochs", "tune_samples", "trial_workers"),
-    "What may change": ("importance", "round_to", "include", "exclude", "keep"),
+    "What may change": ("importance", "round_to", "include", "exclude", "keep", "absorb"),
     "The network": ("num_classes", "input_shape", "start"),
     "Where and how it runs": ("device", "seed", "threads", "bench_seconds", "data_workers"),
 }
