@@ -23,11 +23,11 @@ from compressor.jobs.recipes.write import write_recipe
 from compressor.jobs.telling import telling
 from compressor.models import artifact
 from compressor.nn.tensors import to_device
+from compressor.options.shared import LRS
 from compressor.pipeline.alike import OTHER_WORK
 from compressor.pipeline.delivery import deliver_result
 from compressor.pipeline.events import Events
 from compressor.pipeline.networks import networks_of
-from compressor.options.shared import LRS
 from compressor.pipeline.rounds import describe_rounds, round_settings, run_rounds
 from compressor.pipeline.settings import Settings, measured_on
 from compressor.pipeline.warm import ORIGINAL
@@ -46,8 +46,8 @@ _OPTIONS = {
         "weights", "data", "search", "importance",
         "train_epochs", "search_epochs",
         "finetune_epochs", "batch_size", "accumulate", "optimizer", "lr", "clip_norm", "amp", "compile", "distill",
-        "tune_epochs", "tune_samples", "trial_workers", "data_workers", "round_to", "include", "exclude", "keep", "absorb",
-        "export", "bench_seconds",
+        "tune_epochs", "tune_samples", "trial_workers", "data_workers", "round_to", "include", "exclude", "keep",
+        "absorb", "export", "bench_seconds",
         "num_classes", "input_shape", "seed", "device",
         "target", "lut", "threads", "start", "track", "trust_factories",
     )
