@@ -78,7 +78,8 @@ class Session:
             )
         self.total_steps = read("total_steps", Whole(1), total_steps)
         self._ranks = Ranks.of(model, process_group)
-        require_whole_tensors(model)
+        if isinstance(model, nn.Module):  # else a program
+            require_whole_tensors(model)
         self._measured = any(budget.cost == "latency" for budget in settings.budgets)
         self._require_one_device()
         self.model = model = in_place(model)
