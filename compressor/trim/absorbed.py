@@ -148,10 +148,10 @@ def _alike(mean: Tensor, other: Tensor) -> bool:
 
 
 def _constant(module: Any, reader: Reader, kept: BoolArray) -> Tensor:
-    """What the layer lacks in the mean, shape (outputs,), float64."""
-    weight, gone = module.weight.detach(), torch.from_numpy(~kept[reader.units].all(1)).to(module.weight.device)
+    """What the layer lacks in the mean, shape (outputs,), float64, on the CPU: not every device has that type."""
+    weight, gone = module.weight.detach().cpu().double(), torch.from_numpy(~kept[reader.units].all(1))
     summed = weight.flatten(2).sum(2) if weight.dim() > 2 else weight
-    constant: Tensor = summed.double()[:, gone] @ reader.mean.to(weight.device)[gone]
+    constant: Tensor = summed[:, gone] @ reader.mean[gone]
     return constant
 
 
@@ -162,10 +162,10 @@ def _with(model: nn.Module, taking: list[Reader], constants: Mapping[str, Tensor
         constant = constants[each.name]
         if each.norm is None:
             bias = module.bias
-            module.bias = nn.Parameter((bias.detach().double() + constant).to(bias.dtype), bias.requires_grad)
+            module.bias = nn.Parameter((bias.detach().cpu().double() + constant).to(bias), bias.requires_grad)
         else:
             norm: Any = changed.get_submodule(each.norm)
-            norm.running_mean = (norm.running_mean.double() - constant).to(norm.running_mean.dtype)
+            norm.running_mean = (norm.running_mean.cpu().double() - constant).to(norm.running_mean)
     return changed
 
 
@@ -180,7 +180,7 @@ def _agree(
         def add(module: nn.Module, _: Any, out: Tensor, constant: Tensor = constant) -> Tensor:
             shape = [1] * out.dim()
             shape[channels_axis(module, out.dim())] = -1
-            return out + constant.to(out.dtype).reshape(shape)
+            return out + constant.to(out).reshape(shape)
 
         handles.append(module.register_forward_hook(add))
     try:
@@ -234,7 +234,7 @@ class _Watch:
         def reads(name: str) -> Callable[..., None]:
             def note(module: nn.Module, args: Any, out: Any) -> None:
                 read, channels = args[0], channels_axis(module, args[0].dim())
-                mean = read.detach().double().transpose(0, channels).flatten(1).mean(1)
+                mean = read.detach().float().transpose(0, channels).flatten(1).mean(1).cpu().double()
                 total[name] = total.get(name, 0.0) + mean
                 calls[name] = calls.get(name, 0) + 1
                 self._outputs[id(out)] = (name, out)
