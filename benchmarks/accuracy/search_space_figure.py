@@ -82,10 +82,11 @@ def _line(panel: _Panel, rows: Sequence[Row]) -> list[Markup]:
 
 def _legend() -> list[Markup]:
     parts = []
-    for i, (colour, name) in enumerate(STYLES.values()):
-        x = LEFT + 130 * i
-        look = {"fill": "none", "stroke": colour, "stroke_width": 1.5} if i == 0 else {"fill": colour}
+    x = LEFT
+    for kind, (colour, name) in STYLES.items():
+        look = {"fill": "none", "stroke": colour, "stroke_width": 1.5} if kind == "random" else {"fill": colour}
         parts += [tag("circle", cx=x, cy=14, r=4, **look), tag("text", name, x=x + 10, y=18)]
+        x += 28 + 6 * len(name)
     return parts
 
 
