@@ -23,7 +23,7 @@ from compressor.nn.copying import deep_copy
 from compressor.pipeline.chosen import Chosen, with_choices
 from compressor.pipeline.settings import Settings
 from compressor.process.ranks import current
-from compressor.search.base import SearchContext
+from compressor.search.base import Bounded, SearchContext
 from compressor.search.constraints.constraint import Constraint, RoundTo, hard_sizes, readable
 from compressor.search.constraints.greedy import shrink
 from compressor.search.constraints.projector import Projector
@@ -191,6 +191,9 @@ class Problem:
         held = all(group.index in projector.held for group in self.graph.groups)
         if not self.nothing_to_do and held and not projector.removable.any():
             raise self._nothing_to_decide()
+        method = None if self.nothing_to_do else self.settings.method()
+        if isinstance(method, Bounded):  # first, as it names what the method itself comes down to
+            method.require_reachable(self.context(self.model))
         projector.check_reachable()
 
     def for_now(self, budget: Budget) -> Budget:

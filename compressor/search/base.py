@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -85,4 +85,13 @@ class SearchMethod(Protocol):
 
     def run(self, context: SearchContext) -> SearchResult:
         """Search. Raises ``UnreachableBudgetError`` before any work if a budget cannot be met."""
+        ...
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """A search method that cannot bring every network as far down as is possible."""
+
+    def require_reachable(self, context: SearchContext) -> None:
+        """Raise ``UnreachableBudgetError`` for a budget that ``run`` could not meet; called before any training."""
         ...

@@ -184,7 +184,7 @@ def test_a_killed_search_ends_with_the_same_bits(tmp_path: Path, monkeypatch: py
 
 
 def test_a_budget_under_every_configuration_names_the_closest() -> None:
-    with pytest.raises(UnreachableBudgetError, match=r"pooling \[1, 1, 4\]\).*--search NAME,figs"):
+    with pytest.raises(UnreachableBudgetError, match=r"closest is \[1, 1, 4\].*--search pooling,figs"):
         search({"flops": "5%"})
 
 

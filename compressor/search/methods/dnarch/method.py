@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from compressor.arrays import FloatArray
 from compressor.nn.generated import computed
 from compressor.search.base import SearchContext
 from compressor.search.importance.rank import rank
+from compressor.search.methods.dnarch.components import component_masks
 from compressor.search.methods.dnarch.config import DnarchConfig
+from compressor.search.methods.dnarch.decision import Decider
 from compressor.search.methods.dnarch.learner import DnarchLearner
 from compressor.search.result import SearchResult
 from compressor.search.training.learner import learn, require_data
@@ -25,6 +28,16 @@ class Dnarch:
         if config.grow > 1:
             session.strengthen_()
         return session
+
+    def require_reachable(self, context: SearchContext) -> None:
+        """Raise ``UnreachableBudgetError`` for a budget below what the bounds of the masks leave."""
+        config, graph = DnarchConfig.from_options(context.options), context.graph
+        projector = context.projector(frozenset(config.components(graph)))
+        alike = np.zeros(graph.n_units), np.zeros(len(graph.blocks))
+        free, (width, depth, kernel, resolution) = component_masks(
+            projector, config, alike, torch.device("cpu"), computed(context.model) is not None
+        )
+        Decider(projector, free, {"channels": width, "kernel": kernel, "resolution": resolution}, depth)
 
     def run(self, context: SearchContext) -> SearchResult:
         data = require_data(context, "dnarch")

@@ -27,11 +27,14 @@ from compressor.train.rng import derive_seed
 class Pooling:
     """The method on the program's own training loop."""
 
+    def require_reachable(self, context: SearchContext) -> None:
+        """Raise ``UnreachableBudgetError`` if no configuration is within the budgets."""
+        drawn(*_asked(context, PoolingConfig.from_options(context.options)))
+
     def run(self, context: SearchContext) -> SearchResult:
         data = require_data(context, "pooling")
         config = PoolingConfig.from_options(context.options)
-        projector = context.projector(config.decides, depth=False)
-        (choice,) = [each for each in context.graph.choices if each.of == "pooling"]
+        projector, choice = _asked(context, config)
         open_ = drawn(projector, choice)
         if len(open_) > config.evaluated:
             context.warn(
@@ -51,6 +54,12 @@ class Pooling:
         if before is not None:
             decision.weights = {choice.name: dict.fromkeys(decision.weights[choice.name], before)}
         return decision
+
+
+def _asked(context: SearchContext, config: PoolingConfig) -> tuple[Projector, Alternatives]:
+    """What decides, and between what."""
+    (choice,) = [each for each in context.graph.choices if each.of == "pooling"]
+    return context.projector(config.decides, depth=False), choice
 
 
 def drawn(projector: Projector, choice: Alternatives) -> list[int]:

@@ -28,6 +28,13 @@ from compressor.train.splits import steps_per_epoch
 class Supernet:
     """The method on the program's own training loop."""
 
+    def require_reachable(self, context: SearchContext) -> None:
+        """Raise ``UnreachableBudgetError`` if even the smallest subnet is over a budget."""
+        config = SupernetConfig.from_options(context.options)
+        projector, alike = context.projector(config.decides), np.zeros(context.graph.n_units)
+        space = Space(projector, find_dimensions(context.model, projector, config, alike))
+        require_reachable(context, space, cost_terms(context))
+
     def run(self, context: SearchContext) -> SearchResult:
         data = require_data(context, "supernet")
         config = SupernetConfig.from_options(context.options)
