@@ -86,6 +86,7 @@ def known_readers(model: nn.Module, graph: Graph, example: Example, *, seed: int
     for name, mean in means.items():
         has_place = modules[name].bias is not None or name in watch.read_by
         known = name in others and bool(torch.isfinite(mean).all()) and _alike(mean, others[name])
+        known = known and len(mean) == len(read[name])
         if has_place and known:
             norm = None if modules[name].bias is not None else watch.read_by[name]
             found.append(Reader(name, read[name], mean, norm))
@@ -129,7 +130,12 @@ def _is_trained(module: nn.Module) -> bool:
 
 
 def _can_take(module: Any) -> bool:
-    plain = {"weight", "bias"} >= set(module._parameters) and not isinstance(module, _ConvTransposeNd)
+    """Whether a module is ``W x + b`` and no more: one that was fused or parametrised has modules inside."""
+    plain = (
+        not module._modules
+        and {"weight", "bias"} >= set(module._parameters)
+        and not isinstance(module, _ConvTransposeNd)
+    )
     return plain and module.weight is not None and module.weight.is_floating_point()
 
 

@@ -93,7 +93,7 @@ class SimulatedDevice:
         """:func:`onnx_work`, once for every file: networks that are timed are loaded again and again."""
         from profilers.runtimes.simulated_work import onnx_work
 
-        if example_inputs is not None:
+        if example_inputs is not None or not path.is_file():  # which says what is wrong with it
             return onnx_work(path, example_inputs, batch)
         status = path.stat()
         key = path.resolve(), status.st_mtime_ns, status.st_size, batch
