@@ -63,7 +63,7 @@ def test_trimmed_equals_masked(program: Program, seed: int) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=120, suppress_health_check=QUIET)
+@settings(max_examples=80, suppress_health_check=QUIET)
 @given(PROGRAMS, st.integers(0, 1000))
 def test_trimmed_equals_masked_many(program: Program, seed: int) -> None:
     _check(program, seed)
