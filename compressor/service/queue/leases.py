@@ -8,12 +8,12 @@ from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import delete, func, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from compressor.service.clock import Clock
 from compressor.service.database.engine import Database
-from compressor.service.database.tables import JobRow, UploadRow
+from compressor.service.database.tables import FileRow, JobRow, UploadRow
 from compressor.service.errors import DatabaseAwayError, RefusedError
 from compressor.service.queue.bell import WORK, Bell
 from compressor.service.queue.next_job import next_job
@@ -32,6 +32,7 @@ from compressor.service.queue.texts import cleaned, cleaned_json, require_text, 
 from compressor.service.queue.workers import register
 from compressor.service.records import (
     CANCELLED,
+    DONE,
     END_EVENT,
     ENDED,
     FAILED,
@@ -259,6 +260,8 @@ class Leases:
     def _close(self, session: Session, row: JobRow, now: datetime, state: str, error: dict[str, Any] | None) -> None:
         row.state, row.ended_at, row.error = state, now, error
         row.lease_expires_at = row.not_before = row.waiting_for = None
+        if state == DONE:
+            _drop_stages(session, row.id)
         note(session, row, now, END_EVENT, {"state": state, "error": error})
 
     def _queue(self, session: Session, row: JobRow, now: datetime, why: str, delay: float) -> None:
@@ -269,6 +272,13 @@ class Leases:
     def _rang(self, record: JobRecord) -> None:
         self._bell.ring(record.id)
         self._bell.ring(WORK)  # it is queued again, or its project may run another
+
+
+def _drop_stages(session: Session, job_id: str) -> None:
+    """Of a job that is done nothing goes on. Until then all of it is kept: its worker may die before it can tell."""
+    hidden = or_(FileRow.path.startswith(".", autoescape=True), FileRow.path.contains("/.", autoescape=True))
+    found = delete(FileRow).where(FileRow.job_id == job_id, hidden)
+    session.execute(found.execution_options(synchronize_session=False))
 
 
 def _uploads_of(session: Session, ids: Collection[str]) -> tuple[UploadRecord, ...]:

@@ -79,7 +79,6 @@ class Snapshots:
         commit: Callable[[list[FileRecord]], list[str]],
         *,
         log: str = "",
-        finished: bool = False,
     ) -> bool:
         """Store what there is now; returns False if it is what was stored last.
 
@@ -88,7 +87,6 @@ class Snapshots:
             put: sends a content.
             commit: makes a list of files the job's; returns contents that are missing, then nothing changed.
             log: the text of ``worker.log``.
-            finished: the job is done, so that what it would go on from is left out.
 
         Raises:
             LimitError: there are too many files. Others are those of ``put`` and ``commit``.
@@ -98,8 +96,6 @@ class Snapshots:
         try:
             with still:
                 held = list(self._held())
-            if finished:
-                held = [each for each in held if not any(part.startswith(".") for part in each.path.split("/"))]
             if log:
                 held = [each for each in held if each.path != LOG] + [self._written(log)]
             records = [FileRecord(each.path, self._hash(each), each.size) for each in held]

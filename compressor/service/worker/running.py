@@ -192,7 +192,7 @@ class JobRun:
         else:
             state, error = "failed", death(stopped)
         try:
-            self._storing.store(running, finished=state == "done", within=_FULL_SECONDS if state == "done" else 60.0)
+            self._storing.store(running, within=_FULL_SECONDS if state == "done" else 60.0)
         except LeaseLostError:
             raise
         except StoppedError as given_up:

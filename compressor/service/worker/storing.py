@@ -40,14 +40,12 @@ class Storing:
         self,
         running: Running,
         *,
-        finished: bool = False,
         within: float | None = None,
         patience: Patience | None = None,
     ) -> None:
         """Store the folder as it is now.
 
         Args:
-            finished: the job is done, so that what it would go on from is left out.
             within: seconds that each request may be tried for.
 
         Raises:
@@ -63,7 +61,7 @@ class Storing:
             return patiently(lambda: link.snapshot(claimed.id, claimed.token, files), within=within)
 
         log = self.former_log + running.log.text()
-        self._snapshots.take(_held_still(running), put, commit, log=log, finished=finished)
+        self._snapshots.take(_held_still(running), put, commit, log=log)
 
     @contextmanager
     def meanwhile(self, running: Running, listening: Listening) -> Iterator[None]:

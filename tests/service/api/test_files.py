@@ -151,7 +151,7 @@ def test_costs_come_from_the_report(client: TestClient, job: str) -> None:
     found = client.get(f"/v1/jobs/{job}").json()
     assert found["costs"]["flops"] == {"value": 29.0, "original": 100.0, "unit": "MACs"}
     assert found["costs"]["params"]["value"] == 20.0
-    assert found["files"] == 6
+    assert found["files"] == 5
 
 
 def test_a_job_without_a_report_says_so(client: TestClient, submit: Callable[..., dict[str, Any]]) -> None:

@@ -37,6 +37,21 @@ def test_a_snapshot_is_the_whole_folder(services: Services) -> None:
         services.files.open(job.id, "sub/b.bin")
 
 
+@pytest.mark.parametrize("state", ["done", "failed"])
+def test_what_a_job_goes_on_from_is_kept_until_it_is_done(services: Services, state: str) -> None:
+    """A worker may die after it stored all, and before it could tell: the next one finds the stages."""
+    job = submit(services)
+    lease = claim(services)
+    paths = ("model.onnx", ".job/job.json", "point/.job/stages/search", "point/report.json", "a.b/c.json")
+    files = [put(services, path, path.encode()) for path in paths]
+    services.files.snapshot(job.id, lease.token, files)
+    assert {file.path for file in services.files.list(job.id)} == set(paths)
+    error = {"kind": "x", "text": "x", "exit_code": 2} if state == "failed" else None
+    services.leases.end(job.id, lease.token, state, error)
+    kept = {"model.onnx", "point/report.json", "a.b/c.json"} if state == "done" else set(paths)
+    assert {file.path for file in services.files.list(job.id)} == kept
+
+
 def test_a_snapshot_without_its_contents_changes_nothing(services: Services) -> None:
     job = submit(services)
     lease = claim(services)

@@ -212,6 +212,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _end(self, job: FakeJob, body: dict[str, Any]) -> tuple[int, Any]:
         job.state, job.error, job.token = body["state"], body["error"], None
+        if job.state == "done":
+            job.files = {path: sha256 for path, sha256 in job.files.items() if not f"/{path}".count("/.")}
         return 200, {}
 
     def _release(self, job: FakeJob, body: dict[str, Any]) -> tuple[int, Any]:

@@ -75,12 +75,6 @@ def test_what_is_stored_comes_back_and_only_changes_travel(folder: Path, tmp_pat
     assert not (tmp_path / "staging").exists()
 
 
-def test_of_a_finished_job_its_stages_are_left_out(folder: Path, tmp_path: Path) -> None:
-    store = Store()
-    Snapshots(folder, tmp_path / "staging", Limits()).take(nullcontext(), store.put, store.commit, finished=True)
-    assert [each.path for each in store.files] == ["events.jsonl", "model.safetensors"]
-
-
 def test_a_file_that_grows_while_it_is_sent_is_stored_as_it_was(folder: Path, tmp_path: Path) -> None:
     """Also a large one, which is linked."""
     before = (folder / "model.safetensors").read_bytes()
