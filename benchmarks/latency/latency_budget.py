@@ -3,8 +3,9 @@
     python -m benchmarks.latency.latency_budget --target onnxruntime-cpu --threads 1 resnet18 mobilenet_v2 resnet20_cifar
 
 Every network is compressed from nothing but its name, with a table made on the fly. The result and the original are
-then exported anew and timed in turn for half a minute, loaded anew for every round: `budget used` is the result's latency over half of
-the original's, by that timing, and must lie in 98 % to 100 %.
+then exported anew and timed in turn for half a minute, loaded anew for every round: `budget used` is the result's
+latency over half of the original's, by that timing where nothing slowed the device down, and must lie in 98 % to
+100 %. `in all moments` is the same with the others, and their share.
 """
 
 from __future__ import annotations
