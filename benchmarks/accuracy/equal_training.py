@@ -27,6 +27,7 @@ import torch
 from torch import nn
 
 from benchmarks.accuracy.accuracy_cifar import torch_pruning, uniform
+from benchmarks.accuracy.fastnas import fastnas
 from benchmarks.accuracy.trained import TASKS, Task, load
 from benchmarks.harness import append, read
 from compressor.costs import build
@@ -40,7 +41,8 @@ from compressor.train.splits import steps_per_epoch
 from compressor.trim import trim_verified
 
 ROWS = Path(__file__).with_suffix(".jsonl")
-CUTS = ("uniform", "torch-pruning", "magnitude", "taylor", "sensitivity")
+CUTS = ("uniform", "torch-pruning", "fastnas", "magnitude", "taylor", "sensitivity")
+OTHERS = ("torch-pruning", "fastnas")
 SEARCHED = ("figs", "dnarch")
 OPTIONS: dict[str, dict[str, Any]] = {"figs": {"least_steps": 0}, "dnarch": {"learn": "width"}}
 IMAGES, TESTED, BATCH, DISTILL, SEARCH_SHARE = 10_000, 5_000, 64, 0.7, 0.6
@@ -50,6 +52,8 @@ def compressed(method: str, model: nn.Module, data: Data, task: Task, share: flo
     """The network within the budget; ``steps`` are those of a search that trains."""
     if method == "torch-pruning":
         return torch_pruning(model, data, share, most=0.98, steps=300)
+    if method == "fastnas":
+        return fastnas(model, data, share, seed=seed)
     searched = copy.deepcopy(model)
     graph = capture(searched, data.example_inputs)
     flops = build("flops", graph)
@@ -91,8 +95,8 @@ def run(name: str, method: str, share: float, epochs: int, seed: int, args: argp
     started = time.process_time()
     try:
         small = compressed(method, model, data, task, share, of_search, seed)
-    except RuntimeError as error:  # of another tool
-        if method != "torch-pruning":
+    except RuntimeError as error:
+        if method not in OTHERS:
             raise
         told = {"task": name, "method": method, "share": share, "epochs": epochs, "seed": seed}
         return {**told, "original": evaluate(model, test).accuracy, "failed": str(error)[:200]}
