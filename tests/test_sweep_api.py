@@ -12,6 +12,7 @@ import torch
 import compressor
 from compressor.errors import UnreachableBudgetError, UsageError
 from compressor.models import artifact
+from compressor.pipeline.many import highest, lowest, read_combinations
 from compressor.search import METHODS
 from tests.api_models import EXAMPLE, loader, net, same
 
@@ -75,6 +76,17 @@ def test_a_search_for_all_budgets_runs_once_and_any_network_can_be_had(tmp_path:
     assert same(loaded(EXAMPLE), front.pick({"flops": "50%"}).model(EXAMPLE))
     assert artifact.is_complete(tmp_path / "out" / "flops-90pct")
     assert (tmp_path / "out" / "front.html").is_file()
+
+
+def test_the_order_of_costs_says_nothing() -> None:
+    in_order = [{"flops": "60%", "params": "90%"}, {"flops": "80%", "params": "50%"}]
+    turned = [in_order[0], dict(reversed(in_order[1].items()))]
+    one, other = (compressor.sweep(net(), EXAMPLE, given, search="oneshot") for given in (in_order, turned))
+    assert other.points == one.points
+    combinations = read_combinations(turned)
+    limits = [{budget.cost: budget.value for budget in each} for each in combinations]
+    assert [str(budget) for budget in highest(combinations, limits)] == ["flops 80%", "params 90%"]
+    assert [str(budget) for budget in lowest(combinations, limits)] == ["flops 60%", "params 50%"]
 
 
 @pytest.mark.parametrize(

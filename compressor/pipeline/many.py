@@ -16,7 +16,8 @@ from compressor.search.names import names_of
 
 
 def read_combinations(budgets: Any) -> tuple[Combination, ...]:
-    """Budgets as a list of mappings: ``[{"flops": "25%"}, {"flops": "50%"}]``.
+    """Budgets as a list of mappings: ``[{"flops": "25%"}, {"flops": "50%"}]``. All have their costs in the order of the
+    first.
 
     Raises:
         UsageError: it is none, or empty; the mappings are of different costs, or two are alike.
@@ -25,15 +26,16 @@ def read_combinations(budgets: Any) -> tuple[Combination, ...]:
         raise UsageError(
             f"budgets must be a list such as [{{'flops': '25%'}}, {{'flops': '50%'}}], not {shown(budgets)}."
         )
-    found = tuple(parse_budgets(each) for each in budgets)
-    first = {budget.cost for budget in found[0]}
-    for each in found:
-        if (costs := {budget.cost for budget in each}) != first:
+    given = [{budget.cost: budget for budget in parse_budgets(each)} for each in budgets]
+    first = given[0]
+    for each in given:
+        if each.keys() != first.keys():
             raise UsageError(
-                f"All budgets of a sweep must be of the same costs; one has {', '.join(sorted(costs))}, the first "
+                f"All budgets of a sweep must be of the same costs; one has {', '.join(sorted(each))}, the first "
                 f"{', '.join(sorted(first))}."
             )
-    amounts = [sorted((b.cost, b.value, b.relative) for b in each) for each in found]
+    found = tuple(tuple(each[cost] for cost in first) for each in given)
+    amounts = [[(b.value, b.relative) for b in each] for each in found]
     if twice := next((each for i, each in enumerate(found) if amounts[i] in amounts[:i]), None):
         raise UsageError(f"The budgets {', '.join(map(str, twice))} are given twice; name them once.")
     return found

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import compressor
 from compressor.backbones.resnet_cifar import resnet20_cifar
-from compressor.errors import UnreachableBudgetError
+from compressor.errors import UnreachableBudgetError, UsageError
 
 
 class Attending(nn.Module):
@@ -38,7 +38,9 @@ def plain() -> nn.Module:
 NETWORKS = {"plain": plain, "resnet": lambda: resnet20_cifar(num_classes=4), "attending": Attending}
 
 
-def refused(make: Any, search: str, budget: dict[str, str], **options: Any) -> tuple[str, list[str]]:
+def refused(
+    make: Any, search: str, budget: dict[str, str], error: type[Exception] = UnreachableBudgetError, **options: Any
+) -> tuple[str, list[str]]:
     """What is said, and which stages began."""
     torch.manual_seed(0)
     data = DataLoader(TensorDataset(torch.randn(16, 3, 16, 16), torch.arange(16) % 4), batch_size=8)
@@ -48,7 +50,7 @@ def refused(make: Any, search: str, budget: dict[str, str], **options: Any) -> t
         if type(event).__name__ == "StageBegan":
             stages.append(event.stage)
 
-    with pytest.raises(UnreachableBudgetError) as raised:
+    with pytest.raises(error) as raised:
         compressor.compress(
             make(),
             torch.randn(1, 3, 16, 16),
@@ -88,3 +90,10 @@ def test_others_that_have_bounds_of_their_own_name_them_then_too(search: str, op
     said, stages = refused(NETWORKS["resnet"], search, {"params": "0.3%"}, **options)
     assert stages[-1] == "budgets"
     assert ("smallest subnet" if search == "supernet" else "comes closest") in said
+
+
+@pytest.mark.parametrize("lowest", ["flops=80%", "params=10%"])
+def test_lowest_budgets_that_fit_no_other_are_refused_then_too(lowest: str) -> None:
+    said, stages = refused(NETWORKS["plain"], "supernet", {"flops": "50%"}, UsageError, lowest=lowest)
+    assert stages[-1] == "budgets"
+    assert said.startswith("lowest")

@@ -89,8 +89,12 @@ def rank(
         each.lower_is_better = metrics.metric.lower_is_better
         if metrics.lost:
             each.score = None
-    scored = sorted((each for each in found if each.score is not None), key=lambda each: (-each.merit, -each.average))
-    return [*scored, *(each for each in found if each.score is None)]
+    return in_order(found)
+
+
+def in_order(ranks: Sequence[Rank]) -> list[Rank]:
+    """The best first: by score, and after all that have one by average, which is a number of another scale."""
+    return sorted(ranks, key=lambda each: (each.score is None, -each.merit, -each.average))
 
 
 def costs_of(projector: Projector, choice: Alternatives, open_: list[int]) -> list[dict[str, float]]:

@@ -136,8 +136,8 @@ class PoolingLearner(Learner):
         units[self.choice.units] = [i == self.open[taken.configuration] for i in range(len(self.choice))]
         priority = torch.zeros(self.graph.n_units, dtype=torch.float64)
         rows = [each.row(self.choice, self.open) | {"chosen": each is taken} for each in self.ranks]
-        for each in self.ranks:
-            priority[self.choice.units[self.open[each.configuration]]] = each.merit
+        for place, each in enumerate(self.ranks):  # what is not ranked has 0, and goes before all that is
+            priority[self.choice.units[self.open[each.configuration]]] = len(self.ranks) - place
         return SearchResult(
             units,
             priority,

@@ -13,7 +13,7 @@ from compressor.search.base import SearchContext
 from compressor.search.constraints.constraint import readable
 from compressor.search.constraints.projector import Projector
 from compressor.search.methods.pooling.config import PoolingConfig
-from compressor.search.methods.pooling.decision import Rank, costs_of
+from compressor.search.methods.pooling.decision import Rank, costs_of, in_order
 from compressor.search.methods.pooling.held_out import HeldOut
 from compressor.search.methods.pooling.learner import PoolingLearner
 from compressor.search.methods.pooling.weight_sets import WeightSets, free_memory, memory_needed
@@ -99,17 +99,16 @@ def _best_trained(
     context: SearchContext, data: Data, config: PoolingConfig, learner: PoolingLearner, decision: SearchResult
 ) -> SearchResult:
     """Of the best configurations, each trained on by itself, the one that then does best on the held-out split."""
-    finals: list[tuple[Rank, dict[str, Tensor]]] = []
+    finals: dict[Rank, dict[str, Tensor]] = {}
     for place, each in enumerate(learner.ranks[: config.top_k]):
         network = learner.sets.rewritten(learner.open[each.configuration], each.weights)
         _train_on(context, data, config, network, place)
         found = evaluate(network, data.val, loss_fn=context.loss_fn, task=data.task)
-        each.score = found.score
-        finals.append((each, {name: t.clone() for name, t in state(network).items()}))
-    finals.sort(key=lambda final: -final[0].merit)
-    best, weights = finals[0]
-    learner.ranks = [*(each for each, _ in finals), *learner.ranks[len(finals) :]]
-    return learner.taking(best, decision.history, weights)
+        each.score = None if found.lost else found.score
+        finals[each] = {name: t.clone() for name, t in state(network).items()}
+    best, *others = in_order(list(finals))
+    learner.ranks = [best, *others, *learner.ranks[len(finals) :]]
+    return learner.taking(best, decision.history, finals[best])
 
 
 def _train_on(context: SearchContext, data: Data, config: PoolingConfig, network: nn.Module, place: int) -> None:

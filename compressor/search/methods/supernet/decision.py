@@ -21,7 +21,7 @@ from compressor.search.base import SearchContext
 from compressor.search.methods.supernet.config import SupernetConfig
 from compressor.search.methods.supernet.evolution import Evolution, Scored, unbeaten
 from compressor.search.methods.supernet.learner import SupernetLearner
-from compressor.search.methods.supernet.scoring import Ground, Scorer, score_in_worker, statistics
+from compressor.search.methods.supernet.scoring import Ground, Scorer, merit, score_in_worker, statistics
 from compressor.search.points import Point
 from compressor.search.result import SearchResult
 from compressor.storage.files import atomic_write_json
@@ -62,6 +62,7 @@ class Selection:
         )
         self._ground = Ground(context.model, context.graph, self._scorer)
         self._notes = Notes(context.checkpoint)
+        self._lower_is_better = False  # of the metric, which the first score tells
 
     def run(self, history: list[dict[str, Any]]) -> SearchResult:
         """Search, score the best anew on all held-out samples, and decide.
@@ -80,11 +81,7 @@ class Selection:
             seed=self._seed,
         )
         tried = evolution.run(self.config.generations, self._told(evolution))
-        if not tried:
-            raise TrainingError(
-                "No subnet has a score, as their outputs are not finite. Search again with a lower rate "
-                "(--supernet.lr), and look for NaN in the data."
-            )
+        _require_scores(tried)
         points = self._points(evolution.front())
         chosen = max(points, key=lambda point: (self._merit(point), -point.costs["flops"]))
         evaluated = [self._row(f"t{i}", each) for i, each in enumerate(tried)]
@@ -112,9 +109,9 @@ class Selection:
         """Score in processes; returns what is left, which is all where nothing can be handed over."""
         done = set[str]()
 
-        def note(task: Task, merit: float) -> None:
+        def note(task: Task, found: float) -> None:
             done.add(task[0])
-            self._notes.add(task[0], merit)
+            self._notes.add(task[0], found)
 
         try:
             side_by_side(score_in_worker, self._ground, tasks, self.config.workers, note, died=_died)
@@ -134,9 +131,12 @@ class Selection:
         again = []
         for each in front:
             network = self.subnets.network(*self.space.hard(each.choices))
-            again.append(Scored(each.choices, each.costs, whole(network)))
+            found = whole(network)
+            self._lower_is_better = found.metric.lower_is_better
+            again.append(Scored(each.choices, each.costs, merit(found)))
             networks[each.key] = statistics(network)
         kept = unbeaten([each for each in again if np.isfinite(each.merit)], [c.name for c in self.context.constraints])
+        _require_scores(kept)
         return [self._point(f"s{i}", each, networks[each.key]) for i, each in enumerate(kept)]
 
     def _point(self, name: str, found: Scored, known: Mapping[str, Any]) -> Point:
@@ -146,14 +146,14 @@ class Selection:
 
     def _row(self, name: str, found: Scored) -> dict[str, Any]:
         settings = self.space.settings(found.choices)
-        return {"name": name, "costs": dict(found.costs), "score": abs(found.merit), "settings": settings}
+        return {"name": name, "costs": dict(found.costs), "score": self._signed(found.merit), "settings": settings}
 
     def _merit(self, point: Point) -> float:
-        return point.score if self._higher else -point.score
+        return self._signed(point.score)
 
-    @property
-    def _higher(self) -> bool:
-        return not any(merit < 0 for merit in self._notes.merits.values())
+    def _signed(self, value: float) -> float:
+        """From a merit to the score of the metric, and back."""
+        return -value if self._lower_is_better else value
 
     def _priority(self, chosen: Point) -> torch.Tensor:
         """What goes first if some of the decision has to be made again."""
@@ -209,6 +209,15 @@ class Notes:
 def key_of(choices: IntArray) -> str:
     """The name of a subnet: ``3,0,7``."""
     return ",".join(map(str, choices.tolist()))
+
+
+def _require_scores(found: Sequence[Scored]) -> None:
+    """Raise ``TrainingError`` if no subnet has a score."""
+    if not found:
+        raise TrainingError(
+            "No subnet has a score, as their outputs are not finite. Search again with a lower rate (--supernet.lr), "
+            "and look for NaN in the data."
+        )
 
 
 def _died(task: Task) -> Exception:

@@ -29,11 +29,13 @@ class Supernet:
     """The method on the program's own training loop."""
 
     def require_reachable(self, context: SearchContext) -> None:
-        """Raise ``UnreachableBudgetError`` if even the smallest subnet is over a budget."""
+        """Raise ``UnreachableBudgetError`` if even the smallest subnet is over a budget, ``UsageError`` for a lowest
+        budget that is above the highest, or of a cost that has none."""
         config = SupernetConfig.from_options(context.options)
         projector, alike = context.projector(config.decides), np.zeros(context.graph.n_units)
-        space = Space(projector, find_dimensions(context.model, projector, config, alike))
-        require_reachable(context, space, cost_terms(context))
+        space, terms = Space(projector, find_dimensions(context.model, projector, config, alike)), cost_terms(context)
+        lowest_shares(context, config, terms)
+        require_reachable(context, space, terms)
 
     def run(self, context: SearchContext) -> SearchResult:
         data = require_data(context, "supernet")
@@ -44,8 +46,8 @@ class Supernet:
         terms = cost_terms(context)
         require_reachable(context, space, terms)
         context.tell(described(space, terms))
-        in_step = config.batch_size * context.steps.accumulate
-        steps = config.epochs * steps_per_epoch(data.train, in_step) if config.epochs else 0
+        each = steps_per_epoch(data.train, config.batch_size, context.steps.accumulate) if config.epochs else 0
+        steps = config.epochs * each
         steps = steps if config.max_steps is None else min(steps, config.max_steps)
 
         def select(learner: SupernetLearner, history: list[dict[str, Any]]) -> SearchResult:
@@ -56,7 +58,7 @@ class Supernet:
             space,
             config,
             data,
-            lowest=lowest_shares(config, terms, {c.name: c.limit for c in context.constraints}),
+            lowest=lowest_shares(context, config, terms),
             steps=steps,
             seed=context.seed,
             select=select,
@@ -85,15 +87,13 @@ def cost_terms(context: SearchContext) -> dict[str, CostTerm]:
     return terms | {c.name: c.term for c in context.constraints}
 
 
-def lowest_shares(
-    config: SupernetConfig, terms: Mapping[str, CostTerm], limits: Mapping[str, float]
-) -> dict[str, float]:
+def lowest_shares(context: SearchContext, config: SupernetConfig, terms: Mapping[str, CostTerm]) -> dict[str, float]:
     """The lowest costs of interest, as shares of the network's own.
 
     Raises:
         UsageError: one without a budget, or above it.
     """
-    found = {}
+    found, limits = {}, {constraint.name: constraint.limit for constraint in context.constraints}
     for budget in config.lowest_budgets():
         if budget.cost not in limits:
             raise UsageError(

@@ -15,7 +15,7 @@ from compressor.data.base import Split
 from compressor.data.task import Task
 from compressor.graph.graph import Graph
 from compressor.search.training.subnets import subnet
-from compressor.train import evaluate, recalibrate_batchnorm
+from compressor.train import Metrics, evaluate, recalibrate_batchnorm
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,17 @@ class Scorer:
     batches: int
     seed: int
 
-    def __call__(self, network: nn.Module) -> float:
-        """The merit, of which more is better; NaN if there is none. The network's statistics are changed."""
+    def __call__(self, network: nn.Module) -> Metrics:
+        """What is found on the held-out samples. The network's statistics are changed."""
         recalibrate_batchnorm(network, self.train, batches=self.batches, seed=self.seed)
-        found = evaluate(network, self.held_out, loss_fn=self.loss_fn, task=self.task)
-        if found.lost or found.score is None:
-            return math.nan
-        return -found.score if found.metric.lower_is_better else found.score
+        return evaluate(network, self.held_out, loss_fn=self.loss_fn, task=self.task)
+
+
+def merit(found: Metrics) -> float:
+    """The score with a sign that makes more better; NaN if there is none."""
+    if found.lost or found.score is None:
+        return math.nan
+    return -found.score if found.metric.lower_is_better else found.score
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Ground:
 
     def score(self, units: UnitMask, gates: BoolArray) -> float:
         """The merit of a subnet."""
-        return self.scorer(subnet(self.model, self.graph, units, gates))
+        return merit(self.scorer(subnet(self.model, self.graph, units, gates)))
 
 
 def score_in_worker(ground: Ground, task: tuple[str, UnitMask, BoolArray]) -> float:
