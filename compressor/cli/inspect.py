@@ -13,6 +13,8 @@ from compressor.cli.tables import amount, table
 from compressor.options import read
 from compressor.search.constraints.wishes import LeastWidths
 
+#: Kinds of choices whose sites patterns select.
+_PATTERNED = ("pooling", "convolution", "activation")
 _ROWS = 40
 
 
@@ -55,7 +57,9 @@ def inspect(
         call = loaded.example
         graph = capture(loaded.model, call.args, example_kwargs=dict(call.kwargs), include=include, exclude=exclude)
         # Where to pool takes some traces more, so it is looked at when asked for.
-        add_choices(loaded.model, graph, [kind for kind in CHOICES.names() if pooling or kind != "pooling"])
+        kinds = [kind for kind in CHOICES.names() if pooling or kind != "pooling"]
+        patterns = {"include": include, "exclude": exclude}
+        add_choices(loaded.model, graph, kinds, dict.fromkeys(_PATTERNED, patterns))
         if least:
             from compressor.search.constraints.wanted import wanted
 

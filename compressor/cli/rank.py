@@ -36,6 +36,8 @@ def rank(folder: Path, known: Path | None, front_of: str | None, output: Output)
             if front_of not in rows[0].costs:
                 raise UsageError(f"--front takes one of {', '.join(rows[0].costs)}, not {front_of!r}.")
             rows = front(rows, front_of)
+            if not rows:
+                raise UsageError(f"No configuration in {folder} has a score, so there is no front; leave --front out.")
     document: dict[str, Any] = {"ranking": [vars(row) for row in rows]}
     if tau is not None:
         document["kendall_tau"] = tau
@@ -44,7 +46,8 @@ def rank(folder: Path, known: Path | None, front_of: str | None, output: Output)
 
 def _known(file: Path) -> dict[str, float]:
     found = read_json(file, 'give a JSON object such as {"[4, 3, 3]": 90.52}')
-    found = found.get("accuracies", found)
+    if isinstance(found, dict):
+        found = found.get("accuracies", found)
     if not isinstance(found, dict) or not all(
         isinstance(value, (int, float)) and not isinstance(value, bool) for value in found.values()
     ):

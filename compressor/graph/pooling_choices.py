@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from torch import nn
@@ -25,6 +25,7 @@ from compressor.graph.choices import ChoiceSite
 from compressor.graph.graph import Graph
 from compressor.graph.groups import Alternative
 from compressor.graph.inputs.batch import record_one
+from compressor.graph.patterns import matches
 from compressor.graph.pooling_costs import instead
 from compressor.graph.recording.forward import tensors_of
 from compressor.graph.stages import Configuration, Reduction, Stages, configuration, pooled_before, rank_of
@@ -34,27 +35,31 @@ AS_IT_IS = "as it is"
 MOST = 4096
 
 
-def find(model: nn.Module, graph: Graph, *, most: int = MOST) -> list[ChoiceSite]:
+def find(
+    model: nn.Module, graph: Graph, *, include: Sequence[str] = (), exclude: Sequence[str] = (), most: int = MOST
+) -> list[ChoiceSite]:
     """The one site, or none; ``graph.stages`` says what was found, or why nothing can be chosen.
 
     Args:
+        include: patterns over names: only these modules lose their strides, and have pools put before them.
+        exclude: patterns of modules that stay as they are.
         most: configurations at most; of more, so many are taken, evenly spaced in their order, with the first, the
             last and the network's own.
     """
     if most < 2:
         raise UsageError(f"At most {most} configurations were asked for; a choice needs 2 at least.")
     try:
-        graph.stages = stages = complete(find_stages(model, graph), most)
+        graph.stages = stages = complete(find_stages(model, graph, include, exclude), most)
         edits = [edits_of(stages, each) for each in stages.configurations]
         accounts = instead(model, graph, stages, edits_of)
     except CompressorError as error:
         graph.stages = replace(graph.stages or Stages(), configurations=(), default=None, reason=str(error).rstrip("."))
         return []
-    count = math.comb(len(stages.layers) - 1, len(stages.reductions))
+    count = math.comb(len(stages.places), len(stages.reductions))
     if count > most:
         graph.remarks.append(
-            f"{len(stages.layers)} layers and {len(stages.reductions)} pools can be combined in {count} ways; {most} "
-            "of them, evenly spaced in their order, are offered."
+            f"{len(stages.places) + 1} layers and {len(stages.reductions)} pools can be combined in {count} ways; "
+            f"{most} of them, evenly spaced in their order, are offered."
         )
     named = [Alternative(str(list(c)), tuple(e)) for c, e in zip(stages.configurations, edits, strict=True)]
     return [ChoiceSite(NAME, [Alternative(AS_IT_IS), *named], instead=accounts)]
@@ -70,18 +75,24 @@ def require_some(graph: Graph) -> None:
 
 def complete(stages: Stages, most: int = MOST) -> Stages:
     """With all configurations, or ``most`` of them, and which of them the network has."""
-    layers, pools = len(stages.layers), len(stages.reductions)
-    cuts = [0, *(reduction.before for reduction in stages.reductions), layers]
-    own = rank_of(tuple(b - a for a, b in pairwise(cuts)))
-    count = math.comb(layers - 1, pools)
-    ranks = list(range(count)) if count <= most else []
-    if count > most:
-        ranks = sorted({round(i * (count - 1) / (most - 1)) for i in range(most)})
-        if own not in ranks:
-            inner = ranks[1:-1] or ranks[:1]
-            ranks[ranks.index(min(inner, key=lambda rank: abs(rank - own)))] = own
-    found = tuple(configuration(layers, pools, rank) for rank in sorted(ranks))
-    return replace(stages, configurations=found, default=sorted(ranks).index(own))
+    places, pools = stages.places, len(stages.reductions)
+    count = math.comb(len(places), pools)
+    ranks = range(count) if count <= most else sorted({round(i * (count - 1) / (most - 1)) for i in range(most)})
+    found = [
+        _at([places[i - 1] for i in pooled_before(configuration(len(places) + 1, pools, r))], stages) for r in ranks
+    ]
+    own = _at([reduction.before for reduction in stages.reductions], stages)
+    if own not in found:
+        if count > most:
+            inner = found[1:-1] or found[:1]
+            found.remove(min(inner, key=lambda each: abs(rank_of(each) - rank_of(own))))
+        found = sorted([*found, own])
+    return replace(stages, configurations=tuple(found), default=found.index(own))
+
+
+def _at(pooled: Sequence[int], stages: Stages) -> Configuration:
+    """The configuration that pools before these layers."""
+    return tuple(b - a for a, b in pairwise([0, *pooled, len(stages.layers)]))
 
 
 def edits_of(stages: Stages, chosen: Configuration) -> list[Edit]:
@@ -97,8 +108,8 @@ def edits_of(stages: Stages, chosen: Configuration) -> list[Edit]:
     return edits
 
 
-def find_stages(model: nn.Module, graph: Graph) -> Stages:
-    """The stretch of the trunk with the most configurations.
+def find_stages(model: nn.Module, graph: Graph, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Stages:
+    """The stretch of the trunk with the most configurations. Patterns as of ``find``.
 
     Raises:
         UnsupportedModelError: there is none, with the reason and no full stop.
@@ -115,22 +126,26 @@ def find_stages(model: nn.Module, graph: Graph) -> Stages:
     inside = [fall(nodes, dataflow, modules, (each.start, each.end), each.before, each.after) for each in found]
     gaps = [fall(nodes, dataflow, modules, (a.end, b.start), a.after, b.before) for a, b in pairwise(found)]
     seen.recorder.release()
+    held = [_held(layer.name, include, exclude) for layer in found]
+    inside = [_left_alone(change, include, exclude) for change in inside]
+    gaps = [_left_alone(change, include, exclude) for change in gaps]
     if len(found) < 2:
         raise UnsupportedModelError(
             "it has no trunk: layers are modules that run once and lead, by convolutions, from one activation through "
             f"which everything passes to another; it has {len(found)} of them, and 2 are needed"
         )
     first = _after_stem(found, inside, gaps)
-    stretches = _stretches(found, inside, gaps, first)
+    stretches = _stretches(found, inside, gaps, first, held)
     best = max(stretches, key=lambda s: (s.count, -s.first))
     staying = _staying(found, inside, gaps, best)
     if best.count < 1 or not best.reductions:
         raise UnsupportedModelError(_nothing(staying))
     names = tuple(layer.name for layer in found[best.first : best.last + 1])
     if best.count == 1:
+        left = ", as pools stand before modules alone that are included and not excluded" if any(held) else ""
         raise UnsupportedModelError(
             f"{len(names)} layers and {len(best.reductions)} pools can be combined in one way only "
-            f"({', '.join(names[:6])})"
+            f"({', '.join(names[:6])}){left}"
         )
     size = found[best.first].after
     sizes = [size]
@@ -142,20 +157,41 @@ def find_stages(model: nn.Module, graph: Graph) -> Stages:
                 f"its inputs are too small: pools from {_by(sizes[0])} on would leave nothing at resolution "
                 f"{len(sizes)} of {len(best.reductions) + 1}; give larger ones (--input-shape)"
             )
-    return Stages(names, tuple(best.reductions), sizes=tuple(sizes), staying=tuple(staying))
+    return Stages(names, tuple(best.reductions), places=tuple(best.places), sizes=tuple(sizes), staying=tuple(staying))
+
+
+def _held(name: str, include: Sequence[str], exclude: Sequence[str]) -> str:
+    """Why a module is to be left alone; nothing if it is not."""
+    if exclude and matches(name, exclude):
+        return "excluded"
+    return "not included" if include and not matches(name, include) else ""
+
+
+def _left_alone(change: Fall | None, include: Sequence[str], exclude: Sequence[str]) -> Fall | None:
+    """The change, which stays if one of the modules that make it is to be left alone."""
+    if change is None or change.reason:
+        return change
+    for name in (*change.modules, *(module for module, _, _ in change.attributes)):
+        if why := _held(name, include, exclude):
+            return replace(change, reason=f"{name} is {why}")
+    return change
 
 
 @dataclass
 class _Stretch:
-    """Layers ``first`` to ``last`` without a change of size that has to stay."""
+    """Layers ``first`` to ``last`` without a change of size that has to stay; ``places`` are those, from ``first`` on,
+    that a pool may stand before."""
 
     first: int
     last: int
-    reductions: list[Reduction]
+    reductions: list[Reduction] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
 
     @property
     def count(self) -> int:
-        return math.comb(self.last - self.first, len(self.reductions)) if self.reductions else 0
+        """Configurations, the network's own among them."""
+        own = {reduction.before for reduction in self.reductions} <= set(self.places)
+        return math.comb(len(self.places), len(self.reductions)) + (not own) if self.reductions else 0
 
 
 def _after_stem(found: list[Layer], inside: Sequence[Fall | None], gaps: Sequence[Fall | None]) -> int:
@@ -167,18 +203,20 @@ def _after_stem(found: list[Layer], inside: Sequence[Fall | None], gaps: Sequenc
 
 
 def _stretches(
-    found: list[Layer], inside: Sequence[Fall | None], gaps: Sequence[Fall | None], first: int
+    found: list[Layer], inside: Sequence[Fall | None], gaps: Sequence[Fall | None], first: int, held: Sequence[str]
 ) -> list[_Stretch]:
-    """The layers from ``first`` on, divided where a change of the size has to stay."""
-    stretch = _Stretch(first, first, [])
+    """The layers from ``first`` on, divided where a change of the size has to stay; ``held`` are to be left alone."""
+    stretch = _Stretch(first, first)
     stretches = [stretch]
     for i in range(first + 1, len(found)):
         changes = [change for change in (gaps[i - 1], inside[i]) if change is not None]
         if any(change.reason for change in changes):
-            stretch = _Stretch(i, i, [])
+            stretch = _Stretch(i, i)
             stretches.append(stretch)
             continue
         stretch.last = i
+        if not held[i]:
+            stretch.places.append(i - stretch.first)
         if changes:
             stretch.reductions.append(_reduction(changes, i - stretch.first))
     return stretches

@@ -35,6 +35,7 @@ class Stages:
         reductions: those that can move, in their order.
         configurations: how many layers run at each resolution, in the order of the paper.
         default: which of these the network has; ``None`` if it has none of them.
+        places: which layers, by index, a pool may stand before.
         sizes: spatial sizes by resolution, the highest first, as pools make them.
         staying: reductions that do not move: a sentence each.
         reason: why there is nothing to choose; empty if there is.
@@ -44,6 +45,7 @@ class Stages:
     reductions: tuple[Reduction, ...] = ()
     configurations: tuple[Configuration, ...] = ()
     default: int | None = None
+    places: tuple[int, ...] = ()
     sizes: tuple[tuple[int, ...], ...] = ()
     staying: tuple[str, ...] = ()
     reason: str = ""

@@ -50,6 +50,7 @@ class Picked(Pipeline):
         self.candidate: Candidate[Point] = networks.front.best(settings.budgets)
         super().__init__(model, example_inputs, settings, **others)
         self.problem.absorbs = False  # the search took the statistics of each network
+        self.problem.searches = False
         self.networks = networks
         fill_checked(self.model, networks)
 

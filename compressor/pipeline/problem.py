@@ -64,6 +64,7 @@ class Problem:
         refused: groups and blocks that could not be trimmed exactly, and stay whole.
         absorbs: whether layers take up the mean of channels that go, as nothing will be trained.
         absorbed: how many layers did in the last trim.
+        searches: whether a method is to search, so that its own bounds hold; not where what it found is taken.
     """
 
     graph: Graph
@@ -76,6 +77,7 @@ class Problem:
         self.device: LatencySession | MeasuredElsewhere | None = None
         self.refused: list[str] = []
         self.absorbs, self.absorbed = False, 0
+        self.searches = True
         self._readers: tuple[nn.Module, list[Reader]] | None = None
         self._chosen: Chosen | None = None
 
@@ -191,7 +193,7 @@ class Problem:
         held = all(group.index in projector.held for group in self.graph.groups)
         if not self.nothing_to_do and held and not projector.removable.any():
             raise self._nothing_to_decide()
-        method = None if self.nothing_to_do else self.settings.method()
+        method = self.settings.method() if self.searches and not self.nothing_to_do else None
         if isinstance(method, Bounded):  # first, as it names what the method itself comes down to
             method.require_reachable(self.context(self.model))
         projector.check_reachable()

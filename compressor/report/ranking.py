@@ -47,7 +47,7 @@ def agreement(ranking: Sequence[Ranked], known: Mapping[str, float]) -> float:
     """Kendall's tau (b) between a ranking and accuracies that are known of its configurations, by name.
 
     Raises:
-        UsageError: the names are not those of the ranking, or there are fewer than two.
+        UsageError: the names are not those of the ranking, there are fewer than two, or all accuracies are the same.
     """
     from scipy.stats import kendalltau
 
@@ -63,6 +63,8 @@ def agreement(ranking: Sequence[Ranked], known: Mapping[str, float]) -> float:
         )
     if len(names) < 2:
         raise UsageError("A ranking of one configuration agrees with everything; two at least are needed.")
+    if len(set(spaced.values())) < 2:
+        raise UsageError("All accuracies given are the same, so no ranking agrees with them more than another.")
     places = [-float(place) for place in range(len(names))]
     return float(kendalltau(places, [spaced[_plain(name)] for name in names]).statistic)
 

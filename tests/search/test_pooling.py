@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -358,6 +359,8 @@ def test_known_accuracies_of_other_configurations_are_refused() -> None:
         agreement(rows, {"[1, 2]": 3.0, "[3, 1]": 2.0, "[2, 1]": 1.0})
     with pytest.raises(UsageError, match=r"\[2, 1\] is missing"):
         agreement(rows, {"[1, 2]": 3.0})
+    with pytest.raises(UsageError, match="the same"):
+        agreement(rows, {"[1, 2]": 3.0, "[2, 1]": 3.0})
 
 
 def test_the_front_has_what_nothing_beats() -> None:
@@ -383,7 +386,16 @@ def test_the_command_prints_the_ranking(tmp_path: Path, capsys: pytest.CaptureFi
     assert document["kendall_tau"] == pytest.approx(1.0)
     assert main(["rank", str(tmp_path / "out"), "--front", "flops"]) == 0
     capsys.readouterr()
-    for wrong, said in ((["--front", "colour"], "flops"), (["--known", str(tmp_path / "none.json")], "none.json")):
+    wrongs = [(["--front", "colour"], "flops"), (["--known", str(tmp_path / "none.json")], "none.json")]
+    for at, document in enumerate(([1.0, 2.0], "text", 3, {"accuracies": [1]}, dict.fromkeys(known, 1.0))):
+        file = tmp_path / f"{at}.json"
+        file.write_text(json.dumps(document))
+        wrongs.append((["--known", str(file)], "accuracies"))
+    result.report.ranking = [replace(each, score=None) for each in result.report.ranking]
+    result.save(tmp_path / "lost")
+    assert main(["rank", str(tmp_path / "lost"), "--front", "flops"]) == 2
+    assert "has a score" in capsys.readouterr().err
+    for wrong, said in wrongs:
         assert main(["rank", str(tmp_path / "out"), *wrong]) == 2
         assert said in capsys.readouterr().err
     page = render_html(result.report)

@@ -68,7 +68,7 @@ def refused(
 @pytest.mark.parametrize("name", NETWORKS)
 def test_dnarch_names_what_its_masks_leave_before_the_original_is_trained(name: str, cost: str) -> None:
     """Masks over width that may not fall low leave more than a network has at least."""
-    gentle = {"width_tau": 6.0, "depth_tau": 6.0}
+    gentle: dict[str, Any] = {"width_tau": 6.0, "depth_tau": 6.0}
     said, stages = refused(NETWORKS[name], "dnarch", {cost: "0.01%"}, **gentle)
     assert stages[-1] == "budgets"
     least = _smallest(said)

@@ -212,8 +212,9 @@ def test_damaged_notes_are_made_again(tmp_path: Path) -> None:
     notes.add("1,2", 0.5)
     notes.save()
     assert Notes(checkpoint).merits == {"1,2": 0.5}
-    checkpoint.with_suffix(".selection.json").write_text("{", encoding="utf-8")
-    assert Notes(checkpoint).merits == {}
+    for damaged in ("{", "[]", '{"1,2": "0.5"}', '{"1,2": null}', '{"1,2": [0.5]}'):
+        checkpoint.with_suffix(".selection.json").write_text(damaged, encoding="utf-8")
+        assert Notes(checkpoint).merits == {}
 
 
 def test_a_budget_outside_of_the_space_names_both_ends() -> None:

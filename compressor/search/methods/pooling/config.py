@@ -62,7 +62,7 @@ class PoolingConfig(MethodConfig):
         require_some(graph)
 
     def choice_options(self, include: tuple[str, ...], exclude: tuple[str, ...]) -> Mapping[str, Mapping[str, Any]]:
-        return {"pooling": {}}
+        return {"pooling": {"include": include, "exclude": exclude}}
 
 
 METHOD = Method(

@@ -191,7 +191,9 @@ class Notes:
             read = read_json(self._path, "delete it", limits=LARGE, allow_nan=True)
         except UsageError:
             return {}  # damaged: scored again
-        return {str(k): float(v) for k, v in read.items()} if isinstance(read, dict) else {}
+        if not isinstance(read, dict) or not all(isinstance(merit, float) for merit in read.values()):
+            return {}
+        return dict(read)
 
     def add(self, key: str, merit: float) -> None:
         """Note one, and write all now and then."""
