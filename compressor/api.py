@@ -15,7 +15,13 @@ from compressor.graph.programs import require_module
 from compressor.options import Flag, read
 from compressor.pipeline.arguments import Scope, Training, former_lut, gathered, refuse_unknown
 from compressor.pipeline.console import Console
-from compressor.pipeline.defaults import DEFAULT_EPOCHS, default_options, default_search, default_sweep_search
+from compressor.pipeline.defaults import (
+    DEFAULT_BATCH_SIZE,
+    DEFAULT_EPOCHS,
+    default_options,
+    default_search,
+    default_sweep_search,
+)
 from compressor.pipeline.delivery import deliver_result
 from compressor.pipeline.events import Events, JobBegan, Listener
 from compressor.pipeline.result import Result, result_of
@@ -297,6 +303,8 @@ def _rounds(
     **common: Any,
 ) -> tuple[Settings, ...]:
     """What each round is told, all of it checked."""
+    from compressor.data.loaders import batch_size_of
+
     default = DEFAULT_EPOCHS if data is not None else 0
     rounds = round_settings(
         search,
@@ -304,7 +312,7 @@ def _rounds(
         epochs=train.search_epochs if train.search_epochs is not None else default,
         budgets=budgets,
         finetune_epochs=train.finetune_epochs if train.finetune_epochs is not None else default,
-        batch_size=train.batch_size,
+        batch_size=train.batch_size or batch_size_of(data) or DEFAULT_BATCH_SIZE,
         optimizer=train.optimizer,
         lr=train.lr,
         accumulate=train.accumulate,
@@ -335,6 +343,8 @@ def as_data(data: Any, *, own_loss: bool = False) -> Data | None:
 
     if data is None or isinstance(data, Data):
         return data
+    if isinstance(data, str):
+        raise UsageError(f"data must be loaders or a Data, not a text; pass compressor.data.load_data({data!r}).")
     if isinstance(data, Mapping):
         unknown = sorted(set(data) - {"train", "val", "test", "num_classes", "vocabulary", "task"})
         if unknown or "train" not in data:

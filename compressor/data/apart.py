@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from compressor.data.base import Split
-from compressor.data.batches import sample_count
 from compressor.data.holdout import HOLDOUT_FRACTION, stratified_holdout
 from compressor.data.loaders import DatasetSplit
 from compressor.data.memory import TensorSplit
+from compressor.data.own_batches import Batch, OwnBatches
 from compressor.errors import DataError
 
 _ORDER = 0x5EED  # of the passes that both parts of a split without indices are made of
@@ -41,24 +40,15 @@ def hold_out(split: Split, batch_size: int) -> tuple[Split, Split]:
     return parts
 
 
-class _Part:
-    """Every n-th batch of one pass, or all others; implements ``Split`` but for the batch size."""
-
-    own_order = True
+class _Part(OwnBatches):
+    """Every n-th batch of one pass, or all others."""
 
     def __init__(self, split: Split, size: int, every: int, *, held_out: bool) -> None:
+        super().__init__()
         self._split, self._size, self._every, self._held_out = split, size, every, held_out
-        self._count: int | None = None
 
-    def __len__(self) -> int:
-        if self._count is None:
-            self._count = sum(sample_count(inputs, targets) for inputs, targets in self.batches(1))
-        return self._count
-
-    def batches(
-        self, batch_size: int, *, shuffle_seed: int | None = None, augment: bool = False, drop_last: bool = False
-    ) -> Iterator[tuple[Any, Any]]:
-        """See ``Split.batches``; batch size and order are always the same, or samples would change parts."""
+    def one_pass(self, seed: int | None, *, augment: bool) -> Iterator[Batch]:
+        """Always the same batches in the same order, or samples would change parts."""
         for number, batch in enumerate(self._split.batches(self._size, shuffle_seed=_ORDER, augment=augment)):
             if (number % self._every == 0) == self._held_out:
                 yield batch

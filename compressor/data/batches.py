@@ -113,6 +113,11 @@ def _targets(value: Any, own_loss: bool) -> Any:
             f"A loader yielded targets that are a {type(value).__name__}; expected one tensor, or pass a "
             "loss_fn(outputs, targets) that takes them."
         )
+    if isinstance(found, Tensor) and not found.ndim and not own_loss:
+        raise DataError(
+            "A loader yielded one target without an axis of samples; expected batches, so give the DataLoader a "
+            "batch_size."
+        )
     return found
 
 

@@ -8,7 +8,7 @@ the seed alone as far as it uses torch's, numpy's or Python's global generators.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import Any
 
 import numpy as np
@@ -18,16 +18,16 @@ from torch.utils.data import DataLoader, IterableDataset, RandomSampler, Sequent
 from torch.utils.data.distributed import DistributedSampler
 
 from compressor.data.base import Data, Split
-from compressor.data.batches import first_of, read_batch, sample_count
+from compressor.data.batches import first_of, read_batch
 from compressor.data.holdout import HOLDOUT_FRACTION, stratified_holdout
 from compressor.data.memory import index_batches
+from compressor.data.own_batches import Batch, OwnBatches
 from compressor.data.task import find_task, require_kind
 from compressor.errors import DataError
 from compressor.process.generators import isolated_rng, rng_state, seeded_state
 from compressor.process.ranks import current
 
 Loader = Iterable[Any]
-_PLAIN = {RandomSampler, SequentialSampler}
 _LOOKED_AT = 8  # samples that the task is told by
 
 
@@ -125,32 +125,22 @@ class DatasetSplit:
         yield from (read_batch(batch, own_loss=self._own_loss) for batch in _seeded(loader, seed))
 
 
-class IterableSplit:
-    """Batches of a loader as it yields them, all or every n-th; implements ``Split`` but for the batch size."""
-
-    own_order = True
-    """A pass's seed does not say which batches come first."""
+class IterableSplit(OwnBatches):
+    """Batches of a loader as it yields them, all or every n-th."""
 
     def __init__(self, loader: Loader, *, every: int = 0, held_out: bool = False, own_loss: bool = False) -> None:
         if isinstance(loader, Iterator):  # asking iter(loader) would move a DataLoader's generator
             raise DataError(
                 f"A {type(loader).__name__} can be gone through only once; pass a list of batches or a DataLoader."
             )
+        super().__init__()
         self._loader, self._own_loss = loader, own_loss
         self._every = every
         self._held_out = held_out
-        self._count: int | None = None
 
-    def __len__(self) -> int:
-        if self._count is None:
-            self._count = sum(sample_count(inputs, targets) for inputs, targets in self.batches(1))
-        return self._count
-
-    def batches(
-        self, batch_size: int, *, shuffle_seed: int | None = None, augment: bool = False, drop_last: bool = False
-    ) -> Iterator[tuple[Any, Any]]:
-        """See ``Split.batches``; batch size, order and augmentation are the loader's own."""
-        for number, batch in enumerate(_seeded(self._loader, shuffle_seed or 0)):
+    def one_pass(self, seed: int | None, *, augment: bool) -> Iterator[Batch]:
+        """Order and augmentation are the loader's own, as far as generators that are global draw them."""
+        for number, batch in enumerate(_seeded(self._loader, seed or 0)):
             held_out = self._every > 0 and number % self._every == self._every - 1
             if held_out == self._held_out:
                 yield read_batch(batch, own_loss=self._own_loss)
@@ -173,18 +163,41 @@ def _hold_out(train: Loader, own_loss: bool) -> tuple[Split, Split]:
         return one, other
     if isinstance(train, Split) or not isinstance(train, Iterable):
         raise DataError("No validation split was given and none can be taken off this training set; pass val.")
-    every = round(1 / HOLDOUT_FRACTION)
-    batches = len(train) if isinstance(train, Sized) else None
-    if batches is not None and 2 <= batches < every:
-        every = batches
+    batches = _length(train)
+    if batches is None:
+        batches = sum(1 for _ in IterableSplit(train, own_loss=own_loss).one_pass(None, augment=False))
+    if batches < 2:
+        raise DataError(
+            f"The training data has {batches or 'no'} batch{'es' * (batches != 1)}, of which none can be held out; "
+            "pass val, or two batches at least."
+        )
+    every = min(round(1 / HOLDOUT_FRACTION), batches)
     return (
         IterableSplit(train, every=every, own_loss=own_loss),
         IterableSplit(train, every=every, held_out=True, own_loss=own_loss),
     )
 
 
+def _length(loader: Loader) -> int | None:
+    """The length that a loader says it has; a ``DataLoader`` over a stream has the method, and does not know."""
+    try:
+        return len(loader) if isinstance(loader, Sized) else None
+    except TypeError:
+        return None
+
+
+def batch_size_of(data: Any) -> int | None:
+    """Samples in a batch of the training loader in what a user passes as data, over all processes; None if it does not
+    say."""
+    train = data.get("train") if isinstance(data, Mapping) else data[0] if isinstance(data, (tuple, list)) else data
+    if not isinstance(train, DataLoader) or train.batch_size is None:
+        return None
+    replicas = train.sampler.num_replicas if isinstance(train.sampler, DistributedSampler) else 1
+    return train.batch_size * replicas
+
+
 def _can_be_rebuilt(loader: object) -> bool:
-    """Whether nothing but order and batch size would change if the loader were made anew.
+    """Whether nothing but the order would change if the loader were made anew.
 
     Where processes work together, one that parts the data set among them would give all of it: batches are parted here.
     """
@@ -193,8 +206,16 @@ def _can_be_rebuilt(loader: object) -> bool:
         and not isinstance(loader.dataset, IterableDataset)
         and isinstance(loader.dataset, Sized)
         and loader.batch_size is not None
-        and (type(loader.sampler) in _PLAIN or (current().size > 1 and type(loader.sampler) is DistributedSampler))
+        and (_is_plain(loader) or (current().size > 1 and type(loader.sampler) is DistributedSampler))
     )
+
+
+def _is_plain(loader: DataLoader[Any]) -> bool:
+    """Whether a pass has all samples once, in stored or random order."""
+    sampler = loader.sampler
+    if type(sampler) is RandomSampler:
+        return not sampler.replacement and sampler.num_samples == len(loader.dataset)  # type: ignore[arg-type]
+    return type(sampler) is SequentialSampler
 
 
 def _labels(dataset: Any) -> Tensor:

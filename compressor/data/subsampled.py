@@ -41,6 +41,12 @@ class Subsampled:
         whole = len(self._split)
         return min(whole, max(1, round(self._share * whole)))
 
+    @property
+    def batch_count(self) -> int:
+        """How many batches a pass over a split with batches of its own has, about; others have no such number."""
+        whole: int = self._split.batch_count  # type: ignore[attr-defined]
+        return max(1, round(self._share * whole))
+
     def batches(
         self, batch_size: int, *, shuffle_seed: int | None = None, augment: bool = False, drop_last: bool = False
     ) -> Iterator[tuple[Any, Any]]:

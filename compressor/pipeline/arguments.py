@@ -33,7 +33,8 @@ class Training(Options):
 
     Attributes:
         search_epochs, finetune_epochs: epochs of the search and after it; default 5 with data.
-        batch_size: samples in a batch of images made here, over all processes; loaders have their own.
+        batch_size: samples in a batch, over all processes. By default that of the ``DataLoader`` to train on, else 64;
+            loaders that make batches of their own (a sampler of your own, a list of batches) keep these.
         optimizer: ``"sgd"`` (with momentum) or ``"adamw"``, which transformers need: of the weights, in the search
             and in fine-tuning. Masks have optimizers of their own.
         lr: learning rate of fine-tuning; None: 0.05, with ``"adamw"`` 0.001. Searches have one of their own.
@@ -62,7 +63,7 @@ class Training(Options):
 
     search_epochs: int | None = option(None, EPOCHS, "Epochs of the search.")
     finetune_epochs: int | None = option(None, EPOCHS, "Epochs of fine-tuning.")
-    batch_size: int = option(64, BATCH_SIZE, "Samples in a batch.")
+    batch_size: int | None = option(None, BATCH_SIZE, "Samples in a batch.")
     optimizer: str = option("sgd", OPTIMIZER, "Optimizer of the weights.")
     lr: float | None = option(
         None, LR, f"Learning rate of fine-tuning; by default {LRS['sgd']}, of adamw {LRS['adamw']}."

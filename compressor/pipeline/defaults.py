@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 DEFAULT_EPOCHS = 5
+DEFAULT_BATCH_SIZE = 64
 DEFAULT_BENCH_SECONDS = 10.0
 
 

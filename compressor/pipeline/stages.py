@@ -130,6 +130,10 @@ class Pipeline:
         problem = self.problem
         with self.events.stage("trace"):
             problem.trace(REPORTED_COSTS)
+            if self.data is not None:
+                from compressor.pipeline.fits import require_fit
+
+                require_fit(self.model, self.example, self.data)
             if self.graph.inputs is not None and not self.graph.inputs.batched:
                 self.events.info("  no batch axis: costs are those of the inputs as they are")
         if problem.is_measured:

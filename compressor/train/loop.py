@@ -132,7 +132,7 @@ class Trainer:
         self._hooks = hooks or Hooks()
         self._ranks = current()
         self._progress = progress
-        self._epoch_steps = steps_per_epoch(data.train, config.batch_size * config.accumulate) if config.epochs else 0
+        self._epoch_steps = steps_per_epoch(data.train, config.batch_size, config.accumulate) if config.epochs else 0
         every_step = config.epochs * self._epoch_steps
         self.total_steps = every_step if config.max_steps is None else min(every_step, config.max_steps)
         part = span or Span()
@@ -271,7 +271,12 @@ class Trainer:
             if self._checks_targets:
                 self._objective.check(outputs, targets)
                 self._checks_targets = False
-            loss = self._loss_fn(outputs, targets) if part.share else primary_output(outputs).float().sum()
+            try:
+                loss = self._loss_fn(outputs, targets) if part.share else primary_output(outputs).float().sum()
+            except (IndexError, ValueError):  # what kernels of classes raise on the CPU, without a word on the data
+                if self._user_loss is None:
+                    self._objective.check(outputs, targets)
+                raise
             if self._teacher is not None and self._lesson is not None:
                 with torch.no_grad():
                     taught = primary_output(call_model(self._teacher, teacher_inputs))

@@ -42,7 +42,7 @@ def epoch_steps(
     Raises:
         DataError: the split is empty.
     """
-    steps, whole = steps_per_epoch(split, batch_size * accumulate), batch_size * accumulate
+    steps, whole = steps_per_epoch(split, batch_size, accumulate), batch_size * accumulate
     told: dict[str, Any] = {"seed": seed, "epoch": epoch, "augment": augment}
     if accumulate == 1:
         yield from ([batch] for batch in epoch_batches(split, batch_size, **told))

@@ -31,15 +31,18 @@ def task_of(data: TrainData) -> Task | None:
     return found
 
 
-def steps_per_epoch(split: Split, batch_size: int) -> int:
-    """Full batches in one pass, or one smaller batch if there are too few samples for a full one.
+def steps_per_epoch(split: Split, batch_size: int, accumulate: int = 1) -> int:
+    """Steps of ``accumulate`` full batches in one pass, or one smaller step if there are too few samples for that.
+
+    A split with batches of its own counts these (``batch_count``), whatever ``batch_size`` says.
 
     Raises:
         DataError: the split is empty.
     """
     if len(split) == 0:
         raise DataError("The training split is empty; give data with at least one sample.")
-    return max(1, len(split) // batch_size)
+    own: int | None = getattr(split, "batch_count", None)
+    return max(1, len(split) // (batch_size * accumulate) if own is None else own // accumulate)
 
 
 def epoch_batches(
@@ -51,7 +54,8 @@ def epoch_batches(
     Raises ``DataError`` if it yields nothing at all.
     """
     left = steps_per_epoch(split, batch_size) if count is None else count
-    drop_last = len(split) >= batch_size  # a smaller last batch would weigh more, and one of one breaks BatchNorm
+    # A smaller last batch would weigh more, and one of one breaks BatchNorm.
+    drop_last = hasattr(split, "batch_count") or len(split) >= batch_size
     again = 0
     while left:
         order = derive_seed(seed, "order", epoch, again)

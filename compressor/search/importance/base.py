@@ -90,5 +90,6 @@ def checked(name: str, found: Any, shape: tuple[int, ...]) -> FloatArray:
         raise UsageError(f"{name} returned numbers of shape {list(scores.shape)}; it must return {list(shape)}.")
     if not np.isfinite(scores).all() or (scores < 0).any():
         bad = float(scores[~np.isfinite(scores) | (scores < 0)][0])
-        raise UsageError(f"{name} returned {bad}; importances must be finite and not negative.")
+        cure = "" if np.isfinite(bad) else " Look for NaN and infinity in the data and in the weights of the model."
+        raise UsageError(f"{name} returned {bad}; importances must be finite and not negative.{cure}")
     return scores

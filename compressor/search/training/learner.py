@@ -102,8 +102,8 @@ class Learner(Hooks, ABC):
 
 def search_steps(context: SearchContext, data: Data, schedule: Schedule) -> int:
     """Steps of the optimizer in a search."""
-    in_step = schedule.batch_size * context.steps.accumulate
-    steps = schedule.epochs * steps_per_epoch(data.train, in_step) if schedule.epochs else 0
+    each = steps_per_epoch(data.train, schedule.batch_size, context.steps.accumulate) if schedule.epochs else 0
+    steps = schedule.epochs * each
     return steps if schedule.max_steps is None else min(steps, schedule.max_steps)
 
 

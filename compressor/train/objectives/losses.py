@@ -69,3 +69,7 @@ def check_class_targets(logits: Tensor, targets: Any) -> None:
             f"A target names class {highest}, but the model has {classes} outputs (classes 0 to {classes - 1}); "
             f"load it with num_classes={highest + 1} or relabel the data."
         )
+    if (strange := targets[(targets < 0) & (targets != IGNORED)]).numel():
+        raise DataError(
+            f"A target names class {int(strange[0])}; classes count from 0, and {IGNORED} marks what does not count."
+        )
