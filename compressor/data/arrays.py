@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -104,7 +105,7 @@ def _check(name: str, part: str, inputs: Array, targets: Array) -> tuple[Tensor,
     x, y = _tensor(name, part, "inputs", inputs), _tensor(name, part, "targets", targets)
     if x.dim() < 2 or not len(x):
         raise DataError(f"{name}: {part} inputs have shape {list(x.shape)}; expected (samples, channels, ...).")
-    if y.dim() == 2 and y.shape[1] == 1 and not y.is_floating_point():
+    if is_column(y.shape) and not y.is_floating_point():
         y = y[:, 0]
     if y.dim() < 1 or len(x) != len(y):
         raise DataError(f"{name}: {part} has {len(x)} inputs but targets of shape {list(y.shape)}; expected one each.")
@@ -119,6 +120,11 @@ def _check(name: str, part: str, inputs: Array, targets: Array) -> tuple[Tensor,
     return x, y
 
 
+def is_column(shape: Sequence[int]) -> bool:
+    """Whether targets are (N, 1), as a table has them: those of classes are (N,)."""
+    return len(shape) == 2 and shape[1] == 1
+
+
 def _as_targets(targets: Tensor, task: Task) -> Tensor:
     """int64 for classes; float32 for labels, values and probabilities."""
     floats = task.is_multilabel or task.is_regression or targets.is_floating_point()
@@ -131,10 +137,17 @@ def _tensor(name: str, part: str, what: str, values: Array) -> Tensor:
     array = np.asarray(values)
     if array.dtype.kind not in "biuf":
         raise DataError(f"{name}: {part} {what} have type {array.dtype}; expected numbers.")
-    if array.dtype.kind == "u" and array.dtype != np.uint8:
-        array = array.astype(np.int64)
-    array = np.ascontiguousarray(array)
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
+    return as_tensor(np.ascontiguousarray(array))
+
+
+def as_tensor(values: NDArray[np.generic]) -> Tensor:
+    """Numbers of any width and byte order as a type that torch has, and computes with: uint8, bool, int64 or
+    float32."""
+    if values.dtype.kind == "f":
+        values = values.astype(np.float32, copy=False)
+    elif values.dtype.kind in "iu" and values.dtype != np.uint8:
+        values = values.astype(np.int64, copy=False)
+    return torch.from_numpy(values if values.flags.writeable else np.array(values))
 
 
 def _check_labels(name: str, targets: dict[str, Tensor], num_classes: int | None) -> int:

@@ -18,14 +18,22 @@ from compressor.storage.reading import opened, parsing
 DRAWS = 5
 """Random numbers that ``random_box`` and a flip take."""
 CURE = "remove or replace it"
+_ORIENTATION, _ON_THEIR_SIDE = 274, {5, 6, 7, 8}  # a tag of EXIF, and what swaps width and height
+_STEP_16 = 65535 / 255
 _LEAST_AREA = 0.25  # random crops cover at least this share of the image
 _ASPECT = (3 / 4, 4 / 3)
 Box = tuple[float, float, float, float]
 
 
 def listed(folder: Path) -> list[Path]:
-    """All image files in ``folder`` and below, sorted."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    """All image files in ``folder`` and below, sorted; without hidden ones, which editors and systems leave there."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    return sorted(path for path in found if not any(is_hidden(part) for part in path.relative_to(folder).parts))
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is none of the user's, like ``.ipynb_checkpoints`` or ``__MACOSX``."""
+    return name.startswith((".", "__"))
 
 
 @contextmanager
@@ -41,6 +49,36 @@ def open_image(file: Path) -> Iterator[Any]:
         read_header(stream) as image,
     ):
         yield image
+
+
+def read_rgb(file: Path, size: tuple[int, int] | None = None) -> Any:
+    """A ``PIL.Image`` of mode RGB, upright as its EXIF orientation says.
+
+    16-bit images are scaled to 8 bits. Where only the stored form has the ``size`` (width, height) that annotations
+    give, it stays as it is stored.
+
+    Raises:
+        DataError: as ``open_image`` does; or the image has 32 bits a channel, of which nothing says what is white.
+    """
+    from PIL import Image, ImageOps
+
+    with open_image(file) as image:
+        if size in (None, upright_size(image)) or size != image.size:
+            ImageOps.exif_transpose(image, in_place=True)
+        if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
+            return Image.fromarray(np.round(np.asarray(image) / _STEP_16).astype(np.uint8)).convert("RGB")
+        if image.mode in ("I", "F"):
+            raise DataError(
+                f"'{file}' is an image with 32 bits a channel (mode {image.mode}), of which nothing says what is black "
+                "and what is white; convert it to 8 or 16 bits."
+            )
+        return image.convert("RGB")
+
+
+def upright_size(image: Any) -> tuple[int, int]:
+    """Width and height once the image is turned as its EXIF orientation says."""
+    width, height = image.size
+    return (height, width) if image.getexif().get(_ORIENTATION, 1) in _ON_THEIR_SIDE else (width, height)
 
 
 def pixels(image: Any) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compressor.data.arrays import channel_statistics
+from compressor.data.arrays import as_tensor, channel_statistics, is_column
 from compressor.data.base import Data
 from compressor.data.decoding import Loading, decoded
 from compressor.data.holdout import stratified_holdout
@@ -45,11 +45,13 @@ def from_folder(folder: Path, *, name: str, task: str | None = None, loading: Lo
     arrays = {part: _pair(folder, part) for part in _PARTS if _is_there(folder, part)}
     if "train" not in arrays:
         raise DataError(f"'{folder}' has no x_train.npy and y_train.npy; {_CURE}.")
+    if is_column(arrays["train"][1].shape) and arrays["train"][1].dtype.kind != "f":
+        arrays = {part: (x, y[:, 0] if is_column(y.shape) else y) for part, (x, y) in arrays.items()}
     x, y = arrays["train"]
     for part, (other, targets) in arrays.items():
         if other.shape[1:] != x.shape[1:] or targets.shape[1:] != y.shape[1:]:
             raise DataError(f"'{folder}': samples of {part} have another shape than those of train.")
-    few = _tensors(x[:_CHUNK]), _tensors(y[:_CHUNK])
+    few = as_tensor(x[:_CHUNK]), as_tensor(y[:_CHUNK])
     found = find_task(*few, kind=task)
     as_floats = found.is_multilabel or found.is_regression or few[1].is_floating_point()
     classes = found.outputs if found.is_multilabel else None
@@ -63,7 +65,7 @@ def from_folder(folder: Path, *, name: str, task: str | None = None, loading: Lo
     told: dict[str, Any] = {"as_floats": as_floats, "normalise": normalise, "loading": loading}
     splits = {part: MappedSplit(*pair, **told) for part, pair in arrays.items()}
     if "val" not in splits:
-        labels = _tensors(np.asarray(y)) if y.ndim == 1 else torch.zeros(len(y), 1)
+        labels = as_tensor(np.asarray(y)) if y.ndim == 1 else torch.zeros(len(y), 1)
         kept, held = stratified_holdout(labels)
         splits["train"], splits["val"] = splits["train"].subset(kept), splits["train"].subset(held)
     example = next(iter(splits["val"].batches(1)))[0]
@@ -141,7 +143,7 @@ class MappedSplit:
         """The class of every sample; None if targets are none, or many for each sample."""
         if self._as_floats or self._targets.ndim != 1:
             return None
-        return _tensors(np.asarray(self._targets))[self._indices]
+        return as_tensor(np.asarray(self._targets))[self._indices]
 
     def subset(self, positions: Tensor) -> MappedSplit:
         """The samples at these positions of the split, of the same arrays."""
@@ -230,18 +232,9 @@ class _Gather:
 
     def __call__(self, number: int, _: Any) -> tuple[Tensor, Tensor]:
         rows = self._batches[number]
-        inputs, targets = (_tensors(np.take(values, rows, axis=0)) for values in (self._inputs, self._targets))
+        inputs, targets = (as_tensor(np.take(values, rows, axis=0)) for values in (self._inputs, self._targets))
         return inputs, targets.float() if self._as_floats else targets.long()
 
 
 def _alone(batches: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     return batches[0]
-
-
-def _tensors(values: NDArray[np.generic]) -> Tensor:
-    """Of a type that torch has, and computes with: uint8, bool, int64 or float32."""
-    if values.dtype.kind == "f":
-        values = values.astype(np.float32, copy=False)
-    elif values.dtype.kind in "iu" and values.dtype != np.uint8:
-        values = values.astype(np.int64, copy=False)
-    return torch.from_numpy(values if values.flags.writeable else np.array(values))

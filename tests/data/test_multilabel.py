@@ -38,9 +38,9 @@ def test_a_column_for_each_label(folder: Path) -> None:
     assert torch.equal(images[:, 2].amax((1, 2)) > 1, labels[:, 1] == 1)
 
 
-@pytest.mark.parametrize("between", [" ", ";", "|", " ; "])
+@pytest.mark.parametrize("between", [" ", ";", "|", " ; ", ",", ", "])
 def test_one_column_with_those_that_apply(folder: Path, between: str) -> None:
-    (folder / "train.csv").write_text(f"image,tags\n0.png,red{between}blue\n1.png,\n2.png,sky\n")
+    (folder / "train.csv").write_text(f'image,tags\n0.png,"red{between}blue"\n1.png,\n2.png,sky\n')
     (folder / "test.csv").write_text("image,tags\n3.png,sky\n")
     data = load_data(f"multilabel:{folder}", image_size=8)
     assert data.outputs == 3
@@ -62,6 +62,8 @@ def test_one_column_with_those_that_apply(folder: Path, between: str) -> None:
         ("image,a\n0.png,1\n", "two or more"),
         ("image,a,a\n0.png,1,0\n", "two or more"),
         ('image,a,b\n"0.png,1,0\n', "table of comma-separated values"),
+        ("0.png,1,0\n1.png,0,1\n", r"begins with the image '0\.png' and has no first line of names"),
+        ("image;a;b\n0.png;1;0\n", "has one column, 'image;a;b', and commas are between columns"),
     ],
 )
 def test_what_is_refused(folder: Path, content: str, said: str) -> None:

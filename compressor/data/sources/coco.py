@@ -24,7 +24,7 @@ from compressor.data.base import Data
 from compressor.data.boxes import LEAST_SIDE, Boxes
 from compressor.data.decoding import Draw, Loading, decoded, draws_for
 from compressor.data.holdout import stratified_holdout
-from compressor.data.images import DRAWS, open_image, pixels, random_box
+from compressor.data.images import DRAWS, open_image, pixels, random_box, read_rgb, upright_size
 from compressor.data.memory import index_batches
 from compressor.data.task import Task
 from compressor.errors import DataError, MissingDependencyError
@@ -35,6 +35,8 @@ _CURE = "expected a file of COCO's format with images, annotations and categorie
 _MEMORY = 10  # bytes that a byte of the file may take
 _NAMES = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
 _MEASURED_IN = 8
+_CUT = "cut off {} boxes that reach beyond their image, where COCO has left, top, width and height"
+_BEYOND, _OFTEN = 2, 0.1  # pixels that rounding explains, and the share of boxes from which it is no accident
 _CROP = 0.5  # the share of images that a part is cut out of
 Batch = tuple[tuple[list[Tensor], list[dict[str, Tensor]]], list[dict[str, Tensor]]]
 
@@ -51,11 +53,13 @@ class Picture:
 
 
 @dataclass
-class Skipped:
-    """What a file has that cannot be used, by what it is."""
+class Oddities:
+    """What a file has that is not as it should be, by what is done with it and what it is."""
 
     counts: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
+    boxes: int = 0
+    """Boxes that are used."""
 
     def add(self, what: str, which: str) -> None:
         """One of a kind; the first is remembered."""
@@ -64,9 +68,9 @@ class Skipped:
 
     def remarks(self, file: Path) -> tuple[str, ...]:
         """A line for each kind."""
+        odd = {what: count for what, count in self.counts.items() if what != _CUT or count > _OFTEN * self.boxes}
         return tuple(
-            f"'{file}': skipped {count:,} {what} (the first: {self.first[what]})."
-            for what, count in self.counts.items()
+            f"'{file}': {what.format(f'{count:,}')} (the first: {self.first[what]})." for what, count in odd.items()
         )
 
 
@@ -101,8 +105,7 @@ class CocoSplit:
 
     def _read(self, index: int, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
         picture = self._pictures[index]
-        with open_image(picture.file) as opened:
-            rgb = opened.convert("RGB")
+        rgb = read_rgb(picture.file, (picture.width, picture.height))
         if rgb.size != (picture.width, picture.height):
             raise DataError(
                 f"'{picture.file}' has {rgb.width} x {rgb.height} pixels, the annotations say {picture.width} x "
@@ -142,12 +145,15 @@ def load(argument: str, loading: Loading | None = None) -> Data:
         raise DataError(f"'{root}' has no annotations of train; {_LAYOUT}.")
     documents = {part: _document(file) for part, file in found.items()}
     labels = _labels(found["train"], documents["train"])
+    _require_same_names(found, documents)
     pictures: dict[str, list[Picture]] = {}
     remarks: list[str] = []
     for part, file in found.items():
-        skipped = Skipped()
-        pictures[part] = _pictures(root, part, file, documents.pop(part), labels, skipped)
-        remarks += skipped.remarks(file)
+        odd = Oddities()
+        pictures[part] = _pictures(root, part, file, documents.pop(part), labels, odd)
+        remarks += (said := odd.remarks(file))
+        if part != "test":
+            _require_boxes(file, pictures[part], said)
     if "val" not in pictures:
         kept, held = stratified_holdout(torch.zeros(len(pictures["train"])))
         pictures["val"] = [pictures["train"][int(i)] for i in held]
@@ -215,7 +221,7 @@ def _labels(file: Path, document: Mapping[str, Any]) -> dict[int, int]:
 
 
 def _pictures(
-    root: Path, part: str, file: Path, document: Mapping[str, Any], labels: Mapping[int, int], skipped: Skipped
+    root: Path, part: str, file: Path, document: Mapping[str, Any], labels: Mapping[int, int], odd: Oddities
 ) -> list[Picture]:
     rows: dict[int, dict[str, Any]] = {}
     for row in document["images"]:
@@ -234,7 +240,7 @@ def _pictures(
         if place.is_file():
             places[number] = place
         else:
-            skipped.add("images whose file is missing", str(place))
+            odd.add("skipped {} images whose file is missing", str(place))
     if not places:
         what = f"none of the {len(rows)} images of '{file}' is in '{folder}'" if rows else f"'{file}' has no images"
         raise DataError(f"{what[0].upper()}{what[1:]}; {_LAYOUT}.")
@@ -243,8 +249,8 @@ def _pictures(
     for row in document["annotations"]:
         number = row.get("image_id")
         if number not in rows:
-            skipped.add("annotations of images that it does not list", f"image_id {number!r}")
-        elif number in places and (box := _box(row, labels, sizes[number], skipped)) is not None:
+            odd.add("skipped {} annotations of images that it does not list", f"image_id {number!r}")
+        elif number in places and (box := _box(row, labels, sizes[number], odd)) is not None:
             found[number].append(box)
     return [Picture(place, number, *sizes[number], _as_boxes(found[number])) for number, place in places.items()]
 
@@ -263,29 +269,32 @@ def _size(file: Path, place: Path, row: Mapping[str, Any]) -> tuple[int, int]:
     width, height = row.get("width"), row.get("height")
     if width is None and height is None:
         with open_image(place) as header:
-            return header.width, header.height
+            return upright_size(header)
     if not (_is_whole(width) and _is_whole(height) and width > 0 and height > 0):
         raise DataError(f"'{file}' has an image of {width!r} x {height!r} pixels, '{place.name}'; {_CURE}.")
     return width, height
 
 
 def _box(
-    row: Mapping[str, Any], labels: Mapping[int, int], size: tuple[int, int], skipped: Skipped
+    row: Mapping[str, Any], labels: Mapping[int, int], size: tuple[int, int], odd: Oddities
 ) -> tuple[list[float], int, bool, float] | None:
     """Corners within the image, label, whether it is a crowd, and the area; None for what cannot be used."""
     which = f"id {row.get('id')!r}"
     category, box = row.get("category_id"), row.get("bbox")
     if not _is_whole(category) or category not in labels:
-        skipped.add("annotations of a category that is not listed", f"{which}, category_id {category!r}")
+        odd.add("skipped {} annotations of a category that is not listed", f"{which}, category_id {category!r}")
         return None
     if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
-        skipped.add("annotations without a box of four numbers", which)
+        odd.add("skipped {} annotations without a box of four numbers", which)
         return None
     left, top, width, height = map(float, box)
     corners = [max(left, 0.0), max(top, 0.0), min(left + width, size[0]), min(top + height, size[1])]
     if corners[2] - corners[0] < LEAST_SIDE or corners[3] - corners[1] < LEAST_SIDE:
-        skipped.add("boxes that are empty or outside of their image", which)
+        odd.add("skipped {} boxes that are empty or outside of their image", which)
         return None
+    odd.boxes += 1
+    if left + width > size[0] + _BEYOND or top + height > size[1] + _BEYOND:
+        odd.add(_CUT, which)
     area = row.get("area")
     whole = (corners[2] - corners[0]) * (corners[3] - corners[1])
     return corners, labels[category], bool(row.get("iscrowd")), float(area) if _is_number(area) else whole
@@ -298,6 +307,29 @@ def _as_boxes(rows: list[tuple[list[float], int, bool, float]]) -> Boxes:
         torch.tensor([crowd for _, _, crowd, _ in rows], dtype=torch.bool),
         torch.tensor([area for *_, area in rows], dtype=torch.float32),
     )
+
+
+def _require_boxes(file: Path, pictures: list[Picture], said: tuple[str, ...]) -> None:
+    """Refuse a file in which nothing is to be found, or whose boxes are shares of their images."""
+    corners = torch.cat([picture.boxes.corners[~picture.boxes.crowd] for picture in pictures])
+    if not len(corners):
+        raise DataError(" ".join((f"'{file}' has no box that can be used; {_CURE}.", *said)))
+    if float(corners.max()) <= 1:
+        raise DataError(f"The boxes of '{file}' all lie within the first pixel; COCO's are in pixels, and no shares.")
+
+
+def _require_same_names(files: Mapping[str, Path], documents: Mapping[str, Any]) -> None:
+    """Refuse categories that are called something else than those of ``train`` with the same ids."""
+    names = {row["id"]: row.get("name") for row in documents["train"]["categories"]}
+    for part, file in files.items():
+        for row in documents[part]["categories"]:
+            number, name = row.get("id"), row.get("name")
+            known = names.get(number) if _is_whole(number) else None
+            if known is not None and name is not None and name != known:
+                raise DataError(
+                    f"'{file}' calls the category {number} {name!r}, '{files['train']}' calls it {known!r}; ids of "
+                    "categories must mean the same in all files."
+                )
 
 
 def _is_whole(value: object) -> TypeGuard[int]:

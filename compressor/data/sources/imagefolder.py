@@ -11,8 +11,9 @@ from torch import Tensor
 
 from compressor.data.base import Data
 from compressor.data.decoding import Draw, Loading, decoded, draws_for
+from compressor.data.folders import parts_in
 from compressor.data.holdout import stratified_holdout
-from compressor.data.images import DRAWS, Box, listed, open_image, pixels, random_box
+from compressor.data.images import DRAWS, Box, is_hidden, listed, pixels, random_box, read_rgb
 from compressor.data.memory import IMAGENET, index_batches
 from compressor.errors import DataError
 from compressor.storage.pictures import SUFFIXES
@@ -59,18 +60,19 @@ def load(argument: str, image_size: int | None = None, loading: Loading | None =
     """Read a folder with ``train`` and optionally ``val`` and ``test`` in it, or with the classes directly.
 
     Raises:
-        DataError: the folder is missing or empty, or a class of ``val`` or ``test`` does not occur in ``train``.
+        DataError: the folder is missing or empty, a class of ``val`` or ``test`` does not occur in ``train``, or one of
+            ``train`` has no images.
     """
     root = Path(argument)
     if not root.is_dir():
         raise DataError(f"Data folder '{root}' does not exist; expected train/CLASS/*.jpg in it.")
     size = image_size or DEFAULT_SIZE
-    train_root = root / "train" if (root / "train").is_dir() else root
-    classes = sorted(folder.name for folder in train_root.iterdir() if folder.is_dir())
-    train = _list(train_root, classes)
-    parts = {
-        part: _list(root / part, classes) for part in ("val", "test") if train_root != root and (root / part).is_dir()
-    }
+    folders = parts_in(root) or {"train": root}
+    classes = [folder.name for folder in _class_folders(folders["train"])]
+    parts = {part: _list(folder, classes) for part, folder in folders.items()}
+    train = parts.pop("train")
+    if empty := [name for number, name in enumerate(classes) if number not in {target for _, target in train}]:
+        raise DataError(f"'{folders['train'] / empty[0]}' is a class without images; add some, or remove the folder.")
     if "val" not in parts:
         kept, held = stratified_holdout(torch.tensor([target for _, target in train]))
         parts["val"] = [train[int(i)] for i in held]
@@ -83,10 +85,14 @@ def load(argument: str, image_size: int | None = None, loading: Loading | None =
     )
 
 
+def _class_folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
+
+
 def _list(folder: Path, classes: list[str]) -> _Samples:
     samples: _Samples = []
     numbers = {name: number for number, name in enumerate(classes)}
-    for sub in sorted(path for path in folder.iterdir() if path.is_dir()):
+    for sub in _class_folders(folder):
         if sub.name not in numbers:
             raise DataError(f"'{sub}' is a class that train/ lacks; expected one of its {len(classes)} classes.")
         samples += [(file, numbers[sub.name]) for file in listed(sub)]
@@ -99,8 +105,7 @@ def _decode(file: Path, size: int, draw: Draw) -> Tensor:
     """A uint8 (3, size, size) image: cut at random as ``draw`` says, or from the centre."""
     from PIL import Image
 
-    with open_image(file) as image:
-        rgb = image.convert("RGB")
+    rgb = read_rgb(file)
     box = _centre_box(*rgb.size) if draw is None else random_box(rgb.width, rgb.height, draw)
     found = pixels(rgb.resize((size, size), Image.Resampling.BILINEAR, box=box))
     return found.flip(2) if draw is not None and draw[4] < 0.5 else found

@@ -2,7 +2,7 @@
 
 The first column names an image, relative to the table, to ``images`` beside it or to a folder of the split's name. The
 others have a label each, 0 or 1; or there is one other column with the names of those that apply, between spaces,
-semicolons or bars.
+semicolons, bars or, in quotes, commas.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from compressor.data.base import Data
 from compressor.data.decoding import Loading
+from compressor.data.folders import parts_in
 from compressor.data.holdout import stratified_holdout
 from compressor.data.sources.imagefolder import DEFAULT_SIZE, ImageFolderSplit
 from compressor.data.task import Task
@@ -25,7 +26,7 @@ from compressor.storage.reading import MEGABYTE, parsing, read_bytes, require_me
 
 _MOST = 256 * MEGABYTE
 _CURE = "expected a first line image,label,label,... and a line with an image and 0 or 1 for each label below"
-_BETWEEN = re.compile(r"[\s;|]+")
+_BETWEEN = re.compile(r"[\s;|,]+")
 Rows = list[tuple[Path, tuple[str, ...]]]
 
 
@@ -40,10 +41,10 @@ def load(argument: str, image_size: int | None = None, loading: Loading | None =
     root = Path(argument)
     if not root.is_dir():
         raise DataError(f"Data folder '{root}' does not exist; expected train.csv in it.")
-    files = {part: root / f"{part}.csv" for part in ("train", "val", "test")}
-    if not files["train"].is_file():
+    files = parts_in(root, ".csv")
+    if not files:
         raise DataError(f"'{root}' has no train.csv; {_CURE}.")
-    tables = {part: _read(root, part, file) for part, file in files.items() if file.is_file()}
+    tables = {part: _read(root, file) for part, file in files.items()}
     names = _names(files["train"], *tables["train"])
     samples = {part: _samples(files[part], *table, names) for part, table in tables.items()}
     if "val" not in samples:
@@ -58,17 +59,21 @@ def load(argument: str, image_size: int | None = None, loading: Loading | None =
     return Data(name, splits["train"], splits["val"], splits.get("test"), len(names), example, task)
 
 
-def _read(root: Path, part: str, file: Path) -> tuple[list[str], Rows]:
+def _read(root: Path, file: Path) -> tuple[list[str], Rows]:
     """The names of the columns of labels, and the rows."""
     content = read_bytes(file, _CURE, limit=_MOST, kind=DataError)
     require_memory_for(file, 20 * len(content), _CURE, kind=DataError)
     with parsing(file, "table of comma-separated values", _CURE, kind=DataError):
         lines = [line for line in csv.reader(io.StringIO(content.decode("utf-8-sig")), strict=True) if line]
-    if len(lines) < 2 or len(lines[0]) < 2:
+    if len(lines) < 2:
         raise DataError(f"'{file}' has {len(lines)} line{'s' * (len(lines) != 1)}; {_CURE}.")
+    if len(lines[0]) < 2:
+        raise DataError(f"'{file}' has one column, {lines[0][0]!r}, and commas are between columns; {_CURE}.")
     header = [name.strip() for name in lines[0]]
     rows: Rows = []
-    folders = (root, root / "images", root / part, root / part / "images")
+    folders = (root, root / "images", root / file.stem, root / file.stem / "images")
+    if any((folder / header[0]).is_file() for folder in folders if header[0]):
+        raise DataError(f"'{file}' begins with the image '{header[0]}' and has no first line of names; {_CURE}.")
     for number, line in enumerate(lines[1:], start=2):
         if len(line) != len(header):
             raise DataError(
@@ -78,7 +83,7 @@ def _read(root: Path, part: str, file: Path) -> tuple[list[str], Rows]:
         if image is None:
             raise DataError(
                 f"'{file}' names the image '{line[0].strip()}' in row {number}, which is neither in '{root}' nor in "
-                f"images/ or {part}/ there; add it, or remove the row."
+                f"images/ or {file.stem}/ there; add it, or remove the row."
             )
         rows.append((image, tuple(value.strip() for value in line[1:])))
     return header[1:], rows

@@ -6,20 +6,19 @@ where a pixel does not count. Masks have one channel, or a palette, whose colour
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from compressor.data.base import Data
 from compressor.data.decoding import Draw, Loading, decoded, draws_for
+from compressor.data.folders import parts_in
 from compressor.data.holdout import stratified_holdout
-from compressor.data.images import CURE, DRAWS, listed, open_image, pixels, random_box
+from compressor.data.images import DRAWS, listed, pixels, random_box, read_rgb
+from compressor.data.masks import common_size, look_at, read_mask
 from compressor.data.memory import IMAGENET, index_batches
 from compressor.data.options import split_options, whole
 from compressor.data.task import IGNORED, VOID, Task
@@ -30,7 +29,7 @@ from compressor.storage.reading import MEGABYTE, parsing, read_bytes
 DEFAULT_SIZE = (224, 224)
 _NAMES = "classes.txt"
 _FOLDERS = ("images", "masks")
-_MASKS = {"L", "P", "1", "I", "I;16"}  # modes of PIL with one number for a pixel
+_FEW = 64  # masks that are looked at where classes are known
 
 
 @dataclass(frozen=True)
@@ -70,9 +69,8 @@ class SegmentationSplit:
         from PIL import Image
 
         pair = self._pairs[index]
-        with open_image(pair.image) as opened:
-            image = opened.convert("RGB")
-        mask = _read_mask(pair.mask)
+        mask = read_mask(pair.mask)
+        image = read_rgb(pair.image, mask.size)
         if image.size != mask.size:
             raise DataError(
                 f"'{pair.mask}' has {mask.width} x {mask.height} pixels, its image {image.width} x {image.height}; "
@@ -90,7 +88,7 @@ class SegmentationSplit:
                 f"'{pair.mask}' has the class {int(found[strange][0])}; expected 0 to {self._classes - 1}, or {VOID} "
                 "where a pixel does not count (classes=N says how many there are)."
             )
-        found = found.to(torch.uint8)
+        found = found.to(torch.uint8 if self._classes <= VOID else torch.int32)
         return (image.flip(2), found.flip(1)) if draw is not None and draw[4] < 0.5 else (image, found)
 
 
@@ -103,21 +101,27 @@ def load(argument: str, image_size: int | None = None, loading: Loading | None =
     these differ.
 
     Raises:
-        DataError: a folder is missing or empty, an image has no mask, or a mask is none.
+        DataError: a folder is missing or empty, an image has no mask or two, or a mask is none.
         UsageError: an unknown option.
     """
     place, options = split_options("segmentation", argument, {"classes": _count, "size": _size})
     root = Path(place)
     if not root.is_dir():
         raise DataError(f"Data folder '{root}' does not exist; expected train/images/ and train/masks/ in it.")
-    train_root = root / "train" if (root / "train").is_dir() else root
-    train = _list(train_root)
-    parts = {part: _list(root / part) for part in ("val", "test") if train_root != root and (root / part).is_dir()}
+    parts = {part: _list(folder) for part, folder in (parts_in(root) or {"train": root}).items()}
+    train = parts.pop("train")
     classes = options.get("classes") or _named(root)
     size = options.get("size") or (None if image_size is None else (image_size, image_size))
-    if classes is None or size is None:
-        largest, common = _look_at(train, values=classes is None)
-        classes, size = classes or largest + 1, size or common or DEFAULT_SIZE
+    remarks: tuple[str, ...] = ()
+    masks = [pair.mask for pair in train]
+    if classes is None:
+        seen = look_at(masks)
+        classes, remarks = seen.class_count(root), seen.remarks(root)
+        size = size or seen.common_size
+    else:
+        look_at(masks[:: -(-len(masks) // _FEW)]).require_foreground(root)
+        size = size or common_size(masks)
+    size = size or DEFAULT_SIZE
     if "val" not in parts:
         kept, held = stratified_holdout(torch.zeros(len(train)))
         parts["val"] = [train[int(i)] for i in held]
@@ -126,7 +130,7 @@ def load(argument: str, image_size: int | None = None, loading: Loading | None =
     example = next(iter(SegmentationSplit(parts["val"][:1], size, classes).batches(1)))[0]
     task = Task("segmentation", dense=True, outputs=classes)
     name = f"segmentation:{argument}"
-    return Data(name, splits["train"], splits["val"], splits.get("test"), classes, example, task)
+    return Data(name, splits["train"], splits["val"], splits.get("test"), classes, example, task, remarks=remarks)
 
 
 def _list(folder: Path) -> list[Pair]:
@@ -134,7 +138,12 @@ def _list(folder: Path) -> list[Pair]:
     missing = [name for name in _FOLDERS if not (folder / name).is_dir()]
     if missing:
         raise DataError(f"'{folder}' has no {' and no '.join(missing)}/; expected images/ and masks/ in it.")
-    found = {file.relative_to(masks).with_suffix(""): file for file in listed(masks)}
+    found: dict[Path, Path] = {}
+    for file in listed(masks):
+        place = file.relative_to(masks).with_suffix("")
+        if place in found:
+            raise DataError(f"'{found[place]}' and '{file}' are masks of one image; leave one.")
+        found[place] = file
     pairs, alone = [], []
     for file in listed(images):
         mask = found.get(file.relative_to(images).with_suffix(""))
@@ -150,34 +159,6 @@ def _list(folder: Path) -> list[Pair]:
     if not pairs:
         raise DataError(f"'{images}' holds no images; expected *.jpg (or {', '.join(sorted(SUFFIXES))}).")
     return pairs
-
-
-def _read_mask(file: Path) -> Any:
-    with open_image(file) as mask:
-        if mask.mode not in _MASKS:
-            raise DataError(
-                f"'{file}' is an image of mode {mask.mode}; a mask has one channel with a class for every pixel, or a "
-                f"palette. Convert it, or {CURE}."
-            )
-        mask.load()
-    return mask.convert("I") if mask.mode == "I;16" else mask  # which cannot be resized everywhere
-
-
-def _look_at(pairs: list[Pair], *, values: bool) -> tuple[int, tuple[int, int] | None]:
-    """The largest class of all masks, if ``values`` are asked for, and the height and width that all have."""
-
-    def look(pair: Pair) -> tuple[int, tuple[int, int]]:
-        if not values:
-            with open_image(pair.mask) as header:
-                return 0, (header.height, header.width)
-        mask = _read_mask(pair.mask)
-        found = pixels(mask).to(torch.int32)
-        return int(found.masked_fill(found == VOID, 0).max()), (mask.height, mask.width)
-
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        seen = list(pool.map(look, pairs))
-    sizes = {size for _, size in seen}
-    return max(largest for largest, _ in seen), sizes.pop() if len(sizes) == 1 else None
 
 
 def _named(root: Path) -> int | None:
