@@ -13,6 +13,7 @@ from compressor.service.access.keys import PREFIX, Keys, digest_of
 from compressor.service.access.principals import DEFAULT_PROJECT, Principal
 from compressor.service.access.proxy import Proxies, networks_of
 from compressor.service.access.sessions import Sessions
+from compressor.service.access.standing import Shown, Standing
 from compressor.service.access.throttle import Throttle
 from compressor.service.clock import Clock
 from compressor.service.database.engine import Database
@@ -34,7 +35,8 @@ class Access:
         self.keys = Keys(database, clock)
         self.sessions = Sessions(database, clock)
         self.audit = Audit(database, clock)
-        self.throttle = Throttle()
+        self.standing = Standing(self.holds, clock)
+        self.throttle = Throttle(now=clock.monotonic)
         self.proxies = Proxies(networks_of(settings.trusted_proxies), settings.proxy_header)
         self._run: dict[bytes, Principal] = {}
         self._lock = Lock()
@@ -58,28 +60,37 @@ class Access:
         """Whether people must show who they are: there is a key, or a proxy logs people in."""
         return self.proxies.header is not None or self.keys.exist()
 
-    def identify(self, *, key: str | None, cookie: str | None, user: str | None, address: str) -> Principal | None:
+    def identify(self, shown: Shown, address: str) -> Principal | None:
         """Who asks; None if nobody that is known.
 
         Args:
-            key: That of ``Authorization: Bearer``.
-            cookie: That of a session.
-            user: Whom a trusted proxy has logged in.
+            shown: What came with the request.
             address: Where the request comes from.
 
         Raises:
             UnauthorizedError: There is a key, and it is no key.
             TooManyError: Too many such keys came from there.
         """
-        if key is not None and (found := self._of_this_run(key)):
+        if shown.key is not None and (found := self._of_this_run(shown.key)):
             return found
         if not self.is_closed():
             return self._unlocked("local", frozenset({"admin"}), DEFAULT_PROJECT)
-        if key is not None:
-            return self.check_key(key, address)
-        if user is not None:
-            return self._unlocked(f"user:{user}", frozenset(self.settings.proxy_scopes), self.settings.proxy_project)
-        return self.sessions.check(cookie) if cookie else None
+        if shown.key is not None:
+            return self.check_key(shown.key, address)
+        if shown.user is not None:
+            scopes, project = frozenset(self.settings.proxy_scopes), self.settings.proxy_project
+            return self._unlocked(f"user:{shown.user}", scopes, project)
+        return self.sessions.check(shown.cookie) if shown.cookie else None
+
+    def holds(self, shown: Shown) -> bool:
+        """Whether somebody who showed this and was let in would be let in again."""
+        if shown.key is not None and self._of_this_run(shown.key):
+            return True
+        if not self.is_closed():
+            return True
+        if shown.key is not None:
+            return self.keys.check(shown.key) is not None
+        return shown.user is not None or (bool(shown.cookie) and self.sessions.check(shown.cookie or "") is not None)
 
     def check_key(self, key: str, address: str) -> Principal:
         """Whose key it is.

@@ -25,6 +25,7 @@ from compressor.service.access.hosts import SAFE_METHODS, check_host, check_orig
 from compressor.service.access.login import COOKIE
 from compressor.service.access.paths import check_path
 from compressor.service.access.principals import Principal, require
+from compressor.service.access.standing import Shown
 from compressor.service.access.trail import Trail
 from compressor.service.errors import DatabaseAwayError, ServiceError, TooLargeError, UnauthorizedError
 
@@ -102,10 +103,11 @@ class Guard:
         if public:
             return None, body
         cookie = cookie_parser("; ".join(headers.getlist("cookie"))).get(COOKIE)
-        asks = partial(access.identify, key=bearer(headers), cookie=cookie, user=user, address=client or "unknown")
-        principal = await self._thread(asks)
+        shown = Shown(bearer(headers), cookie, user)
+        principal = await self._thread(partial(access.identify, shown, address=client or "unknown"))
         if principal is None:
             raise UnauthorizedError("This needs a key; send it as 'Authorization: Bearer KEY'.")
+        scope.setdefault("state", {})["shown"] = shown
         # Programs on this machine have no token; other sites' pages, which have none either, cannot send JSON.
         is_program = principal.way == "local" and is_api(path)
         if method not in SAFE_METHODS and principal.csrf is not None and not is_program:

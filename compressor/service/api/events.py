@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from compressor.service.access.principals import Principal, principal_of
+from compressor.service.access.standing import require_still
 from compressor.service.api.describing import answers
 from compressor.service.api.documents import event_document
 from compressor.service.api.examples import EVENTS_EXAMPLE, SSE_EXAMPLE
@@ -17,7 +19,7 @@ from compressor.service.api.frames import Batch, Frames
 from compressor.service.api.schemas import EventPage
 from compressor.service.api.threads import in_thread
 from compressor.service.api.watchers import Closing, Watchers
-from compressor.service.errors import DatabaseAwayError, NotFoundError, RefusedError
+from compressor.service.errors import DatabaseAwayError, NotFoundError, RefusedError, UnauthorizedError
 from compressor.service.services import Services
 
 router = APIRouter(tags=["jobs"])
@@ -64,7 +66,8 @@ async def job_events(
         }
         return JSONResponse(document)
     state = request.app.state
-    stream = _stream(services, state.frames, state.watchers, state.closing, job.id, last)
+    still = partial(require_still, request)
+    stream = _stream(services, state.frames, state.watchers, state.closing, job.id, last, still)
     first = await anext(stream)  # what is refused is refused before the answer begins
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(_after(first, stream), media_type="text/event-stream", headers=headers)
@@ -87,9 +90,16 @@ async def _after(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byte
 
 
 async def _stream(
-    services: Services, frames: Frames, watchers: Watchers, closing: Closing, job_id: str, last: int
+    services: Services,
+    frames: Frames,
+    watchers: Watchers,
+    closing: Closing,
+    job_id: str,
+    last: int,
+    still: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[bytes]:
-    """The stream. It holds one batch of events at a time, and no thread while nothing happens."""
+    """The stream. It holds one batch of events at a time, and no thread while nothing happens. Before it says anything
+    it asks ``still``, which raises ``UnauthorizedError`` once the key that it was asked with holds no longer."""
     with watchers.one(), services.bell.listen(job_id) as ear:
         yield b"retry: 1000\n\n"
         said, looked = time.monotonic(), float("-inf")
@@ -98,6 +108,7 @@ async def _stream(
             try:
                 found = await frames.after(job_id, last)
                 if found is not None:
+                    await in_thread(still)
                     last = found.last
                     yield found.data
                     said = time.monotonic()
@@ -105,8 +116,12 @@ async def _stream(
                 if may_end and await _is_over(services, job_id, last):
                     return
                 looked = time.monotonic() if may_end else looked
+                if time.monotonic() - said >= PING_SECONDS:
+                    await in_thread(still)
             except DatabaseAwayError:
                 pass  # it comes back by itself; who watches waits
+            except UnauthorizedError:
+                return
             if found is None or not found.is_full:
                 await ear.heard_async(LOOK_SECONDS)
             if time.monotonic() - said >= PING_SECONDS:

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import JSONResponse, Response
 
 from compressor.service.access.principals import Principal, require
+from compressor.service.access.standing import require_still
 from compressor.service.api import examples
 from compressor.service.api.answer_schemas import Claimed, JobState, LastEvent, Renewed, Taken
 from compressor.service.api.bodies import json_of
@@ -78,6 +79,7 @@ async def claim(request: Request, principal: Caller) -> Response:
     until = time.monotonic() + asked.wait_seconds
 
     def taken() -> Claim | None:
+        require_still(request)
         labels = {*asked.labels, *present_labels(request.app)}
         services.workers.seen(asked.worker, asked.labels, asked.version)
         return services.leases.claim(asked.worker, labels, asked.version, principal.project)

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from compressor.service.access.login import access_of
 from compressor.service.access.principals import require
+from compressor.service.access.standing import require_still
 from compressor.service.api.answer_schemas import Renewed
 from compressor.service.api.bodies import json_of
 from compressor.service.api.describing import answer, answers, body
@@ -64,9 +65,14 @@ async def _until(request: Request, seconds: float, heard: str, look: Callable[[]
     """What ``look`` finds, as soon as it finds something, or the last it said when time is up. Takes no thread."""
     farm, until = farm_of(request.app), time.monotonic() + seconds
     most = _ALONE_S if farm.services.database.is_sqlite else _LOOK_S
+
+    def looked() -> Any:
+        require_still(request)
+        return look()
+
     with farm.services.bell.listen(topic(heard)) as ear:
         while True:
-            found = await in_thread(look)
+            found = await in_thread(looked)
             left = until - time.monotonic()
             done = found.done if isinstance(found, CommandState) else found is not None
             if done or left <= 0 or request.app.state.closing.is_set() or await request.is_disconnected():
