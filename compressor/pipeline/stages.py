@@ -316,7 +316,7 @@ class Pipeline:
         """Find out before any work that there is nothing to distil."""
         from compressor.train.objectives.objective import objective, require_lesson
 
-        if self.data is not None and self.settings.distill:
+        if self.data is not None and (self.settings.distill or self.settings.method.distils):
             require_lesson(objective(self.data.task))
 
     def _require_one_size(self) -> None:

@@ -62,6 +62,7 @@ class Method:
         own_loop: whether it can run in a training loop of the user's own.
         improves: whether it looks for a better network even where every budget holds already.
         points: whether one search finds networks for many budgets (``SearchResult.points``).
+        distils: whether networks in it learn from each other's outputs, whatever ``--distill`` says.
         tune: the grid of fine-tuning's settings that ``--tune auto`` tries after it: ``"none"``, ``"short"`` or
             ``"paper"``.
     """
@@ -74,6 +75,7 @@ class Method:
     own_loop: bool = False
     improves: bool = False
     points: bool = False
+    distils: bool = False
     tune: str = "none"
 
     def __post_init__(self) -> None:

@@ -151,12 +151,21 @@ def test_what_is_no_detector_is_refused_in_evaluation(data: Data) -> None:
 
 def test_nothing_to_distil(data: Data) -> None:
     model = detector()
-    with pytest.raises(UsageError, match="no logits that another one could learn from"):
+    with pytest.raises(UsageError, match=r"Detectors are not distilled: .* Leave distill at 0"):
         Trainer(model, data, TrainConfig(epochs=1, distill=0.5), teacher=copy.deepcopy(model))
-    with pytest.raises(UsageError, match="no logits that another one could learn from"):
-        compressor.compress(
-            model, data.example_inputs, {"flops": "50%"}, data=data, training=compressor.Training(distill=0.5)
-        )
+    for search, distill in (("figs", 0.5), ("supernet", 0.0)):
+        before: list[str] = []
+        with pytest.raises(UsageError, match=r"Detectors are not distilled: .* not supernet"):
+            compressor.compress(
+                model,
+                data.example_inputs,
+                {"flops": "50%"},
+                data=data,
+                search=search,
+                training=compressor.Training(distill=distill),
+                listeners=[lambda event, before=before: before.append(type(event).__name__)],
+            )
+        assert "StageBegan" not in before, "nothing has been done by then"
 
 
 def test_statistics_are_taken_on_few_images_at_a_time(data: Data) -> None:

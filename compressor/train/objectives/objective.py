@@ -109,8 +109,10 @@ def require_lesson(goal: Objective) -> Callable[[Tensor, Tensor], Tensor]:
     """The loss of distillation. Raises ``UsageError`` where there is none."""
     if goal.distillation_loss is None:
         raise UsageError(
-            "A detector computes its loss itself and has no logits that another one could learn from; leave "
-            "distillation out (distill=0), and choose no search that distils (supernet)."
+            "Detectors are not distilled: each keeps its logits to itself, and the boxes that it returns are selected, "
+            "so those of two networks do not correspond. Leave distill at 0 and choose a search that distils nothing "
+            "(figs, dnarch, dash or oneshot, not supernet); more epochs of fine-tuning make up for it, or a loop of "
+            "your own with compressor.prepare, which takes any loss."
         )
     return goal.distillation_loss
 

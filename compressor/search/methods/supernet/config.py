@@ -118,4 +118,5 @@ METHOD = Method(
     trains=True,
     improves=True,
     points=True,
+    distils=True,
 )
