@@ -68,12 +68,20 @@ class Job:
     """An open job folder, locked until ``close`` (or the end of a ``with`` block, or of the process)."""
 
     def __init__(
-        self, out: Path, lock: FolderLock, *, resumed: bool, made: list[Path], warn: Callable[[str], None] | None
+        self,
+        out: Path,
+        lock: FolderLock,
+        *,
+        resumed: bool,
+        took_over: bool,
+        made: list[Path],
+        warn: Callable[[str], None] | None,
     ) -> None:
         self.out = out
         self.resumed = resumed
         """Whether the folder held this job already, finished stages or not."""
         self._lock = lock
+        self._took_over = took_over  # from a job that stored nothing: what it left beside goes with this one
         self._made = made
         self._warn = warn
         self._folder = out / _FOLDER
@@ -111,13 +119,14 @@ class Job:
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             lock = FolderLock.acquire(folder / _FOLDER / "lock", folder)
+        took_over = (folder / _FOLDER / "job.json").exists() and not _stored(folder / _FOLDER)
         try:
             resumed = _claim(folder / _FOLDER, folder, dict(fingerprint), force, upgrade)
         except BaseException:
             lock.release()
             raise
         remove_dead_temporaries(folder)
-        return cls(folder, lock, resumed=resumed, made=made, warn=warn)
+        return cls(folder, lock, resumed=resumed, took_over=took_over, made=made, warn=warn)
 
     def stage(self, name: str) -> StageResult | None:
         """The stored result of a stage, or None if it has not finished or is damaged: then it is to be done again."""
@@ -192,9 +201,10 @@ class Job:
         return hashlib.sha256(path.read_bytes() + str(path.stat().st_mtime_ns).encode()).hexdigest()[:12]
 
     def beside(self, name: str) -> Path:
-        """Where something lies that goes with the job if it fails before it has stored anything, and was not there."""
+        """Where something lies that goes with the job if it fails before it has stored anything, unless it was there
+        before any job."""
         path = self.out / name
-        if not path.exists():
+        if self._took_over or not path.exists():
             self._beside.append(path)
         return path
 
@@ -217,12 +227,12 @@ class Job:
     def _forget(self) -> None:
         """Take away what opening made; the lock file last, and the folder only if nothing else is in it."""
         with contextlib.suppress(OSError):  # another error is on its way out, and an empty folder does no harm
-            (self._folder / "job.json").unlink(missing_ok=True)
-            for path in self._beside:
+            for path in self._beside:  # before job.json, without which they are in the way of another job
                 if path.is_dir():
                     shutil.rmtree(path, ignore_errors=True)
                 else:
                     path.unlink(missing_ok=True)
+            (self._folder / "job.json").unlink(missing_ok=True)
             for kind in ("stages", "checkpoints"):
                 if (self._folder / kind).is_dir():
                     (self._folder / kind).rmdir()

@@ -137,6 +137,41 @@ def test_job_that_stored_nothing_does_not_claim_the_folder(tmp_path: Path) -> No
         Job.open(tmp_path / "killed", ASKED)
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_what_a_killed_job_wrote_beside_is_in_nobodys_way(seed: int, tmp_path: Path) -> None:
+    """Killed before it stored anything, then stopped so early, and then run again."""
+    out = tmp_path / "out"
+    killed = Job.open(out, ASKED)
+    killed.beside("recipe.yaml").write_text("model: resnet20_cifar")
+    killed.beside("tracking").mkdir()
+    killed.close()
+
+    def stopped() -> None:
+        with Job.open(out, {**ASKED, "seed": seed}) as job:
+            job.beside("recipe.yaml").write_text("model: resnet20_cifar")
+            job.beside("tracking")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert not out.exists()
+    with Job.open(out, ASKED) as job:
+        assert not job.resumed
+
+
+def test_what_was_there_before_any_job_stays(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("precious")
+
+    def stopped() -> None:
+        with Job.open(tmp_path, ASKED, force=True) as job:
+            job.beside("recipe.yaml")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert (tmp_path / "recipe.yaml").read_text() == "precious"
+
+
 def test_job_that_failed_leaves_what_it_stored_and_nothing_else(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="mistyped"), Job.open(tmp_path / "new" / "out", ASKED):
         raise ValueError("mistyped")
