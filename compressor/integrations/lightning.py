@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -32,7 +33,8 @@ except ModuleNotFoundError as error:
         "CompressionCallback needs Lightning; install it with pip install 'compressor[lightning]'."
     ) from error
 
-_CURE = "give the Trainer max_steps="
+_SUBPROCESSES = "popen"
+_CURE = "give the Trainer max_steps= without max_epochs"
 
 
 class CompressionCallback(Callback):  # type: ignore[misc]
@@ -106,6 +108,16 @@ class CompressionCallback(Callback):  # type: ignore[misc]
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if isinstance(trainer.strategy, DeepSpeedStrategy):
             raise UsageError("DeepSpeed steps on weights of its own, which masks cannot follow; use strategy='ddp'.")
+        if getattr(trainer.strategy, "_start_method", _SUBPROCESSES) != _SUBPROCESSES:  # spawn, fork, notebooks
+            raise UsageError(
+                "Lightning brings only weights back from processes that it forks or spawns, into the network as it was "
+                "there before, and the small one would be lost; use strategy='ddp', from a script."
+            )
+        convert = trainer.precision_plugin.convert_input  # as batches are, to the type that weights have by now
+        plan = self._driver.plan
+        self._driver.plan = replace(
+            plan, example_inputs=convert(plan.example_inputs), example_kwargs=convert(plan.example_kwargs)
+        )
         self._driver.open(self._network(pl_module), _steps(trainer, pl_module), _CURE)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -180,7 +192,9 @@ def _steps(trainer: Trainer, pl_module: LightningModule) -> float | None:
         isinstance(each, GradientAccumulationScheduler) and len(each.scheduling) > 1 for each in trainer.callbacks
     )
     if varies or not pl_module.automatic_optimization:
-        return None
+        # max_steps counts the steps of all optimizers, and holds where epochs do not end the training before.
+        known = len(trainer.optimizers) == 1 and trainer.max_epochs == -1 and trainer.max_steps > 0
+        return float(trainer.max_steps) if known else None
     return float(trainer.estimated_stepping_batches)
 
 

@@ -19,7 +19,7 @@ from tests.own_loop.loops import EXAMPLE
 
 lightning = pytest.importorskip("lightning", reason="the extra lightning is not installed")
 
-from lightning.pytorch.callbacks import ModelCheckpoint  # noqa: E402
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, ModelCheckpoint  # noqa: E402
 
 from compressor.integrations.lightning import CompressionCallback  # noqa: E402
 
@@ -235,6 +235,13 @@ def test_the_whole_module_is_compressed_where_it_is_asked_for(tmp_path: Path) ->
     assert lit(EXAMPLE).shape == (2, 3)
 
 
+@pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_fork", "ddp_notebook"])
+def test_processes_that_bring_back_weights_alone_are_refused(strategy: str) -> None:
+    trainer = lightning.Trainer(accelerator="cpu", devices=2, strategy=strategy, logger=False)
+    with pytest.raises(UsageError, match="the small one would be lost; use strategy='ddp'"):
+        CompressionCallback(EXAMPLE, BUDGET).on_fit_start(trainer, Lit())
+
+
 class Manual(Lit):
     """Steps as it likes."""
 
@@ -260,6 +267,21 @@ def test_a_loop_that_steps_by_itself_says_how_often(tmp_path: Path) -> None:
     assert_small(lit.net)
 
 
+@pytest.mark.parametrize("unbounded", [{"max_epochs": -1}, {"max_epochs": None}])
+def test_max_steps_says_how_often_a_loop_steps_by_itself(tmp_path: Path, unbounded: dict[str, Any]) -> None:
+    _, callback = fit(tmp_path, Manual(), accumulate_grad_batches=1, max_steps=6, **unbounded)
+    assert callback.session.steps_done == 6
+    assert_small(callback.model)
+    with pytest.raises(UsageError, match=r"give the Trainer max_steps= without max_epochs"):
+        fit(tmp_path, Manual(), accumulate_grad_batches=1, max_steps=6, max_epochs=2)
+
+
+def test_accumulation_that_changes_takes_max_steps(tmp_path: Path) -> None:
+    changing = GradientAccumulationScheduler({0: 1, 1: 2})
+    _, callback = fit(tmp_path, others=(changing,), accumulate_grad_batches=1, max_steps=9, max_epochs=-1)
+    assert callback.session.steps_done == 9
+
+
 def test_a_loader_without_length_needs_max_steps(tmp_path: Path) -> None:
     endless = DataLoader(Endless(), batch_size=8)
     with pytest.raises(UsageError, match=r"not known beforehand.*max_steps"):
@@ -274,6 +296,12 @@ def test_a_loader_without_length_needs_max_steps(tmp_path: Path) -> None:
 def test_other_precisions(tmp_path: Path, search: str, precision: Any, kind: torch.dtype) -> None:
     callback = CompressionCallback(EXAMPLE.to(kind), BUDGET, search=search)
     lit, _ = fit(tmp_path, callback=callback, precision=precision)
+    assert_small(lit.net.float())
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_the_example_gets_the_type_that_batches_get(tmp_path: Path, precision: Any) -> None:
+    lit, _ = fit(tmp_path, precision=precision, max_epochs=1)
     assert_small(lit.net.float())
 
 
