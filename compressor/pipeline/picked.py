@@ -109,6 +109,7 @@ class Picked(Pipeline):
         assert isinstance(device, LatencySession), "one process alone takes networks"
         (budget,) = (b for b in self.settings.budgets if b.cost == "latency")
         log, tried, left, least = RefinementLog(), dict[int, Candidate[Point]](), self.networks.front, float("inf")
+        besides = [b for b in self.settings.budgets if b.cost != "latency"]
         while True:
             network = self.decision
             tried[len(log.rounds)] = self.candidate
@@ -116,12 +117,11 @@ class Picked(Pipeline):
             predicted = self.candidate.costs["latency"]
             last = log.note(budget, network, predicted, found, exported=True)
             least = min(least, predicted / last.used)
-            others = [c for c in left if c.costs["latency"] < min(least, predicted)]
+            others = [c for c in left.within(besides) if c.costs["latency"] < min(least, predicted)]
             if last.holds or not others or len(log.rounds) == _TIMED:
                 break
-            within = [b for b in self.settings.budgets if b.cost != "latency"]
             left = type(left)(others, left.original, lower_is_better=left.lower_is_better)
-            self.candidate = left.best(within)
+            self.candidate = left.best()
             self._take()
         if log.best is None:
             self.events.warn(log.failure(str(device.prediction.target)))

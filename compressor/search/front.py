@@ -137,15 +137,23 @@ class Front(Generic[T]):
             UsageError: a budget of a cost that the front does not know.
             UnreachableBudgetError: no candidate is within them, with the lowest and highest cost there is.
         """
+        within = self.within(budgets)
+        if not within:
+            raise UnreachableBudgetError(f"No candidate is within the budgets: {self._ends(self._limits(budgets))}.")
+        return min(within, key=lambda c: (-self._quality(c), self._share(c)))
+
+    def within(self, budgets: Sequence[Budget]) -> list[Candidate[T]]:
+        """The candidates within all budgets. Raises ``UsageError`` for one of a cost that the front does not know."""
+        limits = self._limits(budgets)
+        return [c for c in self.candidates if all(c.costs[cost] <= limit for cost, limit in limits.items())]
+
+    def _limits(self, budgets: Sequence[Budget]) -> dict[str, float]:
         limits = {}
         for budget in budgets:
             if budget.cost not in self.original:
                 raise UsageError(f"The front knows {', '.join(sorted(self.original))}, and no {budget.cost}.")
             limits[budget.cost] = budget.limit(self.original[budget.cost])
-        within = [c for c in self.candidates if all(c.costs[cost] <= limit for cost, limit in limits.items())]
-        if not within:
-            raise UnreachableBudgetError(f"No candidate is within the budgets: {self._ends(limits)}.")
-        return min(within, key=lambda c: (-self._quality(c), self._share(c)))
+        return limits
 
     def pareto(self, costs: Sequence[str] | None = None) -> Front[T]:
         """Those that no other beats: none is as good and cheaper, or better and as cheap, in ``costs`` (default those
