@@ -290,6 +290,23 @@ def test_a_front_and_a_pick(client: TestClient, worked: Worked, parts: Services)
     look(client, f"/jobs/{picked.id}/front", 404)
 
 
+def test_a_pick_that_is_sent_twice_is_one_job(client: TestClient, worked: Worked, parts: Services) -> None:
+    place = f"/jobs/{worked.swept().id}"
+    shown = [look(client, f"{place}/front"), look(client, f"{place}/front/choice?budget=50&unit=%25", whole=False)]
+    first, second = (re.findall(r'name="once" value="(\w+)"', text) for text in shown)
+    assert len(first) == len(second) == 1
+    assert first != second
+    form = {"cost": "flops", "budget": "50%", "unit": "", "export": "onnx", "once": first[0]}
+    made = [post(client, f"{place}/pick", form).headers["location"] for _ in range(3)]
+    assert len(set(made)) == 1
+    changed = post(client, f"{place}/pick", {**form, "budget": "75%"})
+    assert changed.status_code == 422
+    assert "sent before" in changed.text
+    assert first[0] not in changed.text, "sent again, it becomes another job"
+    assert post(client, f"{place}/pick", {**form, "once": second[0]}).headers["location"] not in made
+    assert len([job for job in parts.jobs.list() if job.kind == "pick"]) == 2
+
+
 def test_jobs_of_other_projects_are_not_there(client: TestClient, worked: Worked, parts: Services) -> None:
     from compressor.service.records import NewJob
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -21,7 +22,7 @@ from compressor.service.page.forms.budgets import budgets_of, units_of
 from compressor.service.page.fronts import FrontView, Point
 from compressor.service.page.gate import Asker, PageRoute, Parts, Posted, page, text_of, to
 from compressor.service.page.pictures.scatter import Dot, Scatter
-from compressor.service.records import JobRecord
+from compressor.service.records import DONE, JobRecord
 from compressor.service.services import Services
 from exporters.registry import FORMATS
 
@@ -73,14 +74,21 @@ def pick(request: Request, asker: Asker, services: Parts, job_id: str, form: Pos
         return page(request, "front.html", 422, **{**shown, "formats_chosen": formats})
     try:
         asked = Pick(budgets={shown["cost"]: shown["asked"]}, export=formats or ["none"], target=shown["front"].target)
-        made = submit_pick(request.app, job, asked, submitted_by=asker.who, key=text_of(form, "once") or None)
+        made = submit_pick(request.app, job, asked, submitted_by=asker.who, key=text_of(form, "once")[:64] or None)
     except (RecipeError, ConflictError) as error:
-        return page(request, "front.html", 422, **{**shown, "mistake": str(error), "formats_chosen": formats})
+        again = isinstance(error, ConflictError) and job.state == DONE
+        mistake = "This form was sent before, with other choices. Send it again, and it becomes another job."
+        shown |= {"mistake": mistake if again else str(error), "formats_chosen": formats}
+        return page(request, "front.html", 422, **shown)
     return to(f"/jobs/{made.id}")
 
 
 def _shown(services: Services, job: JobRecord, cost: str, budget: str, unit: str, target: str) -> dict[str, Any]:
-    """What the page shows for what was chosen. Raises ``NotFoundError`` where the job left no front."""
+    """What the page shows for what was chosen. ``once`` makes that a form which is sent twice is one job.
+
+    Raises:
+        NotFoundError: the job left no front.
+    """
     fronts = load_fronts(services.files, job.id, paths(services.files.list(job.id)))
     if not fronts:
         raise NotFoundError("This job has no front yet: it is no sweep, or none of its points is done.")
@@ -115,6 +123,7 @@ def _shown(services: Services, job: JobRecord, cost: str, budget: str, unit: str
         "mistake": mistake,
         "limit": limit,
         "slider": {"low": _floor(low), "high": _ceil(high), "at": share},
+        "once": secrets.token_hex(16),
         "picture": _picture(found, cost, limit, point),
         "formats": FORMATS.names(),
         "formats_chosen": ["onnx"],
