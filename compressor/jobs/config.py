@@ -5,6 +5,7 @@ Nothing here imports torch: the command line parses and refuses bad input before
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -262,6 +263,6 @@ _LOOSE: dict[str, Any] = {"learn": [], "penalty": None, "penalty_ramp": None, "c
 
 def default_out(model: str, budgets: tuple[Budget, ...], *more: str) -> str:
     """The folder of a job that names none, such as ``compressed/resnet50-flops-2G``; ``more`` words end its name."""
-    name = model.removesuffix("/").rsplit("/", 1)[-1] if Path(model).exists() else model
+    name = model.removesuffix("/").rsplit("/", 1)[-1] if os.path.exists(model) else model
     slug = "-".join([name, *(f"{budget.cost}-{budget.text.replace('%', 'pct')}" for budget in budgets), *more])
     return str(Path(DEFAULT_FOLDER) / re.sub(r"[^\w.+-]+", "-", slug).strip("-"))

@@ -310,6 +310,13 @@ def test_hostile_recipes_are_refused_in_one_line(values: dict[str, Any]) -> None
     assert len(str(error)) < 2000
 
 
+@pytest.mark.parametrize("model", ["x" * 5000, "timm:" + "x" * 5000, "m" * 5000 + ":make", "m:" + "x" * 300])
+def test_names_too_long_for_a_file_are_names(model: str) -> None:
+    """Which models there are is not known while a server begins; a name is then left to the worker."""
+    written = read_body(json.dumps({"model": model, "budgets": {"flops": "50%"}}).encode(), "application/json")
+    assert submission_of(written, Policy()).recipe["model"] == model
+
+
 def test_what_stands_for_files_becomes_files() -> None:
     recipe = {"model": "upload:a", "weights": "upload:a", "data": "cifar", "start": "job:b", "budgets": {"flops": "1%"}}
     places = {"upload:a": "w.safetensors", "cifar": "cifar10:/data", "job:b": "parent"}
