@@ -175,6 +175,10 @@ def parse_json(data: bytes, *, limits: Limits = SMALL, allow_nan: bool = False) 
     return value
 
 
+_OBJECT = re.compile(r"\s*<[\w.]+ object at 0x[0-9a-fA-F]+>")
+"""What Python calls an object without a name; where it lies in memory helps nobody."""
+
+
 @contextmanager
 def parsing(
     path: str | os.PathLike[str], what: str, cure: str, *, kind: type[CompressorError] = UsageError
@@ -189,7 +193,7 @@ def parsing(
     except CompressorError:
         raise
     except Exception as error:  # readers of foreign formats raise whatever their code runs into
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        reason = _OBJECT.sub("", next(iter(str(error).splitlines()), "")).strip() or type(error).__name__
         raise kind(f"'{path}' is no {what} ({reason[:200]}); {cure}.") from error
 
 

@@ -38,7 +38,7 @@ def _check(file: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None
         raise DataError(f"{file} holds {entry.filename[:100]!r} in no class folder; {_CURE}.")
     if entry.file_size > MOST_BYTES or entry.file_size > max(1 << 20, _PACKED * entry.compress_size):
         raise DataError(f"{file} holds {entry.filename[:100]!r} of {size_text(entry.file_size)} unpacked; {_CURE}.")
-    with parsing(f"{file}: {entry.filename[:100]}", "readable image", _CURE, kind=DataError):
+    with parsing(entry.filename[:100], "readable image", _CURE, kind=DataError):
         with archive.open(entry) as stream:
             start = stream.read(_HEADER)
         try:
