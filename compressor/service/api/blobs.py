@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Request
+from fastapi import APIRouter, Header, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from compressor.service.access.principals import require
 from compressor.service.api import examples
 from compressor.service.api.answer_schemas import Stored
 from compressor.service.api.bodies import Body
-from compressor.service.api.describing import answer, answers, binary
+from compressor.service.api.describing import Sha256, answer, answers, binary
 from compressor.service.api.files import send_file
 from compressor.service.api.projects import Caller
 from compressor.service.api.threads import in_body_thread, in_thread
@@ -22,7 +22,6 @@ from compressor.service.services import Services
 
 router = APIRouter(prefix="/work/blobs", tags=["workers"])
 
-Sha256 = Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
 _BUFFER = 1 << 20
 
 

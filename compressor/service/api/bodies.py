@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from compressor.service.errors import RefusedError, TooLargeError
 from compressor.service.recipes.reading import LIMITS, parse_bounded
-from compressor.storage.reading import Limits, size_text
+from compressor.storage.reading import Limits
 
 Model = TypeVar("Model", bound=BaseModel)
 PIECE = 1 << 20
@@ -35,12 +35,17 @@ def require_room(request: Request, limit: int) -> int | None:
     if not said.isascii() or not said.isdigit():
         raise RefusedError("The Content-Length is no number.")
     if len(said) > 19 or int(said) > limit:
-        raise TooLargeError(f"The body has {size_text(float(said))}, and at most {size_text(limit)} are taken here.")
+        raise TooLargeError(f"The body has {_exactly(said)}, and at most {_exactly(limit)} are taken here.")
     return int(said)
 
 
+def _exactly(count: int | str) -> str:
+    """Bytes to the last one: rounded, a body that is one too long would be as long as it may be."""
+    return f"{int(count):,} bytes" if len(str(count)) <= 19 else "more bytes than there are"
+
+
 async def pieces(request: Request, limit: int, size: int = PIECE) -> AsyncIterator[bytes]:
-    """The body in pieces of about ``size`` bytes.
+    """The body in pieces of about ``size`` bytes; what came of one that ended early is the last piece.
 
     Raises:
         TooLargeError: it has more than ``limit`` bytes.
@@ -48,14 +53,19 @@ async def pieces(request: Request, limit: int, size: int = PIECE) -> AsyncIterat
     """
     require_room(request, limit)
     total, held = 0, bytearray()
-    async for chunk in request.stream():
-        total += len(chunk)
-        if total > limit:
-            raise TooLargeError(f"The body has more than {size_text(limit)}, the most that is taken here.")
-        held += chunk
-        if len(held) >= size:
+    try:
+        async for chunk in request.stream():
+            total += len(chunk)
+            if total > limit:
+                raise TooLargeError(f"The body has more than {_exactly(limit)}, the most that is taken here.")
+            held += chunk
+            if len(held) >= size:
+                yield bytes(held)
+                held.clear()
+    except ClientDisconnect:
+        if held:
             yield bytes(held)
-            held.clear()
+        raise
     if held:
         yield bytes(held)
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from http import HTTPStatus
+from typing import Annotated, Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Path
 from pydantic import BaseModel
 
 from compressor.service.api import examples
 from compressor.service.api.answer_schemas import Problem
+from compressor.service.api.problems import problem_type
 
+Sha256 = Annotated[str, Path(pattern="^[0-9a-f]{64}$", examples=[examples.SHA])]
+"""A parameter of a path: the hash of a content."""
 _NULL = "\0null"
 """Stands for null in examples, since FastAPI leaves out whatever is null in a description."""
 _SAID = {
@@ -18,6 +22,7 @@ _SAID = {
     403: "The key may not do this.",
     404: "There is none, or it is another project's.",
     409: "It does not fit the state that things are in; for workers: the lease is no longer theirs.",
+    412: "The file is not the one that `If-Match` names.",
     413: "Too many bytes; refused before they are read.",
     416: "The file has no such range.",
     422: "It cannot be used: which key, in which line, and what to do.",
@@ -42,12 +47,13 @@ def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What an endpoint answers beside its result, for OpenAPI: problem documents."""
     found: dict[int | str, dict[str, Any]] = {}
     for status in sorted({401, 403, 422, 503, *statuses}):
+        said = HTTPStatus(status)
         example: dict[str, Any] = {
-            "type": f"urn:compressor:problem:{status}",
+            "type": problem_type(said),
+            "title": said.phrase,
             "status": status,
             "detail": _SAID[status],
         }
-        example["title"] = _SAID[status]
         content = {"schema": inlined(Problem), "example": examples.PROBLEM if status == 422 else example}
         found[status] = {"description": _SAID[status], "content": {"application/problem+json": content}}
     return found

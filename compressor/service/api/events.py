@@ -16,6 +16,7 @@ from compressor.service.api.describing import answers
 from compressor.service.api.documents import event_document
 from compressor.service.api.examples import EVENTS_EXAMPLE, SSE_EXAMPLE
 from compressor.service.api.frames import Batch, Frames
+from compressor.service.api.jobs import JobId
 from compressor.service.api.schemas import EventPage
 from compressor.service.api.threads import in_thread
 from compressor.service.api.watchers import Closing, Watchers
@@ -47,7 +48,7 @@ _PING = b": ping\n\n"
 )
 async def job_events(
     request: Request,
-    job_id: str,
+    job_id: JobId,
     principal: Annotated[Principal, Depends(principal_of)],
     after: Annotated[int | None, Query(ge=0, le=2**63 - 1, description="Id of the last event that is known.")] = None,
     limit: Annotated[int, Query(ge=1, le=5000, description="Of a page of JSON.")] = 500,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 JOB_ID, UPLOAD_ID = "0197b2c3d4e5f60718a9", "0197b2c3d4e0a1b2c3d4"
-_SHA = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+SHA = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
 RECIPE: dict[str, Any] = {
     "model": "resnet20_cifar",
@@ -75,10 +75,10 @@ SSE_EXAMPLE = (
     'id: 17\nevent: Step\ndata: {"time":"2026-03-02T09:12:50.000Z","attempt":1,"stage":"search","done":120,'
     '"total":420,"values":{"loss":0.41}}\n\n'
 )
-FILES_EXAMPLE: dict[str, Any] = {"files": [{"path": "model.onnx", "sha256": _SHA, "bytes": 103_211}]}
+FILES_EXAMPLE: dict[str, Any] = {"files": [{"path": "model.onnx", "sha256": SHA, "bytes": 103_211}]}
 REPORT_EXAMPLE: dict[str, Any] = {"schema_version": 1, "name": "resnet20_cifar", "budgets": [], "costs": []}
 PICK: dict[str, Any] = {"budgets": {"flops": "40%"}, "export": ["onnx"]}
-UPLOAD_NEW: dict[str, Any] = {"name": "net.safetensors", "kind": "weights", "bytes": 1_048_576, "sha256": _SHA}
+UPLOAD_NEW: dict[str, Any] = {"name": "net.safetensors", "kind": "weights", "bytes": 1_048_576, "sha256": SHA}
 UPLOAD: dict[str, Any] = {
     "id": UPLOAD_ID,
     "project": "default",
@@ -86,7 +86,7 @@ UPLOAD: dict[str, Any] = {
     "kind": "weights",
     "bytes": 1_048_576,
     "offset": 0,
-    "sha256": _SHA,
+    "sha256": SHA,
     "state": "open",
     "created_at": "2026-03-02T09:12:45.123Z",
 }
@@ -120,7 +120,7 @@ INSPECTED: dict[str, Any] = {
     "counts": {"groups": 14, "blocks": 7, "choices": 0, "fixed": 1, "layers": 20},
 }
 BYTES: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}, "example": "..."}
-STORED: dict[str, Any] = {"sha256": _SHA, "bytes": 103_211}
+STORED: dict[str, Any] = {"sha256": SHA, "bytes": 103_211}
 WORKERS: dict[str, Any] = {
     "workers": [
         {"name": "local-1", "labels": [], "version": "0.1.0", "seen_at": "2026-03-02T09:12:45.123Z", "job": JOB_ID}

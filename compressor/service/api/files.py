@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, BinaryIO, Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from compressor.service.api import examples
@@ -18,13 +18,15 @@ from compressor.service.api.documents import file_document
 from compressor.service.api.jobs import JobId
 from compressor.service.api.problems import problem_response
 from compressor.service.api.projects import Caller
-from compressor.service.api.ranges import UnsatisfiableError, read_range
+from compressor.service.api.ranges import UnsatisfiableError, names_tag, read_range
 from compressor.service.api.threads import in_thread
 from compressor.service.errors import NotFoundError
 from compressor.service.records import FileRecord
 from compressor.service.services import Services
 
 router = APIRouter(tags=["files"])
+
+FilePath = Annotated[str, Path(examples=["model.onnx"], description="As the list of files has it.")]
 
 PIECE = 256 << 10
 PAGE = "report.html"
@@ -57,10 +59,10 @@ def list_files(request: Request, job_id: JobId, principal: Caller) -> Response:
         200: {"description": "The file.", "content": {"application/octet-stream": examples.BYTES}},
         206: {"description": "The part that `Range` names."},
         304: {"description": "It is the one that `If-None-Match` names."},
-        **answers(404, 416),
+        **answers(404, 412, 416),
     },
 )
-async def get_file(request: Request, job_id: JobId, path: str, principal: Caller) -> Response:
+async def get_file(request: Request, job_id: JobId, path: FilePath, principal: Caller) -> Response:
     """`ETag` is its SHA-256. `Range` and `If-Range` work, so that a download that broke off goes on."""
     services: Services = request.app.state.services
 
@@ -119,7 +121,10 @@ async def send_file(request: Request, file: FileRecord, *, attachment: bool) -> 
     services: Services = request.app.state.services
     etag = f'"{file.sha256}"'
     headers = {"ETag": etag, "Accept-Ranges": "bytes", "Cache-Control": "private, no-cache"}
-    if etag in request.headers.get("if-none-match", ""):
+    match = request.headers.get("if-match")
+    if match is not None and not names_tag(match, etag, weak=False):
+        return problem_response(412, "The file is another by now than the one that If-Match names; fetch it anew.")
+    if names_tag(request.headers.get("if-none-match"), etag, weak=True):
         return Response(status_code=304, headers=headers)
     name = file.path.rpartition("/")[2]
     media_type = _media_type(name)

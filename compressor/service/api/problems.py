@@ -46,7 +46,7 @@ def problem_response(
     """A problem document. What is None in ``more`` is left out."""
     said = HTTPStatus(status)
     document = {
-        "type": f"urn:compressor:problem:{kind or said.name.lower().replace('_', '-')}",
+        "type": problem_type(said, kind),
         "title": title or said.phrase,
         "status": status,
         "detail": printable(detail)[:_LONGEST],
@@ -57,6 +57,11 @@ def problem_response(
     return Response(
         text, status, headers={"X-Content-Type-Options": "nosniff", **(headers or {})}, media_type=MEDIA_TYPE
     )
+
+
+def problem_type(status: HTTPStatus, kind: str | None = None) -> str:
+    """The name of a kind of problem; of its status, where it is of none."""
+    return f"urn:compressor:problem:{kind or status.name.lower().replace('_', '-')}"
 
 
 def problem_of(error: CompressorError) -> Response:

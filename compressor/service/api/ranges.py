@@ -1,10 +1,22 @@
-"""Ranges of bytes (RFC 9110): one at a time, which is what browsers and download tools ask for."""
+"""Ranges of bytes and conditions (RFC 9110). Ranges are one at a time, as browsers and download tools ask for them."""
 
 from __future__ import annotations
 
 import re
 
 _RANGE = re.compile(r"bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})", re.IGNORECASE)
+_TAG = re.compile(r'(W/)?("[^"]*")')
+
+
+def names_tag(header: str | None, etag: str, *, weak: bool) -> bool:
+    """Whether ``If-Match`` or ``If-None-Match`` names a strong ``etag``; ``*`` names any.
+
+    Args:
+        weak: whether ``W/`` before a tag is no matter, which it is not to ``If-None-Match``.
+    """
+    if header is None:
+        return False
+    return header.strip() == "*" or any(tag == etag and (weak or not mark) for mark, tag in _TAG.findall(header))
 
 
 class UnsatisfiableError(ValueError):

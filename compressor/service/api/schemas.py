@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any, Literal
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+
+def in_utc(time: datetime) -> datetime:
+    """A time that says no zone is in UTC. Raises ``ValueError`` for what no calendar has there."""
+    try:
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("in UTC this time is before the year 1 or after the year 9999") from None
+
+
+Moment = Annotated[datetime, AfterValidator(in_utc)]
+"""A time as it is kept."""
 _Sha = Field(pattern=r"^[0-9a-f]{64}$")
 _Token = Field(min_length=1, max_length=200)
 Count = Field(default=None, ge=0, le=2**53)
@@ -94,7 +105,7 @@ class Pick(Strict):
 class NewUpload(Strict):
     """A file that is going to be sent."""
 
-    name: str = Field(min_length=1, max_length=255)
+    name: str = Field(min_length=1, max_length=200)
     kind: Literal["weights", "arrays", "images"]
     bytes: int = Field(ge=0, le=2**53)
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
@@ -123,7 +134,7 @@ class EventSent(Strict):
     """An event, counted from 0 within the attempt."""
 
     number: int = Field(ge=0, le=2**53)
-    time: datetime
+    time: Moment
     event: str = Field(min_length=1, max_length=100)
     body: dict[str, Any] = {}
 

@@ -100,7 +100,7 @@ async def append(
     services: Services = request.app.state.services
     if not upload_offset.isascii() or not upload_offset.isdigit():
         raise FieldError("The header Upload-Offset must be a number of bytes.", "Upload-Offset")
-    record = await in_thread(services.uploads.get, upload_id, principal.project)
+    record = await in_thread(services.uploads.get_open, upload_id, principal.project)
     offset = int(upload_offset)
     if offset != record.received:
         raise OffsetError(f"The next chunk of this upload begins at {record.received}, not {offset}.", record.received)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -46,11 +45,6 @@ def worker_on(request: Request, job_id: JobId, principal: Caller) -> Principal:
 
 Worker = Annotated[Principal, Depends(worker_on)]
 """A parameter of an endpoint: who works on its job."""
-
-
-def aware(time_of: datetime) -> datetime:
-    """A time that says no zone is in UTC."""
-    return time_of if time_of.tzinfo is not None else time_of.replace(tzinfo=UTC)
 
 
 class MissingError(ConflictError):
@@ -163,7 +157,7 @@ async def events(request: Request, job_id: JobId, principal: Worker) -> Response
     require(principal, "agent")
     services: Services = request.app.state.services
     asked = await json_of(request, EventsSent, EVENT_LIMITS)
-    batch = [NewEvent(each.number, aware(each.time), each.event, each.body) for each in asked.events]
+    batch = [NewEvent(each.number, each.time, each.event, each.body) for each in asked.events]
     return JSONResponse({"last": await in_thread(services.events.append, job_id, asked.token, batch)})
 
 

@@ -104,7 +104,7 @@ class Uploads:
             StorageFullError: the disk is full; what was there before stays.
         """
         with self._alone(upload_id):
-            record = self._open(upload_id, project)
+            record = self.get_open(upload_id, project)
             received = min(record.received, _size(self._path(record.id)))
             if received < record.received:
                 self._set(record.id, received=received)
@@ -127,7 +127,7 @@ class Uploads:
         with self._alone(upload_id):
             if (record := self.get(upload_id, project)).state == DONE:
                 return record
-            record = self._open(upload_id, project)
+            record = self.get_open(upload_id, project)
             path = self._path(record.id)
             if record.received != record.bytes or _size(path) != record.bytes:
                 there = min(record.received, _size(path))
@@ -149,8 +149,15 @@ class Uploads:
         with self._database.begin(write=False) as session:
             row = session.get(UploadRow, cleaned(upload_id))
             if row is None or (project is not None and row.project != project):
-                raise NotFoundError(f"There is no upload {cleaned(upload_id)[:40]!r}.")
+                raise _no_upload(upload_id)
             return upload_of(row)
+
+    def get_open(self, upload_id: str, project: str | None = None) -> UploadRecord:
+        """An upload that takes chunks. Raises ``NotFoundError``, and ``ConflictError`` where it is done or refused."""
+        record = self.get(upload_id, project)
+        if record.state != OPEN:
+            raise ConflictError(f"The upload {record.id} is {record.state}; begin another.")
+        return record
 
     def list(self, project: str | None = None, limit: int = 100) -> builtins.list[UploadRecord]:
         """Uploads, the newest first."""
@@ -188,12 +195,6 @@ class Uploads:
 
     def _path(self, upload_id: str) -> Path:
         return self._settings.uploads_dir / f"{upload_id}.part"
-
-    def _open(self, upload_id: str, project: str | None) -> UploadRecord:
-        record = self.get(upload_id, project)
-        if record.state != OPEN:
-            raise ConflictError(f"The upload {record.id} is {record.state}; begin another.")
-        return record
 
     def _set(self, upload_id: str, **values: object) -> None:
         with self._database.begin() as session:
@@ -255,6 +256,11 @@ def uploads_in_use(session: Session, states: tuple[str, ...] | None = None) -> s
     if states is not None:
         query = query.where(JobRow.state.in_(states))
     return {upload for uploads in session.scalars(query) for upload in uploads}
+
+
+def _no_upload(upload_id: str) -> NotFoundError:
+    shown = cleaned(upload_id)[:40]
+    return NotFoundError(f"There is no upload {shown!r} here; the list of uploads has those that are.")
 
 
 def _write_all(file: BinaryIO, data: bytes) -> None:

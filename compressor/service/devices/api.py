@@ -14,15 +14,14 @@ from compressor.service.access.principals import require
 from compressor.service.access.standing import require_still
 from compressor.service.api.answer_schemas import Renewed
 from compressor.service.api.bodies import json_of
-from compressor.service.api.describing import answer, answers, body
-from compressor.service.api.examples import BYTES
+from compressor.service.api.describing import Sha256, answer, answers, body
+from compressor.service.api.examples import BYTES, JOB_ID
 from compressor.service.api.files import send_file
 from compressor.service.api.projects import Caller
 from compressor.service.api.threads import in_thread
 from compressor.service.devices import examples
 from compressor.service.devices.commands import topic
 from compressor.service.devices.farm import devices_of, farm_of
-from compressor.service.devices.protocol import SHA256
 from compressor.service.devices.protocol import Request as Measurement
 from compressor.service.devices.records import CommandState, Leased
 from compressor.service.devices.registered import Told
@@ -53,8 +52,8 @@ __all__ = ["devices_of", "farm_of", "router"]
 router = APIRouter(tags=["devices"])
 
 Name = Annotated[str, Path(max_length=63, description="The device's name.", examples=["jetson-1"])]
-JobId = Annotated[str, Path(max_length=40)]
-SessionId = Annotated[str, Path(max_length=40)]
+JobId = Annotated[str, Path(max_length=40, examples=[JOB_ID])]
+SessionId = Annotated[str, Path(max_length=40, examples=[examples.OPENED["session"]])]
 #: Answers hold the bursts of a comparison, requests the hashes of a few hundred files.
 LIMITS = Limits(16 << 20, 1_000_000, 1_000_000)
 _LOOK_S, _ALONE_S = 1.0, 5.0
@@ -194,11 +193,11 @@ async def renew(request: Request, name: Name, principal: Caller) -> Response:
         **answers(404, 416),
     },
 )
-async def fetch(request: Request, name: Name, sha256: str, principal: Caller) -> Response:
+async def fetch(request: Request, name: Name, sha256: Sha256, principal: Caller) -> Response:
     """Only files of what the device's agent has in hand."""
     require(principal, "agent")
     farm = farm_of(request.app)
-    if not SHA256.fullmatch(sha256) or not await in_thread(farm.commands.may_fetch, name, sha256):
+    if not await in_thread(farm.commands.may_fetch, name, sha256):
         raise NotFoundError("There is no such file in what this device has to measure.")
     size = await in_thread(farm.services.blobs.size, sha256)
     return await send_file(request, FileRecord(sha256, sha256, size), attachment=True)

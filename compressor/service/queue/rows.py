@@ -65,7 +65,7 @@ def files_of(session: Session, job_id: str) -> tuple[FileRecord, ...]:
 
 def no_job(job_id: str) -> NotFoundError:
     """What is said of a job that is not there, and of another project's."""
-    return NotFoundError(f"There is no job {cleaned(job_id)[:40]!r}.")
+    return NotFoundError(f"There is no job {cleaned(job_id)[:40]!r} here; the list of jobs has those that are.")
 
 
 def locked(session: Session, job_id: str, project: str | None = None) -> JobRow:

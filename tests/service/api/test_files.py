@@ -93,6 +93,28 @@ def test_parts_of_another_file_are_not_mixed_in(client: TestClient, job: str) ->
     assert client.get(f"/v1/jobs/{job}/files/model.onnx", headers={"If-None-Match": etag}).status_code == 304
 
 
+@pytest.mark.parametrize(
+    ("header", "value", "status"),
+    [
+        ("If-None-Match", "*", 304),
+        ("If-None-Match", "W/{etag}", 304),
+        ("If-None-Match", '"other", {etag}', 304),
+        ("If-None-Match", '"other"', 200),
+        ("If-None-Match", "", 200),
+        ("If-Match", "*", 200),
+        ("If-Match", '"other",{etag}', 200),
+        ("If-Match", '"other"', 412),
+        ("If-Match", "W/{etag}", 412),
+        ("If-Match", "{etag}x", 200),
+    ],
+)
+def test_conditions(client: TestClient, job: str, header: str, value: str, status: int) -> None:
+    etag = f'"{hashlib.sha256(DATA).hexdigest()}"'
+    for method in ("GET", "HEAD"):
+        headers = {header: value.format(etag=etag)}
+        assert client.request(method, f"/v1/jobs/{job}/files/model.onnx", headers=headers).status_code == status
+
+
 def test_parts_that_are_not_there(client: TestClient, job: str) -> None:
     answer = client.get(f"/v1/jobs/{job}/files/model.onnx", headers={"Range": "bytes=99999999-"})
     assert (answer.status_code, answer.headers["content-range"]) == (416, f"bytes */{len(DATA)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -74,6 +75,47 @@ def test_every_operation_says_what_it_does_takes_and_answers(document: dict[str,
             good = {status: each for status, each in said["responses"].items() if status.startswith("2")}
             assert good, place
             assert all("content" in each for status, each in good.items() if status not in ("204", "206")), place
+
+
+def test_every_operation_can_be_asked_as_its_examples_say(
+    app: FastAPI, document: dict[str, Any], client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the examples name is not there; they are understood all the same, and answered as is described."""
+    monkeypatch.setattr(app.state.names, "models", lambda: ["resnet20_cifar"])
+    monkeypatch.setattr(app.state.inspector, "inspect", _inspected)
+    for path, methods in document["paths"].items():
+        for method, said in methods.items():
+            place, headers = path, {"Accept": "application/json"}
+            for each in said.get("parameters", ()):
+                example = next(iter(each["schema"].get("examples", ())), None)
+                assert example is not None or not each["required"], f"{method} {path} {each['name']}"
+                if each["in"] == "path":
+                    place = place.replace(f"{{{each['name']}}}", example)
+                elif each["in"] == "header" and example is not None:
+                    headers[each["name"]] = example
+            assert "{" not in place
+            for media_type, content in said.get("requestBody", {"content": {"": {}}})["content"].items():
+                for example in _examples(content) or [None]:
+                    sent = example if isinstance(example, str) or example is None else json.dumps(_brief(example))
+                    kind = {"Content-Type": media_type} if media_type else {}
+                    answer = client.request(method, place, content=sent, headers={**headers, **kind})
+                    assert str(answer.status_code) in said["responses"], f"{method} {place}: {answer.text}"
+                    assert (answer.status_code < 500 and answer.status_code != 422) or media_type == _BYTES, answer.text
+                    if answer.status_code >= 400:
+                        described = said["responses"][str(answer.status_code)]["content"]["application/problem+json"]
+                        assert answer.json()["type"] in (described["example"]["type"], "urn:compressor:problem:usage")
+
+
+async def _inspected(*given: Any, **more: Any) -> dict[str, Any]:
+    return examples.INSPECTED
+
+
+_BYTES = "application/octet-stream"  # "..." has another hash
+
+
+def _brief(example: Any) -> Any:
+    """An example that waits for nothing."""
+    return {**example, "wait_seconds": 0} if "wait_seconds" in example else example
 
 
 @pytest.mark.parametrize("spoil", ["no example", "another type", "a key is missing", "no schema"])

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 from typing import Any
 
 import numpy as np
 import pytest
+from fastapi import FastAPI
+from starlette.requests import ClientDisconnect, Request
 from starlette.testclient import TestClient
+from starlette.types import Message, Receive
 
+from compressor.service.api.bodies import pieces
 from compressor.service.services import Services
-from tests.service.api.conftest import RECIPE
+from tests.service.api.conftest import HERE, RECIPE
 
 CHUNK = {"Content-Type": "application/offset+octet-stream"}
 
@@ -69,6 +74,71 @@ def test_more_than_was_said_is_refused_before_it_is_read(client: TestClient, par
     upload = begun(client, data)["id"]
     assert sent(client, upload, 0, data + b"x").status_code == 413
     assert parts.uploads.get(upload).received == 0
+
+
+@pytest.mark.parametrize("arrived", [1, 700, 1 << 20, (1 << 20) + 700])
+def test_what_came_of_a_chunk_that_broke_off_stays(app: FastAPI, client: TestClient, arrived: int) -> None:
+    upload = begun(client, bytes(1 << 20), bytes=1 << 20)["id"] if arrived <= 1 << 20 else None
+    messages = [{"type": "http.request", "body": bytes(min(500, arrived)), "more_body": True}]
+    messages += [{"type": "http.request", "body": bytes(max(0, arrived - 500)), "more_body": True}]
+    request = Request({"type": "http", "method": "PATCH", "headers": []}, _received([*messages, _GONE]))
+
+    found = bytearray()
+
+    async def read() -> None:
+        async for piece in pieces(request, 2 << 20):
+            found.extend(piece)
+
+    with pytest.raises(ClientDisconnect):
+        asyncio.run(read())
+    assert len(found) == arrived
+    if upload is None:
+        return
+
+    async def patch() -> None:
+        headers = [(b"host", HERE.removeprefix("http://").encode()), (b"upload-offset", b"0")]
+        headers.append((b"content-type", CHUNK["Content-Type"].encode()))
+        scope = {"type": "http", "method": "PATCH", "path": f"/v1/uploads/{upload}", "headers": headers}
+        scope |= {"query_string": b"", "client": ("127.0.0.1", 5), "server": ("127.0.0.1", 8080), "scheme": "http"}
+        await app(scope, _received([*messages, _GONE]), _unheard)
+
+    asyncio.run(patch())
+    assert client.get(f"/v1/uploads/{upload}").json()["offset"] == arrived
+
+
+_GONE: Message = {"type": "http.disconnect"}
+
+
+def _received(messages: list[Message]) -> Receive:
+    left = iter(messages)
+
+    async def receive() -> Message:
+        return next(left, _GONE)
+
+    return receive
+
+
+async def _unheard(message: Message) -> None:
+    """Whom this is told has gone."""
+
+
+def test_too_large_bodies_are_told_to_the_byte(client: TestClient) -> None:
+    upload = begun(client, arrays())["id"]
+    answer = sent(client, upload, 0, arrays() + b"x")
+    size = len(arrays())
+    assert answer.status_code == 413
+    assert f"{size + 1:,} bytes" in answer.json()["detail"]
+    assert f"{size:,} bytes" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("offset", [0, 1, 4])
+def test_a_refused_upload_says_so_to_whoever_goes_on_with_it(client: TestClient, offset: int) -> None:
+    upload = begun(client, b"1234")["id"]
+    sent(client, upload, 0, b"1234")
+    assert client.post(f"/v1/uploads/{upload}/finish").status_code == 422
+    answer = sent(client, upload, offset, b"1")
+    assert answer.status_code == 409
+    assert "refused; begin another" in answer.json()["detail"]
 
 
 def test_too_large_ones_are_refused_when_they_are_announced(client: TestClient) -> None:

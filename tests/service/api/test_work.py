@@ -206,6 +206,28 @@ def test_what_workers_cannot_say(client: TestClient, submit: Made, path: str, bo
     assert (answer.status_code, answer.json()["exit_code"]) == (422, 2)
 
 
+@pytest.mark.parametrize(
+    ("time", "kept"),
+    [
+        ("9999-12-31T23:59:59-14:00", None),
+        ("0001-01-01T00:00:00+14:00", None),
+        ("0001-01-01T00:00:00", "0001-01-01T00:00:00.000Z"),
+        ("2026-03-02T09:00:00+02:00", "2026-03-02T07:00:00.000Z"),
+    ],
+)
+def test_times_of_events_are_kept_in_utc(
+    client: TestClient, submit: Made, claim: Made, time: str, kept: str | None
+) -> None:
+    job = submit()["id"]
+    event = {"number": 0, "time": time, "event": "Step", "body": {}}
+    answer = client.post(f"/v1/work/{job}/events", json={"token": claim()["token"], "events": [event]})
+    if kept is None:
+        assert (answer.status_code, answer.json()["key"]) == (422, "events.0.time")
+        return
+    found = client.get(f"/v1/jobs/{job}/events", headers={"Accept": "application/json"}).json()["events"]
+    assert [each["time"] for each in found if each["event"] == "Step"] == [kept]
+
+
 def test_only_agents_work(app: FastAPI, parts: Services, client: TestClient) -> None:
     key = app.state.access.keys.create("reader", scopes=["read", "submit"], by="test")[1]
     headers = {"Authorization": f"Bearer {key}"}

@@ -73,7 +73,7 @@ def test_an_agent_fetches_only_what_it_has_to_measure(client: TestClient, sqlite
     client.post("/v1/devices/one/poll", json=poll())
     assert client.get(f"{place}/{sha256}").content == content
     assert client.get(f"{place}/{secret}").status_code == 404
-    assert client.get(f"{place}/x").status_code == 404
+    assert client.get(f"{place}/x").status_code == 422, "no hash"
 
 
 def test_names_are_refused_with_a_reason(client: TestClient) -> None:
