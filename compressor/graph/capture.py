@@ -29,7 +29,7 @@ from compressor.graph.labels.flow import Flow
 from compressor.graph.labels.scalars import follow_comparisons, follow_scalars
 from compressor.graph.recording.forward import GrewError, tensors_of
 from compressor.graph.recording.further import reach
-from compressor.graph.recording.values import ModuleCall, Value
+from compressor.graph.recording.values import ModuleCall, Node, Value
 from compressor.graph.rules.apply import run_rules
 from compressor.nn.modules import build_lazy, run_once, unwrapped
 from compressor.process.sharing import Switch
@@ -212,6 +212,7 @@ def _capture(
         heads=heads(seen.outputs),
         spans=_spans(calls),
         ran=tuple(dict.fromkeys(call.module for call in calls)),
+        written=_written(main, described),
         retrace=retrace_of(
             args, kwargs, axes, tuple(include), tuple(exclude), tuple(keep_outputs), kernels, resolution, squeeze
         ),
@@ -219,6 +220,12 @@ def _capture(
     recorder.release()
     graph.seconds = time.perf_counter() - started
     return graph
+
+
+def _written(nodes: Sequence[Node], described: dict[str, tuple[Value, tuple[str, ...], bool]]) -> tuple[str, ...]:
+    """All names of parameters and buffers that the forward changes in place."""
+    changed = {value.storage for node in nodes if node.mutates for value in (*node.inputs[:1], *node.outputs)}
+    return tuple(name for value, names, _ in described.values() if value.storage in changed for name in names)
 
 
 def _spans(calls: list[ModuleCall]) -> dict[str, Span]:

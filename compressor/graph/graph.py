@@ -266,6 +266,8 @@ class Graph:
     """Modules that ran once."""
     ran: tuple[str, ...] = ()
     """Modules that ran, in the order of their first use."""
+    written: tuple[str, ...] = ()
+    """Parameters and buffers, by every name, that the forward changes in place."""
     retrace: Retrace | None = None
     """How to trace a changed copy of the model alike; ``None`` where the inputs hold more than tensors and numbers."""
     stages: Stages | None = None

@@ -17,6 +17,7 @@ from compressor.graph.recording.module_stack import function_name
 from compressor.masks.at_reading import Reading, filled_when_run, read_masked
 from compressor.masks.part_stack import PartStack, Place, put_back
 from compressor.masks.sites import HANDLERS
+from compressor.masks.written import Written, stepping_aside
 from compressor.nn.modules import as_written
 from compressor.nn.multihead import narrowed
 from compressor.nn.sharded import is_exchanging, is_fsdp, told_apart
@@ -49,12 +50,18 @@ class Layout:
     Args:
         readings: parameters that are multiplied when they are read.
         calls_at: where the masks for calls begin; default behind those that modules see.
+        written: buffers that keep what a forward writes.
     """
 
     def __init__(
-        self, masking: Masked, places: list[Place], readings: Sequence[Reading] = (), calls_at: int | None = None
+        self,
+        masking: Masked,
+        places: list[Place],
+        readings: Sequence[Reading] = (),
+        calls_at: int | None = None,
+        written: Sequence[Written] = (),
     ) -> None:
-        self.masking, self.places, self.readings = masking, places, readings
+        self.masking, self.places, self.readings, self.written = masking, places, readings, written
         self._calls_at = len(places) if calls_at is None else calls_at
 
     @contextmanager
@@ -65,6 +72,9 @@ class Layout:
             stack.callback(put_back, self.places, before)
             for (space, attribute), tensor in zip(self.places, tensors, strict=False):
                 space[attribute] = tensor
+            for each in self.written:
+                stack.enter_context(each.carried())
+            stack.enter_context(stepping_aside(self.places))
             stack.enter_context(as_written())
             if self.readings:
                 stack.enter_context(read_masked(self.readings, tensors))

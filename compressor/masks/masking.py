@@ -1,7 +1,8 @@
 """Run a model as if units were removed, without removing them.
 
 Weights are multiplied by masks along the axis where channels are read, under the names the modules use, so the
-registered parameters, ``state_dict`` and optimizers are untouched and gradients reach both weights and masks.
+registered parameters, ``state_dict`` and optimizers are untouched and gradients reach both weights and masks. Where
+other weights than the model's own are given, they stand in the place of these for the length of a pass.
 Arithmetic across channels is done over what is kept, at the recorded function calls (``sites``). The gate of a block
 multiplies the last parameters of its branch, or its output where there are none.
 
@@ -27,8 +28,10 @@ from compressor.masks.bands import Bands
 from compressor.masks.layout import Layout
 from compressor.masks.part_stack import PartStack, Place
 from compressor.masks.recompute import Pass, Passes
+from compressor.masks.written import Written
 from compressor.nn import resampling
 from compressor.nn.sharded import is_fsdp, is_share, operand, original_class
+from compressor.nn.swap import registry
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,22 @@ class Given:
 
 @dataclass
 class _Masked:
-    """A parameter, the name spaces its modules see it in, its masked axes (dimension, axis index) and its gates."""
+    """A parameter or buffer, the modules that have it, its masked axes (dimension, axis index) and its gates."""
 
     name: str
-    spaces: list[Place]
+    owners: list[tuple[nn.Module, str]]
     rank: int
+    is_buffer: bool
     axes: list[tuple[int, int]] = field(default_factory=list)
     gates: list[int] = field(default_factory=list)
+
+    def spaces(self) -> list[Place]:
+        """Where modules look before their parameters, so that these are left as they are."""
+        return [(vars(module), attribute) for module, attribute in self.owners]
+
+    def registries(self) -> list[Place]:
+        """Where modules keep it."""
+        return [(registry(module, attribute), attribute) for module, attribute in self.owners]
 
 
 class Masking:
@@ -84,9 +96,10 @@ class Masking:
 
         def place(name: str) -> _Masked:
             if name not in masked:
-                split = [each.rpartition(".") for each in graph.parameters[name].names]
-                spaces = [(modules[owner].__dict__, attribute) for owner, _, attribute in split]
-                masked[name] = _Masked(name, spaces, len(graph.parameters[name].shape))
+                parameter = graph.parameters[name]
+                split = [each.rpartition(".") for each in parameter.names]
+                owners = [(modules[owner], attribute) for owner, _, attribute in split]
+                masked[name] = _Masked(name, owners, len(parameter.shape), parameter.is_buffer)
             return masked[name]
 
         for mask in graph.masks:
@@ -161,6 +174,8 @@ class Masking:
         places: list[Place] = []
         tensors: list[Tensor] = []
         shared: list[tuple[_Masked, bool]] = []
+        written: list[Written] = []
+        own = given.weights is None
         for place in self._places:
             masks, each_gate = hard if place.name in frozen else soft
             if not place.axes and not each_gate:
@@ -169,18 +184,24 @@ class Masking:
                 shared.append((place, place.name in frozen))
                 continue
             tensor = self.parameters[place.name] if given.weights is None else given.weights[place.name]
-            for d, index in place.axes:
-                mask = masks[self._position[index]].to(tensor.dtype)
-                tensor = tensor * mask.reshape(-1, *[1] * (place.rank - 1 - d))
-            for index in place.gates if each_gate else ():
-                tensor = tensor * each_gate[index].to(tensor.dtype)
-            places += place.spaces
-            tensors += [tensor] * len(place.spaces)
+            factors = [
+                masks[self._position[index]].to(tensor.dtype).reshape(-1, *[1] * (place.rank - 1 - d))
+                for d, index in place.axes
+            ]
+            factors += [each_gate[index].to(tensor.dtype) for index in place.gates if each_gate]
+            if own and place.is_buffer:
+                written.append(Written(place.owners, self.parameters[place.name], factors))
+                tensor = tensor.clone()  # not what is written to
+            for factor in factors:
+                tensor = tensor * factor
+            found = place.spaces() if own and not place.is_buffer else place.registries()
+            places += found
+            tensors += [tensor] * len(found)
         if given.weights is not None:
             masked = {(id(space), attribute) for space, attribute in places}
             for name, tensor in given.weights.items():
                 owner, _, attribute = name.rpartition(".")
-                space = self.modules[owner].__dict__
+                space = registry(self.modules[owner], attribute)
                 if (id(space), attribute) not in masked:
                     places.append((space, attribute))
                     tensors.append(tensor)
@@ -188,17 +209,17 @@ class Masking:
             places.append((self.modules[name].__dict__, attribute))
             tensors.append(matrix)
         if self.stack is None and not shared:
-            return Layout(self, places), tensors
+            return Layout(self, places, written=written), tensors
         if not shared:
-            return Layout(self, places), [*tensors, *hard[0], *hard[1]]
+            return Layout(self, places, written=written), [*tensors, *hard[0], *hard[1]]
         starts = len(tensors), len(tensors) + len(soft[0]) + len(soft[1])
         readings = [
             Reading(each, factors)
             for place, is_frozen in shared
             for factors in [tuple(self._factors_of(place, starts[is_frozen], bool(soft[1])))]
-            for each in place.spaces
+            for each in place.spaces()
         ]
-        return Layout(self, places, readings, starts[1]), [*tensors, *soft[0], *soft[1], *hard[0], *hard[1]]
+        return Layout(self, places, readings, starts[1], written), [*tensors, *soft[0], *soft[1], *hard[0], *hard[1]]
 
     def _factors_of(self, place: _Masked, start: int, gated: bool) -> Iterator[Factor]:
         """What a parameter is multiplied by; ``start`` is where the masks of axes and the gates begin."""
@@ -244,11 +265,11 @@ class Masking:
         """
         for place in self._places:
             tensor = self.parameters[place.name]
-            for space, attribute in place.spaces:
-                found = space["_parameters"].get(attribute)
+            for module, attribute in place.owners:
+                found = module._parameters.get(attribute)
                 if place.name in self._shares and found is not None:  # a share, or all of it
                     continue
-                if found is not tensor and space["_buffers"].get(attribute) is not tensor:
+                if found is not tensor and module._buffers.get(attribute) is not tensor:
                     kind = "something else" if found is None else f"another {type(found).__name__}"
                     raise UsageError(
                         f"{place.name} is {kind} since the masks were prepared. Parametrize or replace parameters "

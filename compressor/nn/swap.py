@@ -15,24 +15,45 @@ from compressor.nn.walk import every_module, named_modules
 def swapped_tensors(
     model: nn.Module, tensors: Mapping[str, Tensor], modules: Mapping[str, nn.Module] | None = None
 ) -> Iterator[None]:
-    """Let modules see other tensors under the names of their parameters and buffers.
+    """Let modules have other tensors under the names of their parameters and buffers.
 
-    The instance dictionary comes before ``nn.Module.__getattr__``, so the registered parameters are never touched:
-    ``state_dict``, optimizers and ``parameters()`` go on seeing the originals.
+    They stand where modules keep theirs, so that a forward that lists its parameters, calls a module with parameters of
+    its own (``torch.func.functional_call``) or assigns a buffer does with them what it does with the model's.
     """
-    placed: list[tuple[dict[str, Any], str]] = []
+    placed: list[tuple[dict[str, Any], str, Any]] = []
     modules = dict(named_modules(model)) if modules is None else modules
     try:
         for name, tensor in tensors.items():
             owner, _, attribute = name.rpartition(".")
-            space = modules[owner].__dict__
+            space = registry(modules[owner], attribute)
+            placed.append((space, attribute, space.get(attribute)))
             space[attribute] = tensor
-            placed.append((space, attribute))
         with flat_weights(modules.values()):
             yield
     finally:
-        for space, attribute in placed:
-            space.pop(attribute, None)
+        for space, attribute, before in reversed(placed):
+            space[attribute] = before
+
+
+@contextmanager
+def own_copies(model: nn.Module, names: Iterable[str]) -> Iterator[None]:
+    """Inside, the model has copies of these parameters and buffers, for a forward that changes them in place."""
+    copies: dict[int, Tensor] = {}
+    found: dict[str, Tensor] = {}
+    modules = dict(named_modules(model))
+    for name in names:
+        owner, _, attribute = name.rpartition(".")
+        tensor = registry(modules[owner], attribute)[attribute]
+        if id(tensor) not in copies:
+            copies[id(tensor)] = tensor.detach().clone()
+        found[name] = copies[id(tensor)]
+    with swapped_tensors(model, found, modules):
+        yield
+
+
+def registry(module: nn.Module, attribute: str) -> dict[str, Any]:
+    """Where a module keeps the parameter or buffer of this name."""
+    return module._buffers if attribute in module._buffers else module._parameters
 
 
 @contextmanager

@@ -150,7 +150,8 @@ class Session:
             cure = "pass an example of that size, or options={'learn': 'width,depth,kernel'}"
             self._problem.require_one_size(args, "The loop has inputs of", cure)
         self._sharding.follow(running=True)
-        self._learner.masking.require_unchanged()
+        if self._under is None:  # else some are what masks made of them
+            self._learner.masking.require_unchanged()
         self._forwards += learns
         self._gradients.forward_begins()
         if self._under is not None:
@@ -167,6 +168,8 @@ class Session:
         self._require_open()
         self._sharding.follow()
         before = self._under
+        if before is None:
+            self._learner.masking.require_unchanged()
         with self._learner.applied() as self._under:
             try:
                 yield

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from compressor.architecture.architecture import Architecture
@@ -14,6 +15,7 @@ from compressor.arrays import BoolArray, IntArray, UnitMask
 from compressor.graph.gated import kept_units
 from compressor.graph.graph import Graph
 from compressor.nn import multihead
+from compressor.nn.modules import evaluating
 
 
 def plan(model: nn.Module, graph: Graph, units: UnitMask, gates: BoolArray | None = None) -> Architecture:
@@ -42,7 +44,8 @@ def plan(model: nn.Module, graph: Graph, units: UnitMask, gates: BoolArray | Non
         aliases={p.name: list(p.names) for p in graph.parameters.values() if len(p.names) > 1},
     )
     lengths = {index: len(k) for index, k in kept.items()}
-    attributes, renumbered = _sizes(model, graph, decided, lengths), {}
+    with evaluating(model), torch.no_grad():  # weights that are computed are so when they are looked at
+        attributes, renumbered = _sizes(model, graph, decided, lengths), {}
     for order in graph.orders:
         entries, target = kept[order.entries.index], kept[order.target.index]
         if len(target) == len(order.target):

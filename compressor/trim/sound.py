@@ -15,7 +15,7 @@ from compressor.graph.inputs.input_axes import Arguments, input_tensors
 from compressor.graph.recording.forward import copied, tensors_in
 from compressor.nn.modules import evaluating
 from compressor.nn.quantization import unobserved
-from compressor.nn.swap import unchanged
+from compressor.nn.swap import own_copies, unchanged
 from compressor.nn.tensors import to_device
 from compressor.process.generators import isolated_rng
 from compressor.trim.double import InPrecision
@@ -61,7 +61,8 @@ def require_sound(model: nn.Module, graph: Graph, inputs: Arguments) -> None:
         return
     if any(t.is_meta for t in input_tensors(*inputs)):
         inputs = to_device(inputs, next(model.parameters()).device)  # which says what is wrong
-    outputs = numbers_in(_output(model, inputs))
+    with own_copies(model, graph.written):
+        outputs = numbers_in(_output(model, inputs))
     if not outputs:
         raise UnsupportedModelError(
             f"The forward of {type(model).__name__} returns no tensors, so nothing can be compared; return what it "

@@ -98,6 +98,8 @@ def record(
     shadows: dict[str, Tensor] = {}
     for name, (tensor, names, _) in tensors.items():
         seen = torch.empty_like(tensor, device="meta") if meta else tensor.detach()
+        if not meta and not tensor.requires_grad:  # what a forward may change in place
+            seen = seen.clone()
         values[name] = recorder.define(seen, None)
         shadows.update(dict.fromkeys(names, seen))
     recorder.shadows = shadows

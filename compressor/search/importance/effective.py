@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from compressor.graph.recording.module_stack import ModuleStack, function_name
 from compressor.nn.modules import evaluating, uncompiled
 from compressor.nn.multihead import narrowed
 from compressor.nn.quantization import unobserved
-from compressor.nn.swap import unchanged
+from compressor.nn.swap import own_copies, unchanged
 from compressor.process.generators import isolated_rng
 from exporters.example import Example
 
@@ -125,7 +125,10 @@ def weights_in_use(model: nn.Module, graph: Graph, example: Example | None) -> l
     reads = Reads(model, graph)
     if graph.computed and example is not None:
         args, kwargs = copied((example.args, dict(example.kwargs)))
-        with isolated_rng(), unchanged(model), evaluating(model), unobserved(model), torch.no_grad(), reads.watching():
+        contexts = isolated_rng(), unchanged(model), evaluating(model), unobserved(model), torch.no_grad()
+        with ExitStack() as stack:
+            for context in (*contexts, own_copies(model, graph.written), reads.watching()):
+                stack.enter_context(context)
             model(*args, **kwargs)
     return reads.weights()
 
