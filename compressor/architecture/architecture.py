@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from compressor.architecture.edits import (
     Edit,
@@ -216,6 +217,11 @@ class Architecture:
             if name not in tensors:
                 raise UsageError(
                     f"The model has no parameter {name!r}, which the architecture ({self.model_class}) has."
+                )
+            if is_lazy(tensors[name]):
+                raise UsageError(
+                    f"{name!r} has no shape before the first forward (a lazy module); run the model once, "
+                    "then apply the architecture or load the folder."
                 )
             if list(tensors[name].shape) != shape:
                 raise UsageError(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 import compressor
+from compressor.errors import UsageError
 from compressor.graph import capture
 from compressor.trim import trim_verified
 
@@ -130,6 +131,18 @@ def test_lazy_modules_get_their_shapes_from_the_example() -> None:
     model = nn.Sequential(nn.LazyConv2d(12, 3), nn.ReLU(), nn.LazyConv2d(8, 3), nn.Flatten(), nn.LazyLinear(5)).eval()
     small = halved(model).model
     assert small[2].in_channels == small[0].out_channels < 12
+
+
+def test_a_lazy_original_is_built_before_an_architecture_applies() -> None:
+    def fresh() -> nn.Module:
+        return nn.Sequential(nn.LazyConv2d(12, 3), nn.ReLU(), nn.Conv2d(12, 5, 3)).eval()
+
+    architecture = halved(fresh()).architecture
+    model = fresh()
+    with pytest.raises(UsageError, match="run the model once"):
+        architecture.apply_(model)
+    model(X)
+    assert architecture.apply_(model)[0].out_channels < 12
 
 
 class BuiltLate(nn.Module):
