@@ -75,7 +75,8 @@ def pick(config: PickConfig, *, events: Events) -> Report:
     """Write the network into ``config.out`` as an ordinary result; returns its report.
 
     Raises:
-        UsageError: the folder is none of a sweep, or damaged; a budget of a cost that is not known.
+        UsageError: the folder is none of a sweep, or damaged, or what is to be written to; a budget of a cost, or a
+            target, that is not known.
         UnreachableBudgetError: no network is within the budgets. VerificationError: the trim is not exact.
     """
     folder = Path(config.folder)
@@ -84,6 +85,8 @@ def pick(config: PickConfig, *, events: Events) -> Report:
             f"{folder} has no {FRONT}: it is no folder of compress sweep, or of a job whose search leaves networks "
             "(--search supernet)."
         )
+    if Path(config.out).resolve() == folder.resolve():
+        raise UsageError(f"{folder} is what the network is taken from; name another folder to write to (--out).")
     with Job.open(config.out, config.identity(), force=config.force, warn=events.warn) as job:
         if holds_networks(folder):
             report = _from_networks(config, folder, events)
@@ -97,30 +100,42 @@ def _from_sweep(config: PickConfig, folder: Path, events: Events) -> Report:
     """Of a sweep: from what its only search left, else the best point itself."""
     document = SweepDocument.read(folder)
     fronts = document.fronts
-    if config.target is not None and config.target in fronts:
-        fronts = {config.target: fronts[config.target]}
     if not fronts:
         raise UsageError(f"No point of the sweep in {folder} is done yet; run the sweep first.")
     searches = [name for name in document.searches if holds_networks(folder / name)]
     methods = {row["method"] for front in fronts.values() for row in front.points}
     if len(searches) == 1 and len(methods) == 1:
         return _from_networks(config, folder / searches[0], events)
+    for front in fronts.values():
+        _require_timed(front, config.budgets)
+    if config.target is not None:
+        _require_target(config.target, [target for target in fronts if target is not None])
+        fronts = {config.target: fronts[config.target]}
     if len(fronts) > 1:
         raise UsageError(f"The sweep has points for {', '.join(map(str, fronts))}; name one with --target.")
     (front,) = fronts.values()
-    point = front.best(_met(front, config.budgets))
+    point = front.best(config.budgets)
     events.info(f"{point.name} is the best point within the budgets")
     return _copied(config, folder / point.found, point, events)
 
 
-def _met(front: Front[str], budgets: Sequence[Budget]) -> Sequence[Budget]:
-    """The budgets. Raises ``UsageError`` for a latency budget where the front knows none."""
+def _require_target(target: str, known: Sequence[str]) -> None:
+    """Raise ``UsageError`` for a target that latencies are not of."""
+    if not known:
+        raise UsageError(f"Nothing there was timed on a target, so --target {target} says nothing; leave it out.")
+    if target not in known:
+        raise UsageError(
+            f"Latencies are known on {', '.join(known)}, not on {target}; name one that is known, or none."
+        )
+
+
+def _require_timed(front: Front[str], budgets: Sequence[Budget]) -> None:
+    """Raise ``UsageError`` for a latency budget where the front knows none."""
     if any(budget.cost == "latency" for budget in budgets) and "latency" not in front.original:
         raise UsageError(
             "The points of this sweep were not timed, so nothing is known of their latency; sweep with a latency "
             "budget: compress sweep --budgets latency=... --target T."
         )
-    return budgets
 
 
 def _copied(config: PickConfig, place: Path, point: Candidate[str], events: Events) -> Report:

@@ -81,6 +81,31 @@ def test_of_finished_points_the_best_is_copied(tmp_path: Path, capsys: pytest.Ca
     assert [budget.asked for budget in report.budgets] == ["60%"]
     assert [file.path for file in report.files if file.format == "onnx"] == ["model.onnx"]
     capsys.readouterr()
+    for asked, said in ((["--budget-flops", "60%"], "leave it out"), (["--budget-latency", "60%"], "not timed")):
+        assert pick(swept, tmp_path / "other", *asked, "--target", "simulated") == 2
+        assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("folder", [".", "many"])
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_a_pick_never_takes_the_place_of_what_it_is_taken_from(
+    folder: str, force: list[str], swept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in swept.rglob("*") if path.is_file()}
+    assert pick(swept / folder, swept / folder / ".." / (swept / folder).name, "--budget-flops", "50%", *force) == 2
+    assert "another folder" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in swept.rglob("*") if path.is_file()} == before
+
+
+def test_latencies_are_those_of_one_target(swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = json.loads((swept / "front.json").read_text())
+    for front in document["fronts"]:
+        front["target"], front["original"]["latency"] = "simulated", 2.0
+        for row in front["rows"]:
+            row["costs"]["latency"] = 1.0
+    (swept / "front.json").write_text(json.dumps(document | {"searches": []}))
+    assert pick(swept, tmp_path / "out", "--budget-latency", "90%", "--target", "elsewhere") == 2
+    assert "known on simulated, not on elsewhere" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
