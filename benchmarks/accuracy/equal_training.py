@@ -191,14 +191,8 @@ def main() -> None:
                     if (name, method, share, epochs, seed) not in done:
                         row = run(name, method, share, epochs, seed, args)
                         append(ROWS, row)
-                        print(
-                            name,
-                            method,
-                            share,
-                            seed,
-                            f"{row['before']:.4f} {row['after']} {row['seconds']:.0f} s",
-                            flush=True,
-                        )
+                        told = row.get("failed") or f"{row['before']:.4f} {row['after']} {row['seconds']:.0f} s"
+                        print(name, method, share, seed, told, flush=True)
 
 
 if __name__ == "__main__":
