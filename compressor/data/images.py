@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from compressor.errors import DataError
-from compressor.storage.pictures import MOST_BYTES, SUFFIXES, read_header
+from compressor.storage.pictures import MOST_BYTES, SUFFIXES, is_hidden, read_header
 from compressor.storage.reading import opened, parsing
 
 DRAWS = 5
@@ -28,12 +28,7 @@ Box = tuple[float, float, float, float]
 def listed(folder: Path) -> list[Path]:
     """All image files in ``folder`` and below, sorted; without hidden ones, which editors and systems leave there."""
     found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    return sorted(path for path in found if not any(is_hidden(part) for part in path.relative_to(folder).parts))
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is none of the user's, like ``.ipynb_checkpoints`` or ``__MACOSX``."""
-    return name.startswith((".", "__"))
+    return sorted(path for path in found if not is_hidden(path.relative_to(folder)))
 
 
 @contextmanager

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import PurePath
 from typing import Any, BinaryIO
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF")  # others call programs, or say nothing about their size
 MOST_BYTES, MOST_PIXELS = 512 << 20, 1 << 26
+
+
+def is_hidden(path: PurePath) -> bool:
+    """Whether a file of this relative path is none of the user's: what systems and editors leave beside images, such
+    as ``.DS_Store``, ``__MACOSX/`` and ``.ipynb_checkpoints/``."""
+    return any(part.startswith((".", "__")) for part in path.parts)
 
 
 @contextmanager

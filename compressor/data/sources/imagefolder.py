@@ -13,10 +13,10 @@ from compressor.data.base import Data
 from compressor.data.decoding import Draw, Loading, decoded, draws_for
 from compressor.data.folders import parts_in
 from compressor.data.holdout import stratified_holdout
-from compressor.data.images import DRAWS, Box, is_hidden, listed, pixels, random_box, read_rgb
+from compressor.data.images import DRAWS, Box, listed, pixels, random_box, read_rgb
 from compressor.data.memory import IMAGENET, index_batches
 from compressor.errors import DataError
-from compressor.storage.pictures import SUFFIXES
+from compressor.storage.pictures import SUFFIXES, is_hidden
 
 DEFAULT_SIZE = 224
 _CENTRE = 0.875  # share of the shorter side that evaluation cuts out
@@ -86,7 +86,7 @@ def load(argument: str, image_size: int | None = None, loading: Loading | None =
 
 
 def _class_folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.relative_to(folder)))
 
 
 def _list(folder: Path, classes: list[str]) -> _Samples:

@@ -14,12 +14,11 @@ from typing import IO, Any
 
 from compressor.errors import UsageError
 from compressor.options import shown
+from compressor.storage.pictures import SUFFIXES, is_hidden
 from compressor.storage.reading import opened
 
 UPLOAD = "upload:"
 _BLOCK = 1 << 20
-_IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
-"""Of ``compressor.data.images``, which brings torch along."""
 _FIRST_DAY = (1980, 1, 1, 0, 0, 0)  # the same folder is the same archive, whenever its files were made
 
 
@@ -113,7 +112,8 @@ def _images(folder: Path) -> Iterator[LocalFile]:
     """The images of a folder as one archive, which is the same for the same images."""
     if not folder.is_dir():
         raise UsageError(f"There is no folder {shown(str(folder))}; --data imagefolder:DIR names one with CLASS/*.jpg.")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _IMAGES and path.is_file())
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    files = sorted(path for path in found if not is_hidden(path.relative_to(folder)))
     if not files:
         raise UsageError(f"The folder {shown(str(folder))} has no images; expected train/CLASS/*.jpg in it.")
     with tempfile.TemporaryFile(prefix="compressor-images-") as archive:

@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 
 from compressor.errors import DataError
 from compressor.service.worker.limits import shown_bytes
+from compressor.storage.pictures import SUFFIXES, is_hidden
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"})
 MOST_FILES = 2_000_000
 _PIECE = 1 << 20
 
@@ -68,6 +68,6 @@ def _place(entry: zipfile.ZipInfo) -> PurePosixPath | None:
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise DataError(f"The archive has {entry.filename[:80]!r}, which is no file; links are not taken.")
-    if entry.is_dir() or path.suffix.lower() not in SUFFIXES or any(part.startswith(".") for part in path.parts):
+    if entry.is_dir() or path.suffix.lower() not in SUFFIXES or is_hidden(path):
         return None
     return path

@@ -138,6 +138,13 @@ def _image(suffix: str, size: tuple[int, int] = (8, 8)) -> bytes:
     return stream.getvalue()
 
 
+@pytest.mark.parametrize("name", [".DS_Store", "cat/.DS_Store", "__MACOSX/cat/._a.png", "cat/.ipynb_checkpoints/a.txt"])
+def test_what_systems_leave_beside_images_is_no_matter(tmp_path: Path, name: str) -> None:
+    check_images(_written(tmp_path, _zip({"cat/a.png": _image("png"), name: b"1"})), LIMIT)
+    with pytest.raises(DataError, match="no images"):
+        check_images(_written(tmp_path, _zip({name: b"1"})), LIMIT)
+
+
 def test_images_pass(tmp_path: Path) -> None:
     entries = {
         f"train/{name}/a.{suffix}": _image(suffix) for name in ("cat", "dög") for suffix in ("jpg", "png", "bmp")
@@ -185,7 +192,7 @@ _BOMB = _zip({"cat/a.bmp": _image("bmp") + bytes(4 << 20)}, compression=zipfile.
         (_zip({}), "no images"),
         (_zip({"a.png": _image("png")}), "class folder"),
         (_zip({"cat/a.py": b"print()"}), "by its name"),
-        (_zip({"cat/.png": _image("png")}), "by its name"),
+        (_zip({"cat/.png": _image("png")}), "no images"),
         (_zip({"cat/a.png": b"<script>"}), "readable image"),
         (_zip({"cat/a.png": _of_many_pixels(9000)}), "9000 x 9000 pixels"),
         (_zip({"cat/a.png": _of_many_pixels(100_000)}), "pixels"),

@@ -25,7 +25,8 @@ def test_images_are_unpacked_and_nothing_else(tmp_path: Path) -> None:
         ("train/cat/1.jpg", b"1"),
         ("train/dog/2.PNG", b"2"),
         ("train/dog/evil.py", b"import os"),
-        ("__MACOSX/.hidden/3.jpg", b"3"),
+        ("__MACOSX/train/cat/1.jpg", b"3"),
+        ("train/.ipynb_checkpoints/1.jpg", b"4"),
         ("readme.txt", b"text"),
     )
     assert unpack_images(made, tmp_path / "out", most_bytes=1000) == 2

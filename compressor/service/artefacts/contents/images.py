@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from compressor.errors import DataError
 from compressor.service.artefacts.contents.archives import entries_of, require_small_directory
-from compressor.storage.pictures import MOST_BYTES, SUFFIXES, read_header
+from compressor.storage.pictures import MOST_BYTES, SUFFIXES, is_hidden, read_header
 from compressor.storage.reading import parsing, size_text
 
 MOST_IMAGES = 300_000
@@ -18,10 +18,12 @@ _PACKED = 200  # an image hardly packs; a file of zeros does
 
 
 def check_images(file: Path, unpacked: int) -> None:
-    """Refuse an archive with anything but images in it, by name and by what their headers say. Raises ``DataError``."""
+    """Refuse an archive with anything but images in it, by name and by what their headers say; hidden files, which are
+    not unpacked either, are no matter. Raises ``DataError``."""
     require_small_directory(file, _CURE)
     with parsing(file, "readable ZIP archive", _CURE, kind=DataError), zipfile.ZipFile(file) as archive:
-        entries = entries_of(file, archive, most=MOST_IMAGES, unpacked=unpacked, cure=_CURE)
+        found = entries_of(file, archive, most=MOST_IMAGES, unpacked=unpacked, cure=_CURE)
+        entries = [entry for entry in found if not is_hidden(PurePosixPath(entry.filename))]
         if not entries:
             raise DataError(f"{file} holds no images; {_CURE}.")
         for entry in entries:
@@ -30,7 +32,7 @@ def check_images(file: Path, unpacked: int) -> None:
 
 def _check(file: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
     path = PurePosixPath(entry.filename)
-    if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+    if path.suffix.lower() not in SUFFIXES:
         raise DataError(
             f"{file} holds {entry.filename[:100]!r}, no image by its name ({', '.join(sorted(SUFFIXES))}); {_CURE}."
         )
