@@ -41,6 +41,7 @@ from compressor.options import Whole, read
 from compressor.pipeline.bottlenecks import warn_of_bottlenecks
 from compressor.pipeline.entry import Entry, require_free
 from compressor.pipeline.problem import Problem
+from compressor.pipeline.session_state import load_, state_of
 from compressor.pipeline.settings import Settings
 from compressor.pipeline.sharding import Sharding
 from compressor.process.ranks import Ranks
@@ -263,13 +264,7 @@ class Session:
     def state_dict(self) -> dict[str, Any]:
         """Masks, their optimizers, what else the method keeps, and the step count, for a checkpoint of one's own beside
         the model's state."""
-        return {
-            "masks": [parameter.detach() for parameter in self.parameters()],
-            "optimizers": {name: each.state_dict() for name, each in self._learner.optimizers().items()},
-            "method": {name: each.state_dict() for name, each in self._learner.stateful.items()},
-            "steps": self._steps,
-            "seed": self._learner.seed,
-        }
+        return state_of(self._learner, self.parameters(), self._steps)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what ``state_dict`` returned, with the model's weights as they were then.
@@ -278,24 +273,7 @@ class Session:
             UsageError: the state is of another model, method or program version. Nothing is changed then.
         """
         self._sharding.follow()
-        mine, given = self.parameters(), state.get("masks", [])
-        shapes = [tuple(p.shape) for p in mine], [tuple(p.shape) for p in given]
-        if shapes[0] != shapes[1] or set(state.get("method", {})) != set(self._learner.stateful):
-            raise UsageError(
-                f"The state has masks of shapes {shapes[1]}, this session has {shapes[0]}; prepare the same model with "
-                "the arguments that the state was made with."
-            )
-        if not all(bool(torch.isfinite(value).all()) for value in given):
-            raise UsageError("The state has masks that are NaN or infinite; go on from an earlier one.")
-        with torch.no_grad():
-            for parameter, value in zip(mine, given, strict=True):
-                parameter.copy_(value)
-        for name, optimizer in self._learner.optimizers().items():
-            optimizer.load_state_dict(state["optimizers"][name])
-        for name, each in self._learner.stateful.items():
-            each.load_state_dict(state["method"][name])
-        self._steps = int(state["steps"])
-        self._learner.seed = state.get("seed", self._learner.seed)
+        self._steps = load_(self._learner, self.parameters(), state)
         self._learner.before_step(self._steps, self.total_steps)
 
     def close(self) -> None:
