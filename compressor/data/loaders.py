@@ -189,7 +189,10 @@ def _length(loader: Loader) -> int | None:
 def batch_size_of(data: Any) -> int | None:
     """Samples in a batch of the training loader in what a user passes as data, over all processes; None if it does not
     say."""
-    train = data.get("train") if isinstance(data, Mapping) else data[0] if isinstance(data, (tuple, list)) else data
+    if isinstance(data, Mapping):
+        train = data.get("train")
+    else:
+        train = next(iter(data), None) if isinstance(data, (tuple, list)) else data
     if not isinstance(train, DataLoader) or train.batch_size is None:
         return None
     replicas = train.sampler.num_replicas if isinstance(train.sampler, DistributedSampler) else 1

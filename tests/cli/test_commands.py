@@ -47,7 +47,7 @@ def graph(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     describing.describe = lambda graph: dict(FOUND)  # type: ignore[attr-defined]
     finding = ModuleType("compressor.graph.choices")
     finding.CHOICES = CHOICES  # type: ignore[attr-defined]
-    finding.add_choices = lambda model, graph, kinds: None  # type: ignore[attr-defined]
+    finding.add_choices = lambda model, graph, kinds, told: None  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "compressor.graph", package)
     monkeypatch.setitem(sys.modules, "compressor.graph.choices", finding)
     monkeypatch.setitem(sys.modules, "compressor.search.inspection", describing)
