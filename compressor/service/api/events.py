@@ -117,8 +117,6 @@ async def _stream(
                 if may_end and await _is_over(services, job_id, last):
                     return
                 looked = time.monotonic() if may_end else looked
-                if time.monotonic() - said >= PING_SECONDS:
-                    await in_thread(still)
             except DatabaseAwayError:
                 pass  # it comes back by itself; who watches waits
             except UnauthorizedError:
@@ -126,8 +124,21 @@ async def _stream(
             if found is None or not found.is_full:
                 await ear.heard_async(LOOK_SECONDS)
             if time.monotonic() - said >= PING_SECONDS:
+                if not await _may_stay(still):
+                    return
                 yield _PING
                 said = time.monotonic()
+
+
+async def _may_stay(still: Callable[[], None]) -> bool:
+    """Whether a stream that has nothing to say stays open; it does while the database cannot tell."""
+    try:
+        await in_thread(still)
+    except UnauthorizedError:
+        return False
+    except DatabaseAwayError:
+        pass
+    return True
 
 
 async def _is_over(services: Services, job_id: str, last: int) -> bool:
