@@ -19,7 +19,7 @@ from torch.utils import _pytree as pytree
 
 from compressor.architecture.architecture import Architecture
 from compressor.arrays import BoolArray, UnitMask
-from compressor.errors import UnsupportedModelError
+from compressor.errors import CompressorError, UnsupportedModelError
 from compressor.graph.gated import kept_units
 from compressor.graph.graph import Graph
 from compressor.graph.inputs.input_axes import arguments
@@ -102,6 +102,8 @@ class Verifier:
             try:
                 return self._checked(case, thorough)
             except _RaisesError as error:
+                if isinstance(error.cause, CompressorError):  # it says what it is
+                    raise error.cause from error.cause.__cause__
                 if len(self._precisions) == 1:
                     raise UnsupportedModelError(
                         f"The forward of {type(self.model).__name__} raises on the example inputs: "
@@ -159,6 +161,7 @@ class _Case:
         gates: BoolArray | None,
     ) -> None:
         self.verifier, self.trimmed, self.architecture = verifier, trimmed, architecture
+        self.differentiates = False  # whether the original's forward takes gradients itself
         self.gates = None if gates is None else verifier.graph.gates(gates)
         units = kept_units(verifier.graph, units, self.gates)
         self.units = np.append(np.asarray(units[: verifier.graph.n_units], dtype=np.bool_), True)
@@ -232,6 +235,7 @@ class _Case:
                         raise _RaisesError(error) from error
                     found.append(None)
                     continue
+            self.differentiates |= watched.differentiates
             found.append((outputs, watched.seen) if probe.own or not any(map(is_nan, outputs)) else None)
         return found
 
@@ -290,7 +294,8 @@ class _Case:
         for tensor in leaves.values():
             tensor.requires_grad_()
         with torch.enable_grad():
-            with unchanged(self.trimmed), swapped_tensors(self.trimmed, tensors), Watched() as watched:
+            watching = Watched(through=not self.differentiates)
+            with unchanged(self.trimmed), swapped_tensors(self.trimmed, tensors), watching as watched:
                 found = _run(self.trimmed, probe, dtype)
             threshold = 1e3 * _TOLERANCES[dtype] if dtype is torch.float64 else 10 * _TOLERANCES[dtype]
             influence.look(leaves, found, threshold)
