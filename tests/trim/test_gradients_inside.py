@@ -62,12 +62,39 @@ class Adapted(Energy):
         return self.layers(x - 0.1 * step)
 
 
+class LeftOn(Energy):
+    """Gradients are the caller's to switch on."""
+
+    def forward(self, x: Tensor) -> Any:
+        x = x.detach().clone().requires_grad_()
+        energy = self.energy(x)
+        return energy, -torch.autograd.grad(energy, x, create_graph=self.training)[0]
+
+
+class OfWhatIsGiven(Energy):
+    def forward(self, x: Tensor) -> Any:
+        x.requires_grad_()
+        return torch.autograd.grad(self.energy(x), x, create_graph=True)[0]
+
+
+class OfParameters(Energy):
+    def forward(self, x: Tensor) -> Any:
+        with torch.enable_grad():
+            own = dict(self.layers.named_parameters())
+            found = torch.autograd.grad((self.layers(x) ** 2).mean(), list(own.values()), create_graph=True)
+        moved = {name: tensor - 0.1 * step for (name, tensor), step in zip(own.items(), found, strict=True)}
+        return torch.func.functional_call(self.layers, moved, (x,))
+
+
 FORMS: dict[str, Callable[[], nn.Module]] = {
     "torch.func.grad": ByFunction,
     "torch.func.grad_and_value": WithValue,
     "autograd.grad": Forces,
     "autograd.grad without history": ForcesAlone,
     "inner loop": Adapted,
+    "gradients left on": LeftOn,
+    "of what is given": OfWhatIsGiven,
+    "of parameters": OfParameters,
     **{
         f"autograd.grad, {activation.__name__}": lambda activation=activation: Forces(activation)  # type: ignore[misc]
         for activation in (nn.Softplus, nn.SiLU, nn.GELU, nn.ELU, nn.Mish, nn.LeakyReLU, nn.Hardswish, nn.Sigmoid)

@@ -59,7 +59,7 @@ def reach(seen: Recording, model: nn.Module, axes: InputAxes, inputs: Arguments,
     found = Further()
     calls = list(seen.recorder.calls)
     if missed_parameters(seen):
-        with tracing(model):
+        with tracing(model, differentiable=seen.gradients):
             _in_training(seen, model, axes, inputs, found)
             if not seen.on_meta and _usable(seen, calls):
                 _on_other_values(seen, model, axes, inputs, whole, found)
