@@ -1,8 +1,9 @@
 """Further passes for what the first did not reach, appended to its recording.
 
-Auxiliary heads run in training only, experts for some tokens only, later layers where an earlier one was not sure. What
-such parameters touch must shrink with them or stay with them, so they are run, too: in training mode; where values
-decide, on all that was given and on other numbers; and in the place of a module like them that did run.
+Auxiliary heads run in training only, experts for some tokens only, later layers where an earlier one was not sure or the
+input is long. What such parameters touch must shrink with them or stay with them, so they are run, too: in training
+mode; where values decide, on all that was given and on other numbers, else on longer and shorter inputs; and in the
+place of a module like them that did run.
 
 Code that runs in training alone (``if self.training: self.queue[:, i] = keys``) may use what was reached, too: where a
 module decides by its mode, the pass in training mode is made whatever was reached.
@@ -10,7 +11,7 @@ module decides by its mode, the pass in training mode is made whatever was reach
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from compressor.graph.analysis.mentions import decides_by_mode, named_parts
-from compressor.graph.inputs.input_axes import Arguments, InputAxes
+from compressor.graph.inputs.input_axes import Arguments, InputAxes, input_tensors, resized_axis
 from compressor.graph.recording.forward import Recording, copied, on_meta, tensors_in, tracing
 from compressor.graph.recording.traceable_attributes import traceable_attributes
 from compressor.graph.recording.values import ModuleCall, Value
@@ -29,6 +30,7 @@ from compressor.nn.walk import named_modules
 
 _RANDOM = ((8, 1.0), (1, 0.1), (8, 10.0), (1, 0.0), (8, 1.0), (1, 1.0))
 """Random passes: how many examples, and how large their numbers are next to those given."""
+_LENGTHS = 3  # of axes that are tried longer and shorter
 _PLACES = 4  # of modules alike that one which did not run is tried in
 
 
@@ -74,8 +76,9 @@ def reach(seen: Recording, model: nn.Module, axes: InputAxes, inputs: Arguments,
     unsure = [] if not deciding or ran else _buffers_of(seen, deciding)
     if missed:
         with tracing(model, differentiable=seen.gradients):
-            if not seen.on_meta and _usable(seen, calls):
-                _on_other_values(seen, model, axes, inputs, whole, found)
+            others = _other_lengths(axes, inputs) if seen.on_meta else _other_values(axes, inputs, whole)
+            if _usable(seen, calls):
+                _on_others(seen, model, others, found)
             for name in missed_modules(seen, calls):
                 _in_place_of_twins(seen, name, calls, found)
         found.missed = _usable(seen, calls)
@@ -165,11 +168,9 @@ def _in_training(seen: Recording, model: nn.Module, axes: InputAxes, inputs: Arg
             vars(module)["training"] = mode
 
 
-def _on_other_values(
-    seen: Recording, model: nn.Module, axes: InputAxes, inputs: Arguments, whole: Arguments, found: Further
-) -> None:
-    """Passes on the whole batch, then on random numbers of the same range; those that reach nothing new are dropped."""
-    for other in _other_values(axes, inputs, whole):
+def _on_others(seen: Recording, model: nn.Module, others: Iterable[Arguments], found: Further) -> None:
+    """Passes on other inputs; those that reach nothing new are dropped."""
+    for other in others:
         before, nodes, outputs = missed_parameters(seen), len(seen.recorder.nodes), len(found.outputs)
         if not before:
             return
@@ -178,7 +179,18 @@ def _on_other_values(
             del seen.recorder.nodes[nodes:], found.outputs[outputs:]
 
 
+def _other_lengths(axes: InputAxes, inputs: Arguments) -> Iterator[Arguments]:
+    """Longer and shorter inputs, without numbers: layers that run from some length on, or up to it."""
+    given = zip(input_tensors(*inputs), axes.batch, strict=True)
+    lengths = {n for t, batch in given for d, n in enumerate(t.shape) if d != batch and n > 1}
+    for n in sorted(lengths)[-_LENGTHS:]:
+        for length in (2 * n, 8 * n, n // 2, n // 8):
+            if length:
+                yield on_meta(resized_axis(axes, inputs, n, length))
+
+
 def _other_values(axes: InputAxes, inputs: Arguments, whole: Arguments) -> Iterator[Arguments]:
+    """The whole batch, then random numbers of the same range."""
     if axes.size(whole) > 1:
         yield copied(whole)
     generator = torch.Generator().manual_seed(0)
