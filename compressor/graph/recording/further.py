@@ -1,7 +1,7 @@
 """Further passes for what the first did not reach, appended to its recording.
 
-Auxiliary heads run in training only, experts for some tokens only, later layers where an earlier one was not sure or the
-input is long. What such parameters touch must shrink with them or stay with them, so they are run, too: in training
+Auxiliary heads run in training only, experts for some tokens only, later layers where an earlier one was not sure or
+the input is long. What such parameters touch must shrink with them or stay with them, so they are run, too: in training
 mode; where values decide, on all that was given and on other numbers, else on longer and shorter inputs; and in the
 place of a module like them that did run.
 
