@@ -202,6 +202,7 @@ def _capture(
         fixed=analysis.fixed(),
         input_shapes=[tuple(t.shape) for t in input_tensors(args, kwargs)],
         on_meta=seen.on_meta,
+        gradients=seen.gradients,
         inputs=axes,
         seconds=0.0,
         whole_kernels=flow.whole_kernels,

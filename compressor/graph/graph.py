@@ -244,6 +244,8 @@ class Graph:
     seconds: float
     inputs: InputAxes | None = None
     """Along which axes the batch lies, if the trace had to know or was told; else ``find_batch`` looks."""
+    gradients: bool = False
+    """Whether the forward takes gradients itself and leaves it to the caller to switch them on."""
     parallels: list[Parallel] = field(default_factory=list)
     """Of which operators one has to stay, those of outer ones first."""
     collapses: list[Collapse] = field(default_factory=list)

@@ -35,11 +35,17 @@ def _argument(args: Args, kwargs: Kwargs, position: int, name: str, default: Any
 
 
 def operand(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Any:
-    """A sum of products: one operand is zero wherever a channel is removed."""
+    """A sum of products: one operand is zero wherever a channel is removed.
+
+    A ``convolution`` may have its examples as groups (``groups=batch``, with weights made for each example): these lie
+    one after the other, and each sums over what the one example of the trace did.
+    """
     where = options["argument"]
     masked = args[where] if isinstance(where, int) else kwargs[where]
+    groups = _argument(args, kwargs, 6, "groups", 1) if options.get("convolution") else 1
     for dim in options["dims"]:
-        masked = masked * _along(mask, dim)
+        tiled = mask.repeat(groups) if masked.shape[dim] == groups * len(mask) else mask
+        masked = masked * _along(tiled, dim)
     if isinstance(where, int):
         return func(*args[:where], masked, *args[where + 1 :], **kwargs)
     return func(*args, **{**kwargs, where: masked})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -117,6 +117,11 @@ def run_once(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     with torch.no_grad(), evaluating(model):
         args, kwargs = pytree.tree_map(lambda t: t.clone() if isinstance(t, torch.Tensor) else t, (args, kwargs))
         model(*args, **kwargs)
+
+
+def gradients(on: bool) -> AbstractContextManager[None]:
+    """Inside, gradients are switched on, for a forward that takes some itself, or off."""
+    return torch.enable_grad() if on else torch.no_grad()
 
 
 @contextmanager

@@ -214,9 +214,11 @@ class Problem:
                 "another method, or change the model."
             )
         blocks = "whole blocks may not go as depth is off" if self.graph.blocks else "no block can go as a whole"
+        reasons = (fixed.reason for fixed in self.graph.fixed)
+        unreached = next((f"One reason: {reason}. " for reason in reasons if " was not reached " in reason), "")
         return UnsupportedModelError(
             f"Nothing in {name} can be removed: every channel is held fixed ('compress inspect' says by what), and "
-            f"{blocks}. Free modules with --include/--exclude, or change the model."
+            f"{blocks}. {unreached}Free modules with --include/--exclude, or change the model."
         )
 
     @property

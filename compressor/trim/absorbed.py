@@ -36,7 +36,7 @@ from compressor.graph.graph import Graph
 from compressor.graph.recording.forward import copied
 from compressor.masks.readers import channels_axis, read_by_modules
 from compressor.nn.copying import same_tensors
-from compressor.nn.modules import evaluating
+from compressor.nn.modules import evaluating, gradients
 from compressor.nn.quantization import unobserved
 from compressor.nn.swap import unchanged
 from compressor.process.generators import isolated_rng
@@ -78,7 +78,7 @@ def known_readers(model: nn.Module, graph: Graph, example: Example, *, seed: int
     read = {name: units for name, units in read_by_modules(modules, graph).items() if _can_take(modules[name])}
     if not norms or not read:
         return []
-    with isolated_rng(), unchanged(model), evaluating(model), unobserved(model), torch.no_grad():
+    with isolated_rng(), unchanged(model), evaluating(model), unobserved(model), gradients(graph.gradients):
         watch = _Watch(modules, norms, read)
         means = watch.means(model, example, seed)
         others = watch.means(model, _zeros(example), seed)
@@ -117,7 +117,7 @@ def absorbed(
         if not taking:
             continue
         changed = _with(model, taking, constants)
-        if all(each.norm is None for each in taking) or _agree(model, changed, taking, constants, example):
+        if all(each.norm is None for each in taking) or _agree(model, graph, changed, taking, constants, example):
             return changed, len(taking)
     return model, 0
 
@@ -176,7 +176,12 @@ def _with(model: nn.Module, taking: list[Reader], constants: Mapping[str, Tensor
 
 
 def _agree(
-    model: nn.Module, changed: nn.Module, taking: list[Reader], constants: Mapping[str, Tensor], example: Example
+    model: nn.Module,
+    graph: Graph,
+    changed: nn.Module,
+    taking: list[Reader],
+    constants: Mapping[str, Tensor],
+    example: Example,
 ) -> bool:
     """Whether the changed model computes what the model does with constants added where they are lacking."""
     handles = []
@@ -190,18 +195,18 @@ def _agree(
 
         handles.append(module.register_forward_hook(add))
     try:
-        expected = _outputs(model, example)
+        expected = _outputs(model, example, graph.gradients)
     finally:
         for handle in handles:
             handle.remove()
-    found = _outputs(changed, example)
+    found = _outputs(changed, example, graph.gradients)
     return len(expected) == len(found) and all(
         a.shape == b.shape and error(a, b) <= _AGREE for a, b in zip(expected, found, strict=True)
     )
 
 
-def _outputs(model: nn.Module, example: Example) -> list[Tensor]:
-    with isolated_rng(), unchanged(model), evaluating(model), unobserved(model), torch.no_grad():
+def _outputs(model: nn.Module, example: Example, differentiable: bool) -> list[Tensor]:
+    with isolated_rng(), unchanged(model), evaluating(model), unobserved(model), gradients(differentiable):
         args, kwargs = copied((example.args, dict(example.kwargs)))
         return [each for each in pytree.tree_leaves(model(*args, **kwargs)) if isinstance(each, Tensor)]
 

@@ -44,17 +44,25 @@ MOST = 300_000_000  # weights of which gradients are taken
 
 
 class Watched(TorchFunctionMode):
-    """Keeps what functions that decide are handed; gradients go through blocks that switch them off."""
+    """Keeps what functions that decide are handed.
 
-    def __init__(self) -> None:
+    Args:
+        through: whether gradients go through blocks that switch them off. Not for a forward that takes gradients itself
+            (forces, an inner loop), of which they are part of the result: one that ``differentiates``.
+    """
+
+    def __init__(self, *, through: bool = False) -> None:
         super().__init__()
         self.seen: list[tuple[str, Tensor]] = []
+        self.differentiates = False
+        self._through = through
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func is torch._C._set_grad_enabled:
-            return None
+            self.differentiates |= bool(args[0])
+            return None if self._through else func(*args)
         result = func(*args, **(kwargs or {}))
         name = getattr(func, "__name__", "")
         cast = name in ("to", "type") and isinstance(result, Tensor) and not _is_real(result)

@@ -18,10 +18,10 @@ def difference(expected: Seen, found: Seen, *, decisions: bool) -> tuple[float, 
     shapes = [[list(t.shape) for t in outputs] for outputs, _ in (found, expected)]
     if shapes[0] != shapes[1]:
         return float("inf"), f"outputs have shapes {shapes[0]}, not {shapes[1]}"
-    pairs = list(zip(expected[0], found[0], strict=True))
+    pairs = [(a.detach(), b.detach()) for a, b in zip(expected[0], found[0], strict=True)]
     if decisions and [name for name, _ in expected[1]] == [name for name, _ in found[1]]:
         each = zip(expected[1], found[1], strict=True)
-        pairs += [(a, b) for (_, a), (_, b) in each if a.shape == b.shape and not is_nan(a)]
+        pairs += [(a.detach(), b.detach()) for (_, a), (_, b) in each if a.shape == b.shape and not is_nan(a)]
     off = max((error(a, b) for a, b in pairs), default=0.0)
     return off, f"they differ by {off:.1e}"
 

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from compressor.graph.graph import Graph
 from compressor.graph.inputs.input_axes import Arguments, InputAxes, equal_axes, input_tensors, resized_axis, variants
 from compressor.graph.recording.forward import on_meta
-from compressor.nn.modules import evaluating
+from compressor.nn.modules import evaluating, gradients
 from compressor.nn.quantization import unobserved
 from compressor.nn.swap import swapped_tensors, unchanged
 
@@ -103,9 +103,11 @@ def _takes(model: nn.Module, graph: Graph, inputs: Arguments) -> bool:
         for parameter in graph.parameters.values():
             find = model.get_buffer if parameter.is_buffer else model.get_parameter
             stand_in = torch.empty_like(find(parameter.name), device="meta")
+            stand_in.requires_grad_(graph.gradients and find(parameter.name).requires_grad)
             stand_ins.update(dict.fromkeys(parameter.names, stand_in))
     try:
-        with unchanged(model), evaluating(model), unobserved(model), torch.no_grad(), swapped_tensors(model, stand_ins):
+        switched = gradients(graph.gradients)
+        with unchanged(model), evaluating(model), unobserved(model), switched, swapped_tensors(model, stand_ins):
             model(*inputs[0], **inputs[1])
     except Exception:  # whatever a forward may raise
         return False
@@ -117,7 +119,8 @@ def _random(leaf: Tensor, generator: torch.Generator) -> Tensor:
         if leaf.numel() and (not bool(torch.isfinite(leaf).all()) or (leaf.numel() > 2 and _is_mask(leaf))):
             return leaf  # it says what counts, not how much
         kind = torch.complex128 if leaf.is_complex() else torch.float64
-        return torch.randn(leaf.shape, generator=generator, dtype=kind).to(leaf.device)
+        drawn = torch.randn(leaf.shape, generator=generator, dtype=kind).to(leaf.device)
+        return drawn.requires_grad_(leaf.requires_grad)
     if leaf.dtype is torch.bool or not leaf.numel():
         return leaf
     order = torch.randint(leaf.numel(), (leaf.numel(),), generator=generator).to(leaf.device)

@@ -13,7 +13,7 @@ from compressor.errors import UnsupportedModelError, UsageError
 from compressor.graph.graph import Graph
 from compressor.graph.inputs.input_axes import Arguments, input_tensors
 from compressor.graph.recording.forward import copied, tensors_in
-from compressor.nn.modules import evaluating
+from compressor.nn.modules import evaluating, gradients
 from compressor.nn.quantization import unobserved
 from compressor.nn.swap import own_copies, unchanged
 from compressor.nn.tensors import to_device
@@ -62,7 +62,7 @@ def require_sound(model: nn.Module, graph: Graph, inputs: Arguments) -> None:
     if any(t.is_meta for t in input_tensors(*inputs)):
         inputs = to_device(inputs, next(model.parameters()).device)  # which says what is wrong
     with own_copies(model, graph.written):
-        outputs = numbers_in(_output(model, inputs))
+        outputs = numbers_in(_output(model, inputs, graph.gradients))
     if not outputs:
         raise UnsupportedModelError(
             f"The forward of {type(model).__name__} returns no tensors, so nothing can be compared; return what it "
@@ -90,11 +90,11 @@ def numbers_in(output: Any) -> list[Tensor]:
     return [*found, *(torch.tensor(n, dtype=torch.float64) for n in numbers if not isinstance(n, complex))]
 
 
-def _output(model: nn.Module, inputs: Arguments) -> Any:
+def _output(model: nn.Module, inputs: Arguments, differentiable: bool) -> Any:
     """In the model's own precision, or else in the highest that runs."""
     failure: Exception | None = None
     for dtype in (None, torch.float32, torch.float64):
-        with isolated_rng(seed=0), unchanged(model), evaluating(model), unobserved(model), torch.no_grad():
+        with isolated_rng(seed=0), unchanged(model), evaluating(model), unobserved(model), gradients(differentiable):
             args, kwargs = copied(inputs)
             try:
                 if dtype is None:

@@ -19,13 +19,13 @@ from torch.utils import _pytree as pytree
 
 from compressor.architecture.architecture import Architecture
 from compressor.arrays import BoolArray, UnitMask
-from compressor.errors import UnsupportedModelError
+from compressor.errors import CompressorError, UnsupportedModelError
 from compressor.graph.gated import kept_units
 from compressor.graph.graph import Graph
 from compressor.graph.inputs.input_axes import arguments
 from compressor.graph.recording.forward import copied
 from compressor.masks import Masking
-from compressor.nn.modules import evaluating, uncompiled, unwrapped
+from compressor.nn.modules import evaluating, gradients, uncompiled, unwrapped
 from compressor.nn.quantization import observes, unobserved
 from compressor.nn.swap import swapped_tensors, unchanged
 from compressor.nn.tensors import to_device
@@ -102,6 +102,8 @@ class Verifier:
             try:
                 return self._checked(case, thorough)
             except _RaisesError as error:
+                if isinstance(error.cause, CompressorError):  # it says what it is
+                    raise error.cause from error.cause.__cause__
                 if len(self._precisions) == 1:
                     raise UnsupportedModelError(
                         f"The forward of {type(self.model).__name__} raises on the example inputs: "
@@ -159,6 +161,7 @@ class _Case:
         gates: BoolArray | None,
     ) -> None:
         self.verifier, self.trimmed, self.architecture = verifier, trimmed, architecture
+        self.differentiates = verifier.graph.gradients  # whether the original's forward takes gradients itself
         self.gates = None if gates is None else verifier.graph.gates(gates)
         units = kept_units(verifier.graph, units, self.gates)
         self.units = np.append(np.asarray(units[: verifier.graph.n_units], dtype=np.bool_), True)
@@ -206,7 +209,7 @@ class _Case:
         models = self.verifier.model, self.trimmed
         stack = ExitStack()
         for context in (
-            torch.no_grad(),
+            gradients(self.verifier.graph.gradients),
             InPrecision(dtype),
             unchanged(*models),
             uncompiled(*models),
@@ -232,6 +235,7 @@ class _Case:
                         raise _RaisesError(error) from error
                     found.append(None)
                     continue
+            self.differentiates |= watched.differentiates
             found.append((outputs, watched.seen) if probe.own or not any(map(is_nan, outputs)) else None)
         return found
 
@@ -243,10 +247,12 @@ class _Case:
         influence: Influence | None,
         wanted: Sequence[bool],
     ) -> list[Seen | Exception | None]:
+        verifier = self.verifier
         names = [name for name in weights if not self.architecture.is_gone(name)]
 
         def sliced() -> dict[str, Tensor]:
-            return {n: self.architecture.slice(weights.first[n], weights[n]) for n in names}
+            found = {n: self.architecture.slice(weights.first[n], weights[n]) for n in names}
+            return {n: tensor.requires_grad_(weights.is_differentiated(n)) for n, tensor in found.items()}
 
         # Much smaller inputs tell which units are seen as well as the user's own, which come first among equals.
         sizes = [count(probe.inputs) for probe in probes]
@@ -258,14 +264,15 @@ class _Case:
             if not asked:
                 found.append(None)
                 continue
-            if number and self.verifier.graph.written:  # by the forwards before
+            if number and verifier.graph.written:  # by the forwards before
                 tensors = sliced()
             if number == looked and influence is not None and not influence.failure:
                 leaves = {name: tensors[name] for name in influence.names if name in tensors}
                 if sum(t.numel() for t in leaves.values()) <= MOST:
                     try:
                         found.append(self._looked(tensors, leaves, probe, dtype, influence))
-                        tensors = {name: tensor.detach() for name, tensor in tensors.items()}
+                        if not verifier.graph.gradients:
+                            tensors = {name: tensor.detach() for name, tensor in tensors.items()}
                         continue
                     except Exception as error:  # operators without a derivative, weights changed in place
                         influence.failure = (str(error).splitlines() or [type(error).__name__])[0]
@@ -290,7 +297,8 @@ class _Case:
         for tensor in leaves.values():
             tensor.requires_grad_()
         with torch.enable_grad():
-            with unchanged(self.trimmed), swapped_tensors(self.trimmed, tensors), Watched() as watched:
+            watching = Watched(through=not self.differentiates)
+            with unchanged(self.trimmed), swapped_tensors(self.trimmed, tensors), watching as watched:
                 found = _run(self.trimmed, probe, dtype)
             threshold = 1e3 * _TOLERANCES[dtype] if dtype is torch.float64 else 10 * _TOLERANCES[dtype]
             influence.look(leaves, found, threshold)

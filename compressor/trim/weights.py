@@ -25,10 +25,12 @@ class Weights(Mapping[str, Tensor]):
     def __init__(self, model: nn.Module, graph: Graph, dtype: torch.dtype, draw: int = 0) -> None:
         self.first = {name: parameter.name for parameter in graph.parameters.values() for name in parameter.names}
         self._buffers = {parameter.name for parameter in graph.parameters.values() if parameter.is_buffer}
-        self._tensors = {
-            parameter.name: (model.get_buffer if parameter.is_buffer else model.get_parameter)(parameter.name).detach()
+        own = {
+            parameter.name: (model.get_buffer if parameter.is_buffer else model.get_parameter)(parameter.name)
             for parameter in graph.parameters.values()
         }
+        self._tensors = {name: tensor.detach() for name, tensor in own.items()}
+        self._differentiated = {name for name, tensor in own.items() if graph.gradients and tensor.requires_grad}
         self._seeds = {name: seed for seed, name in enumerate(self._tensors)}
         self._dtype, self._draw = dtype, draw
         small = sum(tensor.numel() for tensor in self._tensors.values()) <= _HELD
@@ -38,10 +40,14 @@ class Weights(Mapping[str, Tensor]):
         with torch._C.DisableTorchFunction():  # whoever watches functions watches those of the forward
             name = self.first[name]
             if self._held is None:
-                return self._value(name)
+                return self._value(name).requires_grad_(self.is_differentiated(name))
             if name not in self._held:
                 self._held[name] = self._value(name)
-            return self._held[name].clone()
+            return self._held[name].clone().requires_grad_(self.is_differentiated(name))
+
+    def is_differentiated(self, name: str) -> bool:
+        """Whether the forward may take gradients with respect to it."""
+        return self.first[name] in self._differentiated
 
     def _value(self, name: str) -> Tensor:
         own = self._tensors[name]

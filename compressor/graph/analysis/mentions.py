@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+import dis
 from collections.abc import Iterable, Iterator
+from inspect import unwrap
+from itertools import pairwise
 from types import CodeType, FunctionType
 from typing import Any
 
 from torch import nn
 
+_DECIDED = ("POP_JUMP", "JUMP_IF", "TO_BOOL", "UNARY_NOT", "STORE_FAST")
 _BY_ANY_NAME = {"getattr", "children", "named_children", "modules", "named_modules", "_modules", "get_submodule"}
+
+
+def decides_by_mode(module: nn.Module) -> bool:
+    """Whether a method of a module of the user's own does something else in training: ``if self.training: ...``.
+
+    To hand the mode on, ``dropout(x, p, self.training)``, is none.
+    """
+    classes = [cls for cls in type(module).__mro__ if not cls.__module__.startswith("torch.nn.")]
+    members = ((name, value) for cls in classes for name, value in vars(cls).items())
+    methods = [_function(value) for name, value in members if name not in ("train", "eval")]
+    written = (unwrap(method) for method in methods if isinstance(method, FunctionType))
+    codes = (code for method in written for code in _codes(method.__code__))
+    return any(_branches(code) for code in codes if "training" in code.co_names)
+
+
+def _branches(code: CodeType) -> bool:
+    return any(
+        a.argval == "training" and a.opname == "LOAD_ATTR" and b.opname.startswith(_DECIDED)
+        for a, b in pairwise(dis.get_instructions(code))
+    )
 
 
 def named_parts(modules: Iterable[nn.Module]) -> set[str] | None:

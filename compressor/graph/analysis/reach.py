@@ -117,7 +117,7 @@ def _fix_around(flow: Flow, name: str, missed: list[str], nodes: list[Node], cal
     shapes = {n: flow.parameters[n].shape for n in own}
     written = {shape[0] for shape in shapes.values() if shape}
     around = _around(nodes, calls, owner)
-    text = f"{name} was not reached and may read or write it"
+    text = f"{name} was not reached and may read or write it (pass an example for which it runs, longer perhaps)"
     for d, length in enumerate(_widths(flow, name)):
         matching = [axis for axis in around if len(axis) == length]
         if not matching and d == 1 and length not in written:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -219,7 +220,8 @@ class Analysis:
             call = reader.node.call
             if operand is not None and call is not None:
                 key = (call.place, call.name, call.ordinal, str(operand[0]), operand[1][0])
-                options = {"argument": operand[0], "dims": operand[1]}
+                options: dict[str, Any] = {"argument": operand[0], "dims": operand[1]}
+                options |= {"convolution": True} if call.name.startswith("conv") else {}
                 sites[key] = Site("operand", call.place, call.name, call.ordinal, axis, options)
         found = [ParameterMask(name, tuple(sorted(axes.items()))) for name, axes in masked.items()]
         return found, [*sites.values(), *self._adjustments(self.flow.adjustments)]

@@ -40,6 +40,8 @@ from compressor.graph.rules.apply import run_rules
 
 _ALONG_AXES = ("conv", "pool", "upsample", "grid_sampler", "batch_norm", "group_norm", "instance_norm", "pad")
 """Operators with a batch axis of their own: first, or none. What they see elsewhere is no batch."""
+_WAYS = (True, False), (False, False), (True, True), (False, True)
+"""How a forward is tried: whether on meta tensors, whether with gradients switched on."""
 
 
 def batch_axes(seen: Recording) -> InputAxes:
@@ -194,9 +196,9 @@ def find_batch(model: nn.Module, inputs: Arguments) -> InputAxes:
     tensors = tensors_of(model)
     nothing = InputAxes((None,) * len(input_tensors(*inputs)))
     for trial in _trials(inputs):
-        for meta in (True, False):
+        for meta, differentiable in _WAYS:
             try:
-                with tracing(model):
+                with tracing(model, differentiable=differentiable):
                     seen = record(model, tensors, *trial, meta=meta)
             except Exception:  # the model does not take such inputs, or not on meta tensors
                 continue
@@ -245,7 +247,7 @@ def record_one(
     cut = axes.one(inputs)
     failure = "the model does something else for one example than for several"
     try:
-        with tracing(model):
+        with tracing(model, differentiable=whole.gradients):
             one = record(model, tensors, *cut, meta=whole.on_meta, keep_outputs=keep_outputs)
         if alike(whole, one) or not whole.on_meta:
             whole.recorder.release()
@@ -277,16 +279,20 @@ def _by_numbers(model: nn.Module, inputs: Arguments) -> InputAxes:
 
 
 def _record_any(model: nn.Module, tensors: Tensors, inputs: Arguments, keep_outputs: Sequence[str]) -> Recording:
-    """On meta tensors if the forward can, else on the inputs. Raises ``UnsupportedModelError`` if neither."""
+    """On meta tensors if the forward can, else on the inputs; without gradients if it can.
+
+    Raises:
+        UnsupportedModelError: it runs in no way.
+    """
     failure: Exception | None = None
-    for meta in (True, False):
+    for meta, differentiable in _WAYS:
         try:
-            with tracing(model):
+            with tracing(model, differentiable=differentiable):
                 return record(model, tensors, *inputs, meta=meta, keep_outputs=keep_outputs)
         except GrewError:
             raise
         except Exception as error:  # whatever a forward may raise
-            failure = error
+            failure = error if failure is None or not differentiable else failure
     raise UnsupportedModelError(
         f"The forward of {type(model).__name__} raises on the example inputs: {type(failure).__name__}: "
         f"{first_line(failure)}. Check the inputs' shapes and types."
@@ -308,7 +314,7 @@ def other_sizes(model: nn.Module, graph: Graph, inputs: Arguments) -> Iterator[V
 
     def takes(changed: Arguments) -> bool:
         try:
-            with tracing(model):
+            with tracing(model, differentiable=graph.gradients):
                 record(model, tensors, *changed, meta=graph.on_meta).recorder.release()
         except Exception:  # whatever a forward may raise
             return False

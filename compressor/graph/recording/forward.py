@@ -16,7 +16,7 @@ from compressor.graph.inputs.input_axes import Arguments, input_tensors
 from compressor.graph.recording.recorder import Recorder
 from compressor.graph.recording.traceable_attributes import traceable_attributes, uncached
 from compressor.graph.recording.values import Value
-from compressor.nn.modules import evaluating, uncompiled
+from compressor.nn.modules import evaluating, gradients, uncompiled
 from compressor.nn.multihead import narrowed
 from compressor.nn.quantization import unobserved
 from compressor.nn.swap import swapped_tensors, unchanged
@@ -36,6 +36,8 @@ class Recording:
     inputs: list[Value]
     outputs: list[Value]
     on_meta: bool
+    gradients: bool
+    """Whether it ran with gradients switched on, which it would not do without."""
     model: nn.Module
     weights: set[str]
     """Which of the parameters are no buffers."""
@@ -44,12 +46,13 @@ class Recording:
 
 
 @contextmanager
-def tracing(model: nn.Module) -> Iterator[None]:
-    """Inside, a forward can be watched: in evaluation mode, uncompiled, without gradients; nothing it stores stays.
+def tracing(model: nn.Module, *, differentiable: bool = False) -> Iterator[None]:
+    """Inside, a forward can be watched: in evaluation mode, uncompiled, without gradients unless it wants to be
+    ``differentiable``; nothing it stores stays.
 
     While functions are watched, PyTorch's attention does not take its fused path, which would hide what it does.
     """
-    contexts = unchanged(model), evaluating(model), torch.no_grad(), narrowed(model), isolated_rng()
+    contexts = unchanged(model), evaluating(model), gradients(differentiable), narrowed(model), isolated_rng()
     with ExitStack() as stack:
         for context in (*contexts, uncompiled(model), unobserved(model), uncached()):
             stack.enter_context(context)
@@ -100,6 +103,7 @@ def record(
         seen = torch.empty_like(tensor, device="meta") if meta else tensor.detach()
         if not meta and not tensor.requires_grad:  # what a forward may change in place
             seen = seen.clone()
+        seen.requires_grad_(tensor.requires_grad and torch.is_grad_enabled())
         values[name] = recorder.define(seen, None)
         shadows.update(dict.fromkeys(names, seen))
     recorder.shadows = shadows
@@ -122,7 +126,7 @@ def record(
     outputs = [recorder.value(t) for t in [*tensors_in(output), *kept.tensors]]
     cached = [recorder.value(t) for t in tensors_in(output, caches=True)]
     weights = {name for name, (_, _, is_buffer) in tensors.items() if not is_buffer}
-    return Recording(recorder, values, inputs, outputs, meta, model, weights, cached)
+    return Recording(recorder, values, inputs, outputs, meta, torch.is_grad_enabled(), model, weights, cached)
 
 
 def copied(inputs: Arguments) -> Arguments:

@@ -1,13 +1,17 @@
-"""Further passes for parameters that the first did not reach, appended to its recording.
+"""Further passes for what the first did not reach, appended to its recording.
 
-Auxiliary heads run in training only, experts for some tokens only, later layers where an earlier one was not sure. What
-such parameters touch must shrink with them or stay with them, so they are run, too: in training mode; where values
-decide, on all that was given and on other numbers; and in the place of a module like them that did run.
+Auxiliary heads run in training only, experts for some tokens only, later layers where an earlier one was not sure or
+the input is long. What such parameters touch must shrink with them or stay with them, so they are run, too: in training
+mode; where values decide, on all that was given and on other numbers, else on longer and shorter inputs; and in the
+place of a module like them that did run.
+
+Code that runs in training alone (``if self.training: self.queue[:, i] = keys``) may use what was reached, too: where a
+module decides by its mode, the pass in training mode is made whatever was reached.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -16,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from compressor.graph.analysis.mentions import named_parts
-from compressor.graph.inputs.input_axes import Arguments, InputAxes
+from compressor.graph.analysis.mentions import decides_by_mode, named_parts
+from compressor.graph.inputs.input_axes import Arguments, InputAxes, input_tensors, resized_axis
 from compressor.graph.recording.forward import Recording, copied, on_meta, tensors_in, tracing
 from compressor.graph.recording.traceable_attributes import traceable_attributes
 from compressor.graph.recording.values import ModuleCall, Value
@@ -26,6 +30,7 @@ from compressor.nn.walk import named_modules
 
 _RANDOM = ((8, 1.0), (1, 0.1), (8, 10.0), (1, 0.0), (8, 1.0), (1, 1.0))
 """Random passes: how many examples, and how large their numbers are next to those given."""
+_LENGTHS = 3  # of axes that are tried longer and shorter
 _PLACES = 4  # of modules alike that one which did not run is tried in
 
 
@@ -41,7 +46,8 @@ class Replay:
 
 @dataclass
 class Further:
-    """Outputs of further passes, modules replayed, and parameters that nothing reached."""
+    """Outputs of further passes, modules replayed, and parameters that nothing reached; among them buffers that code
+    may use which runs in training alone and could not be followed."""
 
     outputs: list[Value] = field(default_factory=list)
     replays: list[Replay] = field(default_factory=list)
@@ -49,7 +55,7 @@ class Further:
 
 
 def reach(seen: Recording, model: nn.Module, axes: InputAxes, inputs: Arguments, whole: Arguments) -> Further:
-    """Append passes until every parameter was reached or nothing else can be tried.
+    """Append passes until every parameter was reached, and what runs in training alone, or nothing else can be tried.
 
     Args:
         axes: the batch axes, or what is taken for them.
@@ -58,14 +64,25 @@ def reach(seen: Recording, model: nn.Module, axes: InputAxes, inputs: Arguments,
     """
     found = Further()
     calls = list(seen.recorder.calls)
-    if missed_parameters(seen):
-        with tracing(model):
-            _in_training(seen, model, axes, inputs, found)
-            if not seen.on_meta and _usable(seen, calls):
-                _on_other_values(seen, model, axes, inputs, whole, found)
+    missed, deciding = missed_parameters(seen), _deciding(seen, calls)
+    if missed or deciding:
+        known = _calls(seen, 0)
+        with tracing(model, differentiable=seen.gradients):
+            n = len(seen.recorder.nodes)
+            ran = _in_training(seen, model, axes, inputs, found)
+            if not missed and ran and _calls(seen, n) == known:  # nothing else, then
+                del seen.recorder.nodes[n:]
+                found.outputs.clear()
+    unsure = [] if not deciding or ran else _buffers_of(seen, deciding)
+    if missed:
+        with tracing(model, differentiable=seen.gradients):
+            others = _other_lengths(axes, inputs) if seen.on_meta else _other_values(axes, inputs, whole)
+            if _usable(seen, calls):
+                _on_others(seen, model, others, found)
             for name in missed_modules(seen, calls):
                 _in_place_of_twins(seen, name, calls, found)
         found.missed = _usable(seen, calls)
+    found.missed += unsure
     seen.recorder.calls[:] = calls
     return found
 
@@ -74,6 +91,29 @@ def missed_parameters(seen: Recording) -> list[str]:
     """Parameters (no buffers) that no operator read."""
     reached = {value.index for node in seen.recorder.nodes for value in node.inputs}
     return [name for name, value in seen.parameters.items() if name in seen.weights and value.index not in reached]
+
+
+def _deciding(seen: Recording, calls: list[ModuleCall]) -> set[str]:
+    """The modules that ran and do something else in training."""
+    modules = seen.recorder.modules.by_name
+    classes: dict[type[nn.Module], bool] = {}
+    for name in {call.module for call in calls}:
+        module = modules[name]
+        if type(module) not in classes:
+            classes[type(module)] = decides_by_mode(module)
+    return {call.module for call in calls if classes[type(modules[call.module])]}
+
+
+def _calls(seen: Recording, start: int) -> set[tuple[str, str, int]]:
+    """The functions that the program called, and where, from a node on."""
+    made = (node.call for node in seen.recorder.nodes[start:])
+    return {(call.place, call.name, call.ordinal) for call in made if call is not None}
+
+
+def _buffers_of(seen: Recording, modules: set[str]) -> list[str]:
+    """Buffers that these modules keep themselves and that channels may lie along."""
+    buffers = [name for name in seen.parameters if name not in seen.weights and name.rpartition(".")[0] in modules]
+    return [name for name in buffers if max(seen.parameters[name].shape, default=1) > 1]
 
 
 def _usable(seen: Recording, calls: list[ModuleCall]) -> list[str]:
@@ -111,15 +151,16 @@ def _owners(name: str) -> list[str]:
     return ["", *(".".join(parts[: n + 1]) for n in range(len(parts)))]
 
 
-def _in_training(seen: Recording, model: nn.Module, axes: InputAxes, inputs: Arguments, found: Further) -> None:
-    """A pass in training mode, on meta tensors only, of two examples, as batch statistics need them."""
+def _in_training(seen: Recording, model: nn.Module, axes: InputAxes, inputs: Arguments, found: Further) -> bool:
+    """A pass in training mode, on meta tensors only, of two examples, as batch statistics need them; whether it went
+    through."""
     if not seen.on_meta:
-        return
+        return False
     modes = [(module, module.training) for _, module in named_modules(model)]
     buffers = [(module._buffers, dict(module._buffers)) for module in model.modules() if module._buffers]
     try:
         model.train()
-        _append(seen, model, on_meta(axes.resized(inputs, 2)), found)
+        return _append(seen, model, on_meta(axes.resized(inputs, 2)), found)
     finally:
         for registered, before in buffers:
             registered.update(before)
@@ -127,11 +168,9 @@ def _in_training(seen: Recording, model: nn.Module, axes: InputAxes, inputs: Arg
             vars(module)["training"] = mode
 
 
-def _on_other_values(
-    seen: Recording, model: nn.Module, axes: InputAxes, inputs: Arguments, whole: Arguments, found: Further
-) -> None:
-    """Passes on the whole batch, then on random numbers of the same range; those that reach nothing new are dropped."""
-    for other in _other_values(axes, inputs, whole):
+def _on_others(seen: Recording, model: nn.Module, others: Iterable[Arguments], found: Further) -> None:
+    """Passes on other inputs; those that reach nothing new are dropped."""
+    for other in others:
         before, nodes, outputs = missed_parameters(seen), len(seen.recorder.nodes), len(found.outputs)
         if not before:
             return
@@ -140,7 +179,18 @@ def _on_other_values(
             del seen.recorder.nodes[nodes:], found.outputs[outputs:]
 
 
+def _other_lengths(axes: InputAxes, inputs: Arguments) -> Iterator[Arguments]:
+    """Longer and shorter inputs, without numbers: layers that run from some length on, or up to it."""
+    given = zip(input_tensors(*inputs), axes.batch, strict=True)
+    lengths = {n for t, batch in given for d, n in enumerate(t.shape) if d != batch and n > 1}
+    for n in sorted(lengths)[-_LENGTHS:]:
+        for length in (2 * n, 8 * n, n // 2, n // 8):
+            if length:
+                yield on_meta(resized_axis(axes, inputs, n, length))
+
+
 def _other_values(axes: InputAxes, inputs: Arguments, whole: Arguments) -> Iterator[Arguments]:
+    """The whole batch, then random numbers of the same range."""
     if axes.size(whole) > 1:
         yield copied(whole)
     generator = torch.Generator().manual_seed(0)
@@ -159,7 +209,7 @@ def _other_values(axes: InputAxes, inputs: Arguments, whole: Arguments) -> Itera
         yield args, kwargs
 
 
-def _append(seen: Recording, model: nn.Module, inputs: Arguments, found: Further) -> None:
+def _append(seen: Recording, model: nn.Module, inputs: Arguments, found: Further) -> bool:
     """One more pass. One that fails is left out: the first went through, which is what counts."""
     recorder = seen.recorder
     n = len(recorder.nodes)
@@ -171,8 +221,10 @@ def _append(seen: Recording, model: nn.Module, inputs: Arguments, found: Further
         ):
             output = model(*inputs[0], **inputs[1])
         found.outputs += [recorder.value(t) for t in tensors_in(output)]
+        return True
     except Exception:  # whatever a forward may raise
         del recorder.nodes[n:]
+        return False
 
 
 def _in_place_of_twins(seen: Recording, name: str, calls: list[ModuleCall], found: Further) -> None:

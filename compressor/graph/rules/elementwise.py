@@ -38,6 +38,13 @@ from compressor.graph.rules import rule
     "elu",
     "selu",
     "prelu_elementwise",
+    "softplus_backward",
+    "elu_backward",
+    "leaky_relu_backward",
+    "mish_backward",
+    "hardtanh_backward",
+    "hardsigmoid_backward",
+    "hardswish_backward",
 )
 def elementwise(flow: Flow, node: Node) -> None:
     axes = flow.broadcast(node.inputs)

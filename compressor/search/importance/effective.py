@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -16,7 +15,7 @@ from compressor.graph.axis import Axis
 from compressor.graph.graph import ComputedWeight, Graph, Site
 from compressor.graph.recording.forward import copied
 from compressor.graph.recording.module_stack import ModuleStack, function_name
-from compressor.nn.modules import evaluating, uncompiled
+from compressor.nn.modules import evaluating, gradients, uncompiled
 from compressor.nn.multihead import narrowed
 from compressor.nn.quantization import unobserved
 from compressor.nn.swap import own_copies, unchanged
@@ -125,7 +124,7 @@ def weights_in_use(model: nn.Module, graph: Graph, example: Example | None) -> l
     reads = Reads(model, graph)
     if graph.computed and example is not None:
         args, kwargs = copied((example.args, dict(example.kwargs)))
-        contexts = isolated_rng(), unchanged(model), evaluating(model), unobserved(model), torch.no_grad()
+        contexts = isolated_rng(), unchanged(model), evaluating(model), unobserved(model), gradients(graph.gradients)
         with ExitStack() as stack:
             for context in (*contexts, own_copies(model, graph.written), reads.watching()):
                 stack.enter_context(context)
