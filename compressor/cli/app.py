@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -22,6 +23,9 @@ from compressor.plugins.registry import Registry, closest
 from compressor.printable import printable
 from compressor.process.environment import launched_rank, launched_size
 from compressor.process.failures import explain, one_line
+
+#: A launcher ends all processes once one has failed: how long others give the first to say what it was.
+_FIRST_SAYS_IT_SECONDS = 5.0
 
 COMMANDS = Registry(
     "command",
@@ -207,8 +211,11 @@ def _fail(error: BaseException, *, as_json: bool) -> int:
     code, text = _explain(error)
     text = printable(text)
     if rank := _rank():
-        if not isinstance(error, (click.ClickException, click.Abort)):  # else the first says it for all
-            streams.say(f"Process {rank}: {text}")
+        if isinstance(error, click.Abort):
+            return code
+        if isinstance(error, click.ClickException):  # the first says it for all, and once one has ended all are ended
+            time.sleep(_FIRST_SAYS_IT_SECONDS)
+        streams.say(f"Process {rank}: {text}")
         return code
     streams.say(f"Error: {text}" if code != 130 else text)
     if as_json and not isinstance(error, StdoutError):
