@@ -9,13 +9,14 @@ from typing import Any, BinaryIO
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF")  # others call programs, or say nothing about their size
+_LEFT_BEHIND = {"__MACOSX", "__pycache__"}
 MOST_BYTES, MOST_PIXELS = 512 << 20, 1 << 26
 
 
 def is_hidden(path: PurePath) -> bool:
     """Whether a file of this relative path is none of the user's: what systems and editors leave beside images, such
-    as ``.DS_Store``, ``__MACOSX/`` and ``.ipynb_checkpoints/``."""
-    return any(part.startswith((".", "__")) for part in path.parts)
+    as ``.DS_Store``, ``__MACOSX/`` and ``.ipynb_checkpoints/``. A class may be called ``__background__``."""
+    return any(part.startswith(".") or part in _LEFT_BEHIND for part in path.parts)
 
 
 @contextmanager

@@ -24,14 +24,15 @@ def test_images_are_unpacked_and_nothing_else(tmp_path: Path) -> None:
         tmp_path / "a.zip",
         ("train/cat/1.jpg", b"1"),
         ("train/dog/2.PNG", b"2"),
+        ("train/__background__/3.png", b"5"),
         ("train/dog/evil.py", b"import os"),
         ("__MACOSX/train/cat/1.jpg", b"3"),
         ("train/.ipynb_checkpoints/1.jpg", b"4"),
         ("readme.txt", b"text"),
     )
-    assert unpack_images(made, tmp_path / "out", most_bytes=1000) == 2
+    assert unpack_images(made, tmp_path / "out", most_bytes=1000) == 3
     found = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*"))
-    assert found == ["train/cat/1.jpg", "train/dog/2.PNG"]
+    assert found == ["train/__background__/3.png", "train/cat/1.jpg", "train/dog/2.PNG"]
 
 
 @pytest.mark.parametrize("name", ["../1.jpg", "/etc/1.jpg", "a/../../1.jpg", "..\\1.jpg", "C:\\1.jpg"])
