@@ -20,23 +20,13 @@ from compressor.graph import capture
 from compressor.graph.graph import Graph
 from compressor.trim import plan, trim
 from tests.costs.cost_models import MODELS, Depthwise, Residual, image
+from tests.graph.random_units import random_units
 
 COUNTED = ("conv", "linear", "matmul", "bmm", "addmm", "einsum")
 
 
 def hard(graph: Graph, units: UnitMask) -> Sizes:
     return Sizes(graph, torch.from_numpy(units[: graph.n_units].astype(np.float64)))
-
-
-def random_units(graph: Graph, seed: int) -> UnitMask:
-    """Half of every group on average, and at least one of each."""
-    random = np.random.default_rng(seed)
-    units = graph.all_units()
-    for group in graph.groups:
-        kept = random.random(len(group)) < 0.5
-        kept[random.integers(len(group))] = True
-        units[group.units] = kept
-    return units
 
 
 @pytest.fixture(params=list(MODELS))

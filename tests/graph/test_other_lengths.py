@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,6 +13,8 @@ from compressor.errors import UnsupportedModelError
 from compressor.graph import capture
 from compressor.masks import Masking
 from compressor.trim import trim_verified
+
+from .random_units import random_units
 
 
 class ByLength(nn.Module):
@@ -68,10 +69,7 @@ def test_inputs_of_both_lengths_run_and_are_exact(form: str) -> None:
     model, x = make().double().eval(), torch.randn(*shape, dtype=torch.float64)
     graph = capture(model, x)
     assert graph.groups, [(f.place, f.operator, f.reason) for f in graph.fixed]
-    units, rng = graph.all_units(), np.random.default_rng(0)
-    for group in graph.groups:
-        units[group.units] = rng.random(len(group)) < 0.5
-        units[group.units[0]] = True
+    units = random_units(graph)
     result = trim_verified(model, graph, units, x)
     assert not result.refused, result.check.reason
     for inputs in (x, torch.randn(*other, dtype=torch.float64)):

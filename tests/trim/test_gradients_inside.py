@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from compressor.graph import capture
 from compressor.trim import trim_verified
+
+from ..graph.random_units import random_units
 
 
 class Energy(nn.Module):
@@ -108,10 +109,7 @@ def test_layers_shrink_and_the_result_is_the_same(form: str) -> None:
     model, x = FORMS[form]().eval(), torch.randn(3, 4)
     graph = capture(model, x)
     assert len(graph.groups) == 2, [(f.place, f.operator, f.reason) for f in graph.fixed]
-    units, rng = graph.all_units(), np.random.default_rng(0)
-    for group in graph.groups:
-        units[group.units] = rng.random(len(group)) < 0.5
-        units[group.units[0]] = True
+    units = random_units(graph)
     result = trim_verified(model, graph, units, x)
     assert not result.refused, result.check.reason
     assert result.check.error <= 1e-9
