@@ -23,6 +23,7 @@ Sample = TypeVar("Sample")
 Draw = tuple[float, ...] | None
 """Random numbers in [0, 1) for one sample; None where nothing is varied."""
 _DRAW_STREAM = 0x1F83D9AB  # keeps these numbers apart from those of the order
+_MOST_SHARE = 8  # samples of a batch that one thread reads at a time
 
 
 @dataclass(frozen=True)
@@ -78,14 +79,21 @@ def _by_threads(
     asked: list[list[tuple[int, Draw]]],
     loading: Loading,
 ) -> Iterator[Any]:
-    pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
-    waiting: deque[list[Future[Sample]]] = deque()
+    threads = min(8, os.cpu_count() or 1)
+
+    def share(part: list[tuple[int, Draw]]) -> list[Sample]:
+        return [read(*one) for one in part]
+
+    pool = ThreadPoolExecutor(max_workers=threads)
+    waiting: deque[list[Future[list[Sample]]]] = deque()
     try:
         for batch in [*asked, None]:
             if batch is not None:
-                waiting.append([pool.submit(read, *one) for one in batch])
+                # Shares and not single samples: handing one over takes as long as opening a small file.
+                each = min(_MOST_SHARE, max(1, -(-len(batch) // threads)))
+                waiting.append([pool.submit(share, batch[n : n + each]) for n in range(0, len(batch), each)])
             while len(waiting) > (1 if batch is not None else 0):
-                found = collate([future.result() for future in waiting.popleft()])
+                found = collate([sample for future in waiting.popleft() for sample in future.result()])
                 yield _pinned(found) if loading.pin else found
     finally:
         # Whoever stops early does not wait for samples that nobody will see.
