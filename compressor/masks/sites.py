@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from compressor.graph.recording.dims import OPERATORS
+from compressor.masks.standardised import standardised
 
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
@@ -104,29 +105,34 @@ def squeeze(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, 
 
 def layer_norm(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Any:
     """``(x - mean) / sqrt(var + eps) * w + b`` with mean and biased variance over what is kept of the last axes."""
-    x = _argument(args, kwargs, 0, "input")
-    weight, bias = _argument(args, kwargs, 2, "weight"), _argument(args, kwargs, 3, "bias")
-    eps = _argument(args, kwargs, 4, "eps", 1e-5)
-    centred = x - _mean_of_last(x, mask, options)
-    y = centred * torch.rsqrt(_mean_of_last(centred.square(), mask, options) + eps)
-    y = y if weight is None else y * weight
-    return y if bias is None else y + bias
+    bias, eps = _argument(args, kwargs, 3, "bias"), _argument(args, kwargs, 4, "eps", 1e-5)
+    return _standardised(args, kwargs, mask, options, bias=bias, eps=eps, centred=True)
 
 
 def rms_norm(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Any:
     """``x / sqrt(mean(x^2) + eps) * w``, the mean over what is kept of the last axes."""
-    x = _argument(args, kwargs, 0, "input")
-    weight, eps = _argument(args, kwargs, 2, "weight"), _argument(args, kwargs, 3, "eps")
-    eps = torch.finfo(x.dtype).eps if eps is None else eps
-    y = x * torch.rsqrt(_mean_of_last(x.square(), mask, options) + eps)
-    return y if weight is None else y * weight
+    eps = _argument(args, kwargs, 3, "eps")
+    eps = torch.finfo(_argument(args, kwargs, 0, "input").dtype).eps if eps is None else eps
+    return _standardised(args, kwargs, mask, options, bias=None, eps=eps, centred=False)
 
 
-def _mean_of_last(x: Tensor, mask: Tensor, options: dict[str, Any]) -> Tensor:
-    """The mean over the last ``axes`` axes, of which ``axis`` (negative) has the mask."""
-    dims = list(range(-options["axes"], 0))
-    others = math.prod(x.shape[d] for d in dims) // len(mask)
-    return (x * _along(mask, options["axis"])).sum(dims, keepdim=True) / (_kept(mask) * others)
+def _standardised(
+    args: Args,
+    kwargs: Kwargs,
+    mask: Tensor,
+    options: dict[str, Any],
+    *,
+    bias: Tensor | None,
+    eps: float,
+    centred: bool,
+) -> Tensor:
+    """Over the last ``axes`` axes, of which ``axis`` (negative) has the mask."""
+    x, weight = _argument(args, kwargs, 0, "input"), _argument(args, kwargs, 2, "weight")
+    shape = x.shape[-options["axes"] :]
+    shares = _along(mask, options["axis"]) / (_kept(mask) * (math.prod(shape) // len(mask)))
+    flat = [None if each is None else each.reshape(-1) for each in (weight, bias)]
+    found = standardised(x.reshape(-1, math.prod(shape)), shares.expand(shape).reshape(-1), *flat, eps, centred=centred)
+    return found.reshape(x.shape)
 
 
 def group_norm(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Any:
