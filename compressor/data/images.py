@@ -19,6 +19,7 @@ DRAWS = 5
 """Random numbers that ``random_box`` and a flip take."""
 CURE = "remove or replace it"
 _ORIENTATION, _ON_THEIR_SIDE = 274, {5, 6, 7, 8}  # a tag of EXIF, and what swaps width and height
+_TURNING = {"exif", "xmp", "Raw profile type exif"}
 _STEP_16 = 65535 / 255
 _LEAST_AREA = 0.25  # random crops cover at least this share of the image
 _ASPECT = (3 / 4, 4 / 3)
@@ -58,7 +59,7 @@ def read_rgb(file: Path, size: tuple[int, int] | None = None) -> Any:
     from PIL import Image, ImageOps
 
     with open_image(file) as image:
-        if size in (None, upright_size(image)) or size != image.size:
+        if _may_be_turned(image) and (size in (None, upright_size(image)) or size != image.size):
             ImageOps.exif_transpose(image, in_place=True)
         if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
             return Image.fromarray(np.round(np.asarray(image) / _STEP_16).astype(np.uint8)).convert("RGB")
@@ -68,6 +69,11 @@ def read_rgb(file: Path, size: tuple[int, int] | None = None) -> Any:
                 "and what is white; convert it to 8 or 16 bits."
             )
         return image.convert("RGB")
+
+
+def _may_be_turned(image: Any) -> bool:
+    """Whether anything in the file can say so. Of JPEG all of that is read with the header; of others some is not."""
+    return image.format != "JPEG" or not image.info.keys().isdisjoint(_TURNING)
 
 
 def upright_size(image: Any) -> tuple[int, int]:
