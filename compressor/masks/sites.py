@@ -130,9 +130,9 @@ def _standardised(
     x, weight = _argument(args, kwargs, 0, "input"), _argument(args, kwargs, 2, "weight")
     shape = x.shape[-options["axes"] :]
     shares = _along(mask, options["axis"]) / (_kept(mask) * (math.prod(shape) // len(mask)))
-    flat = [None if each is None else each.reshape(-1) for each in (weight, bias)]
-    found = standardised(x.reshape(-1, math.prod(shape)), shares.expand(shape).reshape(-1), *flat, eps, centred=centred)
-    return found.reshape(x.shape)
+    weight, bias = (None if each is None else each.reshape(-1) for each in (weight, bias))
+    rows, each_share = x.reshape(-1, math.prod(shape)), shares.expand(shape).reshape(-1)
+    return standardised(rows, each_share, weight, bias, eps, centred=centred).reshape(x.shape)
 
 
 def group_norm(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Any:
