@@ -16,7 +16,7 @@ from compressor.graph.graph import Graph, Site
 from compressor.graph.recording.module_stack import function_name
 from compressor.masks.at_reading import Reading, filled_when_run, read_masked
 from compressor.masks.part_stack import PartStack, Place, put_back
-from compressor.masks.sites import HANDLERS
+from compressor.masks.sites import HANDLERS, NARROW
 from compressor.masks.written import Written, stepping_aside
 from compressor.nn.modules import as_written
 from compressor.nn.multihead import narrowed
@@ -144,13 +144,10 @@ class _Sites(TorchFunctionMode):
         return handled
 
 
-_NARROW = (torch.bfloat16, torch.float16)
-
-
 def _as_narrow(mask: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     """The mask in half precision where the call is: layers that follow take no other type, but under ``autocast``."""
     given = pytree.tree_leaves((args, kwargs))
     like = next((t for t in given if isinstance(t, Tensor) and t.is_floating_point()), mask)
-    if like.dtype not in _NARROW or torch.is_autocast_enabled(like.device.type):
+    if like.dtype not in NARROW or torch.is_autocast_enabled(like.device.type):
         return mask
     return mask.to(like.dtype)

@@ -22,8 +22,23 @@ Kwargs = dict[str, Any]
 Handler = Callable[[Callable[..., Any], Args, Kwargs, Tensor, dict[str, Any]], Any]
 
 
+NARROW = (torch.bfloat16, torch.float16)
+"""Types in which sums are not taken: too few digits, and 16-bit floats end at 65504."""
+
+
+def _wide(x: Tensor) -> Tensor:
+    """Single precision at least, as PyTorch's own norms and variances take."""
+    return x.float() if x.dtype in NARROW else x
+
+
+def _like(y: Tensor, x: Tensor) -> Tensor:
+    """``y``, of statistics of ``x``, in the type that the program's own call gives."""
+    single = x.device.type != "cpu" and torch.is_autocast_enabled(x.device.type)
+    return y if single or x.dtype not in NARROW else y.to(x.dtype)
+
+
 def _kept(mask: Tensor) -> Tensor:
-    return mask.sum().clamp_min(1e-6)
+    return _wide(mask).sum().clamp_min(1e-6)
 
 
 def _along(mask: Tensor, dim: int) -> Tensor:
@@ -112,7 +127,7 @@ def layer_norm(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tenso
 def rms_norm(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Any:
     """``x / sqrt(mean(x^2) + eps) * w``, the mean over what is kept of the last axes."""
     eps = _argument(args, kwargs, 3, "eps")
-    eps = torch.finfo(_argument(args, kwargs, 0, "input").dtype).eps if eps is None else eps
+    eps = torch.finfo(_wide(_argument(args, kwargs, 0, "input")).dtype).eps if eps is None else eps
     return _standardised(args, kwargs, mask, options, bias=None, eps=eps, centred=False)
 
 
@@ -129,10 +144,10 @@ def _standardised(
     """Over the last ``axes`` axes, of which ``axis`` (negative) has the mask."""
     x, weight = _argument(args, kwargs, 0, "input"), _argument(args, kwargs, 2, "weight")
     shape = x.shape[-options["axes"] :]
-    shares = _along(mask, options["axis"]) / (_kept(mask) * (math.prod(shape) // len(mask)))
+    shares = _along(_wide(mask), options["axis"]) / (_kept(mask) * (math.prod(shape) // len(mask)))
     weight, bias = (None if each is None else each.reshape(-1) for each in (weight, bias))
-    rows, each_share = x.reshape(-1, math.prod(shape)), shares.expand(shape).reshape(-1)
-    return standardised(rows, each_share, weight, bias, eps, centred=centred).reshape(x.shape)
+    rows, each_share = _wide(x).reshape(-1, math.prod(shape)), shares.expand(shape).reshape(-1)
+    return _like(standardised(rows, each_share, weight, bias, eps, centred=centred).reshape(x.shape), x)
 
 
 def group_norm(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Any:
@@ -140,8 +155,8 @@ def group_norm(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tenso
     x, groups = _argument(args, kwargs, 0, "input"), options["groups"]
     weight, bias = _argument(args, kwargs, 2, "weight"), _argument(args, kwargs, 3, "bias")
     eps = _argument(args, kwargs, 4, "eps", 1e-5)
-    grouped = x.reshape(x.shape[0], groups, x.shape[1] // groups, -1)
-    m = mask.reshape(groups, -1, 1)
+    grouped = _wide(x).reshape(x.shape[0], groups, x.shape[1] // groups, -1)
+    m = _wide(mask).reshape(groups, -1, 1)
     n = (m.sum((1, 2), keepdim=True) * grouped.shape[-1]).clamp_min(1e-6)
     mean = (grouped * m).sum((2, 3), keepdim=True) / n
     centred = grouped - mean
@@ -149,7 +164,7 @@ def group_norm(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tenso
     y = (centred * torch.rsqrt(variance + eps)).reshape(x.shape)
     shape = (1, -1, *[1] * (x.dim() - 2))
     y = y if weight is None else y * weight.reshape(shape)
-    return y if bias is None else y + bias.reshape(shape)
+    return _like(y if bias is None else y + bias.reshape(shape), x)
 
 
 def batch_norm(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Any:
@@ -157,14 +172,14 @@ def batch_norm(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tenso
     x = _argument(args, kwargs, 0, "input")
     weight, bias = _argument(args, kwargs, 3, "weight"), _argument(args, kwargs, 4, "bias")
     eps = _argument(args, kwargs, 7, "eps", 1e-5)
-    m = _along(mask, options["axis"])
+    wide, m = _wide(x), _along(_wide(mask), options["axis"])
     dims = [d for d in range(x.dim()) if d != 1]
     n = _kept(mask) * (x.numel() // x.shape[1] // len(mask))
-    centred = x - (x * m).sum(dims, keepdim=True) / n
+    centred = wide - (wide * m).sum(dims, keepdim=True) / n
     y = centred * torch.rsqrt((centred.square() * m).sum(dims, keepdim=True) / n + eps)
     shape = (1, -1, *[1] * (x.dim() - 2))
     y = y if weight is None else y * weight.reshape(shape)
-    return y if bias is None else y + bias.reshape(shape)
+    return _like(y if bias is None else y + bias.reshape(shape), x)
 
 
 def attention(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Any:
@@ -206,8 +221,9 @@ def reduce(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, o
     if operator in ("var", "std"):
         return _variance(args, kwargs, mask, axis, root=operator == "std")
     if operator in ("var_mean", "std_mean"):
-        mean = (_argument(args, kwargs, 0, "input") * m).sum(axis, keepdim=_keepdim(args, kwargs)) / _kept(mask)
-        return _variance(args, kwargs, mask, axis, root=operator == "std_mean"), mean
+        x = _argument(args, kwargs, 0, "input")
+        mean = (_wide(x) * m).sum(axis, keepdim=_keepdim(args, kwargs)) / _kept(mask)
+        return _variance(args, kwargs, mask, axis, root=operator == "std_mean"), _like(mean, x)
     raise NotImplementedError(operator)
 
 
@@ -218,10 +234,10 @@ def _variance(args: Args, kwargs: Kwargs, mask: Tensor, axis: int, *, root: bool
         unbiased = kwargs.get("unbiased", args[2] if len(args) > 2 and isinstance(args[2], bool) else True)
         correction = int(unbiased)
     keepdim = _keepdim(args, kwargs)
-    m, n = _along(mask, axis), _kept(mask)
-    mean = (x * m).sum(axis, keepdim=True) / n
-    variance: Tensor = ((x - mean).square() * m).sum(axis, keepdim=keepdim) / (n - correction).clamp_min(0)
-    return variance.sqrt() if root else variance
+    m, n, wide = _along(_wide(mask), axis), _kept(mask), _wide(x)
+    mean = (wide * m).sum(axis, keepdim=True) / n
+    variance: Tensor = ((wide - mean).square() * m).sum(axis, keepdim=keepdim) / (n - correction).clamp_min(0)
+    return _like(variance.sqrt() if root else variance, x)
 
 
 def _keepdim(args: Args, kwargs: Kwargs) -> bool:

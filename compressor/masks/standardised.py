@@ -36,9 +36,16 @@ def _by_hand(x: Tensor) -> bool:
     return (
         torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
-        and torch._C._functorch.maybe_current_level() is None
+        and not _is_transformed(x)
         and forward_ad._current_level < 0
     )
+
+
+def _is_transformed(tensor: Tensor) -> bool:
+    """Whether this runs inside ``torch.func``, or for many gradients at once (``is_grads_batched``): what is written in
+    place has no rules there."""
+    functorch = torch._C._functorch
+    return functorch.maybe_current_level() is not None or functorch.is_legacy_batchedtensor(tensor)
 
 
 def _composed(
@@ -84,7 +91,7 @@ class _Standardised(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         x, shares, weight, bias, mean, scale = ctx.saved_tensors
-        if torch.is_grad_enabled():  # somebody will differentiate this again
+        if torch.is_grad_enabled() or _is_transformed(gradient):  # somebody differentiates this, or asks often
             return *_composed_backward(ctx, gradient, x, shares, weight, bias), None, None
         for_x, for_shares, for_weight, for_bias = ctx.needs_input_grad[:4]
         unit = x * scale if mean is None else (x - mean).mul_(scale)
@@ -118,11 +125,10 @@ def _composed_backward(
     """The gradients with a history of their own."""
     inputs = [x, shares, weight, bias]
     wanted = [each for each, needed in zip(inputs, ctx.needs_input_grad, strict=False) if needed and each is not None]
-    found = iter(
-        torch.autograd.grad(
-            _composed(x, shares, weight, bias, ctx.eps, ctx.centred), wanted, gradient, create_graph=True
-        )
-    )
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        y = _composed(x, shares, weight, bias, ctx.eps, ctx.centred)
+    found = iter(torch.autograd.grad(y, wanted, gradient, create_graph=again))
     return [
         next(found) if needed and each is not None else None
         for each, needed in zip(inputs, ctx.needs_input_grad, strict=False)

@@ -64,6 +64,18 @@ def test_under_transforms_and_without_gradients() -> None:
     torch.testing.assert_close(along, torch.autograd.grad(total(x), x)[0].sum())
 
 
+@pytest.mark.parametrize("centred", [True, False])
+def test_many_gradients_at_once(centred: bool) -> None:
+    """Jacobians that are vectorised hand a backward all rows together."""
+    x, mask, w, b = given = inputs(True, True, "soft")
+    found = standardised(x, shares(mask), w, b, 1e-5, centred=centred)
+    rows = torch.eye(35, dtype=torch.float64).view(35, 5, 7)
+    each = [torch.autograd.grad(found, given, row, retain_graph=True) for row in rows]
+    together = torch.autograd.grad(found, given, rows, is_grads_batched=True)
+    for one, many in zip(zip(*each, strict=True), together, strict=True):
+        torch.testing.assert_close(many, torch.stack(one))
+
+
 def test_mixed_precision_keeps_the_statistics_whole() -> None:
     x, mask, w, b = (each.detach().float() for each in inputs(True, True, "soft"))
     with torch.autocast("cpu", torch.bfloat16):
