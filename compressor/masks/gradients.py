@@ -26,6 +26,9 @@ class MaskGradients:
         self._had = False
         self._scaled = False
         self._known: list[tuple[int, int]] = []  # gradients as a backward left them
+        self._at_begin: list[tuple[int, int]] = []  # gradients as the backward that runs found them
+        self._backwards = 0  # through the model, in this step
+        self._reached = False  # whether one of them, or the loop itself, gave the masks a gradient
         self._before: tuple[list[int], list[Tensor]] | None = None
 
     def watched(self, penalty: Tensor) -> Tensor:
@@ -36,6 +39,7 @@ class MaskGradients:
     def note(self, gradient: float) -> None:
         """The gradient of the penalty in one backward."""
         self._weight += gradient
+        self._reached |= self._known != self._now()
         torch.autograd.Variable._execution_engine.queue_callback(self._know)
 
     def forward_begins(self) -> None:
@@ -48,19 +52,29 @@ class MaskGradients:
         """Gradients of weights that the loop has thrown away since they were there throw away those of masks, too."""
         if self._had and not self._weights_have():
             self.drop()
+        self._backwards += 1
+        self._at_begin = self._now()
 
     def backward_ends(self) -> None:
         self._had = self._weights_have()
+        self._reached |= self._at_begin != self._now()
         self._know()
+
+    @property
+    def missed(self) -> bool:
+        """Whether the backwards of this step were all for other tensors than the masks, whose gradient is the cost's
+        alone then."""
+        return self._backwards > 0 and not self._reached and self._known == self._now() and bool(self.parameters)
 
     def drop(self) -> None:
         """Forget all gradients of masks."""
         for parameter in self.parameters:
             parameter.grad = None
-        self._weight, self._had = 0.0, False
+        self._weight, self._had, self._known = 0.0, False, []
 
     def end_step(self) -> None:
         self.drop()
+        self._backwards, self._reached = 0, False
         self._before = None
 
     def settle(self, ranks: Ranks) -> str | None:

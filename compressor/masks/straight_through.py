@@ -28,12 +28,18 @@ def hard(soft: Tensor) -> Tensor:
 
 
 class _Fill(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, sizes: Tensor, owner: Tensor, rank: Tensor, counts: Tensor) -> Tensor:
+    def forward(sizes: Tensor, owner: Tensor, rank: Tensor, counts: Tensor) -> Tensor:
+        return (sizes[owner] - rank).clamp(0, 1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        sizes, owner, rank, counts = inputs
         frontier = torch.minimum(sizes.floor(), counts - 1).long()
         ctx.save_for_backward(owner, rank == frontier[owner])
         ctx.n = len(sizes)
-        return (sizes[owner] - rank).clamp(0, 1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:

@@ -236,6 +236,12 @@ class Session:
 
     def _move(self) -> None:
         """Masks and multipliers, if their gradients are sound."""
+        if self._gradients.missed:
+            self._say_once(
+                f"Masks had no gradient of the loss in step {self._steps + 1}, so the cost alone moves them: what took "
+                "the gradients of the weights (torch.autograd.grad, backward(inputs=...)) has to take, and set, those "
+                "of session.parameters(), too."
+            )
         reason = self._gradients.settle(self._ranks)
         if reason is not None:
             self._skipped += 1

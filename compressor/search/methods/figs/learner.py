@@ -47,7 +47,7 @@ from compressor.search.methods.figs.sampling import sample
 from compressor.search.result import SearchResult
 from compressor.search.training.learner import Learner
 from compressor.search.training.shrinking import Live, NotLiveError
-from compressor.train.rng import derive_seed
+from compressor.train.rng import derive_seed, outside_transforms
 from compressor.train.splits import call_model
 
 logger = logging.getLogger(__name__)
@@ -132,7 +132,8 @@ class FigsLearner(Learner):
 
     def applied(self) -> AbstractContextManager[Pass]:
         if self._uniform is None:
-            self._uniform = self._draw()
+            with outside_transforms():
+                self._uniform = self._draw()
         return self._by(self._uniform)
 
     def _draw(self) -> Tensor | None:

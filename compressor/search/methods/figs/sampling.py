@@ -14,11 +14,16 @@ class _LogisticSigmoid(torch.autograd.Function):
     The factor t makes the slope that of a function from 0 to 1 whatever the temperature.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, z: Tensor, tau: float, temperature: float) -> Tensor:
-        ctx.save_for_backward(torch.sigmoid(z / temperature))
-        ctx.temperature = temperature
+    def forward(z: Tensor, tau: float, temperature: float) -> Tensor:
         return torch.sigmoid(z / tau)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float, float], output: Tensor) -> None:
+        z, _, ctx.temperature = inputs
+        ctx.save_for_backward(torch.sigmoid(z / ctx.temperature))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
