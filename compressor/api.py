@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from compressor.budget import Budget, parse_budgets
 from compressor.errors import UsageError
@@ -71,7 +71,8 @@ def compress(
         budgets: cost to limit: ``{"flops": "50%", "params": "5M", "memory": "12MB", "latency": "3ms"}``. All of them
             hold in the result.
         data: ``compressor.data.Data``, loaders ``(train, val)`` or ``(train, val, test)``, or a mapping with these
-            names. Without data nothing is trained and channels are ranked by their weights.
+            names; a pair of tensors, inputs and targets, may stand for a loader (``data.from_tensors``). Without data
+            nothing is trained and channels are ranked by their weights.
         search: ``"figs"`` (default with data; trainings that are too short for it leave the choice to one shot),
             ``"dnarch"``, ``"dash"``, or ``"oneshot"`` (default without); or several
             that follow each other, such as ``"dash,figs"``.
@@ -339,24 +340,38 @@ def as_data(data: Any, *, own_loss: bool = False) -> Data | None:
 
     Raises ``UsageError`` for anything else.
     """
-    from compressor.data import Data, from_loaders
+    from compressor.data import Data, from_loaders, from_tensors
 
     if data is None or isinstance(data, Data):
         return data
     if isinstance(data, str):
         raise UsageError(f"data must be loaders or a Data, not a text; pass compressor.data.load_data({data!r}).")
     if isinstance(data, Mapping):
-        unknown = sorted(set(data) - {"train", "val", "test", "num_classes", "vocabulary", "task"})
+        unknown = sorted(set(data) - {*PARTS, "num_classes", "vocabulary", "task"})
         if unknown or "train" not in data:
             found = ", ".join(sorted(map(str, data)))
             raise UsageError(
                 f"data has {found}; it needs 'train' and may have 'val', 'test', 'num_classes', 'vocabulary', 'task'."
             )
+        if all(_is_pair(data[part]) for part in data if part in PARTS):
+            return from_tensors(**data)
         return from_loaders(**data, own_loss=own_loss)
+    if _is_pair(data):
+        return from_tensors(data)
     if isinstance(data, (tuple, list)) and 1 <= len(data) <= 3:
+        if all(map(_is_pair, data)):
+            return from_tensors(*data)
         return from_loaders(*data, own_loss=own_loss)
     if hasattr(data, "__iter__"):
         return from_loaders(data, own_loss=own_loss)
     raise UsageError(
         f"data must be a Data, loaders (train, val[, test]) or a mapping of them, not {type(data).__name__}."
     )
+
+
+PARTS = ("train", "val", "test")
+
+
+def _is_pair(part: Any) -> bool:
+    """Whether it is inputs and targets in memory, and no loader."""
+    return isinstance(part, (tuple, list)) and len(part) == 2 and all(isinstance(each, Tensor) for each in part)

@@ -161,14 +161,23 @@ def _own_sizes(prefix: str, module: nn.Module, architecture: Architecture, known
         return {} if shape is None else {"num_channels": shape[0]}
     if isinstance(module, nn.Embedding):
         return {} if shape is None else {"num_embeddings": shape[0], "embedding_dim": shape[1]}
-    if isinstance(module, nn.RNNBase):
-        shape = _new_shape(architecture, f"{prefix}.weight_ih_l0" if prefix else "weight_ih_l0")
-        return {} if shape is None else {"input_size": shape[1]}
+    if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
+        return _recurrent_sizes(prefix, module, architecture)
     if isinstance(module, nn.MultiheadAttention):
         return _attention_sizes(prefix, module, architecture, known)
     if isinstance(module, nn.PReLU):
         return {} if shape is None else {"num_parameters": shape[0]}
     return {}
+
+
+def _recurrent_sizes(prefix: str, module: nn.Module, architecture: Architecture) -> dict[str, Any]:
+    """Of weights that read the input, the hidden state, and the cell's units where these are projected."""
+    start, end = f"{prefix}." if prefix else "", "_l0" if isinstance(module, nn.RNNBase) else ""
+    read, kept, projected = (_new_shape(architecture, f"{start}weight_{name}{end}") for name in ("ih", "hh", "hr"))
+    sizes = {} if read is None else {"input_size": read[1]}
+    if projected is not None:
+        return {**sizes, "proj_size": projected[0], "hidden_size": projected[1]}
+    return sizes if kept is None else {**sizes, "hidden_size": kept[1]}
 
 
 def _attention_sizes(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -167,3 +168,16 @@ def test_kinds_that_do_not_exist(tmp_path: Path) -> None:
         from_loaders([(IMAGES, BINARY)], [(IMAGES, BINARY)], task="ranks")
     with pytest.raises(UsageError, match="cannot be 'ranks': expected classification"):
         load_data(f"npz:{tmp_path / 'd.npz'},task=ranks")
+
+
+def test_pairs_of_tensors_stand_for_loaders() -> None:
+    pair = (IMAGES, torch.arange(len(IMAGES)) % 4)
+    part = (IMAGES[:8], pair[1][:8])
+    forms: list[Any] = [(pair, part), {"train": pair, "val": part}, [list(pair), list(part)]]
+    for form in forms:
+        found = as_data(form)
+        assert found is not None
+        assert (len(found.train), len(found.val), found.num_classes) == (len(IMAGES), 8, 4)
+    alone = as_data(pair)
+    assert alone is not None
+    assert len(alone.train) + len(alone.val) == len(IMAGES)

@@ -8,7 +8,16 @@ import torch
 
 from compressor.graph import capture
 from compressor.trim import trim_verified
-from tests.graph import uses_along, uses_attention, uses_gates, uses_layers, uses_moves, uses_transformers, uses_vision
+from tests.graph import (
+    uses_along,
+    uses_attention,
+    uses_gates,
+    uses_layers,
+    uses_moves,
+    uses_recurrent,
+    uses_transformers,
+    uses_vision,
+)
 from tests.graph.tiny import CASES, Case
 
 TABLES = (
@@ -17,6 +26,7 @@ TABLES = (
     uses_gates,
     uses_layers,
     uses_moves,
+    uses_recurrent,
     uses_transformers,
     uses_vision,
 )  # filled CASES when they were imported

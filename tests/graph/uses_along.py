@@ -285,5 +285,3 @@ between(
         x, 2, output_size=3, _random_samples=x.mean((2, 3))[..., None].expand(-1, -1, 2).sigmoid() * 0.9
     ),
 )
-case("recurrent cell", lambda m, x: m.b(m.c(F.relu(m.a(x[:, 0])), m.c(F.relu(m.a(x[:, 1]))))), (1, 2, 8), a=lin(8, 12), b=lin(10, 4), c=lambda: nn.RNNCell(12, 10), free="a.weight:0 c.weight_ih:1",
-     fixed="c.weight_ih:0 c.weight_hh:0")  # fmt: skip

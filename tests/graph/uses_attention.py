@@ -1,4 +1,4 @@
-"""Uses of products: matrices, attention, recurrent layers."""
+"""Uses of products: matrices and attention."""
 
 # ruff: noqa: E501  # a table: one use a line
 from __future__ import annotations
@@ -144,26 +144,3 @@ case("position bias table", lambda m, x: m.b(((_heads(m, m.q(x)) @ _heads(m, m.k
      .softmax(-1) @ _heads(m, m.v(x))).transpose(1, 2).flatten(2)), TOKENS, **QKV, heads=4, table=par(9, 4), free=f"{Q} {V} table:1")  # fmt: skip
 case("class token", lambda m, x: m.b((torch.cat([m.c.expand(x.shape[0], -1, -1), m.a(x)], 1) + m.p)[:, 0]), TOKENS, **T, c=par(1, 1, 12),
      p=par(1, 6, 12), free=f"{AB} c:2 p:2")  # fmt: skip
-
-# ---- recurrent
-case(
-    "lstm",
-    lambda m, x: m.b(m.r(m.a(x))[0]),
-    TOKENS,
-    **{**T, "b": lin(6, 4)},
-    r=lambda: nn.LSTM(12, 6, 2),
-    free="a.weight:0 r.weight_ih_l0:1",
-)
-case("gru", lambda m, x: m.b(m.r(m.a(x))[0]), TOKENS, **T, r=lambda: nn.GRU(12, 6, bidirectional=True, batch_first=True),
-     free="a.weight:0 r.weight_ih_l0:1 r.weight_ih_l0_reverse:1")  # fmt: skip
-case(
-    "rnn", lambda m, x: m.b(m.r(m.a(x))[0]), TOKENS, **{**T, "b": lin(6, 4)}, r=lambda: nn.RNN(12, 6), free="a.weight:0"
-)
-case(
-    "lstm cell",
-    lambda m, x: m.b(m.r(m.a(x))[0]),
-    (2, 8),
-    **{**T, "b": lin(6, 4)},
-    r=lambda: nn.LSTMCell(12, 6),
-    free="a.weight:0 r.weight_ih:1",
-)

@@ -228,6 +228,8 @@ class Flow:
     def _labels_of_weight(self, attribute: FromAttribute) -> Axis:
         """``self.conv.out_channels``, read by a forward, is the length of an axis of that layer's weight."""
         module = self.modules[attribute.module]
+        if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
+            return self._labels_of_state(attribute)
         convolution = isinstance(module, nn.modules.conv._ConvNd)
         d = int(attribute.name in ("in_channels", "in_features", "embedding_dim"))
         if isinstance(module, nn.modules.conv._ConvTransposeNd):
@@ -237,6 +239,17 @@ class Flow:
             value = self.parameters.get(start + name)
             if value is not None and d < len(value.shape) and not (convolution and d == 1 and module.groups != 1):
                 value.used = True  # so that the labels stay those of the weight
+                return value.axes[d]
+        return None
+
+    def _labels_of_state(self, attribute: FromAttribute) -> Axis:
+        """The sizes of a recurrent layer: columns of what its hidden state is read by, rows of a projection."""
+        start = f"{attribute.module}." if attribute.module else ""
+        d = int(attribute.name == "hidden_size")
+        for name in ("weight_hr_l0", "weight_hh_l0", "weight_hh"):
+            value = self.parameters.get(start + name)
+            if value is not None:
+                value.used = True
                 return value.axes[d]
         return None
 

@@ -52,7 +52,7 @@ class FromOperation:
 
 
 SIZES_OF_TORCH = frozenset({"in_channels", "out_channels", "in_features", "out_features", "num_features",
-                            "num_channels", "num_embeddings", "embedding_dim"})  # fmt: skip
+                            "num_channels", "num_embeddings", "embedding_dim", "hidden_size", "proj_size"})  # fmt: skip
 """Attributes of PyTorch's own modules that are lengths of axes of their weights."""
 
 Origin = FromAxis | FromAttribute | FromOperation

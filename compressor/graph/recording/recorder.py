@@ -65,7 +65,8 @@ _operators: dict[Any, tuple[str, bool]] = {}
 _QUIET = {"__get__", "__set__", "dim", "is_floating_point", "stride", "is_contiguous", "storage_offset"}
 # One operator to us, whatever is inside.
 _WHOLE = {"scaled_dot_product_attention", "lstm", "gru", "rnn_tanh", "rnn_relu", "rms_norm", "pad", "stft", "istft",
-          "cosine_similarity", "pairwise_distance", "rnn_tanh_cell", "rnn_relu_cell"}  # fmt: skip
+          "cosine_similarity", "pairwise_distance", "lstm_cell", "gru_cell", "rnn_tanh_cell",
+          "rnn_relu_cell", "_pack_padded_sequence", "_pad_packed_sequence"}  # fmt: skip
 
 
 def _described(overload: Any) -> tuple[str, bool]:

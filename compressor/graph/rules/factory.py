@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
+
 from compressor.graph.labels.flow import Flow
 from compressor.graph.recording.dims import Dim
 from compressor.graph.recording.values import Node
@@ -63,13 +65,19 @@ def _sizes(node: Node, rank: int) -> list[Any]:
     """The size of every axis as the program wrote it; nothing where it is not understood."""
     if node.call is None:
         return []
-    given = [arg for arg in (*node.call.args, node.call.kwargs.get("size")) if isinstance(arg, (int, tuple, list))]
+    known = (*node.call.args, node.call.kwargs.get("size"))
+    given = [arg for arg in known if isinstance(arg, (int, tuple, list)) or _is_number(arg)]
     listed = next((arg for arg in given if isinstance(arg, (tuple, list)) and len(arg) == rank), None)
     if listed is not None:
         return list(listed)
-    numbers = [arg for arg in given if isinstance(arg, int)]
+    numbers = [arg for arg in given if not isinstance(arg, (tuple, list))]
     if node.op == "eye" and len(numbers) == 1:
         numbers *= 2
     if node.op == "arange" and len(numbers) > 1 and numbers[0] == 0:
         numbers = numbers[1:2]
     return numbers if len(numbers) == rank else []
+
+
+def _is_number(argument: Any) -> bool:
+    """Whether it is a tensor that stands for a size, as the longest of packed sequences does."""
+    return isinstance(argument, Tensor) and argument.dim() == 0

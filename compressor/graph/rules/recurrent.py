@@ -1,60 +1,144 @@
-"""LSTM, GRU and plain recurrent layers stay whole; what feeds them may be trimmed.
+"""LSTM, GRU and plain recurrent layers: ``h' = f(W x + U h)``, where rows of W and U are one block for every gate.
 
-``h' = f(W x + U h)``: the first layer's W (one per direction) reads the last axis of x. Everything else is fixed.
+Unit i of the hidden state is row i of each block, column i of U, and what later layers read of it; its cell is its
+own affair. PyTorch has one hidden size for all layers and directions of a module, so unit i goes in all of them. With a
+projection (LSTM, ``h' = V f(...)``) its rows are what U and the output have, and the units of the cell stay.
 """
 
 from __future__ import annotations
 
-from compressor.graph.labels.flow import Flow
+from collections.abc import Iterable
+
+import numpy as np
+
+from compressor.graph.labels.flow import Axis, Flow
 from compressor.graph.recording.values import Node, Value
 from compressor.graph.rules import rule
 
 
 @rule("lstm", "gru", "rnn_tanh", "rnn_relu")
 def recurrent(flow: Flow, node: Node) -> None:
-    x = node.inputs[0]
-    weights = next(arg for arg in node.args[2:] if isinstance(arg, list) and len(arg) > 1)
-    layers, bidirectional = int(node.args[-5]), bool(node.args[-2])
-    directions = 2 if bidirectional else 1
-    readers: list[Value] = [weights[d * len(weights) // (layers * directions)] for d in range(directions)]
-    axis = x.axes[-1]
-    packed = not isinstance(node.args[1], list) and len(x.shape) == 2 and len(node.args[1].shape) == 1
-    batch = None if packed or len(x.shape) < 3 else 0 if node.args[-1] is True else 1
-    for value in node.inputs[1:]:
-        for d, labels in enumerate(value.axes):
-            if d == 1 and batch is not None and len(value.shape) == 3:  # states: (layers, batch, hidden)
-                flow.join(x.axes[batch], labels, x.shape[batch], value.shape[1])
-            elif not (d == 1 and any(value is w for w in readers)):
-                flow.fix(labels, "a recurrent layer stays whole")
-    for d, axis_along in enumerate(x.axes[:-1]):
+    x, packed = node.inputs[0], _is_packed(node)
+    parameters = next(arg for arg in node.args[2:4] if isinstance(arg, list) and all(len(a.shape) < 3 for a in arg))
+    layers, directions = int(node.args[5 if packed else 4]), 2 if node.args[8 if packed else 7] else 1
+    count = len(parameters) // (layers * directions)
+    passes = [parameters[n : n + count] for n in range(0, len(parameters), count)]
+    batch = None if packed or len(x.shape) < 3 else 0 if node.args[8] else 1
+    for d, labels in enumerate(x.axes[:-1]):
         if d != batch:
-            flow.fix(axis_along, "a recurrent layer runs along it")
-    for w in readers:
-        axis = flow.join(axis, w.axes[1], x.shape[-1], w.shape[1])
-        flow.reads(axis, (w, 1), (x, len(x.shape) - 1))
-        steps = 1.0
-        for n in x.shape[:-1]:
-            steps *= n
-        flow.costs("recurrent", steps, (None, w.shape[0]), (axis, w.shape[1]))
-    inner = [w for w in weights if len(w.shape) == 2 and not any(w is r for r in readers)]
-    flow.costs("recurrent", sum(float(w.shape[0] * w.shape[1]) for w in inner) * float(x.shape[0] * x.shape[1]))
+            flow.fix(labels, "a recurrent layer runs along it")
+    steps = [(x.axes[d] if d == batch else None, n) for d, n in enumerate(x.shape[:-1])]
+    hidden, seen = _units(flow, passes)
+    above = _repeated(seen, directions)
+    for number, each in enumerate(passes):
+        source = (x.axes[-1], [(x, len(x.shape) - 1)]) if number < directions else (above, [])
+        _one_pass(flow, each, source, hidden, seen, steps)
+    states = _states(node, x, parameters)
+    for state, labels in zip(states, (seen, hidden), strict=False):
+        flow.join(state.axes[-1], labels, state.shape[-1], state.shape[-1])
+        if batch is not None:  # (layers, batch, hidden)
+            flow.join(x.axes[batch], state.axes[1], x.shape[batch], state.shape[1])
+    node.outputs[0].axes[-1] = above
+    for output, labels in zip(node.outputs[1:], (seen, hidden), strict=False):
+        output.axes[-1] = labels
     if batch is not None:
         for place, output in enumerate(node.outputs):
             output.axes[batch if place == 0 else 1] = x.axes[batch]
 
 
-@rule("rnn_tanh_cell", "rnn_relu_cell")
+def _is_packed(node: Node) -> bool:
+    """Whether it got rows of all steps one after the other, and how many each step has."""
+    return not isinstance(node.args[1], list) and len(node.args[1].shape) == 1
+
+
+def _states(node: Node, x: Value, parameters: Iterable[Value]) -> list[Value]:
+    """The first hidden state, and cell state of an LSTM, as they were given."""
+    others = {id(each) for each in parameters} | {id(x)}
+    return [value for value in node.inputs if id(value) not in others and len(value.shape) > 1]
+
+
+def _units(flow: Flow, passes: list[list[Value]]) -> tuple[Axis, Axis]:
+    """Labels of the units of a cell, and of what is seen of them: the same without a projection."""
+    last = passes[0][-1]
+    if _is_projection(passes[0]):
+        last.used = True
+        # PyTorch takes a state as wide as its cell for one that is not projected.
+        flow.fix(last.axes[1], "a projected state stays narrower than its cell")
+        return last.axes[1], last.axes[0]
+    back = passes[0][1]
+    back.used = True
+    return back.axes[1], back.axes[1]
+
+
+def _is_projection(parameters: list[Value]) -> bool:
+    return len(parameters) in (3, 5)
+
+
+def _one_pass(
+    flow: Flow,
+    parameters: list[Value],
+    source: tuple[Axis, list[tuple[Value, int]]],
+    hidden: Axis,
+    seen: Axis,
+    steps: list[tuple[Axis, int]],
+) -> None:
+    """One layer in one direction. ``source`` is what it reads, and where else than in its weights that can be zero."""
+    forward, back, *rest = parameters
+    projection = rest[-1] if _is_projection(parameters) else None
+    gates = _repeated(hidden, forward.shape[0] // (back if projection is None else projection).shape[1])
+    into = flow.join(source[0], forward.axes[1], forward.shape[1], forward.shape[1])
+    flow.reads(into, (forward, 1), *source[1])
+    flow.adopt(back, 1, seen)
+    flow.reads(seen, (back, 1))
+    for value in (forward, back, *(each for each in rest if each is not projection)):
+        flow.adopt(value, 0, gates)
+    flow.costs("recurrent", 1.0, *steps, (gates, forward.shape[0]), (into, forward.shape[1]))
+    flow.costs("recurrent", 1.0, *steps, (gates, back.shape[0]), (seen, back.shape[1]))
+    if projection is not None:
+        flow.adopt(projection, 0, seen)
+        flow.adopt(projection, 1, hidden)
+        flow.reads(hidden, (projection, 1))
+        flow.costs("recurrent", 1.0, *steps, (seen, projection.shape[0]), (hidden, projection.shape[1]))
+
+
+def _repeated(labels: Axis, times: int) -> Axis:
+    return labels if labels is None or times == 1 else np.tile(labels, times)
+
+
+@rule("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell")
 def cell(flow: Flow, node: Node) -> None:
-    """One step, ``h' = f(W x + U h)``: likewise."""
-    x, hidden, w = node.args[:3]
-    for value in node.inputs[1:]:
-        for d, labels in enumerate(value.axes):
-            if not (value is w and d == 1) and not (value is hidden and d < len(hidden.shape) - 1):
-                flow.fix(labels, "a recurrent layer stays whole")
-    axis = flow.join(x.axes[-1], w.axes[1], x.shape[-1], w.shape[1])
-    flow.reads(axis, (w, 1), (x, len(x.shape) - 1))
-    batch = [flow.join(a, b, n, n) for a, b, n in zip(x.axes[:-1], hidden.axes[:-1], x.shape[:-1], strict=True)]
-    node.outputs[0].axes = [*batch, None]
-    outer = list(zip(batch, x.shape[:-1], strict=True))
-    flow.costs("recurrent", 1.0, *outer, (None, w.shape[0]), (axis, w.shape[1]))
-    flow.costs("recurrent", 1.0, *outer, (None, w.shape[0]), (None, w.shape[0]))
+    """One step of one layer."""
+    x, state, forward, back, *rest = node.args[:6]
+    states = state if isinstance(state, list) else [state]
+    back.used = True
+    hidden = back.axes[1]
+    gates = _repeated(hidden, forward.shape[0] // back.shape[1])
+    into = flow.join(x.axes[-1], forward.axes[1], x.shape[-1], forward.shape[1])
+    flow.reads(into, (forward, 1), (x, len(x.shape) - 1))
+    flow.reads(hidden, (back, 1), (states[0], len(states[0].shape) - 1))
+    for value in (forward, back, *(each for each in rest if each is not None)):
+        flow.adopt(value, 0, gates)
+    outer = list(x.axes[:-1])
+    for value in states:
+        flow.join(value.axes[-1], hidden, value.shape[-1], value.shape[-1])
+        outer = [flow.join(a, b, n, n) for a, b, n in zip(outer, value.axes[:-1], x.shape[:-1], strict=True)]
+    for output in node.outputs:
+        output.axes = [*outer, hidden]
+    steps = list(zip(outer, x.shape[:-1], strict=True))
+    flow.costs("recurrent", 1.0, *steps, (gates, forward.shape[0]), (into, forward.shape[1]))
+    flow.costs("recurrent", 1.0, *steps, (gates, back.shape[0]), (hidden, back.shape[1]))
+
+
+@rule("_pack_padded_sequence")
+def pack(flow: Flow, node: Node) -> None:
+    """Steps and examples (in whichever order) become one axis: the rows of all steps, one after the other."""
+    x = node.inputs[0]
+    for labels in x.axes[:2]:
+        flow.fix(labels, "sequences are packed along it")
+    node.outputs[0].axes[1:] = x.axes[2:]
+
+
+@rule("_pad_packed_sequence")
+def pad(flow: Flow, node: Node) -> None:
+    """Back to steps and examples."""
+    node.outputs[0].axes[2:] = node.inputs[0].axes[1:]
