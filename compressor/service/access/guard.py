@@ -27,6 +27,7 @@ from compressor.service.access.paths import check_path
 from compressor.service.access.principals import Principal, require
 from compressor.service.access.standing import Shown
 from compressor.service.access.trail import Trail
+from compressor.service.api.problems import unforeseen
 from compressor.service.errors import DatabaseAwayError, ServiceError, TooLargeError, UnauthorizedError
 
 T = TypeVar("T")
@@ -80,9 +81,12 @@ class Guard:
 
         try:
             await self._app(scope, rest, written)
-        except Exception:
+        except Exception as error:
+            if started:
+                raise  # the connection breaks, so that nobody takes half an answer for a whole one
             if not (body.slow or body.large):
-                raise
+                await unforeseen(scope["method"], scope["path"], error)(scope, receive, answer)
+                return
         if (body.slow or body.large) and not started:
             late = SlowRequestError("The rest of this request did not come.")
             refused = TooLargeError("This document is too large.") if body.large else late

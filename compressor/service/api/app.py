@@ -34,6 +34,7 @@ from compressor.service.devices import api as devices
 from compressor.service.inspecting.inspector import Inspector
 from compressor.service.inspecting.processes import fetch_from, inspect_apart
 from compressor.service.page import routes as page
+from compressor.service.page.browsers import Browsers
 from compressor.service.services import Services
 from compressor.storage.version import VERSION
 
@@ -75,6 +76,7 @@ def create_app(services: Services) -> FastAPI:
     app.include_router(page.router)
     install_handlers(app)
     install(app, services)
+    app.add_middleware(Browsers)  # outside of the guard, so that what it refuses is a page, too
     app.add_middleware(Around)  # outside of the guard, so that what it refuses is logged, too
     return app
 

@@ -85,13 +85,12 @@ def problem_of(error: CompressorError) -> Response:
 
 
 def install_handlers(app: FastAPI) -> None:
-    """Make every error of the app a problem document."""
+    """Make every error of the app a problem document. What nobody foresaw is the guard's, see ``unforeseen``."""
     app.add_exception_handler(CompressorError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(ClientDisconnect, _on_gone)
     app.add_exception_handler(OSError, _on_os)
-    app.add_exception_handler(Exception, _on_any)
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
@@ -126,9 +125,10 @@ async def _on_gone(request: Request, error: Exception) -> Response:
 async def _on_os(request: Request, error: Exception) -> Response:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return problem_response(507, "The server's disk is full; nothing was written.")
-    return await _on_any(request, error)
+    return unforeseen(request.method, request.url.path, error)
 
 
-async def _on_any(request: Request, error: Exception) -> Response:
-    logger.error("%s %s failed: %s", request.method, request.url.path, error, exc_info=error)
+def unforeseen(method: str, path: str, error: Exception) -> Response:
+    """What is answered for an error that nobody foresaw; the log has all of it, the client hears nothing of it."""
+    logger.error("%s %s failed: %s", method, path, error, exc_info=error)
     return problem_response(500, "Something went wrong on the server; its log says what.")

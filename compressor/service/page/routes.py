@@ -5,13 +5,13 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from compressor.service.errors import NotFoundError
 from compressor.service.page.assets import assets
-from compressor.service.page.gate import PageRoute, problem
 from compressor.service.page.views import access, actions, compare, devices, front, job, listing, submit, uploads
 
 _YEAR = 365 * 24 * 3600
 
-static = APIRouter(route_class=PageRoute, include_in_schema=False)
+static = APIRouter(include_in_schema=False)
 
 
 @static.get("/static/{name:path}")
@@ -19,7 +19,7 @@ def asset(request: Request, name: str) -> Response:
     """A static file. Its address has its checksum, so that it may be kept for good."""
     found = assets().get(name)
     if found is None:
-        return problem(request, 404, f"There is no file {name[:80]!r}.")
+        raise NotFoundError(f"There is no file {name[:80]!r}; load the page again, which names those there are.")
     tag = f'"{found.sha256[:32]}"'
     lasting = "v" in request.query_params
     headers = {"ETag": tag, "Cache-Control": f"public, max-age={_YEAR}, immutable" if lasting else "no-cache"}

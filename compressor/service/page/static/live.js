@@ -84,8 +84,14 @@
   }
   document.addEventListener("htmx:sendError", () => tell("The server does not answer; what is shown may be old."));
   document.addEventListener("htmx:responseError", (event) => {
-    const status = event.detail.xhr.status;
-    tell(status === 404 ? "This is gone." : `The server answers with status ${status}; what is shown may be old.`);
+    const { status, responseText } = event.detail.xhr;
+    let why = `The server answers with status ${status}.`;
+    try {
+      why = JSON.parse(responseText).detail || why;
+    } catch {
+      // a proxy's page
+    }
+    tell(`${why} What is shown may be old.`);
   });
 
   tellTimes();

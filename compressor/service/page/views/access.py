@@ -11,9 +11,9 @@ from compressor.errors import UsageError
 from compressor.service.access.access import Access
 from compressor.service.access.principals import SCOPES, require
 from compressor.service.errors import NotFoundError
-from compressor.service.page.gate import Asker, PageRoute, Posted, page, text_of, to
+from compressor.service.page.gate import Asker, Posted, page, text_of, to
 
-router = APIRouter(route_class=PageRoute, include_in_schema=False)
+router = APIRouter(include_in_schema=False)
 _DEFAULTS = {"name": "", "project": "default", "scopes": ["read", "submit"]}
 
 

@@ -9,9 +9,9 @@ from compressor.errors import UsageError
 from compressor.options import read
 from compressor.service.access.principals import require
 from compressor.service.page.forms.job_form import PRIORITY
-from compressor.service.page.gate import Asker, PageRoute, Parts, Posted, text_of, to
+from compressor.service.page.gate import Asker, Parts, Posted, text_of, to
 
-router = APIRouter(route_class=PageRoute, include_in_schema=False)
+router = APIRouter(include_in_schema=False)
 
 
 @router.post("/jobs/{job_id}/cancel")

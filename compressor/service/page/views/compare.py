@@ -8,12 +8,12 @@ from starlette.responses import Response
 from compressor.errors import UsageError
 from compressor.report import Report
 from compressor.service.page.documents import load_report, paths
-from compressor.service.page.gate import Asker, PageRoute, Parts, page
+from compressor.service.page.gate import Asker, Parts, page
 from compressor.service.page.views.comparing import COLOURS, Compared, compared, cost_names, differences, picture
 from compressor.service.records import JobRecord
 from compressor.service.services import Services
 
-router = APIRouter(route_class=PageRoute, include_in_schema=False)
+router = APIRouter(include_in_schema=False)
 MOST_JOBS = 12
 
 

@@ -16,11 +16,11 @@ from compressor.service.devices.farm import farm_of
 from compressor.service.devices.records import DeviceRecord
 from compressor.service.devices.tables import DevicePointRow, DeviceTargetRow
 from compressor.service.errors import NotFoundError
-from compressor.service.page.gate import Asker, PageRoute, Parts, page
+from compressor.service.page.gate import Asker, Parts, page
 from compressor.service.records import JobRecord
 from compressor.service.services import Services
 
-router = APIRouter(route_class=PageRoute, include_in_schema=False)
+router = APIRouter(include_in_schema=False)
 
 
 @router.get("/devices")

@@ -20,13 +20,13 @@ from compressor.service.errors import ConflictError, NotFoundError
 from compressor.service.page.documents import load_fronts, paths
 from compressor.service.page.forms.budgets import budgets_of, units_of
 from compressor.service.page.fronts import FrontView, Point
-from compressor.service.page.gate import Asker, PageRoute, Parts, Posted, page, text_of, to
+from compressor.service.page.gate import Asker, Parts, Posted, page, text_of, to
 from compressor.service.page.pictures.scatter import Dot, Scatter
 from compressor.service.records import DONE, JobRecord
 from compressor.service.services import Services
 from exporters.registry import FORMATS
 
-router = APIRouter(route_class=PageRoute, include_in_schema=False)
+router = APIRouter(include_in_schema=False)
 Text = Annotated[str, Query(max_length=200)]
 
 

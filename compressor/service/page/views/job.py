@@ -17,7 +17,7 @@ from compressor.service.api.targets import Waiting
 from compressor.service.errors import NotFoundError
 from compressor.service.page.documents import load_fronts, load_report, paths, shown_files
 from compressor.service.page.fronts import FrontView
-from compressor.service.page.gate import Asker, PageRoute, Parts, page
+from compressor.service.page.gate import Asker, Parts, page
 from compressor.service.page.pictures.lines import curve_label, curve_picture, curve_title
 from compressor.service.page.story.shelf import Shelf
 from compressor.service.page.story.story import Story
@@ -25,7 +25,7 @@ from compressor.service.records import JobRecord
 from compressor.service.services import Services
 from compressor.storage.yaml_text import dump_yaml
 
-router = APIRouter(route_class=PageRoute, include_in_schema=False)
+router = APIRouter(include_in_schema=False)
 _COLOURS = ("accent", "second", "third", "fourth")
 _MOST_CURVES = 8
 _CURES = {

@@ -11,10 +11,10 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from compressor.service.api.targets import Waiting
-from compressor.service.page.gate import Asker, PageRoute, Parts, page
+from compressor.service.page.gate import Asker, Parts, page
 from compressor.service.records import STATES, JobSummary
 
-router = APIRouter(route_class=PageRoute, include_in_schema=False)
+router = APIRouter(include_in_schema=False)
 PER_PAGE = 50
 Text = Annotated[str, Query(max_length=200)]
 

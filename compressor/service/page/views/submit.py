@@ -32,14 +32,14 @@ from compressor.service.page.forms.fields import (
     method_names,
 )
 from compressor.service.page.forms.job_form import JobForm, from_posted, from_recipe
-from compressor.service.page.gate import Asker, PageRoute, Parts, Posted, page, text_of, to
+from compressor.service.page.gate import Asker, Parts, Posted, page, text_of, to
 from compressor.service.page.preview import preview_of
 from compressor.service.page.views.uploads import add_upload, kind_of_data
 from compressor.service.recipes import Written
 from compressor.service.services import Services
 from compressor.storage.yaml_text import dump_yaml
 
-router = APIRouter(route_class=PageRoute, include_in_schema=False)
+router = APIRouter(include_in_schema=False)
 _FILES = {"weights_file": "weights", "data_file": "data"}
 _MOST_MODELS = 400
 """Names that the form proposes; others can be typed."""

@@ -10,11 +10,11 @@ from starlette.responses import Response
 
 from compressor.service.access.principals import Principal, project_of, require
 from compressor.service.errors import QuotaError, RefusedError, TooLargeError
-from compressor.service.page.gate import Asker, PageRoute, Parts, Posted, page, text_of, to
+from compressor.service.page.gate import Asker, Parts, Posted, page, text_of, to
 from compressor.service.records import UPLOAD_KINDS, UploadRecord
 from compressor.service.services import Services
 
-router = APIRouter(route_class=PageRoute, include_in_schema=False)
+router = APIRouter(include_in_schema=False)
 _SAID = {
     "weights": "Weights (.safetensors)",
     "arrays": "Arrays (.npz)",
