@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.graph.tiny import AB, IMAGE, A, between, case, conv, lin, par
+from tests.graph.tiny import AB, IMAGE, TOKENS, A, between, case, conv, lin, par
 
 fft = torch.fft
 
@@ -285,3 +285,34 @@ between(
         x, 2, output_size=3, _random_samples=x.mean((2, 3))[..., None].expand(-1, -1, 2).sigmoid() * 0.9
     ),
 )
+
+
+# ---- over several axes that change
+def outer(m: Any, x: Tensor) -> Tensor:
+    return m.a(x).unsqueeze(-1) * m.c(x).unsqueeze(-2)
+
+
+for name, run in {
+    "sum": lambda y: y.sum((-1, -2)),
+    "mean": lambda y: y.mean(dim=[2, 3]),
+    "norm": lambda y: torch.linalg.vector_norm(y, dim=(2, 3)),
+    "amax": lambda y: y.amax((2, 3)),
+    "logsumexp": lambda y: torch.logsumexp(y, (-2, -1)),
+}.items():
+    case(f"{name} over two axes", lambda m, x, run=run: x * run(outer(m, x)).unsqueeze(-1), TOKENS, a=lin(8, 12), c=lin(8, 6),
+         free="a.weight:0 c.weight:0")  # fmt: skip
+    case(f"{name} of everything", lambda m, x, run=run: x * run(outer(m, x)).mean(), (1, 1, 8), a=lin(8, 12), c=lin(8, 6),
+         free="a.weight:0 c.weight:0")  # fmt: skip
+
+
+def modulated(m: Any, x: Tensor) -> Tensor:
+    """A convolution whose weights are scaled for each example, and brought back to norm 1."""
+    b = x.shape[0]
+    w = m.w.unsqueeze(0) * m.s(x.mean((2, 3)))[:, None, :, None, None]
+    w = (w * torch.rsqrt(w.pow(2).sum([2, 3, 4], keepdim=True) + 1e-8)).flatten(0, 1)
+    y = F.conv2d(m.a(x).reshape(1, -1, *x.shape[2:]), w, padding=1, groups=b)
+    return m.b(y.view(b, -1, *y.shape[2:]))
+
+
+case("modulated convolution", modulated, (2, 3, 6, 6), a=conv(3, 8, 3), s=lin(3, 8), w=par(10, 8, 3, 3), b=conv(10, 4),
+     free="a.weight:0 s.weight:0 w:0 w:1 b.weight:1")  # fmt: skip

@@ -231,8 +231,8 @@ class Analysis:
         for adjustment in adjustments:
             axis, call = self.axis(adjustment.labels), adjustment.node.call
             if axis is not None and call is not None:
-                argument = adjustment.options.get("argument", "")
-                key = (call.place, call.name, call.ordinal, f"{adjustment.kind} {argument}")
+                where = [adjustment.options.get(each) for each in ("argument", "axis")]
+                key = (call.place, call.name, call.ordinal, f"{adjustment.kind} {where}")
                 sites[key] = Site(adjustment.kind, call.place, call.name, call.ordinal, axis, dict(adjustment.options))
         return list(sites.values())
 

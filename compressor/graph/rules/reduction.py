@@ -4,8 +4,6 @@ must be zero), a mean also divides by their kept number; others that look across
 
 from __future__ import annotations
 
-import math
-
 from compressor.graph.labels.flow import Flow
 from compressor.graph.recording.values import Node
 from compressor.graph.rules import rule
@@ -15,6 +13,7 @@ _ADJUSTED = {
     "normalize", "logsumexp",
 }  # fmt: skip
 
+_SPREADS = {"var", "std", "var_mean", "std_mean"}
 _PRODUCTS = ("linalg_vecdot", "vecdot", "inner", "tensordot")
 
 
@@ -75,12 +74,12 @@ def _across(flow: Flow, node: Node, touched: list[int], reduced: set[int]) -> No
         for d in touched:
             flow.fix(x.axes[d], f"{node.op} across channels")
         return
-    if len(touched) > 1 or (call.name in ("var", "std", "var_mean", "std_mean") and len(reduced) > 1):
+    if call.name in _SPREADS and len(reduced) > 1:
         for d in touched:
-            flow.fix(x.axes[d], f"{node.op} across several labelled axes")
+            flow.fix(x.axes[d], f"{node.op} across several axes")
         return
-    others = math.prod(x.shape[d] for d in reduced if d not in touched)
-    flow.adjusts("reduce", x.axes[touched[0]], axis=touched[0] - len(x.shape), others=others, operator=call.name)
+    for d in touched:
+        flow.adjusts("reduce", x.axes[d], axis=d - len(x.shape), operator=call.name)
 
 
 @rule("_softmax", "softmax", "_log_softmax", "log_softmax", "_safe_softmax")
