@@ -14,7 +14,9 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils import _pytree as pytree
 
 from compressor.errors import UsageError
+from compressor.nn.inference import Inference
 from compressor.nn.walk import every_module
+from compressor.process.generators import isolated_rng
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -113,10 +115,14 @@ def build_lazy(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) 
 
 
 def run_once(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """A forward in evaluation mode, for what it builds."""
-    with torch.no_grad(), evaluating(model):
-        args, kwargs = pytree.tree_map(lambda t: t.clone() if isinstance(t, torch.Tensor) else t, (args, kwargs))
-        model(*args, **kwargs)
+    """A forward in evaluation mode, for what it builds. The caller's random generators are read, not moved."""
+
+    def forward() -> None:
+        own = pytree.tree_map(lambda t: t.clone() if isinstance(t, torch.Tensor) else t, (args, kwargs))
+        model(*own[0], **own[1])
+
+    with isolated_rng(), evaluating(model):
+        Inference(model)(forward)
 
 
 def gradients(on: bool) -> AbstractContextManager[None]:

@@ -10,6 +10,7 @@ from torch.utils import _pytree as pytree
 
 from compressor.data.batches import call_of
 from compressor.errors import DataError
+from compressor.nn.inference import Inference
 from compressor.train.layout import copied_to_device
 from compressor.train.modes import mode, model_device
 from compressor.train.rng import isolated_rng
@@ -31,9 +32,9 @@ def require_fit(model: nn.Module, example: Example, data: Data) -> None:
     if _form(call_of(data.example_inputs)) == _form(example):
         return
     inputs, _ = next(iter(data.val.batches(_LOOKED_AT)))
-    with isolated_rng(), mode(model, training=False), torch.no_grad():
+    with isolated_rng(), mode(model, training=False):
         try:
-            call_model(model, copied_to_device(inputs, model_device(model)))
+            Inference(model)(lambda: call_model(model, copied_to_device(inputs, model_device(model))))
         except Exception as error:
             raise DataError(
                 f"The model was traced with {_described(example.tensors)}, and does not take what the data has, "

@@ -6,7 +6,9 @@ network, unlike the exponential average of training.
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from compressor.data.base import Split, usual_batch
 from compressor.errors import DataError
+from compressor.nn.inference import Inference
 from compressor.process.ranks import current
 from compressor.train.batch_statistics import whole_batch
 from compressor.train.frozen import keeps_statistics
@@ -70,6 +73,7 @@ def recalibrate_batchnorm(
     source = split.batches(size, shuffle_seed=seed, augment=augment, drop_last=len(split) >= size)
     try:
         ranks = current()
+        inference = Inference(model)
         with isolated_rng(), deterministic(where), mode(model, training=False), torch.no_grad(), whole_batch(ranks):
             for layer in layers:
                 layer.reset_running_stats()
@@ -78,7 +82,7 @@ def recalibrate_batchnorm(
             seen = 0
             for batch in islice(source, batches):
                 inputs, _ = part_of(batch, ranks)
-                forward(model, copied_to_device(inputs, where))
+                inference(partial(_run, forward, model, inputs, where))
                 seen += 1
         if not seen:
             raise DataError("The split for recalibrating BatchNorm yielded no batch; give data with samples.")
@@ -92,6 +96,10 @@ def recalibrate_batchnorm(
             else:
                 _restore(layer, statistics)
     return done
+
+
+def _run(forward: Forward, model: nn.Module, inputs: Any, where: torch.device) -> None:
+    forward(model, copied_to_device(inputs, where))
 
 
 def _statistics(layer: _BatchNorm) -> list[Tensor]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from compressor.data.batches import sample_count
 from compressor.errors import UsageError
+from compressor.nn.inference import Inference
 from compressor.process.progress import Progress
 from compressor.process.ranks import current
 from compressor.train.batch_statistics import whole_batch
@@ -117,6 +118,7 @@ class Trainer:
         self.model, self.data, self.config = model, data, config
         self.device = model_device(model)
         self._teacher = teacher if config.distill else None
+        self._teaching = None if self._teacher is None else Inference(self._teacher)
         if self._teacher is not None and (where := model_device(self._teacher)) != self.device:
             raise UsageError(f"The teacher is on {where}, the model on {self.device}; move one to the other.")
         if self._teacher is not None and {id(m) for m in self._teacher.modules()} & {id(m) for m in model.modules()}:
@@ -264,9 +266,9 @@ class Trainer:
         if self._channels_last:
             inputs = channels_last(inputs)
         # Each gets its own: a forward may change it in place.
-        teacher_inputs = copied_to_device(inputs, self.device) if self._teacher is not None else None
         further = [(loss_of, copied_to_device(inputs, self.device)) for loss_of in hooks.further()]
         with torch.autocast(self.device.type, self._amp_dtype, enabled=self._amp_dtype is not None):
+            taught = self._taught(inputs)
             outputs = hooks.forward(self._runs, inputs)
             if self._checks_targets:
                 self._objective.check(outputs, targets)
@@ -277,9 +279,7 @@ class Trainer:
                 if self._user_loss is None:
                     self._objective.check(outputs, targets)
                 raise
-            if self._teacher is not None and self._lesson is not None:
-                with torch.no_grad():
-                    taught = primary_output(call_model(self._teacher, teacher_inputs))
+            if taught is not None and self._lesson is not None:
                 from_teacher = self._lesson(primary_output(outputs), taught)
                 loss = torch.lerp(loss.float(), from_teacher, self.config.distill)
         loss = _shared(loss, part.share)
@@ -292,6 +292,13 @@ class Trainer:
                 more = loss_of(own_inputs, primary_output(outputs).detach())
             scaler.scale(_shared(more, part.share)).backward()  # type: ignore[no-untyped-call]
         return loss.detach()
+
+    def _taught(self, inputs: Any) -> Tensor | None:
+        """What the teacher says of a copy of the inputs, if there is one."""
+        teacher = self._teacher
+        if teacher is None or self._teaching is None:
+            return None
+        return self._teaching(lambda: primary_output(call_model(teacher, copied_to_device(inputs, self.device))))
 
     def _own_draws(self, step: int) -> AbstractContextManager[Any]:
         """Of several processes each draws for its own samples, whatever others draw."""

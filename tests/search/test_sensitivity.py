@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from compressor.search.importance.base import Ranking
 from compressor.search.importance.rank import rank
 from compressor.search.importance.sensitivity import output_change
 from compressor.train.objectives.outputs import differentiable_outputs
+from compressor.train.rng import derive_seed
 from tests.search.search_models import EXAMPLE, NETWORKS
 
 
@@ -188,3 +190,35 @@ def test_the_outputs_that_count() -> None:
     assert differentiable_outputs({"logits": y, "state": [x * 3]})[0] is y
     assert len(differentiable_outputs((y, [x * 3, {"boxes": x * 4, "labels": torch.zeros(2)}]))) == 3
     assert differentiable_outputs([torch.zeros(3), None, "text"]) == []
+
+
+class Forces(nn.Module):
+    """The gradient of an energy that is linear, ``second first x``, by the forward itself: all samples alike."""
+
+    def __init__(self, *, own: bool, beside: bool) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.first, self.second = nn.Linear(6, 10, bias=False), nn.Linear(10, 1, bias=False)
+        self.own, self.beside = own, beside
+
+    def forward(self, x: Tensor) -> Any:
+        with torch.enable_grad() if self.own else nullcontext():
+            x = x.detach().clone().requires_grad_()
+            energy = self.second(self.first(x))
+            forces = torch.autograd.grad(energy.sum(), x, create_graph=True)[0]
+        return {"logits": forces, "energy": energy} if self.beside else forces
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_backward_pass_within_the_forward_counts_once(own: bool, beside: bool) -> None:
+    model, x = Forces(own=own, beside=beside), torch.randn(5, 6)
+    given = context(model, x)
+    found = output_change(Ranking(given, batches=1))
+    generator = torch.Generator().manual_seed(derive_seed(given.seed, "sensitivity"))
+    signs = torch.randint(0, 2, (5, 6), generator=generator) * 2.0 - 1
+    first, second = model.first.weight.detach(), model.second.weight.detach()[0]
+    size = (second @ first).square().mean().sqrt()
+    # By unit the change of what the signs sum up; twice, as both weights are masked that are read in a backward pass.
+    expected = (2 * second * (first @ signs.sum(0)) / size).square()
+    assert np.allclose(found, expected.numpy(), rtol=1e-4, atol=1e-6)

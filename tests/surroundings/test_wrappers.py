@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -131,6 +132,19 @@ def test_lazy_modules_get_their_shapes_from_the_example() -> None:
     model = nn.Sequential(nn.LazyConv2d(12, 3), nn.ReLU(), nn.LazyConv2d(8, 3), nn.Flatten(), nn.LazyLinear(5)).eval()
     small = halved(model).model
     assert small[2].in_channels == small[0].out_channels < 12
+
+
+def test_building_leaves_the_random_generators_alone_and_weighs_as_the_first_forward_would() -> None:
+    late = BuiltLate().eval()
+    own = nn.Sequential(nn.LazyConv2d(12, 3), nn.ReLU(), nn.Conv2d(12, 5, 3)).eval()
+    ours, state = copy.deepcopy(own), torch.get_rng_state()
+    own(X)
+    torch.set_rng_state(state)
+    for model in (ours, late):
+        before = torch.get_rng_state()
+        halved(model)
+        assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(a, b) for a, b in zip(own.parameters(), ours.parameters(), strict=True))
 
 
 def test_a_lazy_original_is_built_before_an_architecture_applies() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from compressor.data.task import Task
 from compressor.errors import DataError
 from compressor.train import evaluate, recalibrate_batchnorm
 from tests.train.tiny import RandomSplit, fingerprint, tiny_model
@@ -151,3 +152,59 @@ def test_layers_out_of_reach_and_failures_keep_their_statistics() -> None:
 
 def test_model_without_batchnorm() -> None:
     assert recalibrate_batchnorm(nn.Linear(2, 2), RandomSplit(4)) == 0
+
+
+class Force(nn.Module):
+    """Minus the gradient of an energy; that gradients are on is the caller's business."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        energy = self.layers(x.requires_grad_()).sum()
+        return -torch.autograd.grad(energy, x, create_graph=True)[0]
+
+
+class SwitchesOn(Force):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            return super().forward(x).detach()
+
+
+class ForTheLoss(Force):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        return self.layers(x.requires_grad_()), x
+
+
+def of_the_loss(outputs: tuple[Tensor, Tensor], targets: Tensor) -> Tensor:
+    energy, x = outputs
+    return nn.functional.mse_loss(-torch.autograd.grad(energy.sum(), x, create_graph=True)[0], targets)
+
+
+@pytest.mark.parametrize(("made", "loss"), [(Force, None), (SwitchesOn, None), (ForTheLoss, of_the_loss)])
+def test_forwards_and_losses_that_take_gradients_are_evaluated_with_them(made: type[Force], loss: Any) -> None:
+    torch.manual_seed(0)
+    model = made()
+    given = [(torch.randn(5, 4), torch.randn(5, 4)) for _ in range(3)]
+    recalibrate_batchnorm(model, Fixed(*given), batch_size=5)
+    assert int(model.layers[1].num_batches_tracked) == 3  # the batch that failed half way counts once
+    seen = torch.cat([x for x, _ in given])
+    hidden = model.layers[0](seen)
+    assert torch.allclose(model.layers[1].running_mean, hidden.detach().mean(0), atol=1e-6)
+    bits = fingerprint(model)
+    found = evaluate(model, Fixed(*given), loss_fn=loss, task=Task("regression"))
+    model.eval()
+    expected = [(loss or nn.functional.mse_loss)(model(x.clone()), y).item() for x, y in given]
+    assert found.loss == pytest.approx(sum(expected) / 3, rel=1e-5)
+    assert fingerprint(model) == bits
+    assert not any(x.requires_grad for x, _ in given)
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_what_raises_either_way_raises_what_it_raised_without_gradients() -> None:
+    def forward(model: nn.Module, inputs: Any) -> Tensor:
+        raise RuntimeError(f"gradients {torch.is_grad_enabled()}")
+
+    with pytest.raises(RuntimeError, match="gradients False"):
+        evaluate(tiny_model(), RandomSplit(8), forward=forward)

@@ -70,8 +70,7 @@ def output_change(ranking: Ranking) -> FloatArray:
                 outputs = made.over(call_model(model, copied_to_device(inputs, device)))
             drawn = [_against_signs(output, signs) for output in differentiable_outputs(outputs)]
             if drawn:
-                (gradient,) = torch.autograd.grad(drawn, [units], allow_unused=True)
-                total += readers.squared(gradient)
+                total += readers.squared(drawn)
             seen += 1
     return total / max(seen, 1)
 
@@ -117,12 +116,13 @@ def _owner(parameter: str) -> str:
 class _Readers:
     """The layers that read units, and what each sample's units contribute to the gradient there, less their means.
 
-    What is read elsewhere (by calls, grouped convolutions, or layers that see other rows than samples) comes from the
-    gradient of the masks, of the batch as a whole.
+    What is read elsewhere (by calls, grouped convolutions, layers that see other rows than samples, or in a
+    backward pass of the forward's own) comes from the gradient of the masks, of the batch as a whole.
     """
 
     def __init__(self, model: nn.Module, graph: Graph) -> None:
         self._n = graph.n_units
+        self._in_forward = True
         self._samples = 0  # rows of a batch: as many as the first reader sees
         self._units = torch.zeros(0)
         self._each: Tensor | None = None  # (samples, n_units + 1), the means taken off
@@ -145,12 +145,14 @@ class _Readers:
 
     def watch(self, units: Tensor) -> None:
         """Begin a batch with these masks, forgetting the last."""
-        self._units, self._samples = units, 0
+        self._units, self._samples, self._in_forward = units, 0, True
         self._called: set[nn.Module] = set()
         self._each = self._whole = None
 
-    def squared(self, gradient: Tensor | None) -> FloatArray:
-        """What the last backward pass found, squared and summed over samples, given the gradient of the masks."""
+    def squared(self, drawn: list[Tensor]) -> FloatArray:
+        """What the backward pass of the sum of ``drawn`` finds, squared and summed over samples."""
+        self._in_forward = False
+        (gradient,) = torch.autograd.grad(drawn, [self._units], allow_unused=True)
         rest = torch.zeros(self._n, dtype=torch.float64) if gradient is None else gradient.detach().double().cpu()
         found = torch.zeros(self._n, dtype=torch.float64)
         if self._each is not None and self._whole is not None:
@@ -176,6 +178,9 @@ class _Readers:
         return (noted, *args[1:])
 
     def _add(self, read: Tensor, gradient: Tensor, channels: int, factors: Tensor) -> None:
+        if self._in_forward:
+            self._elsewhere[factors.flatten()] = True
+            return
         within = [d for d in range(1, read.dim()) if d != channels]
         given = read * gradient
         whole, slope = (given.sum(within), gradient.sum(within)) if within else (given, gradient)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from compressor.data.base import Split
 from compressor.errors import CompressorError
 from compressor.graph.graph import Graph
+from compressor.nn.inference import Inference
 from compressor.search.result import SearchResult
 from compressor.train.layout import copied_to_device
 from compressor.train.modes import mode, model_device
@@ -48,9 +49,12 @@ class Trimmed:
         """None, with a warning, if the trimmed network does not run on the first sample of ``split``."""
         try:
             trimmed = cls(full, graph, decision)
-            with isolated_rng(), mode(trimmed.model, training=False), torch.no_grad():
+            with isolated_rng(), mode(trimmed.model, training=False):
                 inputs, _ = next(iter(split.batches(1)))
-                call_model(trimmed.model, copied_to_device(inputs, model_device(full)))  # it may change them
+                # A copy, as it may change them.
+                Inference(trimmed.model)(
+                    lambda: call_model(trimmed.model, copied_to_device(inputs, model_device(full)))
+                )
         except torch.OutOfMemoryError:
             raise
         except FAILURES as error:

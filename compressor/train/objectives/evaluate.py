@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice, zip_longest
 from typing import Any
 
@@ -15,6 +16,7 @@ from compressor.data.base import Split, usual_batch
 from compressor.data.batches import sample_count
 from compressor.data.task import Task
 from compressor.errors import DataError
+from compressor.nn.inference import Inference
 from compressor.process.ranks import Ranks, current
 from compressor.train.layout import accepts_channels_last, channels_last, copied_to_device
 from compressor.train.modes import deterministic, mode, model_device
@@ -79,7 +81,7 @@ def evaluate(
     task: Task | None = None,
     forward: Forward = call_model,
 ) -> Metrics:
-    """Run the model over the split in evaluation mode, without gradients; the modes it had come back.
+    """Run the model over the split in evaluation mode; the modes it had come back.
 
     Processes that work together take turns with the batches, and all get what one would find.
 
@@ -102,18 +104,23 @@ def evaluate(
     ranks = current()
     images_last: bool | None = None
     found: list[_Batch] = []
+    inference = Inference(model)
+
+    def judged(inputs: Any, targets: Any) -> tuple[Tensor | None, Any | None]:
+        moved, given = copied_to_device(targets, where), copied_to_device(inputs, where)
+        outputs = forward(model, channels_last(given) if images_last else given)
+        if loss_fn is None and not found:
+            goal.check(outputs, moved)
+        kept = goal.scorer.of_batch(outputs, moved) if goal.scorer is not None else None
+        return None if loss_of is None else loss_of(outputs, moved), kept
+
     with isolated_rng() as give_way, deterministic(where), mode(model, training=False), torch.no_grad():
         for inputs, targets in islice(split.batches(size), ranks.rank, None, ranks.size):
             give_way()
-            moved, given = copied_to_device(targets, where), copied_to_device(inputs, where)
             if images_last is None:
-                images_last = accepts_channels_last(model, given, forward)
-            outputs = forward(model, channels_last(given) if images_last else given)
-            if loss_fn is None and not found:
-                goal.check(outputs, moved)
-            kept = goal.scorer.of_batch(outputs, moved) if goal.scorer is not None else None
-            loss_here = None if loss_of is None else loss_of(outputs, moved)
-            found.append(_Batch(loss_here, sample_count(given, moved), kept))
+                images_last = accepts_channels_last(model, copied_to_device(inputs, where), forward)
+            loss_here, kept = inference(partial(judged, inputs, targets))
+            found.append(_Batch(loss_here, sample_count(inputs, targets), kept))
     found = _in_order(found, ranks)
     if not found:
         raise DataError("The split to evaluate on is empty; give data with at least one sample.")

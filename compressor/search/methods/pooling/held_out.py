@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.data import Data
+from compressor.nn.inference import Inference
 from compressor.train import objective
 from compressor.train.layout import copied_to_device
 from compressor.train.modes import mode, model_device
@@ -48,10 +49,14 @@ class HeldOut:
         """In [0, 1], more is better: the accuracy for classes, else the logistic function of minus the loss."""
         where = model_device(network)
         inputs, targets = (copied_to_device(each, where) for each in self.batch(step))
-        with mode(network, training=False), torch.no_grad():
-            outputs = call_model(network, inputs)
+
+        def judged() -> float:
+            outputs = call_model(network, copied_to_device(inputs, where))
             kept = self._goal.scorer.of_batch(outputs, targets) if self._goal.scorer is not None else None
             scored = self._goal.scorer.of_all([kept]) if self._goal.scorer is not None and kept is not None else None
             if scored is not None and scored.accuracy is not None:
                 return scored.accuracy
             return float(torch.sigmoid(-self._loss(outputs, targets).double()))
+
+        with mode(network, training=False):
+            return Inference(network)(judged)
