@@ -84,6 +84,20 @@ class Rows:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def arrange_(self, things: IntArray) -> None:
+        """Give each row its things in another order; ``things`` are those of all rows, one row after the other.
+
+        Raises:
+            ValueError: rows have other things.
+        """
+        rows = np.split(things, np.cumsum([len(row) for row in self.rows])[:-1]) if self.rows else []
+        if sum(map(len, rows)) != len(self._things) or len(things) != len(self._things):
+            raise ValueError(f"{len(things)} elements are not the {len(self._things)} that have masks")
+        if any(not np.array_equal(np.sort(a), np.sort(b)) for a, b in zip(rows, self.rows, strict=True)):
+            raise ValueError("other elements have masks")
+        self.rows = rows
+        self._things = torch.from_numpy(things.astype(np.int64)).to(self._things.device)
+
     def logits(self) -> Tensor:
         """Logits of the masks without their threshold, shape (n_things,), infinite for what is in no row."""
         each = self._logit(self.offsets[self._owner])

@@ -6,7 +6,7 @@ Once it is decided what is kept, the steps that are left train the trimmed netwo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -68,6 +68,11 @@ class Learner(Hooks, ABC):
     def order(self) -> list[int]:
         """What the masks were laid out by, if the weights had a say in it."""
         return []
+
+    def arrange(self, order: Sequence[int]) -> None:
+        """Lay the masks out as ``order`` said when the weights were others. Raises ``ValueError`` if it cannot be."""
+        if len(order):
+            raise ValueError(f"an order of {len(order)} elements, where none have one")
 
     def require_finite(self) -> None:
         """Raise ``TrainingError`` if a mask is NaN or infinite: nothing can be decided on it."""

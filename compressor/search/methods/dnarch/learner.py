@@ -25,11 +25,12 @@ Beyond the paper:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -256,6 +257,13 @@ class DnarchLearner(Learner):
 
     def order(self) -> list[int]:
         return [int(thing) for rows in self.rows for row in rows.rows for thing in row]
+
+    def arrange(self, order: Sequence[int]) -> None:
+        lengths = [sum(map(len, rows.rows)) for rows in self.rows]
+        if len(order) != sum(lengths):
+            raise ValueError(f"an order of {len(order)} elements, where {sum(lengths)} have one")
+        for rows, things in zip(self.rows, np.split(np.asarray(order), np.cumsum(lengths)[:-1]), strict=True):
+            rows.arrange_(things)
 
     @property
     def learns(self) -> bool:
