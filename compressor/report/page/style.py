@@ -48,7 +48,12 @@ section { margin-top: 50px; }
 h2 { font-size: 20px; font-weight: 660; letter-spacing: -.01em; padding-bottom: 9px;
   border-bottom: 1px solid var(--rule); }
 .lead { color: var(--muted); margin: 12px 0 0; max-width: 74ch; font-size: 15px; }
-.wrap { overflow-x: auto; }
+/* Wide tables scroll, and a shade says on which side there is more. */
+.wrap { overflow-x: auto; --ground: var(--under, var(--bg)); background:
+  linear-gradient(to right, var(--ground) 40%, transparent) left / 40px 100% no-repeat local,
+  linear-gradient(to left, var(--ground) 40%, transparent) right / 40px 100% no-repeat local,
+  linear-gradient(to right, var(--before), transparent) left / 9px 100% no-repeat,
+  linear-gradient(to left, var(--before), transparent) right / 9px 100% no-repeat; }
 table { width: 100%; border-collapse: collapse; margin-top: 12px; font-size: 15px; }
 th { color: var(--muted); font-weight: 500; font-size: 13.5px; text-align: left; padding: 7px 14px 7px 0;
   white-space: nowrap; }
@@ -104,11 +109,12 @@ footer { margin-top: 56px; padding-top: 14px; border-top: 1px solid var(--rule);
   main { padding: 32px 18px 48px; } .cards { grid-template-columns: 1fr 1fr; }
   h1 { font-size: 27px; } .verdict strong { font-size: 20px; }
   td code { overflow-wrap: break-word; } td { padding-right: 10px; }
+  td.w { min-width: 70px; } td:last-child:not(.n) { min-width: 9em; }
   figure { overflow-x: auto; } figure svg { min-width: 640px; } .multiples svg { min-width: 0; }
   .facts { grid-template-columns: 1fr; gap: 0; } .facts dd { margin-bottom: 8px; }
 }
 @media print {
-  :root { --bg: #fff; } main { max-width: none; padding: 0; } section, .verdict, .card { break-inside: avoid; }
+  :root { --bg: #fff; } main { max-width: none; padding: 0; } .wrap { background: none; } section, .verdict, .card { break-inside: avoid; }
   body { font-size: 11pt; }
 }
 """

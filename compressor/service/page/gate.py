@@ -63,6 +63,7 @@ def page(request: Request, template: str, status: int = 200, **values: Any) -> H
         may_submit=principal is not None and principal.may("submit"),
         may_admin=principal is not None and principal.may("admin"),
         path=request.url.path,
+        address=str(request.base_url).rstrip("/"),
         **values,
     )
     return HTMLResponse(text, status, headers={"Content-Security-Policy": POLICY})

@@ -370,3 +370,22 @@ def test_the_recipe_is_shown_as_it_was_sent(client: TestClient, worked: Worked) 
     text = look(client, f"/jobs/{job.id}")
     for line in json.dumps(RECIPE, indent=2).splitlines():
         assert line.replace('"', "&#34;") in text
+
+
+@pytest.mark.parametrize(("code", "changes"), [(1, False), (2, True), (3, True), (4, True), (5, False), ("3", False)])
+def test_what_a_retry_cannot_mend_is_to_be_changed_first(
+    client: TestClient, worked: Worked, code: object, changes: bool
+) -> None:
+    worked.submit("fails")
+    claim = worked.claim()
+    worked.end(claim, "failed", {"kind": "other", "text": "It did not work.", "exit_code": code})
+    actions = look(client, f"/jobs/{claim.job.id}").partition('class="actions"')[2].partition("</div>")[0]
+    assert (f"/jobs/new?from={claim.job.id}" in actions) == changes
+    assert 'id="retry"' in actions
+
+
+def test_commands_name_the_address_that_the_page_was_asked_under(client: TestClient) -> None:
+    for place in ("/", "/devices"):
+        text = client.get(place, headers={"Accept": "text/html", "Host": "localhost:9000"}).text
+        assert "--server http://localhost:9000 " in text
+        assert "--server URL" not in text
