@@ -114,7 +114,8 @@ footer { margin-top: 56px; padding-top: 14px; border-top: 1px solid var(--rule);
   .facts { grid-template-columns: 1fr; gap: 0; } .facts dd { margin-bottom: 8px; }
 }
 @media print {
-  :root { --bg: #fff; } main { max-width: none; padding: 0; } .wrap { background: none; } section, .verdict, .card { break-inside: avoid; }
+  :root { --bg: #fff; } main { max-width: none; padding: 0; } .wrap { background: none; }
+  section, .verdict, .card { break-inside: avoid; }
   body { font-size: 11pt; }
 }
 """
