@@ -23,7 +23,7 @@ class PoolingConfig(MethodConfig):
 
     epochs: int = option(3, Whole(), "Epochs of the search, shared by all weight sets; --search-epochs.")
     batch_size: int = option(64, Whole(1), "Samples in a batch; --batch-size.")
-    mixtures: int = option(4, Whole(1, 64), "Weight sets that configurations are divided among.")
+    mixtures: int = option(1, Whole(1, 64), "Weight sets that configurations are divided among.")
     lr: float | None = option(
         None, Number(above=0), "Learning rate of the weights (cosine schedule); by default 0.1, with adamw 0.001."
     )
