@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,7 @@ def pick(config: PickConfig, *, events: Events) -> Report:
 
 
 def _from_sweep(config: PickConfig, folder: Path, events: Events) -> Report:
-    """Of a sweep: from what its only search left, else the best point itself."""
+    """Of a sweep: the best point itself, or, where one search served all and left something better, from that."""
     document = SweepDocument.read(folder)
     fronts = document.fronts
     if not fronts:
@@ -105,7 +105,12 @@ def _from_sweep(config: PickConfig, folder: Path, events: Events) -> Report:
     searches = [name for name in document.searches if holds_networks(folder / name)]
     methods = {row["method"] for front in fronts.values() for row in front.points}
     if len(searches) == 1 and len(methods) == 1:
-        return _from_networks(config, folder / searches[0], events)
+        left = read_document(folder / searches[0])
+        point = _finished(config, fronts, Front.from_json(left.front, int))
+        if point is None:
+            return _from_networks(config, folder / searches[0], events)
+        events.info(f"{point.name} is the best point within the budgets; it was trained on after the search")
+        return _copied(config, folder / point.found, point, events)
     for front in fronts.values():
         _require_timed(front, config.budgets)
     if config.target is not None:
@@ -117,6 +122,28 @@ def _from_sweep(config: PickConfig, folder: Path, events: Events) -> Report:
     point = front.best(config.budgets)
     events.info(f"{point.name} is the best point within the budgets")
     return _copied(config, folder / point.found, point, events)
+
+
+def _finished(
+    config: PickConfig, fronts: Mapping[str | None, Front[str]], networks: Front[int]
+) -> Candidate[str] | None:
+    """The point that is better than all networks within the budgets; None if there is none, or nobody knows.
+
+    Points were fine-tuned, the networks that the search left were not. Where there is no room for a point, or no
+    fine-tuning was asked for, the networks are the finer choice.
+    """
+    meant = [front for target, front in fronts.items() if config.target in (None, target)]
+    asked = {budget.cost for budget in config.budgets}
+    if len(meant) != 1 or not asked <= set(meant[0].original) & set(networks.original):
+        return None
+    (front,) = meant
+    if not front.within(config.budgets):
+        return None
+    point, sign = front.best(config.budgets), -1 if front.lower_is_better else 1
+    if point.score is None:
+        return None
+    others = [each.score for each in networks.within(config.budgets) if each.score is not None]
+    return point if all(sign * point.score > sign * score for score in others) else None
 
 
 def _require_target(target: str, known: Sequence[str]) -> None:

@@ -204,3 +204,36 @@ def test_latency_from_a_table(swept: Path, tmp_path: Path, capsys: pytest.Captur
     assert 0 < budget.reached <= budget.limit < budget.original
     assert pick(swept, tmp_path / "other", "--budget-latency", "1%", *where) == 3
     assert "latency goes from" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("score", "budget", "code", "taken"),
+    [
+        (0.99, "65%", 0, "flops-50pct"),
+        (0.99, "50%", 0, "flops-50pct"),
+        (0.545, "50%", 0, "n1"),
+        (0.1, "65%", 0, "n2"),
+        (0.99, "40%", 0, "n0"),
+        (0.99, "10%", 3, "goes"),
+    ],
+)
+def test_a_point_that_was_trained_on_is_taken_where_it_is_better(
+    score: float,
+    budget: str,
+    code: int,
+    taken: str,
+    swept: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    many: None,
+) -> None:
+    """What a search left was not fine-tuned; the points, which were, may be better."""
+    document = json.loads((swept / "front.json").read_text())
+    for row in [*document["points"], *document["fronts"][0]["rows"]]:
+        if row["name"] == "flops-50pct":
+            row["score"] = score
+    (swept / "front.json").write_text(json.dumps(document))
+    assert pick(swept, tmp_path / "out", "--budget-flops", budget, "--export", "none") == code
+    said = capsys.readouterr().err
+    if code == 0:
+        assert f"{taken} is the best" in said

@@ -42,7 +42,16 @@ def load_report(files: Files, job_id: str, there: Collection[str], folder: str =
 
 def load_fronts(files: Files, job_id: str, there: Collection[str]) -> list[FrontView]:
     """The fronts that a sweep or a search left; none if there are none. Raises ``UsageError``."""
-    return fronts.read_front(_read(files, job_id, fronts.FILE)) if fronts.FILE in there else []
+    if fronts.FILE not in there:
+        return []
+    document = _read(files, job_id, fronts.FILE)
+    found = fronts.read_front(document)
+    search = fronts.search_of(document)
+    left = f"{search}/{fronts.FILE}"
+    if search is None or len(found) != 1 or left not in there:
+        return found
+    (networks,) = fronts.read_front(_read(files, job_id, left))
+    return [found[0].beside(networks)]
 
 
 def _read(files: Files, job_id: str, path: str) -> Any:

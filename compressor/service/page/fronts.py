@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from compressor.budget import Budget
@@ -65,6 +65,24 @@ class FrontView:
             raise UnreachableBudgetError(f"No network is within the budget: {self._ends(limits)}.")
         return min(within, key=lambda point: (-self.quality(point), self._share(point)))
 
+    def beside(self, networks: FrontView) -> FrontView:
+        """With the networks that the only search of the sweep left, which a pick may take, too; before the points, as
+        of what scores alike they are taken. Unchanged if they have other costs."""
+        if not set(self.original) <= set(networks.original):
+            return self
+        more = []
+        for network in networks.points:
+            better = next((point for point in self.points if self._beats(point, network)), None)
+            costs = {cost: network.costs[cost] for cost in self.original}
+            more.append(replace(network, costs=costs, beaten_by=None if better is None else better.name))
+        both = sorted([*more, *self.points], key=lambda point: point.costs[self.costs[0]])
+        return replace(self, points=both)
+
+    def _beats(self, point: Point, other: Point) -> bool:
+        """Whether it is better, and no dearer in what is compared."""
+        cheap = all(point.costs[cost] <= other.costs[cost] for cost in self.costs)
+        return cheap and self.quality(point) > self.quality(other)
+
     def quality(self, point: Point) -> float:
         """Higher is better. Where nothing was evaluated, what keeps more is taken to be better."""
         if point.score is None:
@@ -98,6 +116,13 @@ def read_front(document: Any) -> list[FrontView]:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(f"{FILE} does not hold together ({error}); {_CURE}.") from error
     raise UsageError(f"{FILE} is no front that this program reads; {_CURE}.")
+
+
+def search_of(document: Any) -> str | None:
+    """The folder of the one search that served all points of a sweep; None where there were others, or none."""
+    names, rows = document.get("searches") or [], document.get("points") or []
+    methods = {str(row.get("method")) for row in rows}
+    return str(names[0]) if len(names) == 1 and len(methods) == 1 else None
 
 
 def _front(front: Any, document: Any, metric: str, before: Any, *, folders: bool) -> FrontView:

@@ -116,3 +116,26 @@ def test_a_budget_of_a_cost_that_is_not_known() -> None:
     view: FrontView = read_front(document(front))[0]
     with pytest.raises(UsageError, match="flops"):
         view.best(parse_budgets({"memory": "50%"}))
+
+
+@pytest.mark.parametrize(("trained", "budget", "best"), [(0.9, "50%", "p1"), (0.6, "50%", "n2"), (0.9, "20%", "n1")])
+def test_networks_of_the_only_search_stand_beside_the_points(trained: float, budget: str, best: str) -> None:
+    """As in the job: the better one, and of those that score alike the network of the search."""
+    left = [
+        Candidate("n1", {"flops": 4.0, "memory": 1.0}, 0.5, 0),
+        Candidate("n2", {"flops": 8.0, "memory": 2.0}, 0.6, 1),
+    ]
+    networks = {
+        "kind": "networks",
+        "front": Front(left, {"flops": 20.0, "memory": 9.0}, compared=["flops"]).to_json(lambda number: number),
+        "units": {"flops": "macs"},
+        "scores": {"metric": "top-1 accuracy", "before": 0.8},
+    }
+    front = Front([Candidate("p1", {"flops": 8.0}, trained, "p1")], {"flops": 20.0})
+    (view,) = read_front(document(front, searches=["supernet"]))
+    both = view.beside(read_front(networks)[0])
+    assert both.best(parse_budgets({"flops": budget})).name == best
+    assert {point.name: point.folder for point in both.points} == {"n1": None, "n2": None, "p1": "p1"}
+    assert both.points[1].beaten_by == ("p1" if trained > 0.6 else None)
+    other = Front([Candidate("n1", {"memory": 4.0}, 0.6, 0)], {"memory": 20.0}).to_json(lambda number: number)
+    assert view.beside(read_front({**networks, "front": other})[0]) == view, "nobody knows what it costs"
