@@ -60,11 +60,22 @@ class MaskGradients:
         self._reached |= self._at_begin != self._now()
         self._know()
 
-    @property
-    def missed(self) -> bool:
-        """Whether the backwards of this step were all for other tensors than the masks, whose gradient is the cost's
-        alone then."""
-        return self._backwards > 0 and not self._reached and self._known == self._now() and bool(self.parameters)
+    def untaught(self) -> str | None:
+        """Why the loss had nothing to say about the masks in this step; None if it had, as far as one can tell."""
+        if not self.parameters:
+            return None
+        if not self._backwards and not self._now():
+            return (
+                "session.step() came before any backward of its step; call it after loss.backward() and "
+                "optimizer.step(), once for both."
+            )
+        if self._backwards and not self._reached and self._known == self._now():
+            return (
+                "Masks had no gradient of the loss, so the cost alone moves them: what took the gradients of the "
+                "weights (torch.autograd.grad, backward(inputs=...)) has to take, and set, those of "
+                "session.parameters(), too."
+            )
+        return None
 
     def drop(self) -> None:
         """Forget all gradients of masks."""

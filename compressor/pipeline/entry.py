@@ -7,7 +7,7 @@ import functools
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -16,6 +16,20 @@ from compressor.errors import UsageError
 
 Run = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 """``run(forward, args, kwargs)``: the model's output."""
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def trains(method: Method) -> Method:
+    """A method of a session that makes, moves or reads what is trained: so in whatever mode it is called."""
+
+    @functools.wraps(method)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        with torch.inference_mode(False), torch.enable_grad():
+            return method(*args, **kwargs)
+
+    return called  # type: ignore[return-value]
+
 
 _open: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 WHY = (

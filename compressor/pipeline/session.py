@@ -39,7 +39,7 @@ from compressor.nn.quantization import observe_anew_
 from compressor.nn.tensors import not_finite
 from compressor.options import Whole, read
 from compressor.pipeline.bottlenecks import warn_of_bottlenecks
-from compressor.pipeline.entry import Entry, require_free
+from compressor.pipeline.entry import Entry, require_free, trains
 from compressor.pipeline.problem import Problem
 from compressor.pipeline.session_state import load_, state_of
 from compressor.pipeline.settings import Settings
@@ -64,6 +64,7 @@ class Session:
     _decided: Architecture  # in this round
     check: Check
 
+    @trains
     def __init__(
         self,
         model: nn.Module,
@@ -207,6 +208,7 @@ class Session:
         """Forget the gradients of masks, where a loop throws away those of the weights without a step."""
         self._gradients.drop()
 
+    @trains
     def step(self) -> None:
         """Call after ``optimizer.step()``, once for all forwards and backwards of it: moves the masks and the
         multipliers; decides when it is time. Processes that train together come here together.
@@ -236,12 +238,9 @@ class Session:
 
     def _move(self) -> None:
         """Masks and multipliers, if their gradients are sound."""
-        if self._gradients.missed:
-            self._say_once(
-                f"Masks had no gradient of the loss in step {self._steps + 1}, so the cost alone moves them: what took "
-                "the gradients of the weights (torch.autograd.grad, backward(inputs=...)) has to take, and set, those "
-                "of session.parameters(), too."
-            )
+        untaught = self._gradients.untaught()
+        if untaught is not None:
+            self._say_once(untaught)
         reason = self._gradients.settle(self._ranks)
         if reason is not None:
             self._skipped += 1
@@ -259,7 +258,7 @@ class Session:
         kind = message[:20]
         if kind not in self._said:
             self._said.add(kind)
-            warnings.warn(message, stacklevel=4)
+            warnings.warn(message, stacklevel=5)
 
     def _require_open(self) -> None:
         if not self._entry.is_open:
@@ -272,6 +271,7 @@ class Session:
         the model's state."""
         return state_of(self._learner, self.parameters(), self._steps)
 
+    @trains
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what ``state_dict`` returned, with the model's weights as they were then.
 
@@ -288,6 +288,7 @@ class Session:
             self._learner.masking.passes.clear()
             self._entry.close()
 
+    @trains
     def finish(self) -> nn.Module:
         """Decide, trim and verify: the small model, with the trained weights. The masks leave the original; what those
         of ``dnarch`` did to weights is in its weights. A sharded model stays as it is: its weights are gathered first,
@@ -338,6 +339,7 @@ class Session:
         problem.close()
         return result
 
+    @trains
     def shrink_(self) -> nn.Module:
         """After ``finish``: make the prepared model itself what ``finish`` returned, for code that holds on to it.
 
@@ -356,6 +358,7 @@ class Session:
         observe_anew_(self.model)
         return self.model
 
+    @trains
     def carry_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         """After ``finish``: let the loop's optimizer go on with the small network, in place.
 
