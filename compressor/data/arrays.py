@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compressor.data.base import Data
+from compressor.data.classes import like_classes, unused_classes
 from compressor.data.holdout import stratified_holdout
 from compressor.data.memory import CropFlip, Normalise, TensorSplit
-from compressor.data.task import IGNORED, VOID, Task, find_task, is_tokens
+from compressor.data.task import IGNORED, VOID, Task, are_whole, find_task, is_tokens
 from compressor.errors import DataError
 
 Array = Tensor | NDArray[np.generic]
@@ -39,8 +40,8 @@ def from_tensors(
         train, val, test: pairs of inputs (N, ...) and targets. Without ``val``, a tenth of ``train`` is held out.
             uint8 inputs are scaled to [0, 1]; axis 1 is the channels. Wider integers (N, L) are tokens and stay
             integers. Targets are classes, (N,) or one for each position, if they are integers; floats are values to
-            regress on, or class probabilities; booleans, or floats of 0 and 1, (N, labels), are labels. See
-            ``data.task.find_task``.
+            regress on (classes with ``task="classification"``, if they are whole), or class probabilities; booleans, or
+            floats of 0 and 1, (N, labels), are labels. See ``data.task.find_task``.
         num_classes: None takes it from the largest label, if targets are integers.
         normalise: None gives uint8 inputs the mean and spread of ``train`` by channel, and leaves others as they are.
         augment: for training images, None for none.
@@ -61,15 +62,21 @@ def from_tensors(
                 f"{list(other_targets.shape[1:])}, train of {list(inputs.shape[1:])} with {list(targets.shape[1:])}; "
                 "they must be equal."
             )
+    if task == "classification" and all(are_whole(y) for _, y in tensors.values()):
+        tensors = {part: (x, y.flatten().long()) for part, (x, y) in tensors.items()}
+        inputs, targets = tensors["train"]
     found = find_task(inputs, torch.cat([y for _, y in tensors.values()]), kind=task)
     if found.is_segmentation and (num_classes is None or num_classes <= VOID):
         tensors = {part: (x, y.masked_fill(y == VOID, IGNORED)) for part, (x, y) in tensors.items()}
     tensors = {part: (x, _as_targets(y, found)) for part, (x, y) in tensors.items()}
     inputs, targets = tensors["train"]
+    remarks = [like_classes(found, targets)] if task is None else []
     classes = found.outputs if found.is_multilabel else None
     if not targets.is_floating_point():
         classes = _check_labels(name, {part: y for part, (_, y) in tensors.items()}, num_classes)
         found = replace(found, outputs=classes)
+        if num_classes is None and targets.dim() == 1:
+            remarks.append(unused_classes(classes, [y for _, y in tensors.values()]))
     words = _check_tokens(name, {part: pair[0] for part, pair in tensors.items()}, vocabulary)
     if normalise is None and inputs.dtype == torch.uint8:
         normalise = channel_statistics(inputs)
@@ -82,7 +89,8 @@ def from_tensors(
     train_split = TensorSplit(inputs, targets, indices=kept, normalise=normalise, augment=augment)
     test_split = TensorSplit(*tensors["test"], normalise=normalise) if "test" in tensors else None
     example = next(iter(val_split.batches(1)))[0]
-    return Data(name, train_split, val_split, test_split, classes, example, found, words)
+    told = tuple(said for said in remarks if said is not None)
+    return Data(name, train_split, val_split, test_split, classes, example, found, words, told)
 
 
 def channel_statistics(inputs: Tensor) -> Normalise:
@@ -136,7 +144,8 @@ def _tensor(name: str, part: str, what: str, values: Array) -> Tensor:
         return values.detach().cpu()
     array = np.asarray(values)
     if array.dtype.kind not in "biuf":
-        raise DataError(f"{name}: {part} {what} have type {array.dtype}; expected numbers.")
+        cure = "; numpy.unique(names, return_inverse=True)[1] numbers classes" if array.dtype.kind in "US" else ""
+        raise DataError(f"{name}: {part} {what} have type {array.dtype}; expected numbers{cure}.")
     return as_tensor(np.ascontiguousarray(array))
 
 

@@ -1,21 +1,72 @@
-"""Classes that one of two splits lacks: what is chosen on the one says nothing about them."""
+"""What the user should know of the data, in a line each: classes that a split lacks, numbers that are no classes,
+inputs that nobody has scaled."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from compressor.data.base import Data
+from compressor.data.task import Task, are_whole
 
 _NAMED = 5  # classes that a remark names
+_LARGE = 20.0  # of inputs: networks are made for numbers around 1
+_FEW = 4  # samples for each value, at least, of what looks like classes
 
 
 def remarks(data: Data) -> tuple[str, ...]:
-    """All that the user should know of the data: what its source says, and which classes a split lacks."""
-    missing = missing_classes(data)
-    return data.remarks if missing is None else (*data.remarks, missing)
+    """All that the user should know of the data: what its source says, which classes a split lacks, and whether its
+    inputs are of a size that networks do not expect."""
+    found = (_single(data), missing_classes(data), unscaled(data.example_inputs))
+    return (*data.remarks, *(said for said in found if said is not None))
+
+
+def unscaled(example: Any) -> str | None:
+    """What to tell of inputs, floats in any structure, that are far larger than 1."""
+    for tensor in pytree.tree_leaves(example):
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or not tensor.numel():
+            continue
+        size = float(tensor.detach().double().square().mean().sqrt())
+        if size > _LARGE:
+            return (
+                f"Inputs are numbers around {size:.3g}, and go into the network as they are; most networks are made "
+                "for numbers around 1. Scale them, or store images as bytes (uint8), which are scaled."
+            )
+    return None
+
+
+def unused_classes(classes: int, labels: Sequence[Tensor]) -> str | None:
+    """What to tell where classes, counted up to the largest label of ``labels``, (N,) each, have no sample at all."""
+    there = {number for each in labels for number in torch.unique(each).tolist()}
+    without = set(range(classes)) - there
+    if not without:
+        return None
+    return (
+        f"No sample has {_counted(without, ())}, yet the network gets outputs for all from 0 to the largest label, "
+        f"{classes - 1}. Count classes from 0 without gaps (numpy.unique(labels, return_inverse=True)[1]); if these "
+        "are values to regress on, store floats or say task=regression."
+    )
+
+
+def like_classes(task: Task, targets: Tensor) -> str | None:
+    """What to tell of floats to regress on that look like classes."""
+    values = len(torch.unique(targets)) if task.is_regression and are_whole(targets) else len(targets)
+    if values * _FEW > len(targets):
+        return None
+    return (
+        f"Targets are floats, so they are values to regress on, but all are whole numbers, {values} different ones. If "
+        "they are classes, store integers or say task=classification; if not, task=regression ends this warning."
+    )
+
+
+def _single(data: Data) -> str | None:
+    if data.num_classes != 1 or data.task.kind != "classification":
+        return None
+    return "All samples have the same class: there is nothing to learn, and any network is right."
 
 
 def missing_classes(data: Data) -> str | None:

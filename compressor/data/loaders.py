@@ -9,6 +9,7 @@ the seed alone as far as it uses torch's, numpy's or Python's global generators.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sized
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from compressor.data.holdout import HOLDOUT_FRACTION, stratified_holdout
 from compressor.data.memory import index_batches
 from compressor.data.own_batches import Batch, OwnBatches
 from compressor.data.task import find_task, require_kind
-from compressor.errors import DataError
+from compressor.errors import CompressorError, DataError
 from compressor.process.generators import isolated_rng, rng_state, seeded_state
 from compressor.process.ranks import current
 
@@ -274,16 +275,30 @@ def _first_batch(split: Split, part: str) -> tuple[Any, Any]:
 
 def _seeded(loader: Loader, seed: int) -> Iterator[Any]:
     """Go through a loader with global generators of its own, seeded, so that its user's are neither read nor moved."""
-    with isolated_rng(seeded_state(seed)):
+    with isolated_rng(seeded_state(seed)), _speaking_of_data():
         iterator = iter(loader)
         inside = rng_state()
     while True:
-        with isolated_rng(inside):
+        with isolated_rng(inside), _speaking_of_data():
             batch = next(iterator, _END)
             inside = rng_state()
         if batch is _END:
             return
         yield batch
+
+
+@contextmanager
+def _speaking_of_data() -> Iterator[None]:
+    """What the user's own code raises inside is said to come from their data."""
+    try:
+        yield
+    except (CompressorError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        said = str(error).strip().splitlines() or ["no message"]
+        # A worker of a DataLoader sends its whole traceback, which ends with the error itself.
+        line = said[-1] if len(said) > 1 and "in DataLoader worker" in said[0] else f"{type(error).__name__}: {said[0]}"
+        raise DataError(f"A loader of the data raised {line}. Look at what it does with its samples.") from error
 
 
 _END = object()

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from compressor.data.arrays import as_tensor, channel_statistics, is_column
 from compressor.data.base import Data
+from compressor.data.classes import like_classes, unused_classes
 from compressor.data.decoding import Loading, decoded
 from compressor.data.holdout import stratified_holdout
 from compressor.data.memory import CropFlip, Normalise, augmentation_generator, index_batches
@@ -69,7 +70,11 @@ def from_folder(folder: Path, *, name: str, task: str | None = None, loading: Lo
         kept, held = stratified_holdout(labels)
         splits["train"], splits["val"] = splits["train"].subset(kept), splits["train"].subset(held)
     example = next(iter(splits["val"].batches(1)))[0]
-    return Data(name, splits["train"], splits["val"], splits.get("test"), classes, example, found, words)
+    doubts = [like_classes(found, few[1]) if task is None else None]
+    if classes is not None and y.ndim == 1:
+        doubts.append(unused_classes(classes, [as_tensor(np.asarray(targets)) for _, targets in arrays.values()]))
+    remarks = tuple(said for said in doubts if said is not None)
+    return Data(name, splits["train"], splits["val"], splits.get("test"), classes, example, found, words, remarks)
 
 
 def _is_there(folder: Path, part: str) -> bool:

@@ -105,6 +105,12 @@ def find_task(inputs: Any, targets: Any, num_classes: int | None = None, kind: s
         return Task("segmentation", dense=True, outputs=num_classes)
     if kind != "regression":
         if not targets.is_floating_point():
+            if kind is None and targets.shape[1:] != at and _are_one_hot(targets):
+                raise DataError(
+                    f"Targets are whole numbers of shape {list(targets.shape)} with a single 1 in every row, the rest "
+                    "0: that is one class each, written out. Give the classes themselves, (N,), as argmax(1) has them; "
+                    "or say task=classification if they are classes of positions, task=multilabel if they are labels."
+                )
             return Task(dense=targets.dim() > 1, outputs=num_classes)
         if _are_probabilities(targets):
             return Task(dense=targets.dim() > 2, outputs=targets.shape[1])
@@ -163,6 +169,16 @@ def _are_labels(targets: Tensor, at: tuple[int, ...]) -> bool:
     if not targets.is_floating_point():
         return targets.dtype == torch.bool
     return _are_binary(targets) and bool(targets.any()) and not _are_probabilities(targets)
+
+
+def _are_one_hot(targets: Tensor) -> bool:
+    return targets.dim() == 2 and targets.shape[1] > 1 and _are_binary(targets) and bool((targets.sum(1) == 1).all())
+
+
+def are_whole(targets: Tensor) -> bool:
+    """Whether floats (N,) or (N, 1) are all whole numbers from 0 on, as classes are."""
+    one = targets.is_floating_point() and targets.numel() == len(targets)
+    return one and bool(((targets >= 0) & (targets == targets.round())).all())
 
 
 def _are_binary(targets: Tensor) -> bool:

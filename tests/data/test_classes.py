@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 import compressor
 from compressor.data import Data, from_loaders, from_tensors, load_data
-from compressor.data.classes import missing_classes
+from compressor.data.classes import missing_classes, remarks, unscaled
+from compressor.errors import DataError
 from tests.api_models import EXAMPLE, net
 
 
@@ -127,3 +128,55 @@ def test_the_report_has_it_once_and_the_result_is_the_same() -> None:
     assert not any("no sample" in text for text in whole.report.warnings)
     theirs = whole.model.state_dict()
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in lacking.model.state_dict().items())
+
+
+def arrays(x: Any, y: Any, folder: Path, **given: Any) -> Data:
+    return from_tensors((x, y), **given)
+
+
+def in_files(x: Any, y: Any, folder: Path, **given: Any) -> Data:
+    np.save(folder / "x_train.npy", x)
+    np.save(folder / "y_train.npy", y)
+    return load_data(f"npz:{folder}" + "".join(f",{key}={value}" for key, value in given.items()))
+
+
+@pytest.mark.parametrize("made", [arrays, in_files])
+def test_labels_that_are_no_classes_from_0_are_told(made: Any, tmp_path: Path) -> None:
+    x, y = np.zeros((40, 3, 4, 4), np.float32), np.arange(40) % 4
+    assert remarks(made(x, y, tmp_path)) == ()
+    for labels, what in (
+        (y + 1, "No sample has 1 class (0)"),
+        (y * 100, "No sample has 297 classes (1, 2, 3, 4, 5 and"),
+    ):
+        (said,) = remarks(made(x, labels, tmp_path))
+        assert said.startswith(what), said
+    (said,) = remarks(made(x, y * 0, tmp_path))
+    assert said.startswith("All samples have the same class")
+    for labels in (y.astype(np.float64), y[:, None].astype(np.float32)):
+        data = made(x, labels, tmp_path)
+        assert data.task.is_regression
+        assert any("4 different ones" in said and "task=classification" in said for said in remarks(data))
+        assert remarks(made(x, labels, tmp_path, task="regression")) == ()
+        assert remarks(made(x, labels + 0.5, tmp_path)) == ()
+        as_classes = arrays(x, labels, tmp_path, task="classification")
+        assert (as_classes.num_classes, as_classes.task.kind) == (4, "classification")
+    for labels in (np.eye(4, dtype=np.int64)[y], np.eye(4, dtype=np.uint8)[y]):
+        with pytest.raises(DataError, match="argmax"):
+            made(x, labels, tmp_path)
+
+
+@pytest.mark.parametrize("made", [arrays, in_files])
+@pytest.mark.parametrize("kind", [np.float32, np.int64, np.uint16])
+def test_inputs_that_nobody_scaled_are_told(made: Any, kind: Any, tmp_path: Path) -> None:
+    pixels, y = np.random.default_rng(0).integers(0, 256, (40, 3, 4, 4)), np.arange(40) % 4
+    (said,) = remarks(made(pixels.astype(kind), y, tmp_path))
+    assert "store images as bytes" in said
+    for fine in (pixels.astype(np.uint8), (pixels / 255).astype(np.float32)):
+        assert remarks(made(fine, y, tmp_path)) == ()
+
+
+def test_inputs_of_any_structure_are_looked_at() -> None:
+    large, small = torch.full((1, 3), 100.0), torch.ones(1, 3)
+    assert unscaled({"a": small, "b": (small, large)}) is not None
+    for fine in (small, [small, small], torch.full((1, 3), 100), torch.zeros(1, 0), {"ids": torch.full((1, 9), 30000)}):
+        assert unscaled(fine) is None

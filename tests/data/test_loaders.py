@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -116,3 +117,60 @@ def test_unusable_loaders(loader: object, named: str) -> None:
     good = [(torch.zeros(1, 2), torch.zeros(1))]
     with pytest.raises(DataError, match=named):
         from_loaders(loader, good)  # type: ignore[arg-type]
+
+
+class Raises(Dataset[Any]):
+    """Sample 5 cannot be had."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> Any:
+        if index == 5:
+            raise self.error
+        return torch.zeros(3), 0
+
+
+class Ragged(Raises):
+    def __getitem__(self, index: int) -> Any:
+        return torch.zeros(3 + index), 0
+
+
+class Unsized(Dataset[Any]):
+    def __getitem__(self, index: int) -> Any:
+        return torch.zeros(3), 0
+
+
+class Gone:
+    def __iter__(self) -> Any:
+        yield torch.zeros(2, 3), torch.zeros(2).long()
+        raise OSError("the disk is gone")
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (lambda: DataLoader(Raises(ZeroDivisionError("by\nzero")), batch_size=2), "ZeroDivisionError: by"),
+        (lambda: DataLoader(Raises(KeyError("a")), batch_size=2, num_workers=1), "KeyError: 'a'"),
+        (lambda: DataLoader(Ragged(KeyError()), batch_size=2), "RuntimeError: stack expects each tensor"),
+        (lambda: DataLoader(Unsized(), batch_size=2), "TypeError: object of type 'Unsized' has no len"),
+        (Gone, "OSError: the disk is gone"),
+    ],
+)
+def test_what_a_loader_raises_is_said_in_a_line(made: Any, said: str) -> None:
+    good = [(torch.zeros(2, 3), torch.zeros(2).long())]
+    with pytest.raises(DataError) as caught:
+        list(from_loaders(made(), good).train.batches(2))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.__cause__ is not None
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError(), DataError("own"), KeyboardInterrupt()])
+def test_what_is_no_fault_of_a_loader_stays_what_it_is(error: BaseException) -> None:
+    with pytest.raises(type(error)) as caught:
+        from_loaders(DataLoader(Raises(error), batch_size=2), [(torch.zeros(2, 3), torch.zeros(2).long())])
+    assert caught.value is error
