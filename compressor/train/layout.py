@@ -51,8 +51,12 @@ def _last(images: Tensor) -> Tensor:
 
 
 def copied_to_device(value: Any, device: torch.device) -> Any:
-    """``value`` with copies on ``device`` of all tensors in it: a forward may change what it is given in place."""
-    return _map(value, lambda tensor: tensor.to(device, non_blocking=True, copy=True))
+    """``value`` with copies on ``device`` of all tensors in it: a forward may change what it is given in place. A copy
+    wants gradients if its original does, which gets none itself."""
+    return _map(
+        value,
+        lambda t: t.detach().to(device, non_blocking=True, copy=True).requires_grad_(t.requires_grad),
+    )
 
 
 def _head(value: Any) -> Any:

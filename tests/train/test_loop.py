@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from compressor.errors import DataError, TrainingError, UsageError
 from compressor.storage.files import load_safetensors
 from compressor.train import Hooks, TrainConfig, Trainer, evaluate
+from compressor.train.layout import copied_to_device
 from compressor.train.rng import rng_state
 from tests.train.tiny import RandomSplit, TinyData, fingerprint, tiny_data, tiny_model
 
@@ -282,3 +283,13 @@ def test_generators_go_back_to_where_they_were() -> None:
     after = rng_state()
     assert after["python"] == before["python"]
     assert torch.equal(after["numpy"][1], before["numpy"][1])
+
+
+def test_inputs_that_want_gradients_get_none() -> None:
+    x = torch.randn(8, 3, 8, 8, requires_grad=True)
+    for given in (x, x * 1):  # one with a history, too
+        copy = copied_to_device({"x": (given,)}, torch.device("cpu"))["x"][0]
+        assert copy.requires_grad
+        assert copy.is_leaf
+        copy.sum().backward()
+        assert x.grad is None
