@@ -235,6 +235,8 @@ class Session:
         self._gradients.end_step()
         self._steps, self._forwards = self._steps + 1, 0
         learner.before_step(self._steps, self.total_steps)
+        if self._steps >= self.total_steps:
+            self._sharding.share_buffers()
 
     def _move(self) -> None:
         """Masks and multipliers, if their gradients are sound."""

@@ -43,6 +43,12 @@ class Sharding:
         self._gradients.weights = list({id(p): p for p in parameters.values() if p.requires_grad}.values())
         self.is_on = True
 
+    def share_buffers(self) -> None:
+        """Give all processes the buffers of the first, as ``DistributedDataParallel`` does before a forward; after the
+        last none may come. Those of a sharded model are shared where it is gathered. Collective."""
+        if not self.is_on:
+            self._ranks.copy_(list(self.model.buffers()))
+
     def network(self) -> nn.Module:
         """The model itself, or a plain copy of it with whole weights. Collective where it is sharded."""
         return gathered(self.model, self._ranks) if self.is_on else self.model

@@ -152,7 +152,11 @@ class Ranks:
 
     def copy_(self, tensors: Sequence[Tensor]) -> None:
         """Replace each by what the first process has."""
-        self._each_kind(tensors, lambda flat, group: torch.distributed.broadcast(flat, group=group, group_src=0))
+
+        def exchange(flat: Tensor, group: Any) -> None:  # as bytes: gloo knows neither truth values nor complex numbers
+            torch.distributed.broadcast(flat.view(torch.uint8), group=group, group_src=0)
+
+        self._each_kind(tensors, exchange)
 
     def all_of(self, mine: Tensor) -> Tensor:
         """The tensors of all processes, which have one shape, along a new first axis."""
