@@ -10,6 +10,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from compressor.service.records import NewJob
 from compressor.service.services import Services
 from tests.report.fake_report import fake_report
 from tests.service.page.checked import wrong_with
@@ -308,7 +309,6 @@ def test_a_pick_that_is_sent_twice_is_one_job(client: TestClient, worked: Worked
 
 
 def test_jobs_of_other_projects_are_not_there(client: TestClient, worked: Worked, parts: Services) -> None:
-    from compressor.service.records import NewJob
 
     job = parts.jobs.submit(NewJob(project="others", recipe=RECIPE, name="secret"))
     assert "secret" not in look(client, "/")
@@ -389,3 +389,26 @@ def test_commands_name_the_address_that_the_page_was_asked_under(client: TestCli
         text = client.get(place, headers={"Accept": "text/html", "Host": "localhost:9000"}).text
         assert "--server http://localhost:9000 " in text
         assert "--server URL" not in text
+
+
+def test_what_changes_at_the_end_of_a_job_is_in_what_is_asked_for_again(client: TestClient, worked: Worked) -> None:
+    claim = running(worked)
+    place = f"/jobs/{claim.job.id}/live"
+    before = look(client, place, whole=False)
+    assert "not yet" in before
+    assert "Delete this job" not in before
+    for number in range(20):
+        worked.say(
+            claim, ("StageBegan", {"stage": f"s{number}"}), ("StageEnded", {"stage": f"s{number}", "seconds": 1})
+        )
+    worked.end(claim)
+    after = look(client, place, whole=False)
+    assert "not yet" not in after
+    assert "Delete this job" in after
+    assert "12 earlier stages" in after
+    assert "<span>s0\n" in after, "folded, and all there"
+
+
+def test_a_pick_has_no_model_of_its_own_to_name(client: TestClient, worked: Worked) -> None:
+    job = worked.services.jobs.submit(NewJob("default", {"budgets": {"flops": "50%"}}, kind="pick", name="a pick"))
+    assert '<p class="sub">in default · submitted' in look(client, f"/jobs/{job.id}")

@@ -153,6 +153,7 @@ def _told(record: JobRecord, story: Story) -> dict[str, Any]:
     return {
         "version": _version(record, story),
         "stages": list(story.stages),
+        "stage_now": None if story.stage is None else story.stage.name,
         "curves": [
             {"key": curve.key, "title": curve_title(curve), "picture": curve_picture(curve, colour)}
             for index, curve in enumerate(drawn)
