@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -42,9 +42,7 @@ def open_arrays(file: Path, cure: str = "fetch it again") -> Iterator[Any]:
 
 def _require_announced(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
     with archive.open(entry) as stream:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(stream)
+        shape, dtype = read_header(stream)
         if dtype.hasobject:
             raise ValueError(f"{entry.filename} holds objects")
         announced = math.prod(shape) * dtype.itemsize
@@ -52,6 +50,14 @@ def _require_announced(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None
             raise ValueError(
                 f"{entry.filename} announces {announced:,} bytes and has {entry.file_size - stream.tell():,}"
             )
+
+
+def read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type of the array in an ``.npy`` stream, which is then where its numbers begin."""
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    return shape, dtype
 
 
 def read_gzip(file: Path, cure: str = "fetch it again") -> bytes:

@@ -198,7 +198,7 @@ async def fetch(request: Request, name: Name, sha256: Sha256, principal: Caller)
     require(principal, "agent")
     farm = farm_of(request.app)
     if not await in_thread(farm.commands.may_fetch, name, sha256):
-        raise NotFoundError("There is no such file in what this device has to measure.")
+        raise NotFoundError("There is no such file in what this device has to measure; ask for work again.")
     size = await in_thread(farm.services.blobs.size, sha256)
     return await send_file(request, FileRecord(sha256, sha256, size), attachment=True)
 

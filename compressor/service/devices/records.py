@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from compressor.service.errors import NotFoundError
 from lut import Device
 
 LABEL = "device:"
@@ -51,6 +52,11 @@ class DeviceRecord:
             "job": self.job_id,
             "queued": self.queued,
         }
+
+
+def missing(name: str) -> NotFoundError:
+    """What is said of a device that nobody registered, or that was removed."""
+    return NotFoundError(f"There is no device {name!r}; start 'compress agent --server URL --name {name}' on it.")
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session
 from compressor.service.clock import Clock
 from compressor.service.database.engine import Database
 from compressor.service.devices.protocol import NAME
-from compressor.service.devices.records import LABEL, DeviceRecord, ago
+from compressor.service.devices.records import LABEL, DeviceRecord, ago, missing
 from compressor.service.devices.tables import DeviceCommandRow, DeviceRow, DeviceSessionRow
 from compressor.service.devices.watch import Watch
-from compressor.service.errors import ConflictError, NotFoundError, RefusedError
+from compressor.service.errors import ConflictError, RefusedError
 from compressor.service.settings import ServiceSettings
 from lut import InvalidKeyError, Target
 from lut.device import device_of
@@ -103,9 +103,7 @@ class Devices:
         with self._database.begin(write=False) as session:
             row = session.get(DeviceRow, name)
             if row is None:
-                raise NotFoundError(
-                    f"There is no device {name!r}; start 'compress agent --server URL --name {name}' on it."
-                )
+                raise missing(name)
             return self._record(session, row)
 
     def list(self) -> list[DeviceRecord]:

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from compressor.service.database.base import new_id
 from compressor.service.database.tables import JobRow
+from compressor.service.devices.records import missing
 from compressor.service.devices.tables import DeviceCommandRow, DeviceRow, DeviceSessionRow
 from compressor.service.errors import NotFoundError, StaleLeaseError
 from compressor.service.records import RUNNING
@@ -17,7 +18,7 @@ from compressor.service.records import RUNNING
 def begin(session: Session, device: str, job_id: str, token: str, now: datetime) -> str:
     """A new session; its id. Raises ``NotFoundError`` without such a device, ``StaleLeaseError``."""
     if session.get(DeviceRow, device) is None:
-        raise NotFoundError(f"There is no device {device!r}.")
+        raise missing(device)
     _require_lease(session, job_id, token)
     row = DeviceSessionRow(id=new_id(now), device=device, job_id=job_id, token=token, created_at=now)
     session.add(row)
@@ -57,6 +58,6 @@ def drop_dead(session: Session, device: str) -> None:
 def _require_lease(session: Session, job_id: str, token: str) -> None:
     job = session.get(JobRow, job_id)
     if job is None:
-        raise NotFoundError(f"There is no job {job_id!r}.")
+        raise NotFoundError(f"There is no job {job_id!r} any more; it was deleted, so leave it and claim another.")
     if job.state != RUNNING or job.lease_token != token:
         raise StaleLeaseError(f"The lease of the job {job_id} has run out or is another worker's now.")

@@ -286,6 +286,6 @@ def _require_inputs(session: Session, job: NewJob) -> None:
         query = select(UploadRow).where(UploadRow.id == cleaned(upload), UploadRow.project == job.project)
         row = session.scalar(query.with_for_update())
         if row is None:
-            raise NotFoundError(f"There is no upload {cleaned(upload)[:40]!r}.")
+            raise NotFoundError(f"There is no upload {cleaned(upload)[:40]!r} in this project; send the file again.")
         if row.state != "done":
             raise ConflictError(f"The upload {row.id} is {row.state}; finish it before a job uses it.")

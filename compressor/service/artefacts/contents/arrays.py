@@ -7,7 +7,7 @@ from pathlib import Path
 
 from compressor.errors import DataError
 from compressor.service.artefacts.contents.archives import entries_of, require_small_directory
-from compressor.storage.packed import open_arrays
+from compressor.storage.packed import open_arrays, read_header
 from compressor.storage.reading import parsing
 
 _CURE = "write x_train, y_train, x_test and y_test with numpy.savez"
@@ -30,5 +30,11 @@ def check_arrays(file: Path, unpacked: int) -> None:
     with parsing(file, "undamaged .npz file", _CURE, kind=DataError), zipfile.ZipFile(file) as archive:
         for entry in entries:
             with archive.open(entry) as stream:
+                _, dtype = read_header(stream)
+                if dtype.kind not in "biuf":
+                    cure = (
+                        "numpy.unique(names, return_inverse=True)[1] numbers classes" if dtype.kind in "US" else _CURE
+                    )
+                    raise DataError(f"{file} holds {entry.filename!r} of type {dtype}; expected numbers; {cure}.")
                 while stream.read(_CHUNK):  # to the checksum at its end
                     pass

@@ -55,7 +55,7 @@ def revoke(request: Request, asker: Asker, key_id: str) -> Response:
     require(asker, "admin")
     access = _access(request)
     if all(key.id != key_id for key in access.keys.records(asker.project)):
-        raise NotFoundError(f"There is no key {key_id!r} here.")
+        raise NotFoundError(f"There is no key {key_id!r} here; the list of keys has those that there are.")
     access.keys.revoke(key_id, by=asker.who)
     return to("/keys")
 
