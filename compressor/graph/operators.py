@@ -34,9 +34,9 @@ class Operator:
 
     Attributes:
         place: module whose forward called it.
-        kind: "conv2d", "conv_transpose2d", "linear", "matmul", "attention", "batch_norm", "layer_norm", "group_norm",
-            "max_pool2d", "avg_pool2d", "global_pool", "softmax", "concat", "resize", "add", "mul", "scale" (a factor
-            per channel), or the name of an activation.
+        kind: "conv2d", "conv_transpose2d", "linear", "matmul", "attention", "recurrent", "batch_norm", "layer_norm",
+            "group_norm", "max_pool2d", "avg_pool2d", "global_pool", "softmax", "concat", "resize", "add", "mul",
+            "scale" (a factor per channel), or the name of an activation.
         channels_in, channels_out: channel counts; per group for a grouped convolution.
         copies: how often it runs: the groups of a grouped convolution, the heads of an attention; its gates are the
             blocks that the operator goes with.

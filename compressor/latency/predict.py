@@ -63,7 +63,7 @@ def class_of(operator: Operator) -> str:
     """Operators that share one factor."""
     if operator.kind.startswith("conv"):
         return "depthwise" if operator.depthwise else "conv"
-    return "product" if operator.kind in ("linear", "matmul", "attention") else "other"
+    return "product" if operator.kind in ("linear", "matmul", "attention", "recurrent") else "other"
 
 
 def traffic(operator: Operator) -> tuple[float, float, float]:
@@ -205,6 +205,8 @@ def work_of(operator: Operator, channels_in: int, channels_out: int) -> float:
     macs = pair / 4e-6 * channels_in * channels_out * operator.out_positions
     if operator.depthwise:
         macs = float(np.prod(operator.kernel)) * channels_in * operator.out_positions
+    if operator.kind == "recurrent":  # three or four gates, each from what comes in and from the state
+        macs = 4.0 * (channels_in + channels_out) * channels_out * operator.out_positions
     moved = 1e6 * (into * channels_in + out * channels_out)
     return max(macs / _FALLBACK_MACS_PER_MS, moved / _FALLBACK_BYTES_PER_MS, 1e-4)
 

@@ -240,6 +240,8 @@ def cut_onnx(source: Path, graph: Graph, architecture: Architecture, path: Path)
     named = {name: parameter.name for parameter in graph.parameters.values() for name in parameter.names}
     weights = {tensor.name: tensor for tensor in proto.graph.initializer}
     for node in proto.graph.node:
+        if node.op_type in ("LSTM", "GRU", "RNN"):
+            raise ValueError(f"The weights of {node.name or node.op_type} are in another order than the model's.")
         if node.op_type not in ("Conv", "ConvTranspose") or len(node.input) < 2 or node.input[1] not in named:
             continue
         place = node.input[1].rpartition(".")[0]

@@ -24,6 +24,13 @@ _ANCHOR_CHANNELS = 8
 _SIMPLE = {"relu": "Relu", "hardswish": "HardSwish", "sigmoid": "Sigmoid", "tanh": "Tanh", "gelu": "Gelu", "elu": "Elu",
            "leaky_relu": "LeakyRelu", "softplus": "Softplus", "mish": "Mish"}  # fmt: skip
 
+_CELLS: dict[str, tuple[str, int, dict[str, Any]]] = {
+    "lstm": ("LSTM", 4, {}),
+    "gru": ("GRU", 3, {"linear_before_reset": 1}),
+    "rnn_tanh": ("RNN", 1, {"activations": ["Tanh"]}),
+    "rnn_relu": ("RNN", 1, {"activations": ["Relu"]}),
+}
+
 
 def layer_onnx(signature: Signature, channels_in: int, channels_out: int, *, batch: int = 1, anchors: bool) -> bytes:
     """The file. Weights are random.
@@ -116,6 +123,8 @@ class _Writer:
             return self._node("MatMul", [left, right])
         if kind == "attention":
             return self._attention(channels_in, channels_out)
+        if kind == "recurrent":
+            return self._recurrent(channels_in, channels_out)
         return self._generic(kind, channels_in)
 
     def _convolution(self, channels_in: int, channels_out: int) -> str:
@@ -175,6 +184,22 @@ class _Writer:
         y = self._node("MatMul", [weights, split(keys, value_width, [0, 2, 1, 3])])
         shape = self._constant(np.array([self.batch, queries, heads * value_width], dtype=np.int64))
         return self._node("Reshape", [self._node("Transpose", [y], perm=[0, 2, 1, 3]), shape])
+
+    def _recurrent(self, channels_in: int, hidden: int) -> str:
+        cell, directions = str(self.attributes["cell"]), int(self.attributes["directions"])
+        operator, gates, more = _CELLS[cell]
+        (steps,) = self.signature.spatial
+        x = self._node("Transpose", [self._input(steps, channels_in)], perm=[1, 0, 2])
+        weights = [
+            self._weight(directions, gates * hidden, channels_in),
+            self._weight(directions, gates * hidden, hidden),
+            self._weight(directions, 2 * gates * hidden),
+        ]
+        more = {name: value * directions if name == "activations" else value for name, value in more.items()}
+        direction = "bidirectional" if directions == 2 else "forward"
+        y = self._node(operator, [x, *weights], hidden_size=hidden, direction=direction, **more)
+        shape = self._constant(np.array([self.batch, steps, directions * hidden], dtype=np.int64))
+        return self._node("Reshape", [self._node("Transpose", [y], perm=[2, 0, 1, 3]), shape])
 
     def _generic(self, kind: str, channels: int) -> str:
         spatial = self.signature.spatial

@@ -64,5 +64,9 @@ def onnx_work(path: Path, example_inputs: Inputs | None, batch: int | None) -> t
             )
         elif node.op_type == "MatMul":
             works.append(product(shapes[node.input[0]], shapes[node.input[1]]))
+        elif node.op_type in ("LSTM", "GRU", "RNN"):
+            steps = math.prod(shapes[node.input[0]][:2])
+            for directions, rows, columns in (shapes[name] for name in node.input[1:3]):
+                works.append(Product(columns, rows, steps, groups=directions))
     first = next(iter(feeds.values()), None)
     return (first.shape[0] if first is not None and first.ndim else 1), works

@@ -192,6 +192,11 @@ def test_real_runtimes_run_every_kind_of_operator(target: str) -> None:
         Signature("linear", spatial=(9,), fused=("gelu",)),
         Signature("matmul", spatial=(4, 9)),
         Signature("attention", spatial=(9, 9), attributes=(("heads", 4),)),
+        *(
+            Signature("recurrent", spatial=(9,), attributes=(("cell", cell), ("directions", directions)))
+            for cell in ("lstm", "gru", "rnn_tanh", "rnn_relu")
+            for directions in (1, 2)
+        ),
         Signature("max_pool2d", (3, 3), (2, 2), (1, 1), spatial=(8, 8), axes=1),
         Signature("avg_pool2d", (2, 2), (2, 2), (0, 0), spatial=(8, 8), axes=1),
         Signature("resize", spatial=(8, 8), attributes=(("mode", "nearest"), ("scale", 2.0)), axes=1),

@@ -14,6 +14,7 @@ from typing import Any
 
 from compressor.graph.analysis.units import Analysis
 from compressor.graph.operators import Extent, Operator
+from compressor.graph.recording.recurrent import recurrent_layers
 from compressor.graph.recording.values import Node, Value
 
 _FREE = {"view", "_unsafe_view", "reshape", "_reshape_alias", "unsqueeze", "squeeze", "contiguous", "clone", "alias",
@@ -32,6 +33,7 @@ _NORMS = {
     "native_layer_norm": "layer_norm",
     "native_group_norm": "group_norm",
 }
+_RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 _SUMS = {"add": "add", "sub": "add", "rsub": "add", "mul": "mul", "div": "mul", "maximum": "add", "minimum": "add"}
 _MOVES = {"permute", "transpose", "roll", "flip", "index", "repeat", "constant_pad_nd", "pixel_shuffle", "im2col"}
 _TAKES_ALL = ("conv", "linear")
@@ -111,6 +113,8 @@ class _Collector:
             return self._product(op, node)
         if op == "scaled_dot_product_attention":
             return self._attention(node)
+        if op in _RECURRENT:
+            return self._recurrent(op, node)
         kind = _activation(op, node)
         if kind is not None:
             return self._fold(node, dynamic, kind) or self._generic(kind, node)
@@ -284,6 +288,33 @@ class _Collector:
             one_axis=False,
             attributes={"heads": heads},
         )
+
+    def _recurrent(self, op: str, node: Node) -> Operator:
+        """The first layer; the layers above it, which are alike, are noted as one operator that runs as often."""
+        x, layers = node.inputs[0], recurrent_layers(node)
+        if layers.projected:  # no runtime's operator has it
+            return self._generic("other", node)
+        steps = math.prod(x.shape[:-1])
+        first, *above = layers.weights[:: layers.directions]
+
+        def operator(into: Extent, copies: float) -> Operator:
+            return Operator(
+                node.place,
+                "recurrent",
+                into,
+                self._extent((first[1], 1)),
+                Extent(copies, gates=self._gates(node)),
+                spatial=(steps,),
+                out_positions=steps * layers.directions,
+                one_axis=False,
+                attributes={"cell": op, "directions": layers.directions},
+            )
+
+        if above:
+            found = operator(self._extent((above[0][0], 1)), len(above))
+            found.node = node.index
+            self.found.append(found)
+        return operator(self._extent((x, len(x.shape) - 1)), 1)
 
     def _generic(
         self, kind: str, node: Node, *, from_input: bool = False, **attributes: str | int | float | bool

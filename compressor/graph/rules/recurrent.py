@@ -7,33 +7,28 @@ projection (LSTM, ``h' = V f(...)``) its rows are what U and the output have, an
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 
 from compressor.graph.labels.flow import Axis, Flow
+from compressor.graph.recording.recurrent import RecurrentLayers, recurrent_layers
 from compressor.graph.recording.values import Node, Value
 from compressor.graph.rules import rule
 
 
 @rule("lstm", "gru", "rnn_tanh", "rnn_relu")
 def recurrent(flow: Flow, node: Node) -> None:
-    x, packed = node.inputs[0], _is_packed(node)
-    parameters = next(arg for arg in node.args[2:4] if isinstance(arg, list) and all(len(a.shape) < 3 for a in arg))
-    layers, directions = int(node.args[5 if packed else 4]), 2 if node.args[8 if packed else 7] else 1
-    count = len(parameters) // (layers * directions)
-    passes = [parameters[n : n + count] for n in range(0, len(parameters), count)]
-    batch = None if packed or len(x.shape) < 3 else 0 if node.args[8] else 1
+    x, layers = node.inputs[0], recurrent_layers(node)
+    batch = layers.batch
     for d, labels in enumerate(x.axes[:-1]):
         if d != batch:
             flow.fix(labels, "a recurrent layer runs along it")
     steps = [(x.axes[d] if d == batch else None, n) for d, n in enumerate(x.shape[:-1])]
-    hidden, seen = _units(flow, passes)
-    above = _repeated(seen, directions)
-    for number, each in enumerate(passes):
-        source = (x.axes[-1], [(x, len(x.shape) - 1)]) if number < directions else (above, [])
-        _one_pass(flow, each, source, hidden, seen, steps)
-    states = _states(node, x, parameters)
+    hidden, seen = _units(flow, layers)
+    above = _repeated(seen, layers.directions)
+    for number, weights in enumerate(layers.weights):
+        source = (x.axes[-1], [(x, len(x.shape) - 1)]) if number < layers.directions else (above, [])
+        _one_pass(flow, weights, layers.projected, source, hidden, seen, steps)
+    states = _states(node, x, layers)
     for state, labels in zip(states, (seen, hidden), strict=False):
         flow.join(state.axes[-1], labels, state.shape[-1], state.shape[-1])
         if batch is not None:  # (layers, batch, hidden)
@@ -46,45 +41,36 @@ def recurrent(flow: Flow, node: Node) -> None:
             output.axes[batch if place == 0 else 1] = x.axes[batch]
 
 
-def _is_packed(node: Node) -> bool:
-    """Whether it got rows of all steps one after the other, and how many each step has."""
-    return not isinstance(node.args[1], list) and len(node.args[1].shape) == 1
-
-
-def _states(node: Node, x: Value, parameters: Iterable[Value]) -> list[Value]:
+def _states(node: Node, x: Value, layers: RecurrentLayers) -> list[Value]:
     """The first hidden state, and cell state of an LSTM, as they were given."""
-    others = {id(each) for each in parameters} | {id(x)}
+    others = {id(x)} | {id(value) for weights in layers.weights for value in weights}
     return [value for value in node.inputs if id(value) not in others and len(value.shape) > 1]
 
 
-def _units(flow: Flow, passes: list[list[Value]]) -> tuple[Axis, Axis]:
+def _units(flow: Flow, layers: RecurrentLayers) -> tuple[Axis, Axis]:
     """Labels of the units of a cell, and of what is seen of them: the same without a projection."""
-    last = passes[0][-1]
-    if _is_projection(passes[0]):
-        last.used = True
+    _, back, *rest = layers.weights[0]
+    if layers.projected:
+        rest[-1].used = True
         # PyTorch takes a state as wide as its cell for one that is not projected.
-        flow.fix(last.axes[1], "a projected state stays narrower than its cell")
-        return last.axes[1], last.axes[0]
-    back = passes[0][1]
+        flow.fix(rest[-1].axes[1], "a projected state stays narrower than its cell")
+        return rest[-1].axes[1], rest[-1].axes[0]
     back.used = True
     return back.axes[1], back.axes[1]
 
 
-def _is_projection(parameters: list[Value]) -> bool:
-    return len(parameters) in (3, 5)
-
-
 def _one_pass(
     flow: Flow,
-    parameters: list[Value],
+    weights: list[Value],
+    projected: bool,
     source: tuple[Axis, list[tuple[Value, int]]],
     hidden: Axis,
     seen: Axis,
     steps: list[tuple[Axis, int]],
 ) -> None:
     """One layer in one direction. ``source`` is what it reads, and where else than in its weights that can be zero."""
-    forward, back, *rest = parameters
-    projection = rest[-1] if _is_projection(parameters) else None
+    forward, back, *rest = weights
+    projection = rest[-1] if projected else None
     gates = _repeated(hidden, forward.shape[0] // (back if projection is None else projection).shape[1])
     into = flow.join(source[0], forward.axes[1], forward.shape[1], forward.shape[1])
     flow.reads(into, (forward, 1), *source[1])
