@@ -21,6 +21,7 @@ from compressor.graph.graph import Graph
 from compressor.graph.operators import Extent, Operator
 
 LONG = 64
+_GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 _ELEMENTWISE = {"batch_norm", "layer_norm", "group_norm", "add", "mul", "scale", "softmax", "relu", "gelu", "silu",
                 "sigmoid", "tanh", "hardswish", "hardsigmoid", "leaky_relu", "elu", "mish", "softplus", "relu6",
                 "clip"}  # fmt: skip
@@ -49,6 +50,8 @@ class Complexity(CostTerm):
         self._depthwise = _column([o.depthwise for o in operators])
         # Attention is two products: queries with keys, and what comes of it with values.
         self._keys = _column([o.spatial[-1] if o.kind in ("attention",) else 0 for o in operators])
+        # A recurrent layer is two products for every gate: what comes in, and its state.
+        self._gates = _column([_GATES[str(o.attributes["cell"])] if o.kind == "recurrent" else 0 for o in operators])
         self._elementwise = _column([len(o.fused) + (o.kind in _ELEMENTWISE) for o in operators])
 
     def __call__(self, sizes: Sizes) -> Tensor:
@@ -56,6 +59,7 @@ class Complexity(CostTerm):
         self._to(row["out"].device)
         per_position = torch.where(self._depthwise > 0, row["taps"], row["taps"] * row["into"]) * row["out"]
         per_position = torch.where(self._keys > 0, self._keys * (row["into"] + row["out"]), per_position)
+        per_position = torch.where(self._gates > 0, self._gates * (row["into"] + row["out"]) * row["out"], per_position)
         length = (self._positions * row["share"]).clamp_min(2.0)
         per_position = torch.where(self._long > 0, row["out"] * torch.log2(length), self._product * per_position)
         per_position = per_position + self._elementwise * row["out"]
@@ -63,7 +67,7 @@ class Complexity(CostTerm):
 
     def _to(self, device: torch.device) -> None:
         if self._positions.device != device:
-            for name in ("_positions", "_long", "_product", "_depthwise", "_keys", "_elementwise"):
+            for name in ("_positions", "_long", "_product", "_depthwise", "_keys", "_gates", "_elementwise"):
                 setattr(self, name, getattr(self, name).to(device))
 
 
@@ -72,7 +76,7 @@ def _long(operator: Operator) -> bool:
 
 
 def _is_product(operator: Operator) -> bool:
-    return operator.kind in ("matmul", "attention")
+    return operator.kind in ("matmul", "attention", "recurrent")
 
 
 def _column(values: list[int] | list[bool]) -> Tensor:

@@ -93,3 +93,26 @@ def test_short_kernels_count_by_taps() -> None:
     assert float(term(hard_sizes(graph, units))) == pytest.approx(expected - 36 * 8 * 20)
     smaller = capture(trim_verified(model, graph, units, x).model, x)
     assert build("complexity", smaller).original == pytest.approx(expected - 36 * 8 * 20)
+
+
+@pytest.mark.parametrize(("kind", "gates"), [(nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)])
+def test_recurrent_layers_are_products_of_what_comes_in_and_of_the_state(kind: type[nn.RNNBase], gates: int) -> None:
+    class Tagger(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.head = kind(5, 6, 2, bidirectional=True, batch_first=True), nn.Linear(12, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.layer(x)[0])  # type: ignore[no-any-return]
+
+    def products(hidden: int) -> int:
+        layers = 2 * gates * hidden * (5 + hidden) + 2 * gates * hidden * (2 * hidden + hidden)
+        return 7 * (layers + 3 * 2 * hidden)
+
+    graph = capture(Tagger().eval(), torch.randn(1, 7, 5))
+    units = graph.all_units()
+    for left in (6, 4, 1):
+        units[graph.group("layer").units[left:]] = False
+        sizes = hard_sizes(graph, units)
+        assert float(build("flops", graph)(sizes)) == products(left)
+        assert float(build("complexity", graph)(sizes)) == pytest.approx(products(left))
