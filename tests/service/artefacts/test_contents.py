@@ -128,7 +128,7 @@ _X, _Y = np.random.default_rng(0).normal(size=(20, 64)), np.arange(20)
         (_npz(x_train=_X, y_train=_Y)[:-30], "ZIP|npz"),
         (_zip({"../x_train.npy": b"", "y_train.npy": b""}), "no name within"),
     ],
-    ids=range(12),
+    ids=range(17),
 )
 def test_other_arrays_are_refused(tmp_path: Path, data: bytes, words: str) -> None:
     with pytest.raises(DataError, match=words):
