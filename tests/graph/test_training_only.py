@@ -142,3 +142,30 @@ def test_no_second_pass_where_no_code_decides_by_its_mode() -> None:
 
     assert len(capture(Counted(), torch.randn(1, 6)).groups) == 1
     assert ran == [False]
+
+
+class HeadsInBatch(nn.Module):
+    """Attention that counts its heads among the examples, as several published ones do, and noise in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads, self.each, self.width = 2, 6, 12
+        self.stem, self.norm = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.qkv, self.last = nn.Conv2d(8, 36, 1), nn.Conv2d(12, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.stem(x))
+        if self.training:
+            x = x + 0.1 * torch.randn_like(x)
+        b, _, h, w = x.shape
+        parts = torch.split(self.qkv(x), [self.width, self.width, self.width], dim=1)
+        q, k, v = (part.reshape(b * self.heads, self.each, -1) for part in parts)
+        mixed = (q.transpose(-1, -2) @ k).softmax(-1) @ v.transpose(-1, -2)
+        found: Tensor = self.last(mixed.transpose(-1, -2).reshape(b, self.width, h, w))
+        return found
+
+
+def test_the_pass_in_training_mode_takes_one_example_where_it_can() -> None:
+    graph = capture(HeadsInBatch().eval(), torch.randn(2, 3, 6, 6))
+    axis = graph.parameters["qkv.weight"].axes[0]
+    assert axis is not None, graph.fixed

@@ -152,15 +152,15 @@ def _owners(name: str) -> list[str]:
 
 
 def _in_training(seen: Recording, model: nn.Module, axes: InputAxes, inputs: Arguments, found: Further) -> bool:
-    """A pass in training mode, on meta tensors only, of two examples, as batch statistics need them; whether it went
-    through."""
+    """A pass in training mode, on meta tensors only, of one example as all others, or of two where batch statistics need
+    them; whether it went through."""
     if not seen.on_meta:
         return False
     modes = [(module, module.training) for _, module in named_modules(model)]
     buffers = [(module._buffers, dict(module._buffers)) for module in model.modules() if module._buffers]
     try:
         model.train()
-        return _append(seen, model, on_meta(axes.resized(inputs, 2)), found)
+        return any(_append(seen, model, on_meta(axes.resized(inputs, count)), found) for count in (1, 2))
     finally:
         for registered, before in buffers:
             registered.update(before)
