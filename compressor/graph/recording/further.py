@@ -152,8 +152,8 @@ def _owners(name: str) -> list[str]:
 
 
 def _in_training(seen: Recording, model: nn.Module, axes: InputAxes, inputs: Arguments, found: Further) -> bool:
-    """A pass in training mode, on meta tensors only, of one example as all others, or of two where batch statistics need
-    them; whether it went through."""
+    """A pass in training mode, on meta tensors only, of one example as all others, or of two where batch statistics
+    need them; whether it went through."""
     if not seen.on_meta:
         return False
     modes = [(module, module.training) for _, module in named_modules(model)]
