@@ -23,7 +23,7 @@ from compressor.pipeline.defaults import (
     default_sweep_search,
 )
 from compressor.pipeline.delivery import deliver_result
-from compressor.pipeline.events import Events, JobBegan, Listener
+from compressor.pipeline.events import Events, JobBegan, Listener, require_listeners
 from compressor.pipeline.result import Result, result_of
 from compressor.pipeline.rounds import configuration, describe_rounds, round_settings, run_rounds
 from compressor.pipeline.session_plan import SessionPlan, require_example
@@ -111,6 +111,7 @@ def compress(
     """
     require_module(model)
     require_example(example_inputs, example_kwargs)
+    told_to = require_listeners(listeners)
     train = gathered("training", training, Training(), former, stacklevel=3)
     within = gathered("scope", scope, Scope(), former, stacklevel=3)
     lut = former_lut(former, stacklevel=3)
@@ -131,7 +132,7 @@ def compress(
         read(name, Flag(), flag)
     with together(Ranks.of(model, process_group).group, device=model_device(model)) as ranks:
         splits = as_data(data, own_loss=train.loss_fn is not None)
-        events = Events(Console(quiet=not verbose), *listeners) if ranks.is_first else Events()
+        events = Events(Console(quiet=not verbose), *told_to) if ranks.is_first else Events()
         name = type(model).__name__
 
         def reported(done: Sequence[Pipeline]) -> Report:
@@ -195,6 +196,7 @@ def sweep(
 
     require_module(model)
     require_example(example_inputs, example_kwargs)
+    told_to = require_listeners(listeners)
     train = gathered("training", training, Training(), {}, stacklevel=3)
     within = gathered("scope", scope, Scope(), {}, stacklevel=3)
     combinations = read_combinations(budgets)
@@ -211,7 +213,7 @@ def sweep(
         target=measured_on(target, None),
     )
     splits = as_data(data, own_loss=train.loss_fn is not None)
-    events = Events(Console(quiet=not verbose), *listeners)
+    events = Events(Console(quiet=not verbose), *told_to)
     kind = type(model).__name__
     told = {**configuration(kind, rounds), "budgets": [{b.cost: b.text for b in each} for each in combinations]}
     with torch.inference_mode(False), torch.enable_grad(), events.job(JobBegan(kind, told)):

@@ -277,3 +277,16 @@ def test_names_of_the_package() -> None:
     assert all(getattr(compressor, name) is not None for name in compressor.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nope'"):
         compressor.nope  # noqa: B018
+
+
+@pytest.mark.parametrize("listeners", [3, None, "tensorboard", print, ["tensorboard"], [print, 3], {"a": print}])
+def test_listeners_that_are_no_functions_are_refused_before_any_work(listeners: Any) -> None:
+    model = Untouched()
+    for call, budgets in ((compressor.compress, {"flops": "50%"}), (compressor.sweep, [{"flops": "50%"}])):
+        with pytest.raises(UsageError, match="listeners"):
+            call(model, EXAMPLE, budgets, listeners=listeners)
+
+
+class Untouched(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise AssertionError

@@ -105,7 +105,7 @@ def completed(
     found |= checked_names(found)
     if INT8_FORMAT in found.get("export", ()) and "data" not in found:
         raise UsageError(f"{INT8_FORMAT} takes its ranges from data: pass --data, or leave the format out.")
-    found["out"] = given.get("out") or default_out(found["model"], budgets)
+    found["out"] = default_out(found["model"], budgets) if given.get("out") is None else given["out"]
     return JobConfig(budgets=budgets, **found)
 
 

@@ -8,10 +8,12 @@ quickly.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from compressor.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,20 @@ class Warned(Event):
 
 
 Listener = Callable[[Event], None]
+
+
+def require_listeners(given: object) -> list[Listener]:
+    """The functions that are to be told. Raises ``UsageError`` unless it is a list of such."""
+    if not isinstance(given, Iterable) or isinstance(given, (str, Mapping)):
+        raise UsageError(f"listeners must be a list of functions of one event, not {given!r}.")
+    found = list(given)
+    for listener in found:
+        if not callable(listener):
+            raise UsageError(
+                f"listeners holds {listener!r}, which is no function of one event; trackers come as "
+                "compressor.TrackerListener(name)."
+            )
+    return found
 
 
 class ListenerLostError(Exception):

@@ -243,6 +243,13 @@ def test_defaults_depend_on_data(jobs: list[Any]) -> None:
     assert without.out == "compressed/resnet18-flops-50pct"
 
 
+def test_an_empty_folder_is_none(jobs: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (JOB, ["sweep", "--model", "resnet18", "--budgets", "flops=50%"]):
+        assert main([*command, "--out", ""]) == 2
+        assert "out must be the name of a file or folder" in capsys.readouterr().err
+    assert jobs == []
+
+
 def test_output_options_count_before_and_after_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["--format", "json", "models", "resnet18"], ["models", "resnet18", "--format", "json"]):
         assert main(arguments) == 0

@@ -24,7 +24,8 @@ def sweep_of(asked: Asked) -> SweepConfig:
     methods = _either(values, "search", "methods") or (default_sweep_search(values.get("data")),)
     seeds, targets = _either(values, "seed", "seeds") or (0,), _either(values, "target", "targets") or (None,)
     workers, cold, force = values.pop("workers", 1), values.pop("cold", False), values.pop("force", False)
-    out = values.pop("out", None) or default_out(values["model"], budgets[0][:0], "sweep")
+    if (out := values.pop("out", None)) is None:
+        out = default_out(values["model"], budgets[0][:0], "sweep")
     several = len(methods) > 1
     if several and (strange := next((name for name in methods if "," in name), None)) is not None:
         raise UsageError(f"--methods takes single methods, not {shown(strange)}.")
