@@ -198,6 +198,11 @@ def softmax(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, 
     return _with_input(func, args, kwargs, lambda x: x + _along(_log(mask), options["axis"]))
 
 
+def softmin(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Any:
+    """``exp(-x) m / sum(exp(-x) m)``."""
+    return _with_input(func, args, kwargs, lambda x: x - _along(_log(mask), options["axis"]))
+
+
 def log_softmax(func: Callable[..., Any], args: Args, kwargs: Kwargs, mask: Tensor, options: dict[str, Any]) -> Any:
     """Softmax over what is kept; removed channels give 0, not minus infinity, which no later mask could undo."""
     m = _along(mask, options["axis"])
@@ -284,6 +289,7 @@ HANDLERS: dict[str, Handler] = {
     "attention": attention,
     "batch_norm": batch_norm,
     "softmax": softmax,
+    "softmin": softmin,
     "log_softmax": log_softmax,
     "reduce": reduce,
     "scalar": scalar,

@@ -66,7 +66,7 @@ _QUIET = {"__get__", "__set__", "dim", "is_floating_point", "stride", "is_contig
 # One operator to us, whatever is inside.
 _WHOLE = {"scaled_dot_product_attention", "lstm", "gru", "rnn_tanh", "rnn_relu", "rms_norm", "pad", "stft", "istft",
           "cosine_similarity", "pairwise_distance", "lstm_cell", "gru_cell", "rnn_tanh_cell",
-          "rnn_relu_cell", "_pack_padded_sequence", "_pad_packed_sequence"}  # fmt: skip
+          "rnn_relu_cell", "_pack_padded_sequence", "_pad_packed_sequence", "local_response_norm"}  # fmt: skip
 
 
 def _described(overload: Any) -> tuple[str, bool]:

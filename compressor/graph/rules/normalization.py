@@ -114,3 +114,11 @@ def weight_norm(flow: Flow, node: Node) -> None:
     for i, axis in enumerate(v.axes):
         if i != dim:
             flow.reads(axis, (v, i))
+
+
+@rule("local_response_norm")
+def local_response_norm(flow: Flow, node: Node) -> None:
+    """Each channel over the squares of its neighbours: those that are kept, side by side."""
+    x = node.inputs[0]
+    node.outputs[0].axes = list(x.axes)
+    flow.adjusts("side_by_side", x.axes[1], axis=1 - len(x.shape))

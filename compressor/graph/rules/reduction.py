@@ -90,7 +90,7 @@ def softmax(flow: Flow, node: Node) -> None:
     node.outputs[0].axes = list(x.axes)
     if axis is None or flow.is_fixed(axis):
         return
-    call = flow.call("softmax", "log_softmax")
+    call = flow.call("softmax", "log_softmax", "softmin")
     if call is None or not call.values or call.values[0][1].shape != x.shape:
         flow.fix(axis, "softmax across channels")
         return
