@@ -38,6 +38,17 @@ def test_a_column_for_each_label(folder: Path) -> None:
     assert torch.equal(images[:, 2].amax((1, 2)) > 1, labels[:, 1] == 1)
 
 
+@pytest.mark.parametrize("words", [("0.0", "1.0"), ("False", "True"), ("false", "true"), ("FALSE", " TRUE ")])
+def test_zeros_and_ones_as_other_programs_write_them(folder: Path, words: tuple[str, str]) -> None:
+    plain = load_data(f"multilabel:{folder}", image_size=8)
+    rows = [",".join([f"{n}.png", *(words[bit] for bit in (n % 3 == 0, n % 2, False))]) for n in range(12)]
+    (folder / "train.csv").write_text("\n".join(["image,red,blue,green", *rows]))
+    found = load_data(f"multilabel:{folder}", image_size=8)
+    assert found.outputs == 3
+    (_, ours), (_, theirs) = (next(iter(each.train.batches(11))) for each in (found, plain))
+    assert torch.equal(ours, theirs)
+
+
 @pytest.mark.parametrize("between", [" ", ";", "|", " ; ", ",", ", "])
 def test_one_column_with_those_that_apply(folder: Path, between: str) -> None:
     (folder / "train.csv").write_text(f'image,tags\n0.png,"red{between}blue"\n1.png,\n2.png,sky\n')
@@ -60,6 +71,8 @@ def test_one_column_with_those_that_apply(folder: Path, between: str) -> None:
         ("image,a,b\n", "1 line;"),
         ("", "0 lines"),
         ("image,a\n0.png,1\n", "two or more"),
+        ("image,a\n0.png,True\n1.png,False\n", "two or more"),
+        ("image,a,b\n0.png,1,\n", "'' in row 2"),
         ("image,a,a\n0.png,1,0\n", "two or more"),
         ('image,a,b\n"0.png,1,0\n', "table of comma-separated values"),
         ("0.png,1,0\n1.png,0,1\n", r"begins with the image '0\.png' and has no first line of names"),

@@ -97,12 +97,30 @@ def test_bad_recordings(tmp_path: Path) -> None:
     write_wave(tmp_path / "1_ann_0.wav", np.arange(9), rate=16000)
     with pytest.raises(DataError, match="16000"):
         load_data(f"fsdd:{tmp_path}")
+    write_wave(tmp_path / "1_ann_0.wav", np.arange(0))
+    with pytest.raises(DataError, match="no samples"):
+        load_data(f"fsdd:{tmp_path}")
+    for width, channels in ((1, 1), (3, 1), (2, 2)):
+        with wave.open(str(tmp_path / "1_ann_0.wav"), "wb") as sound:
+            sound.setnchannels(channels)
+            sound.setsampwidth(width)
+            sound.setframerate(8000)
+            sound.writeframes(bytes(96))
+        with pytest.raises(DataError, match=f"{channels} channels? and {8 * width} bits; convert it to 8000 Hz"):
+            load_data(f"fsdd:{tmp_path}")
     (tmp_path / "1_ann_0.wav").write_bytes(b"no sound")
     with pytest.raises(DataError, match="no readable WAV"):
         load_data(f"fsdd:{tmp_path}")
     (tmp_path / "1_ann_0.wav").rename(tmp_path / "one_ann_0.wav")
     with pytest.raises(DataError, match="named otherwise"):
         load_data(f"fsdd:{tmp_path}")
+    (tmp_path / "one_ann_0.wav").unlink()
+    for other in ("two.wav", "2_ann.WAV", "2_ann_first.wav"):  # one that is passed over is one that nobody misses
+        write_wave(tmp_path / "1_ann_0.wav", np.arange(9))
+        write_wave(tmp_path / other, np.arange(9))
+        with pytest.raises(DataError, match=f"{other}' is named otherwise"):
+            load_data(f"fsdd:{tmp_path}")
+        (tmp_path / other).unlink()
     arrays = recordings()
     np.savez(tmp_path / "fsdd.npz", **arrays)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="ann, bob"):

@@ -85,8 +85,8 @@ def _read(root: Path) -> _Recordings:
     if file.is_file():
         return _read_npz(file)
     for folder in (root / "recordings", root):
-        if files := sorted(folder.glob("*_*_*.wav")):
-            return _read_waves(files)
+        if any(folder.glob("*_*_*.wav")):
+            return _read_waves(sorted(file for file in folder.iterdir() if _is_sound(file)))
     missing = "does not exist" if not root.exists() else "holds no recordings"
     raise DataError(f"'{root}' {missing}; expected recordings/DIGIT_SPEAKER_TAKE.wav or fsdd.npz in it.")
 
@@ -107,12 +107,16 @@ def _read_npz(file: Path) -> _Recordings:
     return x.astype(np.float32), y.astype(np.int64), speaker.astype(np.str_), take.astype(np.int64)
 
 
+def _is_sound(file: Path) -> bool:
+    return file.suffix.lower() == ".wav" and not file.name.startswith(".")
+
+
 def _read_waves(files: list[Path]) -> _Recordings:
     waves = np.zeros((len(files), LENGTH), np.float32)
     digits, speakers, takes = [], [], []
     for row, file in zip(waves, files, strict=True):
-        digit, *speaker, take = file.stem.split("_")
-        if not (digit.isdecimal() and take.isdecimal()):
+        digit, *speaker, take = file.stem.split("_") if "_" in file.stem else ("", "")
+        if not (digit.isdecimal() and speaker and take.isdecimal()):
             raise DataError(f"'{file}' is named otherwise than DIGIT_SPEAKER_TAKE.wav; remove or rename it.")
         _place(row, _samples(file))
         digits.append(int(digit))
@@ -127,9 +131,15 @@ def _samples(file: Path) -> NDArray[np.float32]:
     with parsing(file, "readable WAV file", cure, kind=DataError), wave.open(str(file), "rb") as sound:
         found = (sound.getframerate(), sound.getnchannels(), sound.getsampwidth())
         if found != (_RATE_HZ, 1, 2):
-            raise DataError(f"'{file}' has (rate, channels, bytes) {found}; expected {(_RATE_HZ, 1, 2)}.")
+            rate, channels, width = found
+            raise DataError(
+                f"'{file}' has {rate} Hz, {channels} channel{'s' * (channels != 1)} and {8 * width} bits; convert it "
+                f"to {_RATE_HZ} Hz, one channel and 16 bits."
+            )
         if 2 * sound.getnframes() > size:
             raise DataError(f"'{file}' announces {sound.getnframes():,} samples and has {size:,} bytes; {cure}.")
+        if not sound.getnframes():
+            raise DataError(f"'{file}' holds no samples; {cure}, or remove it.")
         return np.frombuffer(sound.readframes(sound.getnframes()), "<i2").astype(np.float32)
 
 

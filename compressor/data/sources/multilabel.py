@@ -1,8 +1,8 @@
 """Images with any number of labels each, from tables beside them: ``DIR/train.csv``, likewise ``val`` and ``test``.
 
 The first column names an image, relative to the table, to ``images`` beside it or to a folder of the split's name. The
-others have a label each, 0 or 1; or there is one other column with the names of those that apply, between spaces,
-semicolons, bars or, in quotes, commas.
+others have a label each, 0 or 1 (also 0.0 and 1.0, false and true); or there is one other column with the names of
+those that apply, between spaces, semicolons, bars or, in quotes, commas.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from compressor.storage.reading import MEGABYTE, parsing, read_bytes, require_me
 _MOST = 256 * MEGABYTE
 _CURE = "expected a first line image,label,label,... and a line with an image and 0 or 1 for each label below"
 _BETWEEN = re.compile(r"[\s;|,]+")
+_APPLIES = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
+"""What other programs write for 0 and 1, in any case."""
 Rows = list[tuple[Path, tuple[str, ...]]]
 
 
@@ -91,7 +93,7 @@ def _read(root: Path, file: Path) -> tuple[list[str], Rows]:
 
 def _is_listed(columns: list[str], rows: Rows) -> bool:
     """Whether the one column names the labels that apply."""
-    return len(columns) == 1 and not all(values[0] in ("0", "1") for _, values in rows)
+    return len(columns) == 1 and not all(values[0].casefold() in _APPLIES for _, values in rows)
 
 
 def _names(file: Path, columns: list[str], rows: Rows) -> list[str]:
@@ -124,6 +126,6 @@ def _listed(file: Path, number: int, text: str, names: list[str]) -> list[bool]:
 
 
 def _told(file: Path, number: int, values: tuple[str, ...]) -> list[bool]:
-    if strange := [value for value in values if value not in ("0", "1")]:
+    if strange := [value for value in values if value.casefold() not in _APPLIES]:
         raise DataError(f"'{file}' has {strange[0]!r} in row {number}; a label applies (1) or does not (0).")
-    return [value == "1" for value in values]
+    return [_APPLIES[value.casefold()] for value in values]
