@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def test_what_is_wrong_is_said(tmp_path: Path, words: str) -> None:
         (f"{reviews},tokenizer={tmp_path / 'none'}", UsageError, "no tokenizer in"),
         (f"{reviews},text=body,tokenizer={words}", UsageError, "no column 'body'; it has text, label"),
         (f"{reviews},length=1", UsageError, "at least 2"),
-        (f"{reviews},task=poetry", UsageError, "expected classification or language"),
+        (f"{reviews},task=poetry", UsageError, "expected classification, language or regression"),
         (f"{tmp_path / 'nowhere'}", DataError, "does not exist"),
         ("nobody/nothing", DataError, "nothing is downloaded"),
         (f"{saved(tmp_path / 'n', {'a': [1, 2], 'label': [0, 1]})},tokenizer={words}", DataError, "cannot be told"),
@@ -106,3 +107,49 @@ def test_what_is_wrong_is_said(tmp_path: Path, words: str) -> None:
     ):
         with pytest.raises(kind, match=said):
             load_data(f"hf:{spec}")
+
+
+def test_samples_that_lack_something_are_named(tmp_path: Path, words: str) -> None:
+    texts, labels = ["a film", "the film"] * 5, [0, 1] * 5
+    for number, (columns, said) in enumerate(
+        (
+            ({"text": [None, *texts[1:]], "label": labels}, "have no text"),
+            ({"text": [*texts[1:], None]}, "have no text"),
+            ({"text": [""] * 10, "label": labels}, "train split .* has no tokens"),
+            ({"input_ids": [[]] * 10, "label": labels}, "train split .* has no tokens"),
+            ({"input_ids": [[1, -2]] * 10, "label": labels}, "the token -2"),
+            ({"text": texts, "label": [math.nan, *[0.5] * 9]}, "not finite"),
+            ({"text": texts, "label": [None, *labels[1:]]}, "have no label"),
+        )
+    ):
+        with pytest.raises(DataError, match=said):
+            load_data(f"hf:{saved(tmp_path / str(number), columns)},length=4,tokenizer={words}")
+    splits = {"train": {"text": texts, "label": labels}, "test": {"sentence": texts, "label": labels}}
+    made = {name: datasets.Dataset.from_dict(columns) for name, columns in splits.items()}
+    datasets.DatasetDict(made).save_to_disk(tmp_path / "two")
+    with pytest.raises(
+        DataError, match=r"The test split of .* has no column 'text', which train has; it has sentence, la"
+    ):
+        load_data(f"hf:{tmp_path / 'two'},tokenizer={words}")
+
+
+def test_labels_that_may_be_meant_otherwise_are_told(tmp_path: Path, words: str) -> None:
+    texts = ["a film", "the film"] * 10
+
+    def told(name: str, columns: dict[str, list[Any]], options: str = "") -> tuple[str, tuple[str, ...]]:
+        data = load_data(f"hf:{saved(tmp_path / name, {'text': texts, **columns})},length=4,tokenizer={words}{options}")
+        return data.task.kind, data.remarks
+
+    stars = [1, 2, 3, 4] * 5
+    kind, (said,) = told("from one", {"label": stars})
+    assert (kind, said[:23]) == ("classification", "No sample has 1 class (")
+    kind, (said,) = told("floats", {"label": [float(star) for star in stars]})
+    assert (kind, said[:18]) == ("regression", "Targets are floats")
+    kind, (said,) = told("by another name", {"stars": stars})
+    assert kind == "language"
+    assert "stars is not used" in said
+    assert told("values", {"label": stars}, ",task=regression") == ("regression", ())
+    assert told("halves", {"label": [star / 2 for star in stars]}) == ("regression", ())
+    assert told("text", {"stars": stars}, ",task=language") == ("language", ())
+    for name, columns in (("whole", {"label": [float(star - 1) for star in stars]}), ("none", {"label": [0, 1] * 10})):
+        assert told(name, columns, ",task=classification") == ("classification", ())

@@ -19,10 +19,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from compressor.data.base import Data
 from compressor.data.batches import first_of
+from compressor.data.classes import like_classes, unused_classes
 from compressor.data.holdout import stratified_holdout
 from compressor.data.loaders import DatasetSplit
 from compressor.data.options import split_options, whole
-from compressor.data.task import Task
+from compressor.data.task import Task, are_whole
 from compressor.errors import DataError, MissingDependencyError, UsageError
 
 TEXTS = ("text", "sentence", "content", "review", "question")
@@ -51,6 +52,12 @@ def load(argument: str, *, model: str | None = None) -> Data:
     place, options = split_options("hf", argument, known)
     splits = _splits(place)
     columns = _Columns.of(place, splits["train"], options)
+    for name, split in splits.items():
+        if lacking := [column for column in columns.needed if column not in split.column_names]:
+            raise DataError(
+                f"The {name} split of {place} has no column {lacking[0]!r}, which train has; it has "
+                f"{', '.join(split.column_names)}."
+            )
     length = options.get("length", LENGTH)
     hint = model.removeprefix("hf:") if model is not None and model.startswith("hf:") else None
     tokenizer = None
@@ -60,6 +67,7 @@ def load(argument: str, *, model: str | None = None) -> Data:
         length = min(length, tokenizer.model_max_length)
     read = _language if columns.label is None else _classified
     parts, classes = read(place, splits, columns, tokenizer, length)
+    _require_tokens(place, parts)
     if "val" in parts:
         train, val = (DatasetSplit(_loader(parts[name])) for name in ("train", "val"))
     else:
@@ -75,7 +83,35 @@ def load(argument: str, *, model: str | None = None) -> Data:
         task = Task("regression", outputs=1)
     else:
         task = Task(outputs=classes)
-    return Data(f"hf:{argument}", train, val, test, classes, example, task, words)
+    remarks = tuple(_remarks(place, columns, options, splits["train"], parts, task))
+    return Data(f"hf:{argument}", train, val, test, classes, example, task, words, remarks)
+
+
+def _require_tokens(place: str, parts: Mapping[str, Tokens]) -> None:
+    for name, part in parts.items():
+        ids = part.inputs["input_ids"]
+        if not ids.numel():
+            raise DataError(f"The {name} split of {place} has no tokens: every text is empty.")
+        if int(ids.min()) < 0:
+            raise DataError(f"The {name} split of {place} has the token {int(ids.min())}; tokens count from 0.")
+
+
+def _remarks(
+    place: str, columns: _Columns, options: Mapping[str, Any], split: Any, parts: Mapping[str, Tokens], task: Task
+) -> Iterator[str]:
+    """What the user may not have meant."""
+    if columns.label is not None:
+        found = [None if "task" in options else like_classes(task, parts["train"].targets)]
+        if not task.is_regression and getattr(split.features[columns.label], "num_classes", None) is None:
+            found.append(unused_classes(task.outputs or 1, [part.targets for part in parts.values()]))
+        yield from (said for said in found if said is not None)
+    elif "task" not in options:
+        others = [name for name in split.column_names if name not in (*columns.texts, "attention_mask", "labels")]
+        if others:
+            yield (
+                f"{place} has no label by one of the usual names, so a language model learns its text, and "
+                f"{', '.join(others)} is not used. label=COLUMN predicts a column, task=language ends this warning."
+            )
 
 
 class Tokens(Dataset[Any]):
@@ -110,10 +146,15 @@ class _Columns:
     Attributes:
         texts: one or two columns of text; or ``("input_ids",)``.
         label: what is to be predicted; None for the text itself.
+        task: what the user says that is, if anything.
     """
 
-    def __init__(self, texts: tuple[str, ...], label: str | None) -> None:
-        self.texts, self.label = texts, label
+    def __init__(self, texts: tuple[str, ...], label: str | None, task: str | None) -> None:
+        self.texts, self.label, self.task = texts, label, task
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        return self.texts if self.label is None else (*self.texts, self.label)
 
     @property
     def are_tokens(self) -> bool:
@@ -135,20 +176,38 @@ class _Columns:
         label = found[0] if found else next((name for name in LABELS if name in names), None)
         if options.get("task") == "language":
             label = None
-        elif options.get("task") == "classification" and label is None:
+        elif "task" in options and label is None:
             raise DataError(f"The data set {place} has no label; it has {there}. Name the column: label=COLUMN.")
         texts = asked("text")
         if texts is None and "input_ids" in names:
-            return cls(("input_ids",), None if label is None or isinstance(split[0][label], list) else label)
+            return cls(
+                ("input_ids",),
+                None if label is None or isinstance(split[0][label], list) else label,
+                options.get("task"),
+            )
         if texts is None:
-            written = [name for name in names if name != label and isinstance(split[0][name], str)]
+            written = [name for name in names if name != label and _is_text(split.features[name])]
             texts = next(((name,) for name in TEXTS if name in written), tuple(written))
         if not 1 <= len(texts) <= 2:
             raise DataError(
                 f"Which columns of {place} are the text cannot be told; it has {there}. Name one or two: text=COLUMN "
                 "or text=FIRST+SECOND."
             )
-        return cls(texts, label)
+        return cls(texts, label, options.get("task"))
+
+
+def _is_text(feature: Any) -> bool:
+    return str(getattr(feature, "dtype", "")) in ("string", "large_string", "string_view")
+
+
+def _texts(place: str, split: Any, column: str) -> list[str]:
+    texts = list(split[column])
+    if any(not isinstance(text, str) for text in texts):
+        raise DataError(
+            f"Samples of {place} have no {column}, or one that is no text; remove them, or name the column: "
+            "text=COLUMN."
+        )
+    return texts
 
 
 def _classified(
@@ -161,7 +220,8 @@ def _classified(
         raise DataError(f"Samples of {place} have no {columns.label}; remove them.")
     found = {name: values for name, values in found.items() if name != "test" or set(values) != {-1}}  # kept secret
     numbers = {name: _numbers(place, columns.label, values, found["train"]) for name, values in found.items()}
-    inputs = _encoded({name: splits[name] for name in found}, columns, tokenizer, length)
+    numbers = _as_asked(columns.task, numbers)
+    inputs = _encoded(place, {name: splits[name] for name in found}, columns, tokenizer, length)
     parts = {name: Tokens(inputs[name], targets) for name, targets in numbers.items()}
     if numbers["train"].is_floating_point():
         return parts, None
@@ -171,6 +231,15 @@ def _classified(
         if not 0 <= int(targets.min()) <= int(targets.max()) < classes:
             raise DataError(f"The {name} split of {place} has labels outside of 0 to {classes - 1}.")
     return parts, max(classes, 2)
+
+
+def _as_asked(task: str | None, numbers: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Whole numbers as classes, or any as values, where the user says so."""
+    if task == "regression":
+        return {name: targets.float() for name, targets in numbers.items()}
+    if task == "classification" and all(are_whole(targets) for targets in numbers.values()):
+        return {name: targets.long() for name, targets in numbers.items()}
+    return numbers
 
 
 def _numbers(place: str, label: str, values: list[Any], train: list[Any]) -> Tensor:
@@ -187,10 +256,14 @@ def _numbers(place: str, label: str, values: list[Any], train: list[Any]) -> Ten
         raise DataError(f"The column {label} of {place} has no classes and no numbers: {error}.") from error
     if numbers.dim() != 1:
         raise DataError(f"The column {label} of {place} has several values for a sample; expected one.")
+    if numbers.is_floating_point() and not bool(numbers.isfinite().all()):
+        raise DataError(f"The column {label} of {place} has values that are not finite; remove those samples.")
     return numbers.float() if numbers.is_floating_point() else numbers.long()
 
 
-def _encoded(splits: Mapping[str, Any], columns: _Columns, tokenizer: Any, length: int) -> dict[str, dict[str, Tensor]]:
+def _encoded(
+    place: str, splits: Mapping[str, Any], columns: _Columns, tokenizer: Any, length: int
+) -> dict[str, dict[str, Tensor]]:
     """Inputs by split, as long as the longest sample, but at most ``length``."""
     encoded: dict[str, dict[str, list[list[int]]]] = {}
     for name, split in splits.items():
@@ -198,7 +271,7 @@ def _encoded(splits: Mapping[str, Any], columns: _Columns, tokenizer: Any, lengt
             kept = [each for each in ("input_ids", "attention_mask", "token_type_ids") if each in split.column_names]
             encoded[name] = {each: [row[:length] for row in split[each]] for each in kept}
         else:
-            texts = [list(split[column]) for column in columns.texts]
+            texts = [_texts(place, split, column) for column in columns.texts]
             encoded[name] = dict(tokenizer(*texts, truncation=True, max_length=length))
     longest = max(len(row) for inputs in encoded.values() for row in inputs["input_ids"])
     filler = {"input_ids": 0 if tokenizer is None else tokenizer.pad_token_id or 0}
@@ -220,7 +293,7 @@ def _language(
     """The text of each split, cut into pieces of ``length`` tokens; targets are the tokens that follow each."""
     parts = {}
     for name, split in splits.items():
-        rows = split["input_ids"] if tokenizer is None else _sentences(split, columns.texts[0], tokenizer)
+        rows = split["input_ids"] if tokenizer is None else _sentences(place, split, columns.texts[0], tokenizer)
         stream = torch.tensor(list(chain.from_iterable(rows)), dtype=torch.int64)
         pieces = (len(stream) - 1) // length
         if pieces < 1:
@@ -235,10 +308,10 @@ def _language(
     return parts, None
 
 
-def _sentences(split: Any, column: str, tokenizer: Any) -> Iterator[list[int]]:
+def _sentences(place: str, split: Any, column: str, tokenizer: Any) -> Iterator[list[int]]:
     """The tokens of each text, and what ends it."""
     end = next((i for i in (tokenizer.eos_token_id, tokenizer.sep_token_id) if i is not None), None)
-    for row in tokenizer(list(split[column]), add_special_tokens=False, verbose=False)["input_ids"]:
+    for row in tokenizer(_texts(place, split, column), add_special_tokens=False, verbose=False)["input_ids"]:
         yield row if end is None else [*row, end]
 
 
@@ -259,7 +332,7 @@ def _splits(place: str) -> dict[str, Any]:
             found = datasets.load_from_disk(place) if saved else datasets.load_dataset(place)
     except Exception as error:  # whatever files may do to a reader of files
         raise DataError(
-            f"The data set {place} cannot be read: {str(error).splitlines()[0]} Expected a folder that save_to_disk "
+            f"The data set {place} cannot be read: {_line(error)} Expected a folder that save_to_disk "
             "wrote, a folder of CSV, JSON, Parquet or text files, or a name in the cache (nothing is downloaded: hf "
             "download NAME --repo-type dataset)."
         ) from error
@@ -268,6 +341,12 @@ def _splits(place: str) -> dict[str, Any]:
     if "train" not in named:
         raise DataError(f"The data set {place} has the splits {', '.join(splits) or 'none'}; train is needed.")
     return named
+
+
+def _line(error: Exception) -> str:
+    """The first line of what it says, as a sentence."""
+    said = str(error).strip().splitlines() or [type(error).__name__]
+    return f"{said[0].rstrip('.')}."
 
 
 @contextmanager
@@ -309,12 +388,11 @@ def _tokenizer(named: str | None) -> Any:
         return AutoTokenizer.from_pretrained(named, local_files_only=True)
     except Exception as error:
         raise UsageError(
-            f"There is no tokenizer in {named}: {str(error).splitlines()[0]} Name one that is on this machine: "
-            "tokenizer=NAME."
+            f"There is no tokenizer in {named}: {_line(error)} Name one that is on this machine: tokenizer=NAME."
         ) from error
 
 
 def _kind(text: str) -> str:
-    if text not in ("classification", "language"):
-        raise ValueError("expected classification or language")
+    if text not in ("classification", "language", "regression"):
+        raise ValueError("expected classification, language or regression")
     return text
