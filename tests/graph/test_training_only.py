@@ -121,6 +121,39 @@ def test_the_small_network_trains(make: Callable[[], nn.Module], seed: int) -> N
     assert not model.training
 
 
+class Noisy(nn.Module):
+    """Training alone adds something, so the pass in training mode is made."""
+
+    def __init__(self, noise: nn.Module, rank: int) -> None:
+        super().__init__()
+        kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[rank - 1]
+        self.first, self.noise, self.last = kind(3, 8, 3, padding=1), noise, kind(8, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        if self.training:
+            x = x + 0.1 * torch.randn_like(x)
+        return self.last(self.noise(x))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "rank"),
+    [
+        (nn.Dropout, 2),
+        (nn.Dropout1d, 1),
+        (nn.Dropout2d, 2),
+        (nn.Dropout3d, 3),
+        (nn.AlphaDropout, 2),
+        (nn.FeatureAlphaDropout, 2),
+    ],
+)
+def test_noise_of_dropouts_follows_the_channels_it_falls_on(kind: type[nn.Dropout], rank: int, inplace: bool) -> None:
+    model = Noisy(kind(0.3, inplace), rank).eval()
+    graph = capture(model, torch.randn(2, 3, *[6] * rank))
+    assert graph.parameters["first.weight"].axes[0] is not None, graph.fixed
+
+
 class Hands(nn.Module):
     """It hands its mode on, and does nothing else with it."""
 

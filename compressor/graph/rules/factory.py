@@ -11,6 +11,10 @@ from compressor.graph.recording.dims import Dim
 from compressor.graph.recording.values import Node
 from compressor.graph.rules import rule
 
+_DROPOUTS = ("dropout1d", "dropout2d", "dropout3d", "feature_dropout", "feature_dropout_", "feature_alpha_dropout",
+             "feature_alpha_dropout_")  # fmt: skip
+"""Calls whose noise is made inside, of one number for every channel of what it falls on."""
+
 
 @rule(
     "zeros_like",
@@ -55,6 +59,11 @@ def like(flow: Flow, node: Node) -> None:
 )
 def make(flow: Flow, node: Node) -> None:
     output = node.outputs[0]
+    noise = flow.call(*_DROPOUTS)
+    if noise is not None and noise.values:
+        x = noise.values[0][1]
+        output.axes = [axes if n == m else None for axes, n, m in zip(x.axes, x.shape, output.shape, strict=False)]
+        return
     for axis, (size, n) in enumerate(zip(_sizes(node, len(output.shape)), output.shape, strict=False)):
         source = flow.labels_of(size) if isinstance(size, Dim) and int(size) == n else None
         if source is not None and len(source) == n:
