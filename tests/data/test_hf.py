@@ -111,17 +111,16 @@ def test_what_is_wrong_is_said(tmp_path: Path, words: str) -> None:
 
 def test_samples_that_lack_something_are_named(tmp_path: Path, words: str) -> None:
     texts, labels = ["a film", "the film"] * 5, [0, 1] * 5
-    for number, (columns, said) in enumerate(
-        (
-            ({"text": [None, *texts[1:]], "label": labels}, "have no text"),
-            ({"text": [*texts[1:], None]}, "have no text"),
-            ({"text": [""] * 10, "label": labels}, "train split .* has no tokens"),
-            ({"input_ids": [[]] * 10, "label": labels}, "train split .* has no tokens"),
-            ({"input_ids": [[1, -2]] * 10, "label": labels}, "the token -2"),
-            ({"text": texts, "label": [math.nan, *[0.5] * 9]}, "not finite"),
-            ({"text": texts, "label": [None, *labels[1:]]}, "have no label"),
-        )
-    ):
+    wrong: list[tuple[dict[str, list[Any]], str]] = [
+        ({"text": [None, *texts[1:]], "label": labels}, "have no text"),
+        ({"text": [*texts[1:], None]}, "have no text"),
+        ({"text": [""] * 10, "label": labels}, "train split .* has no tokens"),
+        ({"input_ids": [[]] * 10, "label": labels}, "train split .* has no tokens"),
+        ({"input_ids": [[1, -2]] * 10, "label": labels}, "the token -2"),
+        ({"text": texts, "label": [math.nan, *[0.5] * 9]}, "not finite"),
+        ({"text": texts, "label": [None, *labels[1:]]}, "have no label"),
+    ]
+    for number, (columns, said) in enumerate(wrong):
         with pytest.raises(DataError, match=said):
             load_data(f"hf:{saved(tmp_path / str(number), columns)},length=4,tokenizer={words}")
     splits = {"train": {"text": texts, "label": labels}, "test": {"sentence": texts, "label": labels}}
