@@ -135,11 +135,14 @@ class Pass:
         return outputs
 
     def _begins(self, gradients: Any) -> None:
+        apart(self._bring_back)  # a backward may be compiled, too
+
+    def _bring_back(self) -> None:
         if self.passes.back is not None:  # passes of one step are alike
             return
         if self._watcher is not None:
             self._watcher.backward_begins()
-        apart(self.passes.bring, self)
+        self.passes.bring(self)
         torch.autograd.Variable._execution_engine.queue_callback(self._ends)
 
     def _ends(self) -> None:

@@ -132,6 +132,14 @@ def test_a_whole_step_that_is_compiled() -> None:
             each.step()
 
 
+def test_backwards_that_are_compiled() -> None:
+    from torch._dynamo import compiled_autograd
+
+    with compiled_autograd._enable(torch.compile(backend="eager")):
+        found = loop(made(Net))
+    found.like(loop(made(Net)))
+
+
 def test_the_compiler_goes_on_when_the_session_is_over() -> None:
     from torch._dynamo.testing import CompileCounter
 
