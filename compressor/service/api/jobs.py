@@ -97,7 +97,7 @@ def list_jobs(
     state: Annotated[list[str] | None, Query(description="May be repeated, or several with commas.")] = None,
     project: AskedProject = None,
     q: Annotated[str, Query(max_length=200, description="Part of the name, start of the id, or who submitted.")] = "",
-    before: Annotated[str | None, Query(max_length=40, description="`next` of the page before.")] = None,
+    before: Annotated[str | None, Query(pattern="^[0-9a-f]{20}$", description="`next` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> Response:
     """Jobs of the key's project; of all where the key is for all."""

@@ -21,6 +21,9 @@ from compressor.service.records import DONE, JobRecord, NewJob, UploadRecord
 from compressor.service.services import Services
 from exporters.registry import INT8_FORMAT
 
+_FRONT = "front.json"
+"""What sweeps and searches for several networks leave."""
+
 
 def policy_of(app: FastAPI, values: Mapping[str, Any] | None = None) -> Policy:
     """What recipes may name here; ``values`` of the recipe spare the look at devices where it names no target."""
@@ -75,11 +78,17 @@ def submit_pick(app: FastAPI, parent: JobRecord, asked: Pick, *, submitted_by: s
     """Queue a job that takes a network from what ``parent`` left.
 
     Raises:
-        ConflictError: that job is not done. RecipeError: the budgets, formats or target cannot be.
+        ConflictError: that job is not done, or left nothing to pick from. RecipeError: the budgets, formats or target
+            cannot be.
     """
     services: Services = app.state.services
     if parent.state != DONE:
         raise ConflictError(f"The job {parent.id} is {parent.state}; a network can be picked once it is done.")
+    if not any(file.path == _FRONT for file in services.files.list(parent.id)):
+        raise ConflictError(
+            f"The job {parent.id} left no {_FRONT} to pick from; pick from a sweep, or from a job of a search "
+            "that leaves several networks (supernet)."
+        )
     try:
         budgets = parse_budgets(asked.budgets)
         export = read("export", Names(), asked.export)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from compressor.service.errors import DatabaseAwayError
+from compressor.service.records import FileRecord
 from compressor.service.services import Services
 from tests.service.api.conftest import RECIPE
 
@@ -123,13 +125,17 @@ def test_what_is_not_there_is_404(client: TestClient, path: str) -> None:
     assert answer.headers["content-type"] == PROBLEM
 
 
-def test_a_sweep_and_a_pick_of_it(client: TestClient, submit: Submit, claim: Callable[..., dict[str, Any]]) -> None:
+def test_a_sweep_and_a_pick_of_it(
+    client: TestClient, parts: Services, submit: Submit, claim: Callable[..., dict[str, Any]]
+) -> None:
     sweep = submit({"model": "resnet20_cifar", "weights": "none", "budgets": {"flops": ["30%", "60%"]}})
     assert sweep["kind"] == "sweep"
     asked = {"budgets": {"flops": "45%"}, "export": ["onnx"]}
     early = client.post(f"/v1/jobs/{sweep['id']}/pick", json=asked)
     assert early.status_code == 409
     token = claim()["token"]
+    front = FileRecord("front.json", *parts.blobs.put(io.BytesIO(b"{}")))
+    assert parts.files.snapshot(sweep["id"], token, [front]) == []
     client.post(f"/v1/work/{sweep['id']}/end", json={"token": token, "state": "done"})
     made = client.post(f"/v1/jobs/{sweep['id']}/pick", json=asked)
     assert made.status_code == 201
@@ -145,7 +151,38 @@ def test_a_sweep_and_a_pick_of_it(client: TestClient, submit: Submit, claim: Cal
     ):
         answer = client.post(f"/v1/jobs/{sweep['id']}/pick", json=bad)
         assert (answer.status_code, answer.json().get("key")) == (422, key), answer.text
-    assert claim()["parent_files"] == []
+    assert [file["path"] for file in claim()["parent_files"]] == ["front.json"]
+
+
+def test_a_pick_needs_something_to_pick_from(
+    client: TestClient, submit: Submit, claim: Callable[..., dict[str, Any]]
+) -> None:
+    job, token = submit()["id"], claim()["token"]
+    client.post(f"/v1/work/{job}/end", json={"token": token, "state": "done"})
+    answer = client.post(f"/v1/jobs/{job}/pick", json={"budgets": {"flops": "45%"}})
+    assert answer.status_code == 409
+    assert "sweep" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/v1/jobs", {"GET", "POST"}),
+        ("PATCH", "/v1/jobs/0000", {"GET", "DELETE"}),
+        ("DELETE", "/v1/jobs/0000/files/a", {"GET", "HEAD"}),
+        ("GET", "/v1/jobs/0000/cancel", {"POST"}),
+    ],
+)
+def test_what_may_be_done_at_a_place_is_named(client: TestClient, method: str, path: str, allowed: set[str]) -> None:
+    answer = client.request(method, path)
+    assert answer.status_code == 405
+    assert set(answer.headers["allow"].split(", ")) == allowed
+
+
+@pytest.mark.parametrize("before", ["zzz", "0", "%00", "", "1a22e82b5e7ee1ecc73bf", "../../etc"])
+def test_a_page_begins_where_the_last_one_ended(client: TestClient, before: str) -> None:
+    """A mark that is none was taken, and gave the first page or nothing."""
+    assert client.get(f"/v1/jobs?before={before}").json()["key"] == "before"
 
 
 def test_a_start_must_be_a_job_that_is_done(client: TestClient, submit: Submit) -> None:
