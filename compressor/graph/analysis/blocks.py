@@ -86,7 +86,8 @@ class Blocks:
             block.groups = tuple(
                 g.index
                 for g in groups
-                if (g.members and all(name in inside for name, _ in g.members)) or outputs.issuperset(g.units.tolist())
+                if (g.members and all(name in inside for name, _ in g.members))
+                or (outputs and outputs.issuperset(g.units.tolist()))
             )
 
 

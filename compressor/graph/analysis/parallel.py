@@ -120,19 +120,21 @@ def _sum(dataflow: Dataflow, node: Node, inner: set[int]) -> Aggregate:
 def _concat(dataflow: Dataflow, flow: Flow, node: Node) -> Aggregate:
     made = Aggregate([], 0, node, concat=True)
     dim = concat_axis(node)
-    owners = [_atoms(flow, value.axes[dim]) if dim < len(value.axes) else None for value in node.inputs]
+    branches: list[Branch | None] = []
     for position, value in enumerate(node.inputs):
         before = value.producer
         only = before is not None and dataflow.post_dominator(before.index) == node.index
-        branch = _branch(dataflow, node, position, value) if only else None
-        elsewhere = [own for other, own in enumerate(owners) if other != position]
-        if branch is not None and node.inputs.count(value) == 1:
-            for read in _outside(dataflow, branch):
-                elsewhere += [_atoms(flow, axis) for axis in read.axes]
-        if branch is None or node.inputs.count(value) > 1 or owned_column(owners[position], elsewhere) is None:
-            made.others += len(value.shape) == len(node.outputs[0].shape)
-        else:
-            made.branches.append(branch)
+        branches.append(_branch(dataflow, node, position, value) if only and node.inputs.count(value) == 1 else None)
+    if any(branch is not None for branch in branches):  # else nobody asks whose labels are whose
+        owners = [_atoms(flow, value.axes[dim]) if dim < len(value.axes) else None for value in node.inputs]
+    for position, (value, branch) in enumerate(zip(node.inputs, branches, strict=True)):
+        if branch is not None:
+            elsewhere = [own for other, own in enumerate(owners) if other != position]
+            elsewhere += [_atoms(flow, axis) for read in _outside(dataflow, branch) for axis in read.axes]
+            if owned_column(owners[position], elsewhere) is not None:
+                made.branches.append(branch)
+                continue
+        made.others += len(value.shape) == len(node.outputs[0].shape)
     return made
 
 
