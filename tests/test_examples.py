@@ -7,11 +7,16 @@ import os
 import re
 import subprocess
 import sys
+from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
+import torch
+from torch import nn
 
+import compressor
 from compressor.cli.app import COMMANDS, group
 from compressor.search import METHODS
 
@@ -140,6 +145,56 @@ def test_what_the_page_on_dash_shows_runs(tmp_path: Path) -> None:
     )
     assert found.returncode == 0, found.stderr
     assert found.stdout.count("->") == 9  # three convolutions in each of three blocks
+
+
+WHOLE = ("pooling", "sweep", "supernet")
+"""Pages whose blocks stand for themselves."""
+PARTS = {"README": (0, 1), "dnarch": (0,), "engines": (0,), "models": (0,), "own_loop": (0,), "training": (1,)}
+"""Blocks that go on with the reader's own network and data, in one process and a short time."""
+
+
+def blocks_of(page: str) -> list[str]:
+    text = (ROOT / ("README.md" if page == "README" else f"docs/{page}.md")).read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("page", WHOLE)
+def test_what_pages_show_runs_as_it_stands(page: str) -> None:
+    (block,) = blocks_of(page)
+    exec(compile(block, page, "exec"), {})
+
+
+@pytest.mark.parametrize("page", PARTS)
+def test_what_pages_show_runs_with_a_network_and_data(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class MyNet(nn.Sequential):
+        def __init__(self) -> None:
+            layers = {"conv1": nn.Conv2d(3, 32, 3), "relu": nn.ReLU(), "layer4": nn.Conv2d(32, 16, 3)}
+            super().__init__(
+                OrderedDict(layers, pool=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten(), head=nn.Linear(16, 10))
+            )
+
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    model, x = MyNet(), torch.randn(2, 3, 32, 32)
+    batches = [(torch.randn(8, 3, 32, 32), torch.arange(8)) for _ in range(4)]
+    names: dict[str, Any] = {
+        "torch": torch, "nn": nn, "compressor": compressor, "MyNet": MyNet, "model": model, "x": x, "example_inputs": x,
+        "train_loader": batches, "val_loader": batches, "loaders": (batches, batches), "batches": batches,
+        "loader": batches, "epochs": 1, "criterion": nn.CrossEntropyLoss(),
+        "optimizer": torch.optim.SGD(model.parameters(), 0.01),
+    }  # fmt: skip
+    if page == "engines":
+        names["result"] = compressor.compress(model, x, {"flops": "50%"})
+    made, short = compressor.Training, {"search_epochs": 1, "finetune_epochs": 1}
+    monkeypatch.setattr(compressor, "Training", lambda **given: made(**{**given, **short}))
+    for number in PARTS[page]:
+        found = dict(names)
+        exec(compile(blocks_of(page)[number], page, "exec"), found)
+        reduced = found.get("small") or getattr(found.get("result"), "model", None)
+        if reduced is not None:
+            assert sum(p.numel() for p in reduced.parameters()) < sum(p.numel() for p in model.parameters())
 
 
 def test_what_the_page_on_tracking_shows_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
