@@ -4,6 +4,10 @@
 # (The server deletes contents a day after nothing names them; a backup takes less.)
 set -eu
 data=${1:?the data dir} target=${2:?a folder for the backup}
+if [ ! -f "$data/service.sqlite" ]; then
+  echo "$data has no service.sqlite; name the server's data dir (with Postgres use pg_dump, see docs/service.md)." >&2
+  exit 2
+fi
 mkdir -p "$target"
 chmod 700 "$target"
 python3 - "$data/service.sqlite" "$target/service.sqlite.new" <<'PYTHON'
