@@ -143,8 +143,8 @@ class CompressionCallback(Callback):  # type: ignore[misc]
             self._driver.add_cost(1.0 if scaler is None else scaler.get_scale())
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        stepped, session = self._driver.step(), self._driver.active
-        if stepped and session is not None and session.steps_done % trainer.log_every_n_steps == 0:
+        stepped, session, every = self._driver.step(), self._driver.active, trainer.log_every_n_steps
+        if stepped and session is not None and every and session.steps_done % every == 0:  # 0: nothing is logged
             self.log_dict({f"cost/{name}": value for name, value in session.costs().items()})
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

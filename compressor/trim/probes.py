@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from compressor.graph.graph import Graph
 from compressor.graph.inputs.input_axes import Arguments, InputAxes, equal_axes, input_tensors, resized_axis, variants
 from compressor.graph.recording.forward import on_meta
-from compressor.nn.modules import evaluating, gradients
+from compressor.nn.modules import evaluating, gradients, uncompiled
 from compressor.nn.quantization import unobserved
 from compressor.nn.swap import swapped_tensors, unchanged
 
@@ -106,8 +106,15 @@ def _takes(model: nn.Module, graph: Graph, inputs: Arguments) -> bool:
             stand_in.requires_grad_(graph.gradients and find(parameter.name).requires_grad)
             stand_ins.update(dict.fromkeys(parameter.names, stand_in))
     try:
-        switched = gradients(graph.gradients)
-        with unchanged(model), evaluating(model), unobserved(model), switched, swapped_tensors(model, stand_ins):
+        switched, written = gradients(graph.gradients), uncompiled(model)  # no compiler for one pass
+        with (
+            unchanged(model),
+            evaluating(model),
+            unobserved(model),
+            written,
+            switched,
+            swapped_tensors(model, stand_ins),
+        ):
             model(*inputs[0], **inputs[1])
     except Exception:  # whatever a forward may raise
         return False

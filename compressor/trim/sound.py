@@ -13,7 +13,7 @@ from compressor.errors import UnsupportedModelError, UsageError
 from compressor.graph.graph import Graph
 from compressor.graph.inputs.input_axes import Arguments, input_tensors
 from compressor.graph.recording.forward import copied, tensors_in
-from compressor.nn.modules import evaluating, gradients
+from compressor.nn.modules import evaluating, gradients, uncompiled
 from compressor.nn.quantization import unobserved
 from compressor.nn.swap import own_copies, unchanged
 from compressor.nn.tensors import to_device
@@ -94,7 +94,8 @@ def _output(model: nn.Module, inputs: Arguments, differentiable: bool) -> Any:
     """In the model's own precision, or else in the highest that runs."""
     failure: Exception | None = None
     for dtype in (None, torch.float32, torch.float64):
-        with isolated_rng(seed=0), unchanged(model), evaluating(model), unobserved(model), gradients(differentiable):
+        modes = evaluating(model), uncompiled(model), gradients(differentiable)  # no compiler for one pass
+        with isolated_rng(seed=0), unchanged(model), unobserved(model), modes[0], modes[1], modes[2]:
             args, kwargs = copied(inputs)
             try:
                 if dtype is None:

@@ -115,6 +115,12 @@ def test_it_is_the_loop_of_ones_own(tmp_path: Path, parts: int, clip: float | No
     assert_same(lit.net, expected)
 
 
+@pytest.mark.parametrize("settings", [{"log_every_n_steps": 0}, {"fast_dev_run": 2}, {"limit_train_batches": 1}])
+def test_trainers_that_do_little(tmp_path: Path, settings: dict[str, Any]) -> None:
+    lit, _ = fit(tmp_path, max_epochs=1, **settings)
+    assert_small(lit.net)
+
+
 @pytest.mark.parametrize("search", ["figs", "dnarch"])
 def test_stopped_and_resumed_it_ends_as_it_would_have(tmp_path: Path, search: str) -> None:
     def callback() -> Any:
