@@ -372,6 +372,14 @@ def test_the_recipe_is_shown_as_it_was_sent(client: TestClient, worked: Worked) 
         assert line.replace('"', "&#34;") in text
 
 
+def test_a_recipe_in_a_single_line_is_shown_in_lines(client: TestClient, worked: Worked) -> None:
+    sent = {"model": "resnet20_cifar", "weights": "none", "budgets": {"flops": "50%"}}
+    job = worked.services.jobs.submit(NewJob("default", sent, recipe_text=json.dumps(sent)))
+    shown = look(client, f"/jobs/{job.id}").partition("<pre")[2].partition("</pre>")[0]
+    assert "weights: none\n" in shown
+    assert "{" not in shown.partition("<code>")[2]
+
+
 @pytest.mark.parametrize(("code", "changes"), [(1, False), (2, True), (3, True), (4, True), (5, False), ("3", False)])
 def test_what_a_retry_cannot_mend_is_to_be_changed_first(
     client: TestClient, worked: Worked, code: object, changes: bool

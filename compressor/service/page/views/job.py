@@ -129,7 +129,7 @@ def _shown(request: Request, services: Services, record: JobRecord) -> dict[str,
     code = failure.get("exit_code")
     return {
         "job": record,
-        "recipe_text": record.recipe_text or dump_yaml(dict(record.recipe)),
+        "recipe_text": _written(record),
         "error_text": str(failure.get("text") or "") if record.state == "failed" else "",
         "cure": _CURES.get(code, _AGAIN) if isinstance(code, int) else _AGAIN,
         "to_change": code in (2, 3, 4),
@@ -141,6 +141,12 @@ def _shown(request: Request, services: Services, record: JobRecord) -> dict[str,
         "unread": unread,
         **found,
     }
+
+
+def _written(record: JobRecord) -> str:
+    """The recipe as it was sent; in lines where a program sent it in a single one."""
+    text = record.recipe_text or ""
+    return text if "\n" in text.strip() else dump_yaml(dict(record.recipe))
 
 
 def _points(fronts: list[FrontView]) -> int:
