@@ -20,6 +20,7 @@ from torch.utils.data.distributed import DistributedSampler
 
 from compressor.data.base import Data, Split
 from compressor.data.batches import first_of, read_batch
+from compressor.data.classes import unused_classes
 from compressor.data.holdout import HOLDOUT_FRACTION, stratified_holdout
 from compressor.data.memory import index_batches
 from compressor.data.own_batches import Batch, OwnBatches
@@ -74,7 +75,13 @@ def from_loaders(
     test_split = _split(test, "test", own_loss) if test is not None else None
     names = _class_names(train)
     example = first_of(inputs)
-    return Data("loaders", train_split, val_split, test_split, classes, example, found, vocabulary, class_names=names)
+    kept = [_kept_labels(_whole(loader)) for loader in (train, val, test) if loader is not None]
+    labels = [each for each in kept if each is not None]
+    unused = None
+    if labels and num_classes is None and classes is not None and not names:
+        unused = unused_classes(classes, labels)
+    remarks: tuple[str, ...] = () if unused is None else (unused,)
+    return Data("loaders", train_split, val_split, test_split, classes, example, found, vocabulary, remarks, names)
 
 
 class DatasetSplit:

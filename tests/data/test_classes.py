@@ -165,6 +165,17 @@ def test_labels_that_are_no_classes_from_0_are_told(made: Any, tmp_path: Path) -
             made(x, labels, tmp_path)
 
 
+def test_labels_of_loaders_that_are_no_classes_from_0_are_told() -> None:
+    def given(labels: Tensor, **more: Any) -> Data:
+        loader = DataLoader(TensorDataset(torch.zeros(len(labels), 3, 4, 4), labels), batch_size=4)
+        return from_loaders(loader, loader, **more)
+
+    labels = torch.arange(40) % 4
+    assert remarks(given(labels)) == remarks(given(labels + 1, num_classes=5)) == ()
+    (said,) = remarks(given(labels + 1))
+    assert said.startswith("No sample has 1 class (0)")
+
+
 @pytest.mark.parametrize("made", [arrays, in_files])
 @pytest.mark.parametrize("kind", [np.float32, np.int64, np.uint16])
 def test_inputs_that_nobody_scaled_are_told(made: Any, kind: Any, tmp_path: Path) -> None:
