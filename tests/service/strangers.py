@@ -51,9 +51,13 @@ class Caller:
 #: Answered to everybody, by intention. Whatever else is must not be here by accident.
 PUBLIC = {
     ("GET", "/healthz"),
+    ("HEAD", "/healthz"),
     ("GET", "/readyz"),
+    ("HEAD", "/readyz"),
     ("GET", "/v1/healthz"),
+    ("HEAD", "/v1/healthz"),
     ("GET", "/v1/readyz"),
+    ("HEAD", "/v1/readyz"),
     ("GET", "/login"),
     ("POST", "/login"),
     ("GET", "/favicon.ico"),

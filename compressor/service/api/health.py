@@ -1,4 +1,4 @@
-"""Whether the server lives, and whether it can do anything."""
+"""Whether the server lives, and whether it can do anything. Watchdogs and balancers ask with HEAD, too."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from compressor.storage.version import VERSION
 router = APIRouter(tags=["operations"])
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get(
     "/healthz",
     summary="Whether the process lives",
@@ -24,6 +25,7 @@ async def healthz() -> Response:
     return JSONResponse({"status": "ok", "version": VERSION})
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz",
     summary="Whether the database and the artefacts answer",

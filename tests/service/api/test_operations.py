@@ -68,6 +68,11 @@ def test_nothing_is_loaded_from_elsewhere(client: TestClient) -> None:
     assert client.get("/redoc").status_code in (303, 404)
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/v1/healthz", "/v1/readyz"])
+def test_health_is_told_to_those_who_want_no_body(client: TestClient, path: str) -> None:
+    assert client.head(path).status_code == client.get(path).status_code == 200
+
+
 @pytest.mark.parametrize("path", ["/v1/jobs", "/healthz", "/metrics", "/v1/nothing", "/v1/jobs/0000/files/x"])
 def test_every_answer_tells_browsers_to_be_careful(client: TestClient, path: str) -> None:
     headers = client.get(path).headers
