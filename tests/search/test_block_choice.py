@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+import compressor
 from compressor.backbones.resnet_cifar import CifarResNet
 from compressor.costs import build
 from compressor.data import from_loaders
@@ -155,3 +156,30 @@ def test_figs_runs_with_and_without_depth(graph: Graph, depth: bool) -> None:
     assert cost(constraint, graph, result) <= constraint.limit
     assert depth or result.gates.all()
     assert trim_verified(model, graph, result.units, X, gates=result.gates).check.passed
+
+
+class SideBySide(nn.Module):
+    """Three layers of two unlike operators each, none of which is an identity."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 1)
+        self.far = nn.ModuleList(nn.Conv2d(16, 16, 5, padding=2) for _ in range(3))
+        self.near = nn.ModuleList(nn.Conv2d(16, 16, 1) for _ in range(3))
+        self.head = nn.Conv2d(16, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for far, near in zip(self.far, self.near, strict=True):
+            x = torch.relu(far(x) + near(x))
+        return self.head(x)  # type: ignore[no-any-return]
+
+
+def test_without_data_channels_go_before_operators_side_by_side() -> None:
+    torch.manual_seed(0)
+    model = SideBySide().eval()
+    for layer in model.far:
+        torch.nn.init.normal_(layer.weight, std=0.01)  # which says little of what it does
+    result = compressor.compress(model, torch.randn(1, 3, 8, 8), {"params": "40%"})
+    assert result.report.budgets[0].met
+    assert not result.report.blocks_removed

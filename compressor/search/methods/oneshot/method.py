@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import torch
 
+from compressor.arrays import FloatArray
+from compressor.graph.graph import Graph
 from compressor.search.base import SearchContext
 from compressor.search.constraints.greedy import _entry, remove
 from compressor.search.importance.rank import rank
@@ -38,7 +40,17 @@ def decided(context: SearchContext, config: OneShotConfig) -> SearchResult:
     projector = context.projector(config.decides)
     projector.check_reachable()
     scores, blocks = rank(context, config.importance or default_measure(context), batches=config.batches)
+    if context.data is None:
+        blocks = _operators_last(context.graph, scores, blocks)
     units, gates, history = remove(projector, scores, blocks, rounds=config.rounds)
     units = projector.fill(units, scores, gates=gates)
     history.append(_entry(projector, units, gates, int(history[-1]["step"]) + 1))
     return SearchResult(units, torch.from_numpy(scores), history, gates, torch.from_numpy(blocks))
+
+
+def _operators_last(graph: Graph, scores: FloatArray, blocks: FloatArray) -> FloatArray:
+    """Scores of blocks with those of operators side by side, ``f(x) + g(x)``, above all others together: the size of
+    weights says nothing of which of two unlike operators matters, and no identity is left where one goes."""
+    found = blocks.copy()
+    found[[index for parallel in graph.parallels for index in parallel.blocks]] = scores.sum() + blocks.sum()
+    return found
