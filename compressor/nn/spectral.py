@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,9 +21,22 @@ CPU = torch.device("cpu")
 LONGEST = 64  # samples that matrices are quicker for than transforms
 
 
+def _kept(many: int) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    """Keeps the last results, made outside inference mode wherever they are asked for: others learn with them."""
+
+    def keeping(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def made(*args: Any) -> Tensor:
+            with torch.inference_mode(False), torch.no_grad():
+                return make(*args)
+
+        return functools.lru_cache(maxsize=many)(functools.wraps(make)(made))
+
+    return keeping
+
+
 def _remembered(make: Callable[[int, int, torch.device], Tensor]) -> Callable[..., Tensor]:
     """``make``, kept for short axes, which a search needs it for in every step."""
-    short = functools.lru_cache(maxsize=1024)(make)
+    short = _kept(1024)(make)
 
     @functools.wraps(make)
     def found(n: int, kept: int, device: torch.device = CPU) -> Tensor:
@@ -80,7 +94,7 @@ def _analysis(n: int, kept: int, device: torch.device) -> Tensor:
     return scale.to(device) * _waves(n, kept, device).T
 
 
-@functools.lru_cache(maxsize=64)
+@_kept(64)
 def _echoes(n: int) -> Tensor:
     """What is left of an impulse by each frequency from 1 on, after 0 to n - 1 samples, shape (n // 2, n)."""
     frequencies = torch.arange(1, n // 2 + 1, dtype=torch.float64)[:, None]
@@ -136,7 +150,7 @@ def _through_spectrum(x: Tensor, factors: Tensor, axis: int) -> Tensor:
     return y
 
 
-@functools.lru_cache(maxsize=1024)
+@_kept(1024)
 def coarser(taps: int, spacing: float) -> Tensor:
     """The matrix (taps, taps) that makes an odd kernel do on samples ``spacing`` (1 or more) apart what it does on
     those 1 apart, as far as so many taps can, float64.

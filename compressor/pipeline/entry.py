@@ -6,7 +6,7 @@ import copy
 import functools
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import torch
@@ -17,6 +17,7 @@ from compressor.errors import UsageError
 Run = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 """``run(forward, args, kwargs)``: the model's output."""
 
+Given = TypeVar("Given")
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
@@ -29,6 +30,15 @@ def trains(method: Method) -> Method:
             return method(*args, **kwargs)
 
     return called  # type: ignore[return-value]
+
+
+@contextmanager
+def entered_for_good(context: AbstractContextManager[Given]) -> Iterator[Given]:
+    """``context``, entered outside inference mode: what is made and kept there serves forwards that learn, too."""
+    with ExitStack() as stack:
+        with torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext():
+            found = stack.enter_context(context)
+        yield found
 
 
 _open: weakref.WeakSet[nn.Module] = weakref.WeakSet()

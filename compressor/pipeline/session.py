@@ -39,7 +39,7 @@ from compressor.nn.quantization import observe_anew_
 from compressor.nn.tensors import not_finite
 from compressor.options import Whole, read
 from compressor.pipeline.bottlenecks import warn_of_bottlenecks
-from compressor.pipeline.entry import Entry, require_free, trains
+from compressor.pipeline.entry import Entry, entered_for_good, require_free, trains
 from compressor.pipeline.problem import Problem
 from compressor.pipeline.session_state import load_, state_of
 from compressor.pipeline.settings import Settings
@@ -145,9 +145,9 @@ class Session:
 
     def _run(self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A forward of the model, with or without masks."""
-        learns = self.model.training and (torch.is_grad_enabled() or in_checkpoint())
-        if not learns and self._under is None:
+        if not self.model.training and self._under is None:
             return forward(*args, **kwargs)
+        learns = self.model.training and (torch.is_grad_enabled() or in_checkpoint())
         if self.graph.resolutions:
             cure = "pass an example of that size, or options={'learn': 'width,depth,kernel'}"
             self._problem.require_one_size(args, "The loop has inputs of", cure)
@@ -159,7 +159,7 @@ class Session:
         if self._under is not None:
             with self._under.another():
                 return self._under.over(forward(*args, **kwargs), self._gradients)
-        with self._learner.applied() as made:
+        with entered_for_good(self._learner.applied()) as made:
             outputs = forward(*args, **kwargs)
             return outputs if made is None else made.over(outputs, self._gradients)
 
@@ -172,7 +172,7 @@ class Session:
         before = self._under
         if before is None:
             self._learner.masking.require_unchanged()
-        with self._learner.applied() as self._under:
+        with entered_for_good(self._learner.applied()) as self._under:
             try:
                 yield
             finally:

@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+import compressor
+from compressor.errors import UsageError
 from tests.own_loop.loops import Convolutions, Net, Run, batch, flat, loop, made, opened
 
 Mode = Callable[[], AbstractContextManager[Any]]
@@ -64,6 +66,67 @@ def around(kind: Any, search: str, mode: Mode, where: str, steps: int = 6) -> Ru
 @pytest.mark.parametrize("kind", [Net, Convolutions])
 def test_modes_around_a_session_change_nothing(kind: Any, search: str, mode: str, where: str) -> None:
     around(kind, search, MODES[mode], where).like(loop(made(kind), search))
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("search", ["figs", "dnarch"])
+@pytest.mark.parametrize("kind", [Net, Convolutions])
+def test_targets_that_a_loop_computes_without_gradients_are_those_of_the_masked_model(
+    kind: Any, search: str, mode: Mode
+) -> None:
+    """Virtual adversarial training, labels that are guessed, and statistics that are updated do so in training mode."""
+    model = made(kind)
+    session = opened(model, search)
+
+    def call(x: torch.Tensor) -> Any:
+        with mode():
+            target = model(x)
+        found = model(x)
+        with mode():
+            again = model(x)
+        assert torch.equal(target, found)
+        assert torch.equal(again, found)
+        return found
+
+    loop(model, search, call=call, session=session).like(loop(made(kind), search))
+    session = opened(made(kind).train(), search)
+    with torch.no_grad():
+        session.model(batch(0)[0])
+    with pytest.raises(UsageError, match="no forward"):
+        session.step()
+
+
+class Images(torch.nn.Module):
+    """Whose resolution can be learned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = torch.nn.Conv2d(3, 8, 1), torch.nn.Linear(8, 3)
+        self.branch = torch.nn.Sequential(
+            torch.nn.Conv2d(8, 8, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(8, 8, 3, padding=1)
+        )
+
+    def forward(self, x: torch.Tensor) -> Any:
+        x = self.stem(x)
+        return self.head((x + self.branch(x)).mean((2, 3)))
+
+
+def test_what_is_kept_of_forwards_in_inference_mode_serves_those_that_learn() -> None:
+    images = torch.randn(2, 3, 18, 18, generator=torch.Generator().manual_seed(0))  # a length of their own
+    model = made(Images).train()
+    learned = {"learn": "width,depth,kernel,resolution"}
+    session = compressor.prepare(model, images, {"flops": "50%"}, search="dnarch", total_steps=8, options=learned)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    for _ in range(8):
+        with torch.inference_mode():
+            model(images)
+            with session.masked():
+                model.eval()(images)
+        (model.train()(images).square().mean() + session.cost_loss()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        session.step()
+    assert session.finish()(images).shape == (2, 3)
 
 
 @pytest.mark.parametrize("search", ["figs", "dnarch"])
