@@ -24,6 +24,7 @@ from compressor.pipeline.defaults import (
 )
 from compressor.pipeline.delivery import deliver_result
 from compressor.pipeline.events import Events, JobBegan, Listener, require_listeners
+from compressor.pipeline.job_options import TrainingOptions
 from compressor.pipeline.result import Result, result_of
 from compressor.pipeline.rounds import configuration, describe_rounds, round_settings, run_rounds
 from compressor.pipeline.session_plan import SessionPlan, require_example
@@ -309,28 +310,18 @@ def _rounds(
     from compressor.data.loaders import batch_size_of
 
     default = DEFAULT_EPOCHS if data is not None else 0
+    told = train.values(TrainingOptions) | within.values()
+    told["batch_size"] = train.batch_size or batch_size_of(data) or DEFAULT_BATCH_SIZE
+    if train.finetune_epochs is None:
+        told["finetune_epochs"] = default
     rounds = round_settings(
         search,
         options,
         epochs=train.search_epochs if train.search_epochs is not None else default,
         budgets=budgets,
-        finetune_epochs=train.finetune_epochs if train.finetune_epochs is not None else default,
-        batch_size=train.batch_size or batch_size_of(data) or DEFAULT_BATCH_SIZE,
-        optimizer=train.optimizer,
-        lr=train.lr,
-        accumulate=train.accumulate,
-        clip_norm=train.clip_norm,
-        amp=train.amp,
-        compile=train.compile,
-        distill=train.distill,
-        tune=train.tune,
-        tune_epochs=train.tune_epochs,
-        tune_samples=train.tune_samples,
-        trial_workers=train.trial_workers,
-        seed=train.seed,
         loss_fn=train.loss_fn,
         **common,
-        **within.values(),
+        **told,
     )
     for settings in rounds:
         settings.require_data_for(data)

@@ -9,30 +9,15 @@ import click
 
 from compressor.budget import BASE_UNITS
 from compressor.cli.method_options import own_options
-from compressor.cli.options import Of, keep_option, model_option, stack, structure_options, trust_option
+from compressor.cli.options import job_option, keep_option, model_option, stack, structure_options, trust_option
 from compressor.cli.output import JobInterrupted, Output
 from compressor.cli.tune_options import taken_grid, tune_options
 from compressor.errors import UsageError
 from compressor.jobs.asked import Asked
 from compressor.jobs.config import JobConfig
 from compressor.jobs.recipes.read import read_recipe
-from compressor.options import Names, shown
-from compressor.options.shared import (
-    ACCUMULATE,
-    BATCH_SIZE,
-    BENCH_SECONDS,
-    CLIP_NORM,
-    DATA_WORKERS,
-    DISTILL,
-    EPOCHS,
-    LR,
-    LRS,
-    OPTIMIZER,
-    ROUND_TO,
-    SEED,
-    THREADS,
-)
-from compressor.pipeline.defaults import DEFAULT_BENCH_SECONDS, DEFAULT_EPOCHS, default_search
+from compressor.options import shown
+from compressor.pipeline.defaults import DEFAULT_EPOCHS, default_search
 from compressor.process.environment import launched_rank
 
 budget_options = stack(
@@ -50,9 +35,9 @@ budget_options = stack(
         metavar="COST=B",
         help="A budget of any cost by name, such as one that another package added; may be repeated.",
     ),
-    click.option("--target", metavar="T", help="Where a latency budget holds; 'compress targets' lists them."),
-    click.option("--lut", metavar="FILE", help="The latency table. [$XDG_CACHE_HOME/compressor/lut.sqlite]"),
-    click.option("--threads", type=Of(THREADS), metavar="N", help="CPU threads on --target. [all cores]"),
+    job_option("target", "T"),
+    job_option("lut", "FILE"),
+    job_option("threads", "N"),
 )
 
 COMPRESS_OPTIONS = stack(
@@ -64,12 +49,7 @@ COMPRESS_OPTIONS = stack(
     model_option(required=False),
     trust_option,
     budget_options,
-    click.option(
-        "--weights",
-        default="default",
-        metavar="W",
-        help="default (the library's pretrained ones), none (random), or a file: .safetensors, .pt, .pth. [default]",
-    ),
+    job_option("weights", "W"),
     click.option(
         "--data",
         metavar="D",
@@ -77,106 +57,35 @@ COMPRESS_OPTIONS = stack(
         "coco:DIR (boxes), fsdd:DIR, listops:n=N,length=L, darcy:DIR, hf:PLACE (text), npz:FILE or pkg.module:factory. "
         "Loss and metric follow from the targets. Without it nothing is trained.",
     ),
-    click.option(
-        "--data-workers",
-        type=Of(DATA_WORKERS),
-        default=0,
-        metavar="N",
-        help="Processes that read data of many files, images say; 0 reads in threads. Batches are the same. [0]",
-    ),
-    click.option(
-        "--search",
-        metavar="S",
-        help="What chooses; options of each are listed below. [figs with data, oneshot without]",
-    ),
-    click.option(
-        "--importance",
-        metavar="I",
-        help="oneshot, dnarch: rank channels by sensitivity, magnitude (l2), l1, taylor, bn-scale or random. "
-        "[oneshot with data: sensitivity]",
-    ),
-    click.option("--train-epochs", type=Of(EPOCHS), metavar="N", help="Train the original first, for N epochs. [0]"),
-    click.option(
-        "--search-epochs",
-        type=Of(EPOCHS),
-        metavar="N",
-        help=f"Epochs of a search that trains. [{DEFAULT_EPOCHS} with data]",
-    ),
-    click.option(
-        "--finetune-epochs", type=Of(EPOCHS), metavar="N", help=f"Epochs of fine-tuning. [{DEFAULT_EPOCHS} with data]"
-    ),
-    click.option(
-        "--batch-size", type=Of(BATCH_SIZE), default=64, metavar="N", help="Samples, over all processes. [64]"
-    ),
-    click.option("--accumulate", type=Of(ACCUMULATE), default=1, metavar="N", help="Batches that make one step. [1]"),
-    click.option(
-        "--optimizer",
-        type=Of(OPTIMIZER),
-        default="sgd",
-        metavar="O",
-        help="Of the weights, in training, search and fine-tuning: sgd, or adamw, as transformers need it. [sgd]",
-    ),
-    click.option(
-        "--lr",
-        type=Of(LR),
-        metavar="X",
-        help=f"Learning rate of training and fine-tuning. [{LRS['sgd']}; with adamw {LRS['adamw']}]",
-    ),
-    click.option("--clip-norm", type=Of(CLIP_NORM), metavar="X", help="Largest norm of a step's gradients. [any]"),
-    click.option("--amp/--no-amp", default=None, help="Mixed precision: bfloat16, float16 on older GPUs. [on a GPU]"),
-    click.option(
-        "--compile", is_flag=True, help="Compile networks (torch.compile) where they are trained without masks."
-    ),
-    click.option(
-        "--distill",
-        type=Of(DISTILL),
-        default=0.0,
-        metavar="X",
-        help="Weight of the original's logits in the loss, 0 to 1. [0]",
-    ),
+    job_option("data_workers", "N"),
+    job_option("search", "S", unsaid="figs with data, oneshot without"),
+    job_option("importance", "I", unsaid="oneshot with data: sensitivity"),
+    job_option("train_epochs", "N"),
+    job_option("search_epochs", "N", unsaid=f"{DEFAULT_EPOCHS} with data"),
+    job_option("finetune_epochs", "N", unsaid=f"{DEFAULT_EPOCHS} with data"),
+    job_option("batch_size", "N"),
+    job_option("accumulate", "N"),
+    job_option("optimizer", "O"),
+    job_option("lr", "X"),
+    job_option("clip_norm", "X"),
+    job_option("amp"),
+    job_option("compile"),
+    job_option("distill", "X"),
     tune_options,
-    click.option(
-        "--round-to",
-        type=Of(ROUND_TO),
-        metavar="N",
-        help="Keep multiples of N channels; 1 allows any width. [powers of two up to 16, as the width allows]",
-    ),
-    click.option(
-        "--include", multiple=True, metavar="PATTERN", help="Compress matching modules only; may be repeated."
-    ),
-    click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave matching modules alone; may be repeated."),
+    job_option("round_to", "N"),
+    job_option("include", "PATTERN", multiple=True),
+    job_option("exclude", "PATTERN", multiple=True),
     keep_option,
-    click.option(
-        "--absorb/--no-absorb",
-        default=True,
-        help="Without data: biases and batch norms take up the mean of channels that go. [absorb]",
-    ),
+    job_option("absorb"),
     structure_options,
-    click.option(
-        "--export", type=Of(Names()), default=("onnx",), metavar="F,...", help="Formats to write, or none. [onnx]"
-    ),
-    click.option(
-        "--bench-seconds",
-        type=Of(BENCH_SECONDS),
-        metavar="S",
-        help=f"How long to time both networks at the end, 0 for not at all. [{DEFAULT_BENCH_SECONDS:g}]",
-    ),
-    click.option(
-        "--start",
-        metavar="FOLDER",
-        help="Begin the search at an earlier result of the same model, or take one of the networks that a search left.",
-    ),
-    click.option(
-        "--track",
-        type=Of(Names()),
-        default=(),
-        metavar="T,...",
-        help="Tell trackers what happens: tensorboard, mlflow, wandb, trackio. [none but events.jsonl in the folder]",
-    ),
-    click.option("--out", metavar="DIR", help="Folder to write; an interrupted job goes on there. [compressed/...]"),
-    click.option("--force", is_flag=True, help="Overwrite a folder that holds another job."),
-    click.option("--seed", type=Of(SEED), default=0, metavar="N", help="[0]"),
-    click.option("--device", default="auto", metavar="D", help="auto, cpu, cuda, cuda:N or mps. [auto]"),
+    job_option("export", "F,..."),
+    job_option("bench_seconds", "S"),
+    job_option("start", "FOLDER"),
+    job_option("track", "T,...", unsaid="none but events.jsonl in the folder"),
+    job_option("out", "DIR", unsaid="compressed/..."),
+    job_option("force"),
+    job_option("seed", "N"),
+    job_option("device", "D"),
 )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import click
 
 from compressor.errors import UsageError
-from compressor.options import Kind, Names, Shape, read, shown
-from compressor.options.shared import NUM_CLASSES
+from compressor.jobs.config import JobConfig
+from compressor.options import Flag, Kind, read, shown
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -64,23 +65,42 @@ def model_option(required: bool) -> Decorator:
     )
 
 
-keep_option: Decorator = click.option(
-    "--keep",
-    multiple=True,
-    metavar="PATTERN=W",
-    help="Least width of matching modules: channels, such as conv1=16, or a share, layer4*=50%; may be repeated.",
-)
+_DECLARED = {each.name: each for each in fields(JobConfig)}
 
 
-def trust_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``--trust-factories``."""
+def job_option(
+    name: str, metavar: str | None = None, *, unsaid: str | None = None, multiple: bool = False
+) -> Decorator:
+    """The option of a job that ``JobConfig`` declares by this name, with the words and the kind that it has there.
+
+    Args:
+        unsaid: what holds where it is not given, for the help; by default what is declared.
+        multiple: whether it may be repeated. Its values are then read by the job, as all of them together.
+
+    What is not given has no value here, or no elements: it is what a recipe says, or else the default of the job.
+    """
+    declared = _DECLARED[name]
+    kind, default, flag = declared.metadata["kind"], declared.default, f"--{name.replace('_', '-')}"
+    if unsaid is None:
+        unsaid = ",".join(default) if isinstance(default, tuple) else "" if default is None else str(default)
+        unsaid = unsaid.removesuffix(".0")
+    switch = isinstance(kind, Flag)
+    if switch and default is not False:
+        flag, unsaid = f"{flag}/--no-{flag[2:]}", ""
+    repeated = " May be repeated." if multiple else ""
     return click.option(
-        "--trust-factories",
-        type=Of(Names()),
-        default=(),
-        metavar="F,...",
-        help="Factories (pkg.module:name), modules or packages that a saved folder may name to be imported. [none]",
-    )(function)
+        flag,
+        default=() if default == () else None,
+        is_flag=switch or None,
+        type=None if switch or multiple else Of(kind),
+        multiple=multiple,
+        metavar=metavar,
+        help=declared.metadata["doc"] + repeated + (f" [{unsaid}]" if unsaid and not switch else ""),
+    )
+
+
+keep_option = job_option("keep", "PATTERN=W", multiple=True)
+trust_option = job_option("trust_factories", "F,...", unsaid="none")
 
 
 def model_or_folder(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -99,21 +119,6 @@ def model_or_folder(function: Callable[..., Any]) -> Callable[..., Any]:
     return model_option(required=False)(click.argument("folder", required=False)(named))
 
 
-def structure_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``--num-classes`` and ``--input-shape``."""
-    for option in (
-        click.option(
-            "--input-shape",
-            type=Of(Shape()),
-            metavar="C,H,W",
-            help="Shape of one input, if not the model's or data's own.",
-        ),
-        click.option("--num-classes", type=Of(NUM_CLASSES), metavar="N", help="Classes of the model's head."),
-    ):
-        function = option(function)
-    return function
-
-
 def stack(*decorators: Decorator) -> Decorator:
     """Several decorators as one, the first outermost, as if they stood in that order above a function."""
 
@@ -123,3 +128,6 @@ def stack(*decorators: Decorator) -> Decorator:
         return function
 
     return apply
+
+
+structure_options = stack(job_option("num_classes", "N"), job_option("input_shape", "C,H,W"))

@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from compressor.cli.options import Decorator, Of, stack
+from compressor.cli.options import Decorator, Of, job_option, stack
 from compressor.errors import UsageError
-from compressor.pipeline.grid import AXES, NAMES, TRIAL_WORKERS, TUNE_EPOCHS, TUNE_SAMPLES, Numbers, Tune
+from compressor.pipeline.grid import AXES, Numbers
 
 _WHAT = {
     "lr": "Learning rates of a grid of your own.",
@@ -18,12 +18,7 @@ _WHAT = {
 }
 
 tune_options: Decorator = stack(
-    click.option(
-        "--tune",
-        type=Of(Tune()),
-        metavar="G",
-        help=f"Choose settings of fine-tuning in short trials on held-out samples: {', '.join(NAMES)}. [auto]",
-    ),
+    job_option("tune", "G"),
     *(
         click.option(
             f"--tune.{axis.replace('_', '-')}",
@@ -34,19 +29,9 @@ tune_options: Decorator = stack(
         )
         for axis, kind in AXES.items()
     ),
-    click.option(
-        "--tune-epochs", type=Of(TUNE_EPOCHS), metavar="N", help="Epochs of a trial. [a fifth of --finetune-epochs]"
-    ),
-    click.option(
-        "--tune-samples",
-        type=Of(TUNE_SAMPLES),
-        default=0.2,
-        metavar="F",
-        help="Share of the training samples in an epoch of a trial. [0.2]",
-    ),
-    click.option(
-        "--trial-workers", type=Of(TRIAL_WORKERS), default=1, metavar="N", help="Trials that run side by side. [1]"
-    ),
+    job_option("tune_epochs", "N"),
+    job_option("tune_samples", "F"),
+    job_option("trial_workers", "N"),
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
@@ -21,7 +21,7 @@ def matches(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(".".join(parts[: i + 1]), pattern) for pattern in patterns for i in range(len(parts)))
 
 
-def require_matches(model: nn.Module, **patterns: tuple[str, ...]) -> None:
+def require_matches(model: nn.Module, **patterns: Sequence[str]) -> None:
     """Refuse patterns that name nothing: one mistyped would free, or hold, something else than was meant.
 
     Args:

@@ -19,6 +19,7 @@ from compressor.jobs.begin import begin
 from compressor.jobs.config import JobConfig, upgraded
 from compressor.jobs.loading import available_device, load_subject
 from compressor.jobs.networks import require_whole, save_networks
+from compressor.jobs.recipes.keys import DEPENDS, job_keys
 from compressor.jobs.recipes.write import write_recipe
 from compressor.jobs.telling import telling
 from compressor.models import artifact
@@ -27,6 +28,7 @@ from compressor.options.shared import LRS
 from compressor.pipeline.alike import OTHER_WORK
 from compressor.pipeline.delivery import deliver_result
 from compressor.pipeline.events import Events
+from compressor.pipeline.job_options import JobOptions
 from compressor.pipeline.networks import networks_of
 from compressor.pipeline.rounds import describe_rounds, round_settings, run_rounds
 from compressor.pipeline.settings import Settings, measured_on
@@ -40,18 +42,8 @@ from compressor.storage.job import Job
 from compressor.storage.places import RECIPE
 from compressor.storage.shared_job import SharedJob, WholeJob
 
-_OPTIONS = {
-    name: f"--{name.replace('_', '-')}"
-    for name in (
-        "weights", "data", "search", "importance",
-        "train_epochs", "search_epochs",
-        "finetune_epochs", "batch_size", "accumulate", "optimizer", "lr", "clip_norm", "amp", "compile", "distill",
-        "tune_epochs", "tune_samples", "trial_workers", "data_workers", "round_to", "include", "exclude", "keep",
-        "absorb", "export", "bench_seconds",
-        "num_classes", "input_shape", "seed", "device",
-        "target", "lut", "threads", "start", "track", "trust_factories",
-    )
-}  # fmt: skip
+_SAID_APART = ("model", "out", "force", "tune")
+"""Settings that ``command_of`` does not go through: how, and whether, they are written differs."""
 
 
 def run_job(config: JobConfig, *, events: Events, trained: str | None = None) -> Report:
@@ -193,27 +185,9 @@ def job_settings(config: JobConfig) -> tuple[Settings, ...]:
         epochs=config.search_epochs,
         importance=config.importance,
         budgets=config.budgets,
-        train_epochs=config.train_epochs,
-        finetune_epochs=config.finetune_epochs,
-        batch_size=config.batch_size,
-        accumulate=config.accumulate,
-        optimizer=config.optimizer,
-        lr=config.lr,
-        clip_norm=config.clip_norm,
-        amp=config.amp,
-        compile=config.compile,
-        distill=config.distill,
-        tune=config.tune,
-        tune_epochs=config.tune_epochs,
-        tune_samples=config.tune_samples,
-        trial_workers=config.trial_workers,
-        round_to=config.round_to,
-        include=config.include,
-        exclude=config.exclude,
         keep=config.keep,  # read from text
-        absorb=config.absorb,
-        seed=config.seed,
         target=measured_on(config.target, config.lut, config.threads),
+        **config.values(JobOptions),
     )
 
 
@@ -224,8 +198,12 @@ def command_of(config: JobConfig) -> str:
         known = budget.cost in BASE_UNITS
         parts += [f"--budget-{budget.cost}", budget.text] if known else ["--budget", f"{budget.cost}={budget.text}"]
     defaults = {field.name: field.default for field in fields(JobConfig)} | {"lr": LRS[config.optimizer]}
-    for name, option in _OPTIONS.items():
-        value = getattr(config, name)
+    if config.data is not None:
+        defaults |= dict.fromkeys(DEPENDS)  # a command line with data has other defaults, so these are written
+    for name in job_keys():
+        if name in _SAID_APART:
+            continue
+        option, value = f"--{name.replace('_', '-')}", getattr(config, name)
         if value != defaults[name]:
             if isinstance(value, bool):
                 parts += [option if value else option.replace("--", "--no-", 1)]

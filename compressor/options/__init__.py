@@ -4,7 +4,7 @@ A *kind* says which values an option takes and reads them; ``option`` makes a da
 that derives from ``Options`` reads every such field when it is made. Nothing here imports torch.
 """
 
-from compressor.options.fields import Described, Options, option, table
+from compressor.options.fields import Described, Options, option, redeclared, table
 from compressor.options.kinds import (
     MOST,
     MOST_ELEMENTS,
@@ -49,6 +49,7 @@ __all__ = [
     "Wholes",
     "option",
     "read",
+    "redeclared",
     "schema_of",
     "shown",
     "table",

@@ -17,6 +17,12 @@ def option(default: Any, kind: Kind, doc: str, *, optional: bool | None = None) 
     return field(default=default, metadata=metadata)
 
 
+def redeclared(base: type, name: str, default: Any, *, optional: bool | None = None) -> Any:
+    """The option that ``base`` has by this name, with another default; ``optional`` as for ``option``."""
+    (found,) = (each for each in fields(base) if each.name == name)
+    return option(default, found.metadata["kind"], found.metadata["doc"], optional=optional)
+
+
 @dataclass(frozen=True)
 class Described:
     """One option for tables: ``takes`` in words, the default as one would write it."""
@@ -39,6 +45,10 @@ class Options:
                 value = getattr(self, each.name)
                 checked = read(each.name, each.metadata["kind"], value, optional=each.metadata["optional"])
                 object.__setattr__(self, each.name, checked)
+
+    def values(self, of: type[Options] | None = None) -> dict[str, Any]:
+        """What it holds by name: all, or what ``of`` has, which it derives from."""
+        return {each.name: getattr(self, each.name) for each in fields(of or self)}
 
     @classmethod
     def from_options(cls, given: Mapping[str, Any]) -> Self:

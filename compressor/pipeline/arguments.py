@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 from torch import Tensor
 
 from compressor.errors import UsageError
-from compressor.options import Called, Flag, Options, Patterns, option, shown
-from compressor.options.shared import (
-    ACCUMULATE,
-    BATCH_SIZE,
-    CLIP_NORM,
-    DISTILL,
-    EPOCHS,
-    LR,
-    LRS,
-    OPTIMIZER,
-    ROUND_TO,
-    SEED,
-)
-from compressor.pipeline.grid import TRIAL_WORKERS, TUNE_EPOCHS, TUNE_SAMPLES, Grid, Tune, read_grid
+from compressor.options import Called, Options, Patterns, option, shown
+from compressor.options.shared import EPOCHS
+from compressor.pipeline.job_options import ScopeOptions, TrainingOptions
 from compressor.search.constraints.wishes import ChosenChannels, LeastWidths
 
 
-@dataclass(frozen=True)
-class Training(Options):
+@dataclass(frozen=True, kw_only=True)
+class Training(TrainingOptions):
     """How the program trains.
 
     Attributes:
@@ -61,32 +50,12 @@ class Training(Options):
     20
     """
 
-    search_epochs: int | None = option(None, EPOCHS, "Epochs of the search.")
-    finetune_epochs: int | None = option(None, EPOCHS, "Epochs of fine-tuning.")
-    batch_size: int | None = option(None, BATCH_SIZE, "Samples in a batch.")
-    optimizer: str = option("sgd", OPTIMIZER, "Optimizer of the weights.")
-    lr: float | None = option(
-        None, LR, f"Learning rate of fine-tuning; by default {LRS['sgd']}, of adamw {LRS['adamw']}."
-    )
-    accumulate: int = option(1, ACCUMULATE, "Batches that make one step.")
-    clip_norm: float | None = option(None, CLIP_NORM, "Largest norm of the gradients.")
-    amp: bool | None = option(None, Flag(), "Mixed precision; on a GPU unless said otherwise.")
-    compile: bool = option(False, Flag(), "Whether networks are compiled where they run as they are.")
-    distill: float = option(0.0, DISTILL, "Weight of the original's outputs in the loss.")
+    search_epochs: int | None = option(None, EPOCHS, "Epochs of a search that trains.")
     loss_fn: Callable[[Any, Tensor], Tensor] | None = option(None, Called("loss_fn(outputs, targets)"), "The loss.")
-    seed: int = option(0, SEED, "Of everything that is drawn.")
-    tune: str | Grid = option("auto", Tune(), "Settings of fine-tuning to choose from.")
-    tune_epochs: int | None = option(None, TUNE_EPOCHS, "Epochs of a trial.")
-    tune_samples: float = option(0.2, TUNE_SAMPLES, "Share of the training samples in an epoch of a trial.")
-    trial_workers: int = option(1, TRIAL_WORKERS, "Processes that trials run in.")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "tune", read_grid(self.tune))
 
 
-@dataclass(frozen=True)
-class Scope(Options):
+@dataclass(frozen=True, kw_only=True)
+class Scope(ScopeOptions):
     """Which parts of a model may change, and how far.
 
     Attributes:
@@ -106,17 +75,9 @@ class Scope(Options):
     ('head*',)
     """
 
-    include: str | tuple[str, ...] = option((), Patterns(), "What may be compressed.")
-    exclude: str | tuple[str, ...] = option((), Patterns(), "What is left alone.")
     keep: Any = option((), LeastWidths(), "Least widths of layers.")
     choose: Mapping[str, Any] | None = option(None, ChosenChannels(), "Channels that layers keep.")
-    keep_outputs: str | tuple[str, ...] = option((), Patterns(), "Modules whose outputs keep all channels.")
-    round_to: int | None = option(None, ROUND_TO, "What widths are multiples of.")
-    absorb: bool = option(True, Flag(), "Without data: whether layers take up the mean of channels that go.")
-
-    def values(self) -> dict[str, Any]:
-        """By name, as ``Settings`` takes them."""
-        return {each.name: getattr(self, each.name) for each in fields(self)}
+    keep_outputs: Sequence[str] = option((), Patterns(), "Modules whose outputs keep all channels.")
 
 
 _O = TypeVar("_O", bound=Options)

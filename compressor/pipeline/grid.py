@@ -11,7 +11,7 @@ from itertools import product
 from typing import Any, ClassVar
 
 from compressor.errors import UsageError
-from compressor.options import Kind, Number, Whole, read, schema_of, shown
+from compressor.options import Kind, Number, read, schema_of, shown
 from compressor.options.shared import LR, LRS
 
 AXES: dict[str, Number] = {
@@ -23,10 +23,6 @@ AXES: dict[str, Number] = {
 """What a grid may vary, in the order in which it is gone through, the last the fastest."""
 NAMES = ("auto", "none", "short", "paper")
 MOST_TRIALS = 1000
-
-TUNE_EPOCHS = Whole(1, 1_000_000)
-TUNE_SAMPLES = Number(above=0, most=1)
-TRIAL_WORKERS = Whole(1, 256)
 
 _PAPER: dict[str, tuple[float, ...]] = {
     "lr": (1e-1, 1e-2, 1e-3),

@@ -11,31 +11,12 @@ from torch import Tensor, nn
 
 from compressor.budget import Budget
 from compressor.errors import UsageError
-from compressor.options import Called, Flag, OneOf, Options, Patterns, Place, Text, option, read, shown
-from compressor.options.shared import (
-    ACCUMULATE,
-    BATCH_SIZE,
-    CLIP_NORM,
-    DISTILL,
-    EPOCHS,
-    LR,
-    LRS,
-    OPTIMIZER,
-    ROUND_TO,
-    SEED,
-    THREADS,
-)
-from compressor.pipeline.grid import (
-    TRIAL_WORKERS,
-    TUNE_EPOCHS,
-    TUNE_SAMPLES,
-    Grid,
-    Tune,
-    read_grid,
-    require_finetuning,
-)
+from compressor.options import OneOf, Place, Text, option, read, redeclared, shown
+from compressor.options.shared import BATCH_SIZE, EPOCHS, THREADS
+from compressor.pipeline.arguments import Scope, Training
+from compressor.pipeline.grid import Grid
+from compressor.pipeline.job_options import JobOptions
 from compressor.search import METHODS, get_method, usable_methods
-from compressor.search.constraints.wishes import ChosenChannels, Least, LeastWidths
 from compressor.search.importance import FROM_DATA, MEASURE
 from compressor.search.options import Method, MethodConfig
 from compressor.train.config import StepSettings
@@ -57,41 +38,14 @@ class Base:
 
 
 @dataclass(frozen=True)
-class Settings(Options):
+class Settings(JobOptions, Scope):
     """What the stages need to know, however the job was asked for. See ``config.JobConfig`` and ``api.compress``."""
 
     budgets: tuple[Budget, ...]
     search: str = option("oneshot", OneOf(METHODS.names), "Name of the search method.")
     options: Mapping[str, Any] = field(default_factory=dict)
-    train_epochs: int = option(0, EPOCHS, "Epochs of training the original first.")
-    finetune_epochs: int = option(0, EPOCHS, "Epochs of fine-tuning.")
-    batch_size: int = option(64, BATCH_SIZE, "Samples in a batch.")
-    optimizer: str = option("sgd", OPTIMIZER, "Optimizer of the weights.")
-    lr: float = option(
-        None,
-        LR,
-        f"Learning rate of training and fine-tuning; by default {LRS['sgd']}, of adamw {LRS['adamw']}.",
-        optional=False,
-    )
-    accumulate: int = option(1, ACCUMULATE, "Batches that make one step.")
-    clip_norm: float | None = option(None, CLIP_NORM, "Largest norm of the gradients.")
-    amp: bool | None = option(None, Flag(), "Mixed precision; on a GPU unless said otherwise.")
-    compile: bool = option(False, Flag(), "Whether networks are compiled where they run as they are.")
-    distill: float = option(0.0, DISTILL, "Weight of the original's outputs in the loss.")
-    tune: str | Grid = option("auto", Tune(), "Grid of settings that is tried before fine-tuning.")
-    tune_epochs: int | None = option(None, TUNE_EPOCHS, "Epochs of a trial.")
-    tune_samples: float = option(0.2, TUNE_SAMPLES, "Share of the training samples in an epoch of a trial.")
-    trial_workers: int = option(1, TRIAL_WORKERS, "Processes that trials run in.")
-    round_to: int | None = option(None, ROUND_TO, "What widths are multiples of.")
-    include: tuple[str, ...] = option((), Patterns(), "What may be compressed.")
-    exclude: tuple[str, ...] = option((), Patterns(), "What is left alone.")
-    keep: tuple[Least, ...] = option((), LeastWidths(), "Least widths of layers.")
-    choose: Mapping[str, tuple[int, ...]] = option(None, ChosenChannels(), "Channels that layers keep.")
-    absorb: bool = option(True, Flag(), "Without data: whether layers take up the mean of channels that go.")
-    keep_outputs: tuple[str, ...] = option((), Patterns(), "Modules whose outputs keep all channels.")
+    loss_fn: Callable[[Any, Tensor], Tensor] | None = redeclared(Training, "loss_fn", None)
     batch_axis: BatchAxis = "auto"
-    seed: int = option(0, SEED, "Of everything that is drawn.")
-    loss_fn: Callable[[Any, Tensor], Tensor] | None = option(None, Called("loss_fn(outputs, targets)"), "The loss.")
     target: TargetSettings | None = None
     base: Base | None = None
     """Where the network searched in is a grown one, or what an earlier search found."""
@@ -101,13 +55,9 @@ class Settings(Options):
     config: MethodConfig = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.lr is None:
-            object.__setattr__(self, "lr", LRS.get(str(self.optimizer)))
         super().__post_init__()
         object.__setattr__(self, "method", get_method(self.search))
         object.__setattr__(self, "config", self.method.read(self.options))
-        object.__setattr__(self, "tune", read_grid(self.tune))
-        require_finetuning(self.tune, self.finetune_epochs)
         if any(budget.cost == "latency" for budget in self.budgets) and self.target is None:
             raise UsageError(
                 "A latency budget needs a target to measure on; pass --target (or target=), for example "

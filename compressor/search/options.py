@@ -7,7 +7,7 @@ loaded.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -36,7 +36,7 @@ class MethodConfig(Options):
         of choices."""
         return frozenset({"width", "depth"} if getattr(self, "depth", True) else {"width"})
 
-    def choice_options(self, include: tuple[str, ...], exclude: tuple[str, ...]) -> Mapping[str, Mapping[str, Any]]:
+    def choice_options(self, include: Sequence[str], exclude: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
         """What the finders of choices are told, by kind; ``include`` and ``exclude`` are the job's patterns."""
         return {}
 

@@ -105,6 +105,10 @@ def test_a_folder_of_rounds_is_compressed_again(tmp_path: Path, capsys: pytest.C
         ["--search", "dash,figs", "--kernel-sizes", "3,5", "--figs.tau", "0.02"],
         ["--search", "dash,dnarch", "--dash.fresh", "true", "--learn", "width", "--dash.form", "fft"],
         ["--search", "dash", "--dilations", "1,2", "--include", "first", "--include", "second"],
+        ["--search", "oneshot"],
+        ["--search", "oneshot", "--finetune-epochs", "0"],
+        ["--search", "figs", "--search-epochs", "0", "--no-absorb", "--amp", "--compile", "--keep", "first=50%"],
+        ["--seed", "3", "--export", "none", "--bench-seconds", "0", "--trust-factories", "a,b", "--lr", "0.1"],
     ],
 )
 def test_commands_say_the_same_job(options: list[str]) -> None:

@@ -14,7 +14,9 @@ from compressor.search.options import Method
 SCHEMA_VERSION = 1
 SCHEMA_KEYS = ("schema_version", "$schema")
 """What a recipe may have that says nothing about a job."""
-_DEPENDS = ("out", "search", "search_epochs", "finetune_epochs")
+_FIRST = ("model", "weights", "data", "search", "importance")
+"""What recipes begin with; the rest follows as it is declared."""
+DEPENDS = ("out", "search", "search_epochs", "finetune_epochs")
 """What is something else with data than without, where it is not said."""
 
 
@@ -31,7 +33,8 @@ class Key:
 def job_keys() -> dict[str, Key]:
     """Keys of one job, without its budgets and the options of its search."""
     found = {"model": Key(Text(), "The model, as --model takes it.")} | keys_of(JobConfig)
-    return {name: replace(key, default=None) if name in _DEPENDS else key for name, key in found.items()}
+    found |= {name: replace(found[name], default=None) for name in DEPENDS}
+    return {name: found[name] for name in dict.fromkeys([*_FIRST, *found])}
 
 
 def sweep_keys() -> dict[str, Key]:

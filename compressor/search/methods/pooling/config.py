@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -61,7 +61,7 @@ class PoolingConfig(MethodConfig):
 
         require_some(graph)
 
-    def choice_options(self, include: tuple[str, ...], exclude: tuple[str, ...]) -> Mapping[str, Mapping[str, Any]]:
+    def choice_options(self, include: Sequence[str], exclude: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
         return {"pooling": {"include": include, "exclude": exclude}}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -96,7 +96,7 @@ class SupernetConfig(MethodConfig):
     def decides(self) -> frozenset[str]:
         return frozenset(self.learn)
 
-    def choice_options(self, include: tuple[str, ...], exclude: tuple[str, ...]) -> Mapping[str, Mapping[str, Any]]:
+    def choice_options(self, include: Sequence[str], exclude: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
         return {"activation": {"include": include, "exclude": exclude}}
 
     def lowest_budgets(self) -> tuple[Budget, ...]:
