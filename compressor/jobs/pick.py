@@ -238,11 +238,10 @@ def _rebuilt(folder: Path, document: NetworksDocument, networks: Networks, trust
 
 
 def _settings(document: NetworksDocument) -> Settings:
-    """What decides which units the model has; the budgets are replaced by those asked for."""
+    """What decides which units the model has. It has no budgets: those asked for now choose among networks."""
     told = document.settings
-    placeholder = Budget("flops", 1.0, True, "100%")
     return Settings(
-        budgets=(placeholder,),
+        budgets=(),
         search=told["search"],
         options=told["options"],
         include=tuple(told.get("include", ())),

@@ -120,12 +120,10 @@ def build_picked(
     only = replace(networks, front=networks.front.only(chosen))
     timed = [budget for budget in budgets if budget.cost == "latency"]
     told = tuple(budget for budget in budgets if budget.cost != "latency")
-    settings = replace(settings, budgets=told or settings.budgets, finetune_epochs=0, train_epochs=0, target=None)
+    settings = replace(settings, budgets=told, finetune_epochs=0, train_epochs=0, target=None)
     picked = Picked(only, model, example.args, settings, example_kwargs=dict(example.kwargs), events=events)
     picked.run()
     report = describe_result(picked, name=type(model).__name__)
-    if not told:
-        report.budgets = []
     for budget in timed:
         original = networks.front.original["latency"]
         limit, reached = budget.limit(original), chosen.costs["latency"]
