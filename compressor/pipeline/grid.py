@@ -36,7 +36,7 @@ Grid = dict[str, tuple[float, ...]]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Hyperparameters:
     """What fine-tuning is told by a point of a grid.
 
     Attributes:
@@ -130,9 +130,9 @@ def require_finetuning(tune: str | Mapping[str, Any], finetune_epochs: int) -> N
         )
 
 
-def recipes(
-    tune: str | Grid, own: Recipe, *, momentum: bool = True, dropout: bool = True, optimizer: str = "sgd"
-) -> list[Recipe]:
+def grid_points(
+    tune: str | Grid, own: Hyperparameters, *, momentum: bool = True, dropout: bool = True, optimizer: str = "sgd"
+) -> list[Hyperparameters]:
     """The points of a grid, each once.
 
     Args:
@@ -148,4 +148,4 @@ def recipes(
         tune = paper if tune == "paper" else short
     idle = {name for name, acts in (("momentum", momentum), ("dropout", dropout)) if not acts}
     axes = [tune[name] if name in tune and name not in idle else (getattr(own, name),) for name in AXES]
-    return list(dict.fromkeys(Recipe(*point) for point in product(*axes)))
+    return list(dict.fromkeys(Hyperparameters(*point) for point in product(*axes)))

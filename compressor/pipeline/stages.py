@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from compressor.latency.elsewhere import MeasuredElsewhere
     from compressor.latency.refinement import RefinementLog
     from compressor.latency.target import LatencySession
-    from compressor.pipeline.grid import Recipe
+    from compressor.pipeline.grid import Hyperparameters
     from compressor.report.tuning import Tuning
     from compressor.storage.shared_job import JobStages
 
@@ -253,15 +253,15 @@ class Pipeline:
         """Train what is left, with the original as teacher if distillation is asked for."""
         if not self.settings.finetune_epochs or self.data is None or self.untouched:
             return
-        from compressor.pipeline.tuning import chosen_recipe, set_dropout_
+        from compressor.pipeline.tuning import chosen_hyperparameters, set_dropout_
 
         with self.events.stage("finetune"):
-            recipe = chosen_recipe(self.tuning)
-            if recipe is not None:
-                set_dropout_(self.compressed, recipe.dropout)
+            hyperparameters = chosen_hyperparameters(self.tuning)
+            if hyperparameters is not None:
+                set_dropout_(self.compressed, hyperparameters.dropout)
             if not self._restore("finetune", self.compressed):
                 epochs = self.settings.finetune_epochs
-                self._fit("finetune", self.compressed, epochs, teacher=self._teacher, recipe=recipe)
+                self._fit("finetune", self.compressed, epochs, teacher=self._teacher, hyperparameters=hyperparameters)
                 self._store("finetune", {}, self.compressed)
         with self.events.stage("evaluate"):
             self.scores.after_finetune, _ = self._score("after-finetune", self.data, self.compressed)
@@ -360,7 +360,7 @@ class Pipeline:
         epochs: int,
         *,
         teacher: nn.Module | None = None,
-        recipe: Recipe | None = None,
+        hyperparameters: Hyperparameters | None = None,
     ) -> None:
         from compressor.pipeline.training import fit
 
@@ -370,7 +370,7 @@ class Pipeline:
             self.settings,
             epochs,
             teacher=teacher,
-            recipe=recipe,
+            hyperparameters=hyperparameters,
             checkpoint=self.job.checkpoint(name) if self.job is not None else None,
             progress=self.events.progress(name),
         )

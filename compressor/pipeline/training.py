@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from compressor.data import Data
 from compressor.nn.generated import computed, settle_
 from compressor.options.shared import WEIGHT_DECAYS
-from compressor.pipeline.grid import Recipe
+from compressor.pipeline.grid import Hyperparameters
 from compressor.pipeline.settings import Settings
 from compressor.process.progress import Progress
 from compressor.train import TrainConfig, Trainer, TrainResult, evaluate
@@ -37,9 +37,9 @@ class Told(Protocol):
     def loss_fn(self) -> Callable[[Any, Tensor], Tensor] | None: ...
 
 
-def own_recipe(settings: Told) -> Recipe:
+def own_hyperparameters(settings: Told) -> Hyperparameters:
     """What fine-tuning is told where nothing was tuned."""
-    return Recipe(settings.lr, WEIGHT_DECAYS[settings.steps.optimizer], TrainConfig.momentum)
+    return Hyperparameters(settings.lr, WEIGHT_DECAYS[settings.steps.optimizer], TrainConfig.momentum)
 
 
 def fit(
@@ -51,15 +51,16 @@ def fit(
     teacher: nn.Module | None,
     checkpoint: Path | None,
     progress: Progress | None,
-    recipe: Recipe | None = None,
+    hyperparameters: Hyperparameters | None = None,
 ) -> TrainResult:
     """Train in place: by the job's optimizer, or AdamW where the weights are computed by a small network, at a fifth of
     the rate where that is one of SGD.
 
     Args:
-        recipe: what a tuning chose; the job's own settings unless given. Its dropout is the caller's to set.
+        hyperparameters: what a tuning chose; the job's own settings unless given. Its dropout is the caller's to set.
     """
-    source, told, optimizer = computed(model), recipe or own_recipe(settings), settings.steps.optimizer
+    source, optimizer = computed(model), settings.steps.optimizer
+    told = hyperparameters or own_hyperparameters(settings)
     of_sgd = optimizer == "sgd"
     config = TrainConfig(
         epochs=epochs,

@@ -15,7 +15,7 @@ from compressor.data.base import Split
 from compressor.data.task import Task
 from compressor.errors import TrainingError
 from compressor.nn.copying import deep_copy
-from compressor.pipeline.grid import Recipe
+from compressor.pipeline.grid import Hyperparameters
 from compressor.pipeline.training import fit
 from compressor.process.progress import Progress
 from compressor.report.tuning import Trial
@@ -63,7 +63,11 @@ def set_dropout_(model: nn.Module, rate: float | None) -> None:
 
 
 def run_trial(
-    ground: Ground, number: int, recipe: Recipe, checkpoint: Path | None, progress: Progress | None = None
+    ground: Ground,
+    number: int,
+    hyperparameters: Hyperparameters,
+    checkpoint: Path | None,
+    progress: Progress | None = None,
 ) -> Trial:
     """Train and score. A run that diverges is lost, with its reason; other errors are raised.
 
@@ -72,7 +76,7 @@ def run_trial(
     """
     started = time.perf_counter()
     model = deep_copy(ground.model)
-    set_dropout_(model, recipe.dropout)
+    set_dropout_(model, hyperparameters.dropout)
     data, score, metric, lost, before = ground.data, None, "", None, 0.0
     try:
         result = fit(
@@ -83,7 +87,7 @@ def run_trial(
             teacher=ground.teacher,
             checkpoint=checkpoint,
             progress=progress,
-            recipe=recipe,
+            hyperparameters=hyperparameters,
         )
         before = result.seconds
         started = time.perf_counter()
@@ -96,10 +100,10 @@ def run_trial(
         lost = str(error).replace(Checkpoint(checkpoint, 0.0).note(), "")
     return Trial(
         number=number,
-        lr=recipe.lr,
-        weight_decay=recipe.weight_decay,
-        momentum=recipe.momentum,
-        dropout=recipe.dropout,
+        lr=hyperparameters.lr,
+        weight_decay=hyperparameters.weight_decay,
+        momentum=hyperparameters.momentum,
+        dropout=hyperparameters.dropout,
         score=score,
         epochs=ground.epochs,
         samples=len(data.train),

@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from compressor.errors import CompressorError
-from compressor.pipeline.grid import Recipe
+from compressor.pipeline.grid import Hyperparameters
 from compressor.pipeline.trial import Ground, run_trial
 from compressor.process.pool import WHY_DEAD, NotHandedOver, side_by_side
 from compressor.report.tuning import Trial
 
 __all__ = ["NotHandedOver", "run_side_by_side"]
 
-Task = tuple[int, Recipe, Path | None]
+Task = tuple[int, Hyperparameters, Path | None]
 
 
 def run_side_by_side(ground: Ground, tasks: Sequence[Task], workers: int, done: Callable[[Trial], None]) -> None:
@@ -30,13 +30,13 @@ def run_side_by_side(ground: Ground, tasks: Sequence[Task], workers: int, done: 
 
 
 def _work(ground: Ground, task: Task) -> Trial:
-    number, recipe, checkpoint = task
-    return run_trial(ground, number, recipe, checkpoint)
+    number, hyperparameters, checkpoint = task
+    return run_trial(ground, number, hyperparameters, checkpoint)
 
 
 def _died(task: Task) -> CompressorError:
-    number, recipe, _ = task
+    number, hyperparameters, _ = task
     return CompressorError(
-        f"The process of trial {number} of the tuning ({recipe}) died; {WHY_DEAD}. "
+        f"The process of trial {number} of the tuning ({hyperparameters}) died; {WHY_DEAD}. "
         "Trials that had ended are kept: run again, with fewer trial_workers (--trial-workers)."
     )

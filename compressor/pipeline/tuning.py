@@ -17,8 +17,8 @@ from compressor.data.subsampled import Subsampled
 from compressor.errors import UsageError
 from compressor.nn.generated import computed
 from compressor.pipeline.events import Events, TrialEnded
-from compressor.pipeline.grid import AXES, Recipe, recipes
-from compressor.pipeline.training import own_recipe
+from compressor.pipeline.grid import AXES, Hyperparameters, grid_points
+from compressor.pipeline.training import own_hyperparameters
 from compressor.pipeline.trial import Ground, TrialData, has_dropout, run_trial, set_dropout_
 from compressor.pipeline.trial_workers import NotHandedOver, run_side_by_side
 from compressor.process.ranks import current
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from compressor.pipeline.settings import Settings
     from compressor.storage.shared_job import JobStages
 
-__all__ = ["chosen_recipe", "set_dropout_", "tuned"]
+__all__ = ["chosen_hyperparameters", "set_dropout_", "tuned"]
 
 
 def tuned(
@@ -58,7 +58,7 @@ def tuned(
         count = len(result.trials)
         events.warn(f"All {count} trials of the tuning were lost, so fine-tuning keeps the job's own settings.")
     else:
-        events.info(f"  fine-tuning takes {chosen_recipe(result)} (trial {result.won})")
+        events.info(f"  fine-tuning takes {chosen_hyperparameters(result)} (trial {result.won})")
     return result
 
 
@@ -66,9 +66,9 @@ def _try_all(
     model: nn.Module, data: Data, settings: Settings, *, teacher: nn.Module, job: JobStages | None, events: Events
 ) -> Tuning:
     grid = settings.grid
-    points = recipes(
+    points = grid_points(
         grid,
-        own_recipe(settings),
+        own_hyperparameters(settings),
         momentum=computed(model) is None and settings.optimizer == "sgd",
         dropout=has_dropout(model),
         optimizer=settings.optimizer,
@@ -118,20 +118,20 @@ def best(trials: Sequence[Trial], *, lower_is_better: bool) -> int | None:
     return min(scored, key=lambda trial: sign * (trial.score or 0.0)).number if scored else None
 
 
-def chosen_recipe(tuning: Tuning | None) -> Recipe | None:
+def chosen_hyperparameters(tuning: Tuning | None) -> Hyperparameters | None:
     """What won; None if nothing did, and the job's own settings are to be taken."""
     winner = tuning.winner if tuning is not None else None
-    return None if winner is None else Recipe(**{axis: getattr(winner, axis) for axis in AXES})
+    return None if winner is None else Hyperparameters(**{axis: getattr(winner, axis) for axis in AXES})
 
 
 class _Rows:
     """The trials of a grid, each stored in the job as soon as it is done."""
 
-    def __init__(self, points: Sequence[Recipe], job: JobStages | None, events: Events) -> None:
+    def __init__(self, points: Sequence[Hyperparameters], job: JobStages | None, events: Events) -> None:
         self._points, self._job, self._events = points, job, events
         self._done: dict[int, Trial] = {}
-        for number, recipe in enumerate(points, 1):
-            trial = self._stored(number, recipe)
+        for number, point in enumerate(points, 1):
+            trial = self._stored(number, point)
             if trial is not None:
                 self._take(trial, stored=True)
 
@@ -140,11 +140,11 @@ class _Rows:
         """Those that are done, in the order of the grid."""
         return [self._done[number] for number in sorted(self._done)]
 
-    def missing(self) -> Iterator[tuple[int, Recipe, Path | None]]:
+    def missing(self) -> Iterator[tuple[int, Hyperparameters, Path | None]]:
         """Number, settings and checkpoint of each that is left."""
-        for number, recipe in enumerate(self._points, 1):
+        for number, point in enumerate(self._points, 1):
             if number not in self._done:
-                yield number, recipe, None if self._job is None else self._job.checkpoint(_stage(number))
+                yield number, point, None if self._job is None else self._job.checkpoint(_stage(number))
 
     def add(self, trial: Trial) -> None:
         """Keep one that has ended."""
@@ -172,7 +172,7 @@ class _Rows:
             )
         )
 
-    def _stored(self, number: int, recipe: Recipe) -> Trial | None:
+    def _stored(self, number: int, point: Hyperparameters) -> Trial | None:
         stored = self._job.stage(_stage(number)) if self._job is not None else None
         if stored is None:
             return None
@@ -181,7 +181,7 @@ class _Rows:
         except UsageError:
             return None
         # A later version may have another grid under the same name.
-        same = all(getattr(trial, axis) == getattr(recipe, axis) for axis in AXES)
+        same = all(getattr(trial, axis) == getattr(point, axis) for axis in AXES)
         return trial if same and trial.number == number else None
 
 
@@ -194,8 +194,8 @@ def _run(ground: Ground, rows: _Rows, workers: int, events: Events) -> None:
             run_side_by_side(ground, left, workers, rows.add)
         except NotHandedOver as error:
             events.warn(f"Trials run one after the other, as they cannot be handed to other processes: {error}")
-    for number, recipe, checkpoint in list(rows.missing()):
-        rows.add(run_trial(ground, number, recipe, checkpoint, events.progress(rows.label(number))))
+    for number, point, checkpoint in list(rows.missing()):
+        rows.add(run_trial(ground, number, point, checkpoint, events.progress(rows.label(number))))
 
 
 def _stage(number: int) -> str:

@@ -18,10 +18,10 @@ from compressor.jobs.config import JobConfig, upgraded
 from compressor.jobs.recipes.write import recipe_values
 from compressor.jobs.run import command_of
 from compressor.options.shared import LRS, WEIGHT_DECAYS
-from compressor.pipeline.grid import Recipe, recipes
+from compressor.pipeline.grid import Hyperparameters, grid_points
 from compressor.pipeline.settings import Settings
 from compressor.pipeline.stages import Pipeline
-from compressor.pipeline.training import own_recipe
+from compressor.pipeline.training import own_hyperparameters
 from compressor.process.progress import Progress
 from compressor.search import METHODS, get_method
 from compressor.storage.job import Job
@@ -198,12 +198,12 @@ def test_jobs_from_before_there_was_a_choice_go_on() -> None:
 
 
 def test_grids_of_trials_are_around_its_rate_and_leave_out_momentum() -> None:
-    own = own_recipe(Settings(HALF, optimizer="adamw"))
-    assert own == Recipe(0.001, 0.01, 0.9)
-    short = recipes("short", own, momentum=False, optimizer="adamw")
+    own = own_hyperparameters(Settings(HALF, optimizer="adamw"))
+    assert own == Hyperparameters(0.001, 0.01, 0.9)
+    short = grid_points("short", own, momentum=False, optimizer="adamw")
     assert short[0] == own
     assert {round(each.lr, 7) for each in short} == {0.001, round(0.001 / 3, 7), 0.0001}
-    paper = recipes("paper", own, momentum=False, dropout=False, optimizer="adamw")
+    paper = grid_points("paper", own, momentum=False, dropout=False, optimizer="adamw")
     assert sorted({each.lr for each in paper}) == pytest.approx([2e-5, 2e-4, 2e-3])
     assert {each.momentum for each in paper} == {0.9}
-    assert sorted({each.lr for each in recipes("paper", own)}) == [1e-3, 1e-2, 1e-1]
+    assert sorted({each.lr for each in grid_points("paper", own)}) == [1e-3, 1e-2, 1e-1]

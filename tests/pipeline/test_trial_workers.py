@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from compressor.errors import CompressorError
 from compressor.pipeline.events import Events
-from compressor.pipeline.grid import Recipe
+from compressor.pipeline.grid import Hyperparameters
 from compressor.pipeline.trial import Ground, TrialData
 from compressor.pipeline.trial_workers import NotHandedOver, run_side_by_side
 from compressor.report.tuning import Trial
@@ -73,7 +73,7 @@ def test_what_is_not_found_in_the_worker_is_told(monkeypatch: pytest.MonkeyPatch
     here = types.ModuleType("only_here")
     here.loss, loss.__module__, loss.__qualname__ = loss, "only_here", "loss"  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "only_here", here)
-    tasks = [(1, Recipe(0.05, 0.0, 0.9), None), (2, Recipe(0.01, 0.0, 0.9), None)]
+    tasks = [(1, Hyperparameters(0.05, 0.0, 0.9), None), (2, Hyperparameters(0.01, 0.0, 0.9), None)]
     with pytest.raises(NotHandedOver, match="only_here"):
         run_side_by_side(ground(loss), tasks, 2, lambda _: None)
 
@@ -90,7 +90,7 @@ def test_a_worker_that_dies_is_named_and_the_finished_rows_stay(tmp_path: Path) 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGINT to a process by number")
 def test_an_interrupt_stops_the_workers() -> None:
     rows: list[Trial] = []
-    tasks = [(1, Recipe(0.05, 0.0, 0.9), None), (2, Recipe(0.01, 0.0, 0.9), None)]
+    tasks = [(1, Hyperparameters(0.05, 0.0, 0.9), None), (2, Hyperparameters(0.01, 0.0, 0.9), None)]
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # what is started in the background ignores it
     try:
         with pytest.raises(KeyboardInterrupt):

@@ -310,12 +310,12 @@ def test_a_grid_without_fine_tuning_is_refused() -> None:
 
 
 def test_the_paper_has_24() -> None:
-    from compressor.pipeline.grid import Recipe, recipes
+    from compressor.pipeline.grid import Hyperparameters, grid_points
 
-    own = Recipe(0.05, 5e-4, 0.9)
-    assert len(recipes("paper", own)) == 24
-    assert len(recipes("paper", own, dropout=False)) == 12
-    assert len(recipes("paper", own, dropout=False, momentum=False)) == 6
+    own = Hyperparameters(0.05, 5e-4, 0.9)
+    assert len(grid_points("paper", own)) == 24
+    assert len(grid_points("paper", own, dropout=False)) == 12
+    assert len(grid_points("paper", own, dropout=False, momentum=False)) == 6
 
 
 def test_it_is_a_part_of_training_in_python() -> None:
