@@ -157,7 +157,7 @@ class RayCluster:
         try:
             self.ray.init(self._address, **quiet)
         except (RuntimeError, ValueError, OSError, self.ray.exceptions.RayError) as error:
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(Exception):  # of a half of a connection; why it has no other half is told below
                 self.ray.shutdown()
             raise CompressorError(
                 f"The Ray cluster at {self._address} cannot be used: {_first_line(error)}. See ray status there."

@@ -255,7 +255,7 @@ def _portable(error: BaseException) -> BaseException:
         if type(ForkingPickler.loads(ForkingPickler.dumps(error))) is type(error):
             return error
     except Exception:
-        pass
+        pass  # its own code packs it, and may raise anything
     known = [kind for kind in type(error).__mro__ if kind.__module__ == CompressorError.__module__]
     text = str(error) if isinstance(error, CompressorError) else repr(error)
     found: BaseException = (known[0] if known else CompressorError)(text)

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
+from compressor.process.groups import kill_group
 from compressor.service.logs import LOGGER
 from compressor.service.settings import ServiceSettings
 
@@ -80,11 +81,11 @@ class LocalWorkers:
                 each.process for each in self._workers if each.process is not None and each.process.poll() is None
             ]
         for process in living:
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError):  # it has ended meanwhile
                 process.send_signal(signal.SIGTERM)
         until = time.monotonic() + within
         for process in living:
-            with suppress(subprocess.TimeoutExpired):
+            with suppress(subprocess.TimeoutExpired):  # it is killed below
                 process.wait(max(0.0, until - time.monotonic()))
         self.kill()
 
@@ -172,16 +173,15 @@ class LocalWorkers:
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        if os.name == "posix":
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()
+    if os.name == "posix":
+        kill_group(process.pid)
+    else:
+        process.kill()
     if process.poll() is None:
         process.wait()
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:
     if process.stdin is not None:
-        with suppress(OSError):
+        with suppress(OSError):  # it is dead, and reads nothing any more
             process.stdin.close()

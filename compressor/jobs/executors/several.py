@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from compressor.errors import CompressorError, ProcessLostError
 from compressor.jobs.executors.base import JobTask
 from compressor.process.environment import launched_rank
 from compressor.process.failures import explain
+from compressor.process.groups import kill_group
 from compressor.storage.files import atomic_write_json
 
 _TASK, _ANSWER = "task.json", "answer.json"
@@ -53,8 +52,7 @@ def run_together(task: JobTask, processes: int, *, threads: int = 1) -> Any:
             try:
                 _, said = process.communicate()
             except BaseException:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+                kill_group(process.pid)
                 raise
         return _answered(Path(folder) / _ANSWER, task, said)
 

@@ -11,6 +11,7 @@ import hmac
 import os
 import re
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -45,9 +46,8 @@ def secret_of(folder: Path) -> bytes:
         with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
             stream.write(secrets.token_bytes(32))
         try:
-            os.link(fresh, file)  # another process may have been faster: its secret is the one
-        except FileExistsError:
-            pass
+            with suppress(FileExistsError):  # another process was faster: its secret is the one
+                os.link(fresh, file)
         finally:
             fresh.unlink()
     found = file.read_bytes()

@@ -10,6 +10,7 @@ import hmac
 import re
 import secrets
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import inf
@@ -177,11 +178,8 @@ class Keys:
 
     def _used(self, key_id: str | None, now: datetime) -> None:
         """Write down that a key is in use. A database that is busy or away just now keeps nobody out."""
-        try:
-            with self._database.begin(write=True) as session:
-                session.execute(update(ApiKeyRow).where(ApiKeyRow.id == key_id).values(used_at=now))
-        except DatabaseAwayError:
-            pass
+        with suppress(DatabaseAwayError), self._database.begin(write=True) as session:
+            session.execute(update(ApiKeyRow).where(ApiKeyRow.id == key_id).values(used_at=now))
 
 
 def principal_of_key(row: ApiKeyRow) -> Principal:

@@ -28,7 +28,7 @@ def costs_of(services: Services, job: JobRecord) -> tuple[dict[str, Any] | None,
         try:
             return dict(_of_report(services.blobs, report.sha256)), len(files)
         except (CompressorError, ValueError, KeyError, TypeError):
-            pass  # what a worker wrote may be anything
+            pass  # a worker may write anything; what it decided on is in the event, too
     decided = services.events.latest(job.id, [DECISION])
     said = decided[0].body.get("costs") if decided else None
     if not isinstance(said, dict):

@@ -137,7 +137,7 @@ async def _may_stay(still: Callable[[], None]) -> bool:
     except UnauthorizedError:
         return False
     except DatabaseAwayError:
-        pass
+        pass  # nobody is sent away for that; the next look decides
     return True
 
 

@@ -55,7 +55,7 @@ class ModelNames:
         with self._lock:
             if self._names is None:
                 self._names = _asked()
-                with suppress(OSError):
+                with suppress(OSError):  # they are asked for again after the next start
                     atomic_write_text(self._file, json.dumps({"made_by": _made_by(), "models": self._names}))
         return self._names
 

@@ -114,7 +114,7 @@ class FsspecStore:
 
     def delete(self, sha256: str) -> None:
         """See ``Store.delete``."""
-        with suppress(FileNotFoundError), self._told("delete"):
+        with suppress(FileNotFoundError), self._told("delete"):  # what is gone is deleted
             self._fs.rm_file(self._path(_place(sha256)))
 
     def check(self) -> None:
@@ -127,11 +127,11 @@ class FsspecStore:
     def remove_temporaries(self, older_than: float) -> int:
         """See ``Store.remove_temporaries``."""
         removed, before = 0, time.time() - older_than
-        with suppress(FileNotFoundError), self._told("read"):
+        with suppress(FileNotFoundError), self._told("read"):  # nothing was ever written
             self._fs.invalidate_cache()
             for path in self._fs.ls(self._path(_TEMPORARY), detail=False):
                 if _written(path) < before:
-                    with suppress(FileNotFoundError):
+                    with suppress(FileNotFoundError):  # whoever wrote it was faster
                         self._fs.rm(path)
                         removed += 1
         return removed

@@ -232,7 +232,7 @@ class Uploads:
                 try:
                     _write_all(file, data)
                 except OSError as error:
-                    with suppress(OSError):
+                    with suppress(OSError):  # the error before is the one to tell
                         file.truncate(offset)
                     raise _error(path, error) from error
             os.fsync(file.fileno())

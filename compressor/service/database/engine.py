@@ -123,7 +123,7 @@ class Database:
                     # Another process, such as a backup, has the file for longer than the driver waits.
                     if not left or not sqlite.is_locked(error.orig):
                         raise
-                    with suppress(SQLAlchemyError):
+                    with suppress(SQLAlchemyError):  # beginning anew tells, if the connection is gone
                         connection.rollback()
                     time.sleep(0.05)
             yield connection

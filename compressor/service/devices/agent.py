@@ -91,7 +91,7 @@ class Agent:
                 elif status != 204:
                     raise AgentRefusedError(f"{self.link.server}: {document.get('detail') or f'answer {status}'}")
         except StoppedError:
-            pass
+            pass  # whoever runs it asked for that
         finally:
             self.measurer.close()
             self.link.try_post(f"/devices/{self.name}/poll", {**self._poll(), "leaving": True})

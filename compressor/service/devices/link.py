@@ -149,7 +149,7 @@ def _write(got: httpx.Response, sha256: str, into: Path) -> None:
 
 def _document(got: httpx.Response) -> dict[str, Any]:
     found: Any = None
-    with suppress(ValueError):
+    with suppress(ValueError):  # an answer without JSON, of a proxy say; its status counts
         found = got.json()
     document = found if isinstance(found, dict) else {}
     if "retry-after" in got.headers:
@@ -187,7 +187,7 @@ class Files:
             if not path.is_file():
                 self._make_room(keep=wanted)
                 fetch(sha256, path)
-            with suppress(OSError):
+            with suppress(OSError):  # it goes sooner from the cache, no more
                 os.utime(path, (time.time(), time.time()))
 
     def _make_room(self, keep: list[Path]) -> None:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import IO, Any
 
 from compressor.errors import CompressorError
+from compressor.process.groups import kill_group
 from compressor.service.devices.measuring import Setup
 from compressor.service.devices.protocol import Request
 
@@ -70,7 +71,7 @@ class Measurer:
         with self._lock:
             self._killed = True
             if self._process is not None:
-                _kill(self._process)
+                kill_group(self._process.pid)
 
     def close(self) -> None:
         """End the process and wait for it."""
@@ -95,7 +96,7 @@ class Measurer:
 
     def _why(self, process: subprocess.Popen[bytes]) -> str:
         """How a process ended that should not have."""
-        with suppress(subprocess.TimeoutExpired):
+        with suppress(subprocess.TimeoutExpired):  # it hangs; it is killed below
             process.wait(5)
         code = process.poll()
         self._end(process)
@@ -116,19 +117,14 @@ class Measurer:
         return lines[-1][:300] if lines else ""
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
-        _kill(process)
+        kill_group(process.pid)
         for stream in (process.stdin, process.stdout):
-            with suppress(OSError):
+            with suppress(OSError):  # it is dead, and reads nothing any more
                 if stream is not None:
                     stream.close()
         process.wait()
         if self._process is process:
             self._process = None
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _line(descriptor: int, deadline: float) -> bytes | None:

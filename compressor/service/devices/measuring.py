@@ -88,7 +88,7 @@ def serve(setup: Setup) -> None:
 
 def _limit(memory_bytes: int | None) -> None:
     """End with whoever started this, and never take more memory than allowed."""
-    with suppress(ImportError, OSError, AttributeError):
+    with suppress(ImportError, OSError, AttributeError):  # not on Linux
         import ctypes
 
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, 9)

@@ -71,7 +71,7 @@ class Relay:
         self._stop.set()
         for each in (self._listener, *self._open):
             if each is not None:
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError):  # the other side has closed it
                     each.shutdown(socket.SHUT_RDWR)
                 each.close()
         self._path.unlink(missing_ok=True)
@@ -172,7 +172,7 @@ class Relay:
                 if got.status_code not in _LATER or failures > _MOST_FAILURES:
                     return got
             except httpx.TransportError:
-                pass
+                pass  # the server is away, which is noted and tried again below
             self._note(me, "the server, which does not answer")
             self._stop.wait(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)

@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from compressor.errors import DataError
+from compressor.process.groups import kill_group
 from compressor.service.artefacts.blobs import Blobs
 from compressor.service.errors import ServiceError
 from compressor.service.recipes.places import replaced
@@ -176,6 +176,5 @@ def _run(folder: Path, given: IO[bytes], answer: IO[bytes], limits: Limits, read
             time.sleep(_LOOK_SECONDS)
         return code
     finally:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+        kill_group(process.pid)
         process.wait()

@@ -33,7 +33,7 @@ class Ear:
             self._waiter = (asyncio.get_running_loop(), woken)
             if self._rung.is_set():
                 woken.set()
-        with suppress(TimeoutError):
+        with suppress(TimeoutError):  # no bell rang, so the queue is looked at
             await asyncio.wait_for(woken.wait(), timeout)
         with self._lock:
             self._waiter = None

@@ -44,7 +44,7 @@ class MemoryGroup:
 
     def killed(self) -> bool:
         """Whether the kernel ended something in it because its memory was used up."""
-        with suppress(OSError):
+        with suppress(OSError):  # the group is gone, or the kernel does not count
             for line in (self.path / "memory.events").read_text().splitlines():
                 name, _, count = line.partition(" ")
                 if name == "oom_kill" and count.strip().isdigit():
@@ -89,7 +89,7 @@ class MemoryGroups:
         for path in self.place.glob(f"{_PREFIX}*-*"):
             process = path.name.removeprefix(_PREFIX).partition("-")[0]
             if process.isdigit() and not os.path.exists(f"/proc/{process}"):
-                with suppress(OSError):
+                with suppress(OSError):  # something still runs in it; the next worker tries again
                     path.rmdir()
 
 
@@ -137,7 +137,7 @@ def _is_ours(place: Path, root: Path) -> bool:
     if not os.access(place / "cgroup.procs", os.W_OK) or not os.access(place, os.W_OK):
         return False
     for name in _DELEGATED:
-        with suppress(OSError):
+        with suppress(OSError):  # the file system has no such attributes
             if os.getxattr(place, name) == b"1":
                 return True
     # The top of a container's own tree; the top of a machine's has no type.
@@ -173,6 +173,6 @@ def _made(path: Path, limit_bytes: int) -> None:
             with suppress(OSError):  # no swap is accounted, or the kernel is older
                 (path / name).write_text(value)
     except OSError:
-        with suppress(OSError):
+        with suppress(OSError):  # the first error is the one to tell
             path.rmdir()
         raise

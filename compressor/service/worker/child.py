@@ -79,7 +79,7 @@ def main(arguments: Sequence[str]) -> int:
     except BaseException as error:
         code, text = explained(error, limits)
         traceback.print_exc()
-        with suppress(OSError):
+        with suppress(OSError):  # the pipe of the log was closed; the error is told below
             sys.stderr.flush()
         failure = {"kind": type(error).__name__, "text": printable(text), "exit_code": code}
         pipe.say({"end": "failed", "error": failure})
@@ -133,7 +133,7 @@ def _end_with_parent() -> None:
 
 if __name__ == "__main__":
     code = main(sys.argv[1:])
-    with suppress(OSError):
+    with suppress(OSError):  # the pipe of the log was closed; the result counts
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code)  # what libraries do when they are torn down takes a while, and is nobody's concern any more

@@ -21,7 +21,7 @@ def death(code: int | None) -> dict[str, Any]:
     """What to say of a process that ended without a word."""
     text = f"The job's process ended without a result (exit code {code})."
     if code is not None and code < 0:
-        with suppress(ValueError):
+        with suppress(ValueError):  # a number that is no signal here
             name = signal.Signals(-code).name
             hint = "; the machine may have run out of memory" if name == "SIGKILL" else ""
             text = f"The job's process was ended by {name}{hint}."

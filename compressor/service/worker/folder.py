@@ -130,7 +130,7 @@ class Snapshots:
             for name in sorted(names):
                 if _is_temporary(name) or (within.name == ".job" and name == "lock"):
                     continue
-                with suppress(FileNotFoundError):
+                with suppress(FileNotFoundError):  # the job removed it meanwhile
                     status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
                     if not stat.S_ISREG(status.st_mode) or not _is_text(path := (within / name).as_posix()):
                         continue

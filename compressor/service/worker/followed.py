@@ -41,7 +41,7 @@ class Journaled:
                     self._position += len(data)
                     *lines, self._rest = (self._rest + data).split(b"\n")
                     for line in lines:
-                        with suppress(ValueError, RecursionError):
+                        with suppress(ValueError, RecursionError):  # a job writes what it likes; this is no event
                             document = json.loads(line, parse_constant=_refused)
                             if isinstance(document, dict):
                                 yield document

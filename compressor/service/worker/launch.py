@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from compressor.process.groups import kill_group
 from compressor.service.worker.cgroups import MemoryGroup, MemoryGroups
 from compressor.service.worker.config import WorkerConfig, data_place
 from compressor.service.worker.errors import SandboxError
@@ -71,9 +71,8 @@ class Running:
         try:
             self.process.wait(timeout=10)
         except subprocess.TimeoutExpired:  # a process that hangs in the kernel, or a first one that was not found
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            with suppress(subprocess.TimeoutExpired):
+            kill_group(self.process.pid)
+            with suppress(subprocess.TimeoutExpired):  # it hangs in the kernel; nobody can do more
                 self.process.wait(timeout=10)
         self.log.close()
         if self.memory is not None:
@@ -141,7 +140,7 @@ def launch(config: WorkerConfig, sandbox: Sandbox | None, folder: Path, groups: 
 
 def _first_process(informed: int) -> int | None:
     """The id that bubblewrap tells of the first process in its sandbox; None if it ended before there was one."""
-    with os.fdopen(informed, "rb") as file, suppress(ValueError, KeyError, TypeError):
+    with os.fdopen(informed, "rb") as file, suppress(ValueError, KeyError, TypeError):  # it ended before it told
         return int(json.load(file)["child-pid"])
     return None
 

@@ -39,12 +39,12 @@ class Listening:
         self._thread.join(timeout=5)
 
     def _read(self) -> None:
-        with suppress(OSError, ValueError), self._events:
+        with suppress(OSError, ValueError), self._events:  # a pipe that was closed has nothing more to say
             while line := self._events.readline(_LONGEST):
                 if not line.endswith(b"\n"):
                     self.too_much = len(line) == _LONGEST
                     break
-                with suppress(ValueError, RecursionError):
+                with suppress(ValueError, RecursionError):  # a job writes what it likes; this is no event
                     self._hear(json.loads(line))
         self.ended.set()
         self.stage_ended.set()

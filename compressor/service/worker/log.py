@@ -33,7 +33,7 @@ class CappedLog:
 
     def _read(self) -> None:
         half = self._most // 2
-        with suppress(OSError, ValueError), self._pipe:
+        with suppress(OSError, ValueError), self._pipe:  # a pipe that was closed has nothing more to say
             while piece := os.read(self._pipe.fileno(), _PIECE):
                 with self._lock:
                     room = half - len(self._head)

@@ -102,7 +102,7 @@ class Worker:
                 if claimed is None:
                     continue
                 if self._stop.is_set():
-                    with suppress(CompressorError):
+                    with suppress(CompressorError):  # else the lease runs out by itself
                         self._link.release(claimed.id, claimed.token)
                     break
                 self._run(claimed)

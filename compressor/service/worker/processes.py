@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from compressor.process.groups import kill_group
+
 MARK = "COMPRESSOR_JOB_MARK"
 _PROC = Path("/proc")
 
@@ -79,8 +81,7 @@ class Group:
         if self.inner is not None:
             _signal(self.inner, signal.SIGKILL)  # the kernel kills all of its namespace, and the leader ends with it
             return
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.leader, signal.SIGKILL)
+        kill_group(self.leader)
         for _ in range(100):  # one may fork while the list is made
             left = [each for each in self.processes() if each != self.leader and not _is_dead(each)]
             if not left:
@@ -93,7 +94,7 @@ class Group:
 def _parents() -> dict[int, int]:
     """The parent of every process; empty where there is no /proc."""
     found = {}
-    with suppress(OSError):
+    with suppress(OSError):  # there is no /proc
         for name in os.listdir(_PROC):
             if name.isdigit() and (fields := _stat(int(name))) is not None:
                 found[int(name)] = int(fields[1])
@@ -129,7 +130,7 @@ def _has_mark(process: int, wanted: bytes) -> bool:
 def _resident(process: int) -> int:
     """Bytes of memory of its own: no files, which the kernel can drop."""
     found = 0
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError):  # it has ended meanwhile, and takes nothing
         for line in (_PROC / str(process) / "status").read_text(errors="replace").splitlines():
             if line.startswith(("RssAnon:", "RssShmem:")):
                 found += int(line.split()[1]) * 1024
@@ -139,7 +140,7 @@ def _resident(process: int) -> int:
 def _proportional(process: int) -> int:
     """The same, with its share of what it has together with others."""
     found, known = 0, False
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError):  # it has ended meanwhile, or the kernel is older
         for line in (_PROC / str(process) / "smaps_rollup").read_text(errors="replace").splitlines():
             if line.startswith(("Pss_Anon:", "Pss_Shmem:")):
                 found += int(line.split()[1]) * 1024
@@ -148,5 +149,5 @@ def _proportional(process: int) -> int:
 
 
 def _signal(process: int, number: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):
+    with suppress(ProcessLookupError, PermissionError):  # it has ended meanwhile
         os.kill(process, number)

@@ -214,7 +214,7 @@ class JobRun:
 
     def _leave(self, running: Running) -> None:
         """Store what there is and give the job back."""
-        with suppress(CompressorError, OSError):
+        with suppress(CompressorError, OSError):  # the next worker goes on from what was stored before
             self._storing.store(running, within=_LEAVE_SECONDS)
         self._reporting.flush(within=_LEAVE_SECONDS)
         self._patience(lambda: self._link.release(self._claimed.id, self._claimed.token), within=_LEAVE_SECONDS)

@@ -40,7 +40,7 @@ class Weights:
     def make_places(self, said: Mapping[str, str]) -> None:
         """Make the folders of the caches, which jobs get to see when they begin."""
         for place in (torch_home(said) / "hub" / "checkpoints", hugging_face_home(said) / "hub"):
-            with suppress(OSError):
+            with suppress(OSError):  # whoever loads weights there tells it
                 place.mkdir(parents=True, exist_ok=True)
 
     def wanted(self, recipe: Mapping[str, Any]) -> str | None:
@@ -72,7 +72,7 @@ class Weights:
         end = time.monotonic() + _LONGEST_SECONDS
         try:
             while process.poll() is None and time.monotonic() < end and go_on():
-                with suppress(subprocess.TimeoutExpired):
+                with suppress(subprocess.TimeoutExpired):  # looks again
                     process.wait(timeout=_LOOK_SECONDS)
             done = process.poll()
         finally:
