@@ -264,33 +264,6 @@ def test_a_larger_kernel_computes_the_same_at_first() -> None:
         torch.testing.assert_close(large(IMAGE), net()(IMAGE))
 
 
-ONE_APART = [(8, 7), (7, 8), (8, 9), (9, 8), (4, 9), (9, 4), (3, 6), (8, 2), (5, 5), (1, 4), (4, 1)]
-TWO_APART = [(8, 6), (2, 8), (9, 3), (1, 5)]  # an odd and an even kernel have no taps in common there
-
-
-@pytest.mark.filterwarnings("ignore:Using padding='same'")
-@pytest.mark.parametrize(
-    ("sizes", "dilation"), [*((each, 1) for each in ONE_APART), *((each, 2) for each in TWO_APART)]
-)
-def test_same_padding_keeps_taps_where_they_are_at_every_size(sizes: tuple[int, int], dilation: int) -> None:
-    """The smaller kernel, put among the zeros of the larger one where the edit puts it, computes the same."""
-    old, new = sizes
-    torch.manual_seed(0)
-    conv = nn.Conv1d(2, 3, old, padding="same", dilation=dilation).double()
-    edit = ReplaceConvolution("0", [new], [dilation])
-    with torch.no_grad():
-        if new < old:  # nothing but zeros is cut
-            ones = edit.sliced("0.weight", torch.arange(old, dtype=torch.float64).expand(3, 2, old))
-            cut = set(range(old)) - {int(n) for n in ones[0, 0].tolist()}
-            conv.weight[..., sorted(cut)] = 0.0
-    model = nn.Sequential(conv)
-    shapes = {name: list(p.shape) for name, p in model.named_parameters()}
-    changed = Architecture("torch.nn.Sequential", shapes, (edit,)).apply_(copy.deepcopy(model))
-    x = torch.randn(2, 2, 31, dtype=torch.float64)
-    assert changed[0].weight.shape[-1] == new
-    torch.testing.assert_close(changed(x), model(x))
-
-
 def test_tied_tensors_stay_tied() -> None:
     model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
     model[1].weight = model[0].weight
@@ -351,62 +324,6 @@ class SwapActivation(Edit):
     def apply_(self, work: Work) -> None:
         make: Callable[[], nn.Module] = getattr(nn, self.by)
         work.put_module_(self.module, make())
-
-
-@pytest.mark.parametrize(
-    "module",
-    [
-        nn.Conv2d(3, 3, 3, 2, 1),
-        nn.Conv2d(3, 3, 1, 2),
-        nn.Conv2d(3, 3, (3, 5), (2, 1), (2, 4), (2, 2)),
-        nn.Conv2d(3, 3, 2, 2),
-        nn.Conv2d(3, 3, 4, 4, bias=False),
-        nn.MaxPool2d(2),
-        nn.MaxPool2d(2, ceil_mode=True),
-        nn.AvgPool2d(2, 2),
-        nn.MaxPool2d(3, 2, 1),
-        nn.MaxPool2d(3, 2, ceil_mode=True),
-        nn.AvgPool2d((3, 1), 2, (1, 0)),
-    ],
-    ids=str,
-)
-def test_a_resolution_is_kept_and_weights_are(module: nn.Module) -> None:
-    model, x = nn.Sequential(module), torch.randn(1, 3, 13, 17)
-    edit = again(KeepResolution(["0"]))
-    shapes = {name: list(t.shape) for name, t in model.named_parameters()}
-    small = Architecture("Sequential", shapes, (edit,)).apply_(copy.deepcopy(model))
-    assert small(x).shape == x.shape
-    assert {k: v.tolist() for k, v in small.state_dict().items()} == {
-        k: v.tolist() for k, v in model.state_dict().items()
-    }
-    with pytest.raises(UsageError, match="no stride"):
-        edit.check(Work(small))
-
-
-@pytest.mark.parametrize(
-    "module",
-    [
-        nn.Conv2d(3, 3, 3, 2),
-        nn.Conv2d(3, 3, 4, 2, 1),
-        nn.Conv2d(3, 3, 3, 2, 1, dilation=2),
-        nn.MaxPool2d(2, 3),
-        nn.MaxPool2d(4, 2, 1),
-        nn.MaxPool2d(3, 2, 1, return_indices=True),
-        nn.AdaptiveAvgPool2d(2),
-        nn.ConvTranspose2d(3, 3, 3, 2, 1),
-    ],
-    ids=str,
-)
-def test_what_cannot_keep_its_resolution_is_refused(module: nn.Module) -> None:
-    with pytest.raises(UsageError, match=r"'0' (has|is) .*"):
-        KeepResolution(["0"]).check(Work(nn.Sequential(module)))
-
-
-def test_patches_without_a_stride_say_nothing_of_other_sizes() -> None:
-    """A pool of windows that are its stride does nothing any more."""
-    model, x = nn.Sequential(nn.MaxPool2d(2)), torch.randn(1, 3, 8, 8)
-    KeepResolution(["0"]).apply_(Work(model))
-    assert torch.equal(model(x), x)
 
 
 def test_poolings_of_before_pool_the_output() -> None:

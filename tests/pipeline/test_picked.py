@@ -18,7 +18,7 @@ from compressor.pipeline.picked import Picked
 from compressor.pipeline.stages import Pipeline
 from compressor.pipeline.sweeping import build_picked
 from compressor.search.front import Candidate, Front
-from tests.search.test_pooling import staged
+from tests.search.staged import staged
 from tests.search.test_supernet import run
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,73 +12,19 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import compressor
-from compressor.cli import main
-from compressor.data import Data, from_loaders
+from compressor.data import from_loaders
 from compressor.errors import TrainingError, UnreachableBudgetError, UnsupportedModelError, UsageError
 from compressor.graph import capture
 from compressor.graph.choices import add_choices
 from compressor.pipeline.events import Message, TrainingBegan
 from compressor.pipeline.rounds import round_settings, run_rounds
-from compressor.report import Ranked, Report, render_html
-from compressor.report.ranking import agreement, front
+from compressor.report import Report, render_html
 from compressor.search.methods.pooling.config import METHOD, PoolingConfig
 from compressor.search.methods.pooling.held_out import HeldOut
 from compressor.search.methods.pooling.weight_sets import WeightSets, bytes_of_sets, memory_needed
 from compressor.storage.job import Job
 from compressor.testing import SearchMethodContract
-
-QUICK = compressor.Training(search_epochs=1, finetune_epochs=1, batch_size=8, tune="none")
-PUBLISHED = Path(__file__).parents[2] / "benchmarks" / "accuracy" / "pooling_published.json"
-
-
-class Staged(nn.Module):
-    """Images (B, 3, 16, 16) to four classes through a stem and five residual blocks at three resolutions."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.norm = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)
-        blocks = [Block(8, 8, 1), Block(8, 12, 2), Block(12, 12, 1), Block(12, 16, 2), Block(16, 16, 1)]
-        self.blocks, self.head = nn.Sequential(*blocks), nn.Linear(16, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.head(self.blocks(self.norm(self.stem(x)).relu()).mean((2, 3)))
-        return out
-
-
-class Block(nn.Module):
-    def __init__(self, inside: int, out: int, stride: int) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(inside, out, 3, stride, 1), nn.BatchNorm2d(out)
-        self.conv2, self.bn2 = nn.Conv2d(out, out, 3, 1, 1), nn.BatchNorm2d(out)
-        self.short = nn.Conv2d(inside, out, 1, stride) if stride > 1 or inside != out else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))
-        return (y + self.short(x)).relu()
-
-
-def staged() -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return Staged()
-
-
-X = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
-
-
-def data_of(count: int = 48) -> Data:
-    generator = torch.Generator().manual_seed(2)
-    inputs, targets = torch.randn(count, 3, 16, 16, generator=generator), torch.arange(count) % 4
-    inputs += 0.5 * targets.reshape(-1, 1, 1, 1)
-    batches = DataLoader(TensorDataset(inputs, targets), batch_size=8)
-    return from_loaders(batches, batches)
-
-
-def search(budgets: dict[str, Any], *, model: nn.Module | None = None, **options: Any) -> compressor.Result:
-    options = {"mixtures": 2, **options}
-    return compressor.compress(
-        model or staged(), X, budgets, data=data_of(), search="pooling", options=options, training=QUICK
-    )
+from tests.search.staged import QUICK, X, data_of, search, staged
 
 
 @pytest.mark.parametrize(
@@ -335,72 +279,6 @@ def test_nothing_is_ranked_on_weights_that_are_lost() -> None:
 
 
 # ---- ranking
-
-
-def ranked(names: list[str]) -> list[Ranked]:
-    costs = [{"flops": float(10 - i), "memory": 1.0} for i in range(len(names))]
-    return [Ranked(n, 0.5, 0.9 - 0.01 * i, costs=c) for i, (n, c) in enumerate(zip(names, costs, strict=True))]
-
-
-def test_agreement_with_the_published_accuracies() -> None:
-    known = json.loads(PUBLISHED.read_text())["accuracies"]
-    assert len(known) == 36
-    assert known["[4, 3, 3]"] == 90.52
-    by_accuracy = sorted(known, key=lambda name: -known[name])
-    assert by_accuracy[0] == "[7, 1, 2]"
-    assert agreement(ranked(by_accuracy), known) > 0.99  # two accuracies occur twice
-    assert agreement(ranked(by_accuracy[::-1]), known) < -0.99
-
-
-def test_known_accuracies_of_other_configurations_are_refused() -> None:
-    rows = ranked(["[1, 2]", "[2, 1]"])
-    assert agreement(rows, {"[1,2]": 3.0, "[2,1]": 2.0}) == pytest.approx(1.0)
-    with pytest.raises(UsageError, match=r"\[3, 1\]|\[3,1\]"):
-        agreement(rows, {"[1, 2]": 3.0, "[3, 1]": 2.0, "[2, 1]": 1.0})
-    with pytest.raises(UsageError, match=r"\[2, 1\] is missing"):
-        agreement(rows, {"[1, 2]": 3.0})
-    with pytest.raises(UsageError, match="the same"):
-        agreement(rows, {"[1, 2]": 3.0, "[2, 1]": 3.0})
-
-
-def test_the_front_has_what_nothing_beats() -> None:
-    rows = [
-        Ranked("a", 0.5, 0.9, costs={"flops": 5.0}),
-        Ranked("b", 0.5, 0.8, costs={"flops": 6.0}),
-        Ranked("c", 0.5, 0.7, costs={"flops": 3.0}),
-        Ranked("d", 0.9, None, costs={"flops": 1.0}),
-    ]
-    assert [each.name for each in front(rows, "flops")] == ["c", "a"]
-
-
-def test_the_command_prints_the_ranking(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = search({"flops": "300%"})
-    result.save(tmp_path / "out")
-    assert main(["rank", str(tmp_path / "out")]) == 0
-    text = capsys.readouterr().out
-    assert all(each.name in text for each in result.report.ranking)
-    known = {each.name: float(-i) for i, each in enumerate(result.report.ranking)}
-    (tmp_path / "known.json").write_text(json.dumps(known))
-    assert main(["rank", str(tmp_path / "out"), "--known", str(tmp_path / "known.json"), "--format", "json"]) == 0
-    document = json.loads(capsys.readouterr().out)
-    assert document["kendall_tau"] == pytest.approx(1.0)
-    assert main(["rank", str(tmp_path / "out"), "--front", "flops"]) == 0
-    capsys.readouterr()
-    wrongs = [(["--front", "colour"], "flops"), (["--known", str(tmp_path / "none.json")], "none.json")]
-    for at, document in enumerate(([1.0, 2.0], "text", 3, {"accuracies": [1]}, dict.fromkeys(known, 1.0))):
-        file = tmp_path / f"{at}.json"
-        file.write_text(json.dumps(document))
-        wrongs.append((["--known", str(file)], "accuracies"))
-    result.report.ranking = [replace(each, score=None) for each in result.report.ranking]
-    result.save(tmp_path / "lost")
-    assert main(["rank", str(tmp_path / "lost"), "--front", "flops"]) == 2
-    assert "has a score" in capsys.readouterr().err
-    for wrong, said in wrongs:
-        assert main(["rank", str(tmp_path / "out"), *wrong]) == 2
-        assert said in capsys.readouterr().err
-    page = render_html(result.report)
-    assert "Where to pool" in page
-    assert result.report.ranking[0].name in page
 
 
 def test_the_same_seed_decides_the_same() -> None:

@@ -17,7 +17,7 @@ from compressor.search.methods.pooling.learner import PoolingLearner
 from compressor.search.methods.supernet import scoring
 from compressor.train import Metrics
 from compressor.train.objectives.objective import LOSS, TOP_1
-from tests.search.test_pooling import X, data_of, staged
+from tests.search.staged import X, data_of, staged
 from tests.search.test_supernet import run
 
 FEW: dict[str, Any] = {"population": 6, "generations": 0, "scored_on": 16, "epochs": 0}

@@ -27,7 +27,7 @@ from compressor.search.training.subnets import subnet
 from compressor.storage.job import Job
 from compressor.testing import SearchMethodContract
 from compressor.train import Hooks, TrainConfig, Trainer
-from tests.search.test_pooling import QUICK, X, data_of, staged
+from tests.search.staged import QUICK, X, data_of, staged
 from tests.search.test_supernet_space import toy_space
 
 SMALL = {"population": 8, "generations": 1, "scored_on": 16, "recalibration": 1}

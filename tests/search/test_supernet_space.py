@@ -25,7 +25,7 @@ from compressor.search.methods.supernet.space import Space
 from compressor.search.training.subnets import Subnets
 from compressor.testing.networks import NETWORKS, network
 from compressor.trim import trim_verified
-from tests.search.test_pooling import Staged
+from tests.search.staged import Staged
 
 ALL = SupernetConfig(learn=("width", "depth", "kernel", "squeeze", "activation"))
 
