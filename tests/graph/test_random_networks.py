@@ -15,7 +15,8 @@ from compressor.costs import Sizes, build
 from compressor.graph import capture
 from compressor.trim import trim_verified
 from exporters.formats.onnx import OnnxExporter
-from tests.graph.random_network import OPERATORS, SIZE, Program, RandomNetwork
+from tests.graph.random_network import Program, RandomNetwork
+from tests.graph.random_operators import OPERATORS, SIZE
 
 PROGRAMS = st.lists(
     st.tuples(st.sampled_from(sorted(OPERATORS)), st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=7
