@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compressor.backbones.heads import PointHead, require_counts
+from compressor.backbones.heads import PointHead, draw_convolutions_, require_counts
 from compressor.errors import UsageError
 
 STEM, LAST = 16, 1504
@@ -115,9 +115,7 @@ class FBNetSpace(nn.Module):
         self.last = nn.Conv2d(channels, scaled(LAST), 1, bias=False)
         self.last_bn = nn.BatchNorm2d(scaled(LAST))
         self.head = PointHead(scaled(LAST), num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        draw_convolutions_(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, num_classes) of images (B, in_channels, H, W)."""

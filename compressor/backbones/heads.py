@@ -1,4 +1,4 @@
-"""What stands behind the features of a backbone: one prediction for the whole input, or one at every position."""
+"""What backbones share: heads (one prediction for the whole input, or one at every position), first weights, checks."""
 
 from __future__ import annotations
 
@@ -43,6 +43,14 @@ def head(channels: int, num_classes: int, *, dims: int, dense: bool) -> nn.Modul
     It matches channels where predictions are ``dense``, as DASH does (Shen et al., 2022, appendix A.8.1).
     """
     return DenseHead(channels, num_classes, dims) if dense else PointHead(channels, num_classes)
+
+
+def draw_convolutions_(*parts: nn.Module) -> None:
+    """Draw the weights of all convolutions of a network's parts anew, as He et al. (2015) do for ReLU."""
+    for part in parts:
+        for module in part.modules():
+            if isinstance(module, (nn.Conv1d, nn.Conv2d)):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 def require_counts(**counts: int) -> None:

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compressor.backbones.heads import PointHead, require_counts, require_share
+from compressor.backbones.heads import PointHead, draw_convolutions_, require_counts, require_share
 from compressor.errors import UsageError
 
 STEM = 32
@@ -182,9 +182,7 @@ class MobileNetSpace(nn.Module):
         self.stages = nn.Sequential(*made)
         self.dropout = nn.Dropout(dropout)
         self.head = PointHead(channels, num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        draw_convolutions_(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, num_classes) of images (B, in_channels, H, W)."""

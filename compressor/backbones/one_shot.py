@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compressor.backbones.heads import PointHead, require_counts
+from compressor.backbones.heads import PointHead, draw_convolutions_, require_counts
 from compressor.errors import UsageError
 
 CELLS, BLOCKS, WIDTH = 8, 4, 64
@@ -167,9 +167,7 @@ class OneShot(nn.Module):
             channels = blocks * width
         self.cells = nn.Sequential(*made)
         self.head = PointHead(channels, num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        draw_convolutions_(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, num_classes) of images (B, in_channels, H, W)."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from compressor.backbones.heads import draw_convolutions_
 from compressor.errors import UsageError
 
 _WIDTHS = (16, 32, 64)
@@ -62,9 +63,7 @@ class CifarResNet(nn.Module):
         self.layer2 = _stage(_WIDTHS[0], _WIDTHS[1], blocks_per_stage, stride=2)
         self.layer3 = _stage(_WIDTHS[1], _WIDTHS[2], blocks_per_stage, stride=2)
         self.linear = nn.Linear(_WIDTHS[2], num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        draw_convolutions_(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, num_classes) of images (B, in_channels, H, W)."""

@@ -22,7 +22,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compressor.backbones.heads import head, require_counts, require_share
+from compressor.backbones.heads import draw_convolutions_, head, require_counts, require_share
 from compressor.errors import UsageError
 
 
@@ -82,9 +82,7 @@ class TCN(nn.Module):
         inputs = (in_channels, *(channels,) * (blocks - 1))
         self.blocks = nn.Sequential(*(TemporalBlock(c, channels, kernel, 2**i, dropout) for i, c in enumerate(inputs)))
         self.head = head(channels, num_classes, dims=1, dense=dense)
-        for module in self.blocks.modules():
-            if isinstance(module, nn.Conv1d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        draw_convolutions_(self.blocks)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, num_classes) of signals (B, in_channels, L); (B, num_classes, L) with ``dense``."""

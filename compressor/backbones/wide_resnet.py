@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compressor.backbones.heads import head, require_counts, require_share
+from compressor.backbones.heads import draw_convolutions_, head, require_counts, require_share
 
 _STEM = 16
 _WIDTHS = (16, 32, 64)
@@ -79,9 +79,7 @@ class WideResNet(nn.Module):
         )
         self.bn = nn.BatchNorm2d(widths[-1])
         self.head = head(widths[-1], num_classes, dims=2, dense=dense)
-        for module in (self.conv1, *self.layer1.modules(), *self.layer2.modules(), *self.layer3.modules()):
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        draw_convolutions_(self.conv1, self.layer1, self.layer2, self.layer3)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, num_classes) of images (B, in_channels, H, W); (B, num_classes, H, W) with ``dense``."""

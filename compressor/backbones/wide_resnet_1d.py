@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compressor.backbones.heads import head, require_counts, require_share
+from compressor.backbones.heads import draw_convolutions_, head, require_counts, require_share
 
 _WIDEST = 64
 
@@ -77,9 +77,7 @@ class WideResNet1d(nn.Module):
         inputs = (in_channels, *widths)
         self.blocks = nn.Sequential(*(WideBlock1d(i, c, dropout) for i, c in zip(inputs, widths, strict=False)))
         self.head = head(widths[-1], num_classes, dims=1, dense=dense)
-        for module in self.blocks.modules():
-            if isinstance(module, nn.Conv1d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        draw_convolutions_(self.blocks)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, num_classes) of signals (B, in_channels, L); (B, num_classes, L) with ``dense``."""

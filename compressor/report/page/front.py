@@ -10,9 +10,10 @@ from typing import Any
 from compressor.report import wording
 from compressor.report.fronts import FrontPage
 from compressor.report.page import space
-from compressor.report.page.charts import WIDTH, coordinate, nice_ticks
+from compressor.report.page.charts import WIDTH, coordinate
 from compressor.report.page.html import whole_page
 from compressor.report.page.markup import Markup, join, legend, section, table, tag
+from compressor.report.page.plane import Plane
 from compressor.report.page.style import CSS
 
 _HEIGHT = 340
@@ -82,50 +83,36 @@ def _chart_section(page: FrontPage, cost: str) -> Markup:
 
 
 def _chart(page: FrontPage, cost: str) -> Markup:
-    height, left, right, top, bottom = _HEIGHT, 66, 20, 14, 46
     divisor, unit = _scale(page, cost)
     points = [row for row in page.points if row["score"] is not None and cost in row["costs"]]
     tried = [mark for mark in page.tried if mark.score is not None and cost in mark.costs]
     costs = [row["costs"][cost] for row in points] + [mark.costs[cost] for mark in tried] + page.limits.get(cost, [])
     scores = [float(row["score"]) for row in points] + [float(mark.score or 0.0) for mark in tried]
-    xs = nice_ticks(min(costs, default=0.0) / divisor, max(costs, default=1.0) / divisor, 6)
-    ys = nice_ticks(min(scores, default=0.0), max(scores, default=1.0))
+    plane = Plane.around([each / divisor for each in costs], scores, width=WIDTH, height=_HEIGHT)
 
     def x(value: float) -> float:
-        return left + (value / divisor - xs[0]) / ((xs[-1] - xs[0]) or 1.0) * (WIDTH - left - right)
+        return plane.x(value / divisor)
 
-    def y(value: float) -> float:
-        return height - bottom - (value - ys[0]) / ((ys[-1] - ys[0]) or 1.0) * (height - bottom - top)
-
-    parts = []
-    for tick in ys:
-        at = coordinate(y(tick))
-        parts.append(tag("line", x1=left, x2=WIDTH - right, y1=at, y2=at, stroke="var(--rule)"))
-        parts.append(tag("text", f"{tick:.4g}", x=left - 8, y=coordinate(y(tick) + 4), text_anchor="end"))
-    for tick in xs:
-        at = coordinate(x(tick * divisor))
-        parts.append(tag("text", f"{tick:.4g}", x=at, y=height - bottom + 20, text_anchor="middle"))
-    parts.append(tag("text", page.metric, x=left, y=height - 4))
-    parts.append(tag("text", unit, x=WIDTH - right, y=height - 4, text_anchor="end"))
+    parts = plane.grid(unit, page.metric)
     for limit in dict.fromkeys(page.limits.get(cost, [])):
         at = coordinate(x(limit))
         title = tag("title", f"budget: {wording.amount(limit, page.units.get(cost, ''))}")
         line = {"stroke": "var(--second)", "stroke_width": 1.5, "stroke_dasharray": "6 5"}
-        parts.append(tag("line", title, x1=at, x2=at, y1=top, y2=height - bottom, **line))
+        parts.append(tag("line", title, x1=at, x2=at, y1=plane.top, y2=plane.height - plane.bottom, **line))
     for mark in tried:
         said = f"{mark.name}: {mark.score:.4g} at {wording.amount(mark.costs[cost], page.units.get(cost, ''))}"
-        parts.append(_dot(x(mark.costs[cost]), y(float(mark.score or 0.0)), said, "before", 3, 0.55))
+        parts.append(_dot(x(mark.costs[cost]), plane.y(float(mark.score or 0.0)), said, "before", 3, 0.55))
     best = sorted((r["costs"][cost], float(r["score"])) for r in points if r["dominated_by"] is None)
-    path = " ".join(f"{coordinate(x(a))},{coordinate(y(b))}" for a, b in best)
+    path = " ".join(f"{coordinate(x(a))},{coordinate(plane.y(b))}" for a, b in best)
     parts.append(tag("polyline", points=path, fill="none", stroke="var(--accent)", stroke_width=2))
     for row in points:
         said = f"{row['name']}: {row['score']:.4g} at {wording.amount(row['costs'][cost], page.units.get(cost, ''))}"
         beaten = row["dominated_by"]
         said += f"; beaten by {beaten}" if beaten is not None else ""
         colour = "third" if beaten is not None else "accent"
-        parts.append(_dot(x(row["costs"][cost]), y(float(row["score"])), said, colour, 6, 1.0))
+        parts.append(_dot(x(row["costs"][cost]), plane.y(float(row["score"])), said, colour, 6, 1.0))
     label = f"{page.metric} against {_cost(cost)}"
-    return tag("svg", join(parts), viewBox=f"0 0 {WIDTH} {height}", role="img", aria_label=label)
+    return tag("svg", join(parts), viewBox=f"0 0 {WIDTH} {_HEIGHT}", role="img", aria_label=label)
 
 
 def _dot(x: float, y: float, said: str, colour: str, radius: float, opacity: float) -> Markup:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from compressor.report.page.charts import WIDTH, coordinate, nice_ticks
+from compressor.report.page.charts import WIDTH, coordinate
 from compressor.report.page.markup import Markup, join, legend, section, table, tag
+from compressor.report.page.plane import Plane
 from compressor.report.ranking import Ranked, front
 from compressor.report.records import Report
 
@@ -87,29 +88,11 @@ def _depth(taken: Ranked) -> Markup:
 
 def _scatter(scored: list[Ranked], best: set[str], metric: str) -> Markup:
     """Score against multiply-adds; the front is drawn as a line."""
-    height, left, right, top, bottom = 300, 66, 20, 12, 44
     points = [(each.costs[_COST] / 1e6, float(each.score or 0.0), each) for each in scored]
-    xs, ys = (
-        nice_ticks(min(p[0] for p in points), max(p[0] for p in points)),
-        nice_ticks(min(p[1] for p in points), max(p[1] for p in points)),
-    )
-
-    def x(value: float) -> float:
-        return left + (value - xs[0]) / ((xs[-1] - xs[0]) or 1.0) * (WIDTH - left - right)
-
-    def y(value: float) -> float:
-        return height - bottom - (value - ys[0]) / ((ys[-1] - ys[0]) or 1.0) * (height - bottom - top)
-
-    parts = []
-    for tick in ys:
-        at = coordinate(y(tick))
-        parts.append(tag("line", x1=left, x2=WIDTH - right, y1=at, y2=at, stroke="var(--rule)"))
-        parts.append(tag("text", f"{tick:.4g}", x=left - 8, y=coordinate(y(tick) + 4), text_anchor="end"))
-    for tick in xs:
-        parts.append(tag("text", f"{tick:.4g}", x=coordinate(x(tick)), y=height - bottom + 20, text_anchor="middle"))
-    parts.append(tag("text", "MMACs", x=WIDTH - right, y=height - 4, text_anchor="end"))
+    plane = Plane.around([p[0] for p in points], [p[1] for p in points], width=WIDTH)
+    parts = plane.grid("MMACs", metric)
     path = sorted((a, b) for a, b, each in points if each.name in best)
-    line = " ".join(f"{coordinate(x(a))},{coordinate(y(b))}" for a, b in path)
+    line = " ".join(f"{coordinate(plane.x(a))},{coordinate(plane.y(b))}" for a, b in path)
     parts.append(tag("polyline", points=line, fill="none", stroke="var(--second)", stroke_width=2))
     for a, b, each in points:
         fill = "accent" if each.chosen else "second" if each.name in best else "before"
@@ -117,14 +100,18 @@ def _scatter(scored: list[Ranked], best: set[str], metric: str) -> Markup:
             tag(
                 "circle",
                 tag("title", f"{each.name}: {b:.4f} at {a:.4g} MMACs"),
-                cx=coordinate(x(a)),
-                cy=coordinate(y(b)),
+                cx=coordinate(plane.x(a)),
+                cy=coordinate(plane.y(b)),
                 r=7 if each.chosen else 4.5,
                 fill=f"var(--{fill})",
             )
         )
     chart = tag(
-        "svg", join(parts), viewBox=f"0 0 {WIDTH} {height}", role="img", aria_label=f"{metric} against multiply-adds"
+        "svg",
+        join(parts),
+        viewBox=f"0 0 {WIDTH} {plane.height}",
+        role="img",
+        aria_label=f"{metric} against multiply-adds",
     )
     keys = [("accent", "taken"), ("second", "front"), ("before", "others")]
     return join([chart, legend(keys)])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -56,14 +56,14 @@ class Learner(Hooks, ABC):
     seed: int | None = None
     """What masks are drawn from in a loop of the user's own, with the step; None draws from PyTorch's generator."""
 
-    @abstractmethod
     def applied(self) -> AbstractContextManager[Pass | None]:
         """Inside, the model runs with the masks of this step, the same in every forward; None if there are none."""
+        return nullcontext()
 
     @property
-    @abstractmethod
     def learns(self) -> bool:
-        """Whether masks move at the end of this step."""
+        """Whether what is decided on moves at the end of this step: to the end, unless a method decides before."""
+        return True
 
     def order(self) -> list[int]:
         """What the masks were laid out by, if the weights had a say in it."""
@@ -88,9 +88,9 @@ class Learner(Hooks, ABC):
         None if masks are needed to the end."""
         return None
 
-    @abstractmethod
     def settle(self) -> None:
-        """Decide now and for good; weights then are those of the network decided on. Harmless when called again."""
+        """Decide now and for good; weights then are those of the network decided on. Harmless when called again.
+        Nothing to do where ``decides_after`` gives None."""
 
     @abstractmethod
     def decide(self, history: list[dict[str, Any]] | None = None) -> SearchResult:

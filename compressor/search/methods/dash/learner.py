@@ -20,7 +20,6 @@ Beyond the paper:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,6 @@ from torch.optim import Optimizer
 from compressor.arrays import FloatArray
 from compressor.costs import Sizes
 from compressor.errors import TrainingError
-from compressor.masks import Pass
 from compressor.masks.categorical import Categorical
 from compressor.search.constraints.multipliers import Multipliers
 from compressor.search.constraints.projector import Projector
@@ -128,16 +126,6 @@ class DashLearner(Learner):
         return {**costs, "probabilities": weights}
 
     # ---- Learner
-
-    def applied(self) -> AbstractContextManager[Pass | None]:
-        return nullcontext()
-
-    @property
-    def learns(self) -> bool:
-        return True
-
-    def settle(self) -> None:
-        """There is nothing between the search and its decision."""
 
     def require_finite(self) -> None:
         if not all(bool(torch.isfinite(logits).all()) for logits in (self.categorical.logits, self.pull)):

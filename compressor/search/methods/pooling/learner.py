@@ -10,7 +10,6 @@ Beyond the paper: configurations over a budget are never drawn; any network that
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -20,7 +19,6 @@ from torch.optim import Optimizer
 from compressor.data import Data
 from compressor.errors import TrainingError
 from compressor.graph.groups import Alternatives
-from compressor.masks import Pass
 from compressor.nn.tensors import state
 from compressor.search.constraints.projector import Projector
 from compressor.search.methods.pooling.balance import Balance
@@ -100,16 +98,6 @@ class PoolingLearner(Learner):
         return {"temperature": self.balance.tau, "weight_sets": shares}
 
     # ---- Learner
-
-    def applied(self) -> AbstractContextManager[Pass | None]:
-        return nullcontext()
-
-    @property
-    def learns(self) -> bool:
-        return True
-
-    def settle(self) -> None:
-        """There is nothing between the search and its decision."""
 
     def require_finite(self) -> None:
         if not all(bool(torch.isfinite(p).all()) for each in self.sets.sets for p in each.parameters()):

@@ -11,7 +11,6 @@ Beyond the paper: any traced network, several costs at once, and the weights it 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -20,7 +19,6 @@ from torch import Tensor, nn
 from compressor.arrays import IntArray
 from compressor.costs import Sizes
 from compressor.data import Data
-from compressor.masks import Pass
 from compressor.search.methods.supernet.config import SupernetConfig
 from compressor.search.methods.supernet.policy import Policy, uniform, within
 from compressor.search.methods.supernet.space import Space
@@ -169,16 +167,6 @@ class SupernetLearner(Learner):
         return {"policies": shown}
 
     # ---- Learner
-
-    def applied(self) -> AbstractContextManager[Pass | None]:
-        return nullcontext()
-
-    @property
-    def learns(self) -> bool:
-        return True
-
-    def settle(self) -> None:
-        """There is nothing between the training and the selection."""
 
     def decide(self, history: list[dict[str, Any]] | None = None) -> SearchResult:
         """The best subnet within the budgets, with all that no other beats."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from compressor.budget import OF_LIMIT
 from compressor.report.page.charts import coordinate
 from compressor.report.page.markup import Markup, join, tag
+from compressor.report.page.plane import Plane
 from compressor.report.wording import cost_name
 from compressor.service.page.formats import number
-from compressor.service.page.pictures.axes import Plane
 from compressor.service.page.story.curves import Curve
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from compressor.report import wording
 from compressor.report.page.charts import coordinate
 from compressor.report.page.markup import Markup, join, tag
+from compressor.report.page.plane import Plane
 from compressor.service.page.formats import score_text
-from compressor.service.page.pictures.axes import Plane
 
 #: What values of a unit are divided by on the axis, and how the axis says it.
 SCALES = {
