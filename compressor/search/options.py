@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from compressor.errors import UsageError
-from compressor.options import Options, shown
+from compressor.options import Options, Whole, option, shown
 
 if TYPE_CHECKING:
     from compressor.graph.graph import Graph
@@ -47,6 +47,15 @@ class MethodConfig(Options):
     def growth(self) -> int:
         """How many times as wide and as deep as the model the network is that is searched in."""
         return 1
+
+
+@dataclass(frozen=True)
+class TrainedConfig(MethodConfig):
+    """Base of the options of a method that trains; its learning rate is its own to declare, as ``lr``."""
+
+    epochs: int = option(3, Whole(), "Epochs of the search; --search-epochs.")
+    batch_size: int = option(64, Whole(1), "Samples in a batch; --batch-size.")
+    max_steps: int | None = option(None, Whole(1), "Most steps of the search.")
 
 
 @dataclass(frozen=True)

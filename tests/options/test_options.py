@@ -20,7 +20,7 @@ from compressor.options import Flag, Number, OneOf, Options, Patterns, SomeOf, W
 from compressor.search import METHODS
 from profilers.errors import ProfilerError
 
-CONFIGS = {name: METHODS.get(name).config for name in ("oneshot", "figs", "dnarch", "dash", "pooling")}
+CONFIGS = {name: METHODS.get(name).config for name in METHODS}
 X = torch.randn(1, 8)
 JUNK = [
     *(True, None, "many", "", "x" * 9999, b"4", [], [3], {}, {"a": 1}, (), object(), int, lambda: 3, 3j, X),

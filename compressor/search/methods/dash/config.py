@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from compressor.options import Flag, Number, OneOf, Whole, Wholes, option
-from compressor.search.options import Method, MethodConfig
+from compressor.options import Flag, Number, OneOf, Wholes, option
+from compressor.search.options import Method, TrainedConfig
 
 if TYPE_CHECKING:
     from compressor.graph.graph import Graph
@@ -16,13 +16,11 @@ FORMS = ("auto", "results", "weights", "fft")
 
 
 @dataclass(frozen=True)
-class DashConfig(MethodConfig):
+class DashConfig(TrainedConfig):
     """Settings of the search; the training's own are ``TrainConfig``'s."""
 
     owner: ClassVar[str] = "dash"
 
-    epochs: int = option(3, Whole(), "Epochs of the search; --search-epochs.")
-    batch_size: int = option(64, Whole(1), "Samples in a batch; --batch-size.")
     kernel_sizes: tuple[int, ...] | None = option(
         None,
         Wholes(1, 1023, odd=True),
@@ -72,7 +70,6 @@ class DashConfig(MethodConfig):
     form: str = option(
         "auto", OneOf(FORMS), "How mixtures are computed; auto measures once for every shape and takes the fastest."
     )
-    max_steps: int | None = option(None, Whole(1), "Most steps of the search.")
 
     @property
     def decides(self) -> frozenset[str]:

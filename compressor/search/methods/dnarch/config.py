@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from compressor.errors import UsageError
 from compressor.options import Called, Either, Flag, Number, OneOf, SomeOf, Text, Whole, option, shown
 from compressor.search.importance import MEASURES
-from compressor.search.options import Method, MethodConfig
+from compressor.search.options import Method, TrainedConfig
 
 if TYPE_CHECKING:
     from compressor.graph.graph import Graph
@@ -24,7 +24,7 @@ def _orders() -> list[str]:
 
 
 @dataclass(frozen=True)
-class DnarchConfig(MethodConfig):
+class DnarchConfig(TrainedConfig):
     """Settings of the search; the training's own are ``TrainConfig``'s."""
 
     owner: ClassVar[str] = "dnarch"
@@ -36,8 +36,6 @@ class DnarchConfig(MethodConfig):
 
     rates: ClassVar[Mapping[str, float]] = {"sgd": 0.01, "adamw": 0.001}
 
-    epochs: int = option(3, Whole(), "Epochs of the search; --search-epochs.")
-    batch_size: int = option(64, Whole(1), "Samples in a batch; --batch-size.")
     lr: float | None = option(
         None,
         Number(above=0),
@@ -129,7 +127,6 @@ class DnarchConfig(MethodConfig):
         Whole(1),
         "Masks learn in one of so many steps; in the others only the weights do, which is cheaper.",
     )
-    max_steps: int | None = option(None, Whole(1), "Most steps of the search.")
 
     def __post_init__(self) -> None:
         if self.learn is not None:

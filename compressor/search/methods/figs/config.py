@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from compressor.options import Flag, Number, Whole, option
-from compressor.search.options import Method, MethodConfig
+from compressor.search.options import Method, TrainedConfig
 
 LOGITS = 8.0
 """Logits stay within plus and minus this."""
 
 
 @dataclass(frozen=True)
-class FigsConfig(MethodConfig):
+class FigsConfig(TrainedConfig):
     """Settings of the search; the training's own are ``TrainConfig``'s."""
 
     owner: ClassVar[str] = "figs"
@@ -26,8 +26,6 @@ class FigsConfig(MethodConfig):
 
     rates: ClassVar[Mapping[str, float]] = {"sgd": 0.01, "adamw": 0.001}
 
-    epochs: int = option(3, Whole(), "Epochs of the search; --search-epochs.")
-    batch_size: int = option(64, Whole(1), "Samples in a batch; --batch-size.")
     lr: float | None = option(
         None, Number(above=0), "Learning rate of the weights (cosine schedule); by default 0.01, with adamw 0.001."
     )
@@ -52,7 +50,6 @@ class FigsConfig(MethodConfig):
     negligible: float = option(0.01, Number(least=0, below=1), "Keep probability below which a unit or block fades.")
     patience: int = option(100, Whole(), "Steps in a row after which what fades is gone; 0 keeps all to the end.")
     live: bool = option(True, Flag(), "Whether only what is left is computed: the cost of a step, not its result.")
-    max_steps: int | None = option(None, Whole(1), "Most steps of the search.")
     least_steps: int | None = option(
         None,
         Whole(),

@@ -7,22 +7,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from compressor.options import Flag, Number, OneOf, Whole, option
-from compressor.search.options import Method, MethodConfig
+from compressor.search.options import Method, TrainedConfig
 
 if TYPE_CHECKING:
     from compressor.graph.graph import Graph
 
 
 @dataclass(frozen=True)
-class PoolingConfig(MethodConfig):
+class PoolingConfig(TrainedConfig):
     """Settings of the search; the training's own are ``TrainConfig``'s."""
 
     owner: ClassVar[str] = "pooling"
 
     rates: ClassVar[Mapping[str, float]] = {"sgd": 0.1, "adamw": 0.001}
 
-    epochs: int = option(3, Whole(), "Epochs of the search, shared by all weight sets; --search-epochs.")
-    batch_size: int = option(64, Whole(1), "Samples in a batch; --batch-size.")
     mixtures: int = option(1, Whole(1, 64), "Weight sets that configurations are divided among.")
     lr: float | None = option(
         None, Number(above=0), "Learning rate of the weights (cosine schedule); by default 0.1, with adamw 0.001."
@@ -50,7 +48,6 @@ class PoolingConfig(MethodConfig):
     offload: bool = option(
         False, Flag(), "Whether weight sets that are not in use lie in the CPU's memory, where a GPU trains."
     )
-    max_steps: int | None = option(None, Whole(1), "Most steps of the search.")
 
     @property
     def decides(self) -> frozenset[str]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from compressor.budget import Budget, parse_budgets
-from compressor.errors import UnsupportedModelError
+from compressor.errors import UnsupportedModelError, UsageError
 from compressor.options import Called, Either, Number, OneOf, SomeOf, Text, Whole, option
 from compressor.search.importance import MEASURES
-from compressor.search.options import Method, MethodConfig
+from compressor.search.options import Method, TrainedConfig
 
 if TYPE_CHECKING:
     from compressor.graph.graph import Graph
@@ -23,15 +23,13 @@ def _orders() -> list[str]:
 
 
 @dataclass(frozen=True)
-class SupernetConfig(MethodConfig):
+class SupernetConfig(TrainedConfig):
     """Settings of the search; the training's own are ``TrainConfig``'s."""
 
     owner: ClassVar[str] = "supernet"
 
     rates: ClassVar[Mapping[str, float]] = {"sgd": 0.05, "adamw": 0.001}
 
-    epochs: int = option(3, Whole(), "Epochs of the supernet's training; --search-epochs.")
-    batch_size: int = option(64, Whole(1), "Samples in a batch; --batch-size.")
     lr: float | None = option(
         None, Number(above=0), "Learning rate of the weights (cosine schedule); by default 0.05, with adamw 0.001."
     )
@@ -86,7 +84,6 @@ class SupernetConfig(MethodConfig):
         4, Whole(1), "Batches of 128 samples that statistics of normalisations are taken from, per subnet."
     )
     workers: int = option(1, Whole(1, 256), "Processes that subnets are scored in; says nothing about the result.")
-    max_steps: int | None = option(None, Whole(1), "Most steps of the training.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -104,7 +101,10 @@ class SupernetConfig(MethodConfig):
         if self.lowest is None:
             return ()
         parts = [part.partition("=") for part in self.lowest.split(",")]
-        return parse_budgets({name.strip(): text.strip() for name, _, text in parts})
+        try:
+            return parse_budgets({name.strip(): text.strip() for name, _, text in parts})
+        except UsageError as error:
+            raise UsageError(f"lowest takes budgets such as flops=25%,params=1M: {error}") from error
 
     def require(self, graph: Graph) -> None:
         if not graph.groups and not graph.blocks:
