@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class MethodConfig(Options):
     """Base of a method's options. Their declarations are the checks, the command line and the tables in the docs.
 
-    A method that trains has ``epochs`` and ``batch_size`` among them, and takes them from the job where they are not
-    given. ``not_in_own_loop`` says which options a training loop of the user's own cannot have, and why.
+    A method that trains (``TrainedConfig``) has ``epochs`` and ``batch_size``, and takes them from the job where they
+    are not given. ``not_in_own_loop`` says which options a training loop of the user's own cannot have, and why.
     """
 
     not_in_own_loop: ClassVar[Mapping[str, str]] = {}
