@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
-from compressor.graph.labels.flow import Derived, Flow
+from compressor.graph.labels.flow import Flow
+from compressor.graph.labels.notes import Derived
 from compressor.graph.recording.dims import FromAttribute
 from compressor.graph.recording.values import Node, Value
 

@@ -13,8 +13,9 @@ from compressor.graph.analysis.resolution import Resolutions
 from compressor.graph.axis import Axis
 from compressor.graph.graph import AttributeUse, Fixed, Order, Parameter, ParameterMask, Site
 from compressor.graph.groups import Channels, Group, Rings
-from compressor.graph.labels.flow import Adjustment, Flow, Reader
+from compressor.graph.labels.flow import Flow
 from compressor.graph.labels.labels import every, some
+from compressor.graph.labels.notes import Adjustment, Reader
 from compressor.graph.patterns import matches
 from compressor.graph.recording.values import Call, Value
 

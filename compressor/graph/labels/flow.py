@@ -9,7 +9,6 @@ An operator without a rule fixes every label it touches, with the reason.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,60 +16,11 @@ from torch import nn
 
 from compressor.arrays import IntArray
 from compressor.graph.labels.labels import FIXED, Labels, every
+from compressor.graph.labels.notes import Adjustment, Derived, Product, Reader, Reason
 from compressor.graph.recording.dims import SIZES_OF_TORCH, Dim, FromAttribute, FromAxis, FromOperation
 from compressor.graph.recording.values import Call, Node, Value
 
 Axis = IntArray | None
-
-
-@dataclass(frozen=True)
-class Reason:
-    """Why labels are fixed, and where."""
-
-    place: str
-    operator: str
-    text: str
-
-
-@dataclass
-class Reader:
-    """A contraction over ``labels``: one of ``operands`` (value, axis) must be zero wherever a label is removed."""
-
-    node: Node
-    operands: list[tuple[Value, int]]
-    labels: IntArray
-
-
-@dataclass
-class Adjustment:
-    """Arithmetic across a labelled axis. ``kind`` names the handler in ``masks/sites``; ``axes`` are its labels."""
-
-    kind: str
-    node: Node
-    labels: IntArray
-    options: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class Product:
-    """``coefficient`` times the sizes of ``axes``: multiply-adds of one operator. The coefficient has what is fixed."""
-
-    node: Node
-    kind: str
-    coefficient: float
-    axes: list[IntArray]
-
-
-@dataclass
-class Derived:
-    """An attribute of a module that the trim sets to ``offset + factor`` times the length of ``labels``."""
-
-    module: str
-    name: str
-    index: int
-    labels: IntArray
-    offset: float
-    factor: float
 
 
 _WEIGHTS = ("weight", "parametrizations.weight.original", "parametrizations.weight.original1", "weight_v",
