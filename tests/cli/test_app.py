@@ -246,7 +246,7 @@ def test_defaults_depend_on_data(jobs: list[Any]) -> None:
 def test_an_empty_folder_is_none(jobs: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     for command in (JOB, ["sweep", "--model", "resnet18", "--budgets", "flops=50%"]):
         assert main([*command, "--out", ""]) == 2
-        assert "out must be the name of a file or folder" in capsys.readouterr().err
+        assert "'--out': it must be the name of a file or folder" in capsys.readouterr().err
     assert jobs == []
 
 
