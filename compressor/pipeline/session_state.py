@@ -34,7 +34,10 @@ def load_(learner: Learner, masks: Sequence[nn.Parameter], state: Any) -> int:
     """
     given = state.get("masks") if isinstance(state, Mapping) else None
     if not isinstance(given, Sequence) or not all(isinstance(value, Tensor) for value in given):
-        raise UsageError(f"{shown(state)} is no state of a session; pass what its state_dict() returned.")
+        raise UsageError(
+            f"{shown(state)} is no state of a session; prepare the same model and pass what the state_dict() of its "
+            "session returned."
+        )
     shapes = [tuple(p.shape) for p in masks], [tuple(p.shape) for p in given]
     if shapes[0] != shapes[1] or set(state.get("method", {})) != set(learner.stateful):
         raise UsageError(
