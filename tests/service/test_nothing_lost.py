@@ -90,10 +90,10 @@ def test_a_training_that_is_killed_again_and_again_ends_with_the_same_bits(
     recipe = {
         **{name: value for name, value in SMALL.items() if name != "input_shape"},
         **{"data": "digits", "search": "figs", "figs": {"least_steps": 0}, "budgets": {"flops": "50%"}},
-        **{"train_epochs": 2, "search_epochs": 2, "finetune_epochs": 2},
+        **{"train_epochs": 3, "search_epochs": 3, "finetune_epochs": 3},
     }
     with Farm(tmp_path / "farm", workers=1, worker={**REAL, "snapshot_seconds": 1.0}, lease_seconds=2) as farm:
-        ids = run(farm, {"job": recipe}, kills=4, seed=3, between=(8, 14), seconds=1500, server=0.3)
+        ids = run(farm, {"job": recipe}, kills=5, seed=3, between=(3, 9), seconds=1500, server=0.3)
         found = farm.outcome(ids["job"])
     require_once(found)
     assert found.attempt > 1
