@@ -15,7 +15,7 @@ from compressor.service.services import Services
 from tests.report.fake_report import fake_report
 from tests.service.conftest import ServicesMaker
 from tests.service.page.browser import Watched, served, started
-from tests.service.page.test_pages import running
+from tests.service.page.looking import running
 from tests.service.page.test_submit import INSPECTED, arrays
 from tests.service.page.worked import Worked
 

@@ -11,7 +11,7 @@ from compressor.service.database.engine import Database
 from compressor.service.errors import DatabaseAwayError
 from compressor.service.services import Services
 from tests.service.page.checked import wrong_with
-from tests.service.page.test_pages import post
+from tests.service.page.looking import post
 
 PROBLEM = "application/problem+json"
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}

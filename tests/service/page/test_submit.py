@@ -16,7 +16,7 @@ from compressor.report.wording import TIMES
 from compressor.service.page import preview
 from compressor.service.services import Services
 from tests.service.page.checked import wrong_with
-from tests.service.page.test_pages import HOSTILE, TOKEN, look
+from tests.service.page.looking import HOSTILE, TOKEN, look
 from tests.service.page.worked import Worked
 
 SAID = {"model": "resnet20_cifar", "weights": "none", "budget.flops": "50", "budget.flops.unit": "%"}
