@@ -198,9 +198,13 @@ def _prediction(pipeline: Pipeline) -> LatencyPrediction | None:
     )
 
 
+def _outline(pipeline: Pipeline) -> list[BlockShape]:
+    return outline(pipeline.model, pipeline.graph, pipeline.architecture, pipeline.decision.units)
+
+
 def _blocks(pipeline: Pipeline) -> list[BlockShape]:
     """The outline; of a grown network beside its base's, without what neither has."""
-    rows, base = outline(pipeline.model, pipeline.graph, pipeline.architecture), pipeline.settings.base
+    rows, base = _outline(pipeline), pipeline.settings.base
     if base is None:
         return rows
     found = []

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
 from compressor.architecture.architecture import Architecture
+from compressor.arrays import UnitMask
 from compressor.graph import Graph
 from compressor.graph.graph import Parameter
 from compressor.graph.operators import Operator
@@ -24,20 +25,31 @@ class _Layer:
     inputs: tuple[int, int]
     outputs: tuple[int, int]
     kernel: tuple[list[int], list[int]]
-    resolution: list[int]
+    resolution: tuple[list[int], list[int]]
     depthwise: bool
 
 
-def outline(model: nn.Module, graph: Graph, architecture: Architecture) -> list[BlockShape]:
+def outline(
+    model: nn.Module, graph: Graph, architecture: Architecture, units: UnitMask | None = None
+) -> list[BlockShape]:
     """One row per residual block, and one per layer outside of blocks, in the order of the module tree.
 
     A block's widths are the channels that go into its first layer and those that every layer after it gives: for a
     CCNN's block N_in, N_mid and N_out. Depthwise layers change none; layers beside the others (a projection on the
-    shortcut) are left out. Its kernel is the largest of its layers'.
+    shortcut) are left out. Its kernel is the largest of its layers'. ``units`` says which alternatives of choices were
+    taken; without it resolutions are those of the original.
     """
     modules = dict(model.named_modules())
     counted = {product.place for product in graph.products}
-    operators = {op.place: op for op in reversed(graph.operators) if op.weights}
+    at: dict[str, list[Operator]] = {}
+    for operator in graph.operators:
+        if operator.weights:
+            at.setdefault(operator.place, []).append(operator)
+    whole = graph.all_units()
+    operators = {
+        place: (_running(found, whole), _running(found, whole if units is None else units))
+        for place, found in at.items()
+    }
     rows: dict[str, list[_Layer]] = {}
     owners = _owners(graph, modules)
     for parameter in graph.parameters.values():
@@ -46,7 +58,7 @@ def outline(model: nn.Module, graph: Graph, architecture: Architecture) -> list[
         if parameter.is_buffer or not parameter.reached or not attribute.endswith("weight") or not known:
             continue
         if len(parameter.shape) > 1:
-            layer = _layer(parameter, place, modules, operators.get(place), architecture)
+            layer = _layer(parameter, place, modules, operators.get(place, (None, None)), architecture)
             rows.setdefault(owners(parameter.name), []).append(layer)
     residual = {block.name for block in graph.blocks}
     return [_row(name, layers, architecture, name in residual) for name, layers in rows.items()]
@@ -77,7 +89,7 @@ def _layer(
     parameter: Parameter,
     place: str,
     modules: Mapping[str, nn.Module],
-    operator: Operator | None,
+    operator: tuple[Operator | None, Operator | None],
     architecture: Architecture,
 ) -> _Layer:
     name, shape = parameter.name, parameter.shape
@@ -98,7 +110,12 @@ def _layer(
         inputs = (inputs[0] * groups, inputs[1] * after)
     axes = range(2, len(shape))
     kernel = [shape[axis] for axis in axes], [len(architecture.kept(name, axis)) for axis in axes]
-    return _Layer(place, inputs, outputs, kernel, _resolution(operator), depthwise)
+    return _Layer(place, inputs, outputs, kernel, (_resolution(operator[0]), _resolution(operator[1])), depthwise)
+
+
+def _running(operators: list[Operator], units: UnitMask) -> Operator | None:
+    """That of a place which runs under the alternatives that were taken: with where to pool there is one for each."""
+    return next((o for o in operators if all(units[axis.factors].any() for axis in o.copies.axes)), None)
 
 
 def _resolution(operator: Operator | None) -> list[int]:
@@ -119,15 +136,15 @@ def _row(name: str, layers: list[_Layer], architecture: Architecture, residual: 
     widths = [layers[0].inputs, *(layer.outputs for layer in chain if not layer.depthwise)]
     largest = max(layers, key=lambda layer: math.prod(layer.kernel[0]) if layer.kernel[0] else 0)
     removed = all(not layer.outputs[1] for layer in layers)
-    resolution = next((layer.resolution for layer in reversed(chain) if layer.resolution), [])
+    before, after = next((layer.resolution for layer in reversed(chain) if layer.resolution[0]), ([], []))
     inside = {entry.block: [size for _, size in entry.sizes] for entry in architecture.resolutions}
     return BlockShape(
         name=name,
         kernel_before=largest.kernel[0],
         kernel_after=[] if removed else largest.kernel[1],
-        resolution_before=resolution,
-        resolution_after=[] if removed else inside.get(name, resolution),
-        width_before=[before for before, _ in widths],
-        width_after=[] if removed else [after for _, after in widths],
+        resolution_before=before,
+        resolution_after=[] if removed else inside.get(name, after),
+        width_before=[whole for whole, _ in widths],
+        width_after=[] if removed else [kept for _, kept in widths],
         residual=residual,
     )

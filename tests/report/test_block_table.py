@@ -10,9 +10,10 @@ from compressor.backbones.ccnn import CCNN, render
 from compressor.backbones.ccnn_search import SearchableCCNN
 from compressor.backbones.resnet_cifar import CifarResNet
 from compressor.graph import Graph, capture
+from compressor.graph.choices import add_choices
 from compressor.report import BlockShape
 from compressor.report.block_table import outline
-from compressor.trim import trim_verified
+from compressor.trim import plan, trim_verified
 
 
 def halved(graph: Graph) -> np.ndarray:
@@ -113,3 +114,18 @@ def test_a_lowered_resolution() -> None:
     assert rows["blocks.1"].resolution_after == [inside for _, inside in entry.sizes]
     assert all(after < before for before, after in zip([12, 16], rows["blocks.1"].resolution_after, strict=True))
     assert rows["blocks.1"].width_before == [6, 6, 6]
+
+
+def test_resolutions_follow_where_to_pool() -> None:
+    model = CifarResNet(3).eval()
+    graph = capture(model, torch.randn(1, 3, 32, 32))
+    add_choices(model, graph, ["pooling"])
+    (choice,) = graph.choices
+    taken = [alternative.name for alternative in choice.alternatives].index("[2, 1, 7]")
+    units = graph.all_units()
+    units[choice.units] = False
+    units[choice.units[taken]] = True
+    rows = {row.name: row for row in outline(model, graph, plan(model, graph, units), units)}
+    sides = {f"layer{stage}.{block}": None for stage in (1, 2, 3) for block in range(3)}
+    assert [rows[name].resolution_before[0] for name in sides] == [32] * 3 + [16] * 3 + [8] * 3
+    assert [rows[name].resolution_after[0] for name in sides] == [32, 16] + [8] * 7
