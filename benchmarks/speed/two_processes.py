@@ -1,6 +1,6 @@
 """What a step costs on two processes, beside one of ``DistributedDataParallel``; and under masks, beside the plain one.
 
-    python -m benchmarks.speed.two_processes [--turns 20] [--only resnet20_cifar,vit]
+    python -m benchmarks.speed.two_processes [--turns 20] [--batch 64] [--only resnet20_cifar,vit]
 
 Steps of both kinds take turns in one run. Two processes of one thread each are connected by gloo. Prints rows of a table:
 medians of seconds, and the median of the ratios of steps that follow each other.
@@ -29,7 +29,7 @@ from compressor.backbones.resnet_cifar import resnet20_cifar
 from compressor.process.together import together
 from compressor.train import TrainConfig, Trainer
 
-BATCH, SHAPE = 64, (3, 32, 32)
+SHAPE = (3, 32, 32)
 
 
 def vit() -> nn.Module:
@@ -45,12 +45,12 @@ MODELS: dict[str, Callable[[], nn.Module]] = {"resnet20_cifar": resnet20_cifar, 
 class _Endless:
     """One batch, again and again."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
         draw = torch.Generator().manual_seed(0)
-        self.batch = torch.randn(BATCH, *SHAPE, generator=draw), torch.arange(BATCH) % 10
+        self.batch = torch.randn(size, *SHAPE, generator=draw), torch.arange(size) % 10
 
     def __len__(self) -> int:
-        return BATCH * 1000
+        return 1000 * len(self.batch[0])
 
     def batches(self, batch_size: int, **told: Any) -> Iterator[tuple[Tensor, Tensor]]:
         while True:
@@ -58,8 +58,8 @@ class _Endless:
 
 
 class _Data:
-    def __init__(self) -> None:
-        self.train = self.val = _Endless()
+    def __init__(self, size: int) -> None:
+        self.train = self.val = _Endless(size)
 
 
 def made(name: str) -> nn.Module:
@@ -114,16 +114,16 @@ def row(what: str, name: str, found: list[tuple[float, float]]) -> None:
     print(f"| {name} | {what} | {base:.4f} | {ours:.4f} | {median(ratios):.2f} ({low:.2f} to {high:.2f}) |", flush=True)
 
 
-def _two(rank: int, folder: str, names: list[str], turns: int) -> None:
+def _two(rank: int, folder: str, names: list[str], turns: int, batch: int) -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     dist.init_process_group("gloo", init_method=f"file://{folder}/sync", rank=rank, world_size=2)
-    x, y = _Endless().batch
+    x, y = _Endless(batch).batch
     mine = x.chunk(2)[rank], y.chunk(2)[rank]
     for name in names:
         plain = plain_step(DistributedDataParallel(made(name)), *mine)
         with together(device=torch.device("cpu")):
-            trainer = Trainer(made(name), _Data(), TrainConfig(epochs=1, batch_size=BATCH))
+            trainer = Trainer(made(name), _Data(batch), TrainConfig(epochs=1, batch_size=batch))
             found = in_turn(plain, training_step(trainer, (x, y)), turns)
         if rank == 0:
             row("the program's step, two processes / DDP", name, found)
@@ -149,6 +149,7 @@ def void(found: object) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--turns", type=int, default=20)
+    parser.add_argument("--batch", type=int, default=64, help="examples of a step, over all processes")
     parser.add_argument("--only", default=",".join(MODELS))
     told = parser.parse_args()
     names = told.only.split(",")
@@ -157,7 +158,7 @@ def main() -> None:
     )
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    x, y = _Endless().batch
+    x, y = _Endless(told.batch).batch
     for name in names:
         prepared = made(name)
         found = in_turn(
@@ -165,7 +166,7 @@ def main() -> None:
         )
         row("own loop with `prepare` / plain", name, found)
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_two, (folder, names, told.turns), nprocs=2)  # type: ignore[no-untyped-call]
+        mp.spawn(_two, (folder, names, told.turns, told.batch), nprocs=2)  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":
