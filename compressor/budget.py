@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import numbers
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from decimal import Context
 
 from compressor.errors import UsageError
 from compressor.options import shown
@@ -25,14 +27,16 @@ COSTS = Registry(
     group="compressor.costs",
 )
 
-_DECIMAL = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
+_DECIMAL = {"": "1", "k": "1e3", "m": "1e6", "g": "1e9", "b": "1e9", "t": "1e12"}
 _BYTES = {
-    **{"": 1.0, "b": 1.0, "k": 1e3, "kb": 1e3, "m": 1e6, "mb": 1e6, "g": 1e9, "gb": 1e9},
-    **{"kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30},
+    **{"": "1", "b": "1", "k": "1e3", "kb": "1e3", "m": "1e6", "mb": "1e6", "g": "1e9", "gb": "1e9"},
+    **{"kib": "1024", "mib": str(2**20), "gib": str(2**30)},
 }
-_MILLISECONDS = {"": 1.0, "us": 1e-3, "µs": 1e-3, "μs": 1e-3, "ms": 1.0, "s": 1e3}
+_MILLISECONDS = {"": "1", "us": "1e-3", "µs": "1e-3", "μs": "1e-3", "ms": "1", "s": "1e3"}
+#: Decimal, so that 2.3G is exactly 2300M and 0.1s exactly 100ms; what is too large or too small becomes inf or 0.
+_EXACT = Context(prec=200, traps=[])
 
-_UNITS: dict[str, dict[str, float]] = {
+_UNITS: dict[str, dict[str, str]] = {
     "flops": _DECIMAL,
     "params": _DECIMAL,
     "memory": _BYTES,
@@ -52,6 +56,13 @@ BASE_UNITS = {"flops": "macs", "params": "params", "memory": "bytes", "latency":
 
 _TEXT = re.compile(r"(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*(?P<unit>%|[a-zµμ]*)", re.IGNORECASE)
 
+#: The units that ``Budget.normal`` is written in, largest first.
+_NORMAL = {
+    "memory": {"GB": 1e9, "MB": 1e6, "kB": 1e3, "B": 1.0},
+    "latency": {"ms": 1.0},
+}
+_NORMAL_DECIMAL = {"T": 1e12, "G": 1e9, "M": 1e6, "k": 1e3, "": 1.0}
+
 _LONGEST = 100  # characters of an amount
 OF_LIMIT = "_of_limit"
 """Ends the names of costs that are told as fractions of their budgets' limits: ``flops_of_limit``."""
@@ -59,7 +70,7 @@ OF_LIMIT = "_of_limit"
 
 @dataclass(frozen=True)
 class Budget:
-    """An upper limit on one cost.
+    """An upper limit on one cost. Two are equal if they are the same limit, however they were written.
 
     Attributes:
         cost: ``"flops"``, ``"params"``, ``"memory"``, ``"latency"`` or ``"complexity"``.
@@ -72,7 +83,20 @@ class Budget:
     cost: str
     value: float
     relative: bool
-    text: str
+    text: str = field(compare=False)
+
+    @property
+    def normal(self) -> str:
+        """The one text for all ways to write this amount, for names and comparisons.
+
+        >>> [parse_budget("flops", text).normal for text in ("2000M", "2e9", "5e1%")]
+        ['2G', '2G', '50%']
+        """
+        if self.relative:
+            return f"{self.value * 100:.15g}%"
+        units = _NORMAL.get(self.cost, _NORMAL_DECIMAL)
+        unit, scale = next(((u, s) for u, s in units.items() if self.value >= s), list(units.items())[-1])
+        return f"{self.value / scale:.15g}{unit}"
 
     def limit(self, original: float) -> float:
         """The absolute limit, in the base unit, for a model whose cost is ``original``."""
@@ -113,7 +137,7 @@ def parse_budget(cost: str, given: str | float) -> Budget:
     return Budget(cost, value, relative, text)
 
 
-def _units(cost: str) -> dict[str, float]:
+def _units(cost: str) -> dict[str, str]:
     return _UNITS.get(cost, _DECIMAL)
 
 
@@ -133,9 +157,9 @@ def _read_amount(cost: str, text: str) -> tuple[float, bool]:
     if match is None:
         found = shown(text) if text else "an empty text"
         raise UsageError(f"Cannot read {found} as a {cost} budget; expected for example {examples}.")
-    number, unit = float(match["number"]), match["unit"]
+    number, unit = _EXACT.create_decimal(match["number"]), match["unit"]
     if unit == "%":
-        return number / 100, True
+        return float(_EXACT.divide(number, 100)), True
     scale = _units(cost).get(unit.lower())
     if scale is None:
         known = ", ".join(sorted((u for u in _units(cost) if u), key=len)) + ", %"
@@ -143,7 +167,7 @@ def _read_amount(cost: str, text: str) -> tuple[float, bool]:
             f"Cannot read {shown(text)} as a {cost} budget: unknown unit {unit!r} (known: {known}); "
             f"expected for example {examples}."
         )
-    return number * scale, False
+    return float(_EXACT.multiply(number, _EXACT.create_decimal(scale))), False
 
 
 def parse_budgets(budgets: Mapping[str, str | float]) -> tuple[Budget, ...]:
@@ -153,3 +177,12 @@ def parse_budgets(budgets: Mapping[str, str | float]) -> tuple[Budget, ...]:
     if not budgets:
         raise UsageError("No budget was given; pass at least one, for example --budget-flops 50%.")
     return tuple(parse_budget(cost, given) for cost, given in budgets.items())
+
+
+def normal_texts(budgets: Mapping[str, str]) -> dict[str, str]:
+    """The same budgets, each as ``Budget.normal``; one that cannot be read stays as it is."""
+    found = dict(budgets)
+    for cost, text in budgets.items():
+        with contextlib.suppress(UsageError):
+            found[cost] = parse_budget(cost, text).normal
+    return found

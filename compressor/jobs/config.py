@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from compressor.budget import Budget
+from compressor.budget import Budget, normal_texts
 from compressor.errors import UsageError
 from compressor.options import Flag, Names, Number, Place, Shape, Text, Whole, option, shown
 from compressor.options.shared import EPOCHS, THREADS
@@ -133,7 +133,7 @@ class JobConfig(JobOptions):
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide the result: two runs with equal identities may share one folder and go on."""
-        found = {key: value for key, value in upgraded(self.to_json()).items() if key not in _NO_IDENTITY}
+        found = {key: value for key, value in comparable(self.to_json()).items() if key not in _NO_IDENTITY}
         # Where the folder lies that it begins at may change, together with that of the job.
         return found | {"start": None if self.start is None else Path(self.start).name}
 
@@ -151,6 +151,14 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
         own = found["options"] if several else {names[0]: found["options"]}
         told = {name: _without_defaults(name, given, str(found["optimizer"])) for name, given in own.items()}
         found["options"] = {name: own for name, own in told.items() if own} if several else told[names[0]]
+    return found
+
+
+def comparable(values: Mapping[str, Any]) -> dict[str, Any]:
+    """``upgraded`` settings whose budgets are alike if they are the same limits, however they were written."""
+    found = upgraded(values)
+    if isinstance(found["budgets"], list):
+        found["budgets"] = normal_texts({each["cost"]: each["text"] for each in found["budgets"]})
     return found
 
 
@@ -197,5 +205,5 @@ _LOOSE: dict[str, Any] = {"learn": [], "penalty": None, "penalty_ramp": None, "c
 def default_out(model: str, budgets: tuple[Budget, ...], *more: str) -> str:
     """The folder of a job that names none, such as ``compressed/resnet50-flops-2G``; ``more`` words end its name."""
     name = model.removesuffix("/").rsplit("/", 1)[-1] if os.path.exists(model) else model
-    slug = "-".join([name, *(f"{budget.cost}-{budget.text.replace('%', 'pct')}" for budget in budgets), *more])
+    slug = "-".join([name, *(f"{budget.cost}-{budget.normal.replace('%', 'pct')}" for budget in budgets), *more])
     return str(Path(DEFAULT_FOLDER) / re.sub(r"[^\w.+-]+", "-", slug).strip("-"))

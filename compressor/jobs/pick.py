@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from compressor.budget import Budget
+from compressor.budget import Budget, normal_texts
 from compressor.errors import UsageError
 from compressor.jobs.networks import (
     FRONT,
@@ -65,10 +65,15 @@ class PickConfig:
         """What decides the result, as JSON values."""
         return {
             "pick": Path(self.folder).name,
-            "budgets": {budget.cost: budget.text for budget in self.budgets},
+            "budgets": {budget.cost: budget.normal for budget in self.budgets},
             "export": list(self.export),
             "target": self.target,
         }
+
+
+def comparable(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What an earlier version of the program wrote of ``PickConfig.identity``, in today's form."""
+    return {**identity, "budgets": normal_texts(identity.get("budgets", {}))}
 
 
 def pick(config: PickConfig, *, events: Events) -> Report:
@@ -87,7 +92,7 @@ def pick(config: PickConfig, *, events: Events) -> Report:
         )
     if Path(config.out).resolve() == folder.resolve():
         raise UsageError(f"{folder} is what the network is taken from; name another folder to write to (--out).")
-    with Job.open(config.out, config.identity(), force=config.force, warn=events.warn) as job:
+    with Job.open(config.out, config.identity(), force=config.force, warn=events.warn, upgrade=comparable) as job:
         if holds_networks(folder):
             report = _from_networks(config, folder, events)
         else:

@@ -16,7 +16,7 @@ from compressor.budget import BASE_UNITS
 from compressor.errors import UsageError
 from compressor.integrations.trackers.listener import require_trackers
 from compressor.jobs.begin import begin
-from compressor.jobs.config import JobConfig, upgraded
+from compressor.jobs.config import JobConfig, comparable
 from compressor.jobs.loading import available_device, load_subject
 from compressor.jobs.networks import require_whole, save_networks
 from compressor.jobs.recipes.keys import DEPENDS, job_keys
@@ -68,7 +68,7 @@ def run_job(config: JobConfig, *, events: Events, trained: str | None = None) ->
 
         def opened() -> Report | None:
             nonlocal own
-            job = Job.open(config.out, identity, force=config.force, warn=events.warn, upgrade=upgraded)
+            job = Job.open(config.out, identity, force=config.force, warn=events.warn, upgrade=comparable)
             own = stack.enter_context(job)
             if (report := _finished(config, rounds, own, events)) is None:
                 write_recipe(own.beside(RECIPE), config)

@@ -35,15 +35,14 @@ def read_combinations(budgets: Any) -> tuple[Combination, ...]:
                 f"{', '.join(sorted(first))}."
             )
     found = tuple(tuple(each[cost] for cost in first) for each in given)
-    amounts = [[(b.value, b.relative) for b in each] for each in found]
-    if twice := next((each for i, each in enumerate(found) if amounts[i] in amounts[:i]), None):
+    if twice := next((each for i, each in enumerate(found) if each in found[:i]), None):
         raise UsageError(f"The budgets {', '.join(map(str, twice))} are given twice; name them once.")
     return found
 
 
 def name_of(budgets: Combination) -> str:
     """The name of a point, such as ``flops-25pct``."""
-    return "-".join(f"{budget.cost}-{slug(budget.text.replace('%', 'pct'))}" for budget in budgets)
+    return "-".join(f"{budget.cost}-{slug(budget.normal.replace('%', 'pct'))}" for budget in budgets)
 
 
 def slug(text: str) -> str:
@@ -92,5 +91,5 @@ def down_to(search: str, options: Mapping[str, Any], most: Combination, least: C
     """The options of a search for many budgets: it is told the lowest, if it has an option for them."""
     told = dict(options)
     if "lowest" in {field.name for field in fields(get_method(search).config)} and least != most:
-        told.setdefault("lowest", ",".join(f"{budget.cost}={budget.text}" for budget in least))
+        told.setdefault("lowest", ",".join(f"{budget.cost}={budget.normal}" for budget in least))
     return told

@@ -49,6 +49,48 @@ def test_percent_is_relative_to_the_original(text: str, limit: float) -> None:
     assert budget.limit(1000.0) == pytest.approx(limit)
 
 
+ALIKE = [
+    ("flops", ["50%", "50.0%", "5e1%", "50 %", "050.00%", "+50%", ".5e2%"], "50%"),
+    ("flops", ["33.3%", "3.33e1%", "33.300%"], "33.3%"),
+    ("flops", ["2G", "2000M", "2e9", "2.0g", "2000000k", "0.002T", "2B"], "2G"),
+    ("flops", ["2.3G", "2300M", "2.3e9", "2300000000"], "2.3G"),
+    ("params", ["250k", "0.25M", "250000", "2.5e5"], "250k"),
+    ("params", ["999", "0.999k"], "999"),
+    ("complexity", ["1.5M", "1500k"], "1.5M"),
+    ("memory", ["12MB", "12000kB", "0.012G", "12e6", "12000000B"], "12MB"),
+    ("memory", ["1MiB", "1024KiB", "1048576"], "1.048576MB"),
+    ("latency", ["4ms", "4.0 ms", "4000us", "0.004s", "4", "4000µs"], "4ms"),
+    ("latency", ["0.1s", "100ms", "1e2"], "100ms"),
+    ("latency", ["0.7us", "0.0007ms", "7e-7s"], "0.0007ms"),
+]
+
+
+@pytest.mark.parametrize(("cost", "texts", "normal"), ALIKE)
+def test_one_amount_written_in_several_ways_is_one_budget(cost: str, texts: list[str], normal: str) -> None:
+    budgets = [parse_budget(cost, text) for text in texts]
+    assert len(set(budgets)) == 1
+    assert {budget.normal for budget in budgets} == {normal}
+    assert parse_budget(cost, normal) == budgets[0]
+    assert [budget.text for budget in budgets] == texts, "what the user wrote is said back"
+    assert len({default_out("m", (budget,)) for budget in budgets}) == 1
+    identities = [JobConfig("m", (b,), "out", target="t" if cost == "latency" else None).identity() for b in budgets]
+    assert all(identity == identities[0] for identity in identities)
+
+
+@given(st.floats(min_value=1, max_value=1e18), st.sampled_from(["flops", "params", "memory", "latency", "complexity"]))
+def test_the_normal_text_is_the_same_amount(value: float, cost: str) -> None:
+    budget = parse_budget(cost, value)
+    again = parse_budget(cost, budget.normal)
+    assert again.value == pytest.approx(budget.value, rel=1e-14)
+    assert again.normal == budget.normal
+
+
+@pytest.mark.parametrize("text", ["1e999999999999999999999", "1e-999999999999999999999", "9" * 99 + "%%", "1e400%"])
+def test_amounts_out_of_every_range(text: str) -> None:
+    with pytest.raises(UsageError, match="for example"):
+        parse_budget("flops", text)
+
+
 @pytest.mark.parametrize(
     "text", ["2X", "", "  ", "%", "G", "0", "0%", "-1G", "-5%", "nan", "inf", "-inf", "2GG", "1,5G", "0x10", "1e400"]
 )

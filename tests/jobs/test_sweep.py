@@ -182,6 +182,13 @@ def test_one_training_for_all_budgets(tmp_path: Path, capsys: pytest.CaptureFixt
         (["--budgets", "flops=0.2%,50%"], 3, "The largest is what the model costs: flops"),
         (["--budgets", "flops=50%,120%"], 2, "above what the model costs"),
         (["--budgets", "flops=50%,50%"], 2, "given twice"),
+        (["--budgets", "flops=50%,5e1 %"], 2, "The flops budget 5e1 % is given twice"),
+        (["--budgets", "flops=20k,0.02M"], 2, "given twice"),
+        (
+            ["--budgets", "flops=50%,50.0%", "--budgets", "params=1k,1000", "--zip"],
+            2,
+            "alike (flops 50.0%, params 1000)",
+        ),
         (["--budgets", "flops=50%,half"], 2, "Cannot read 'half'"),
         (["--budgets", "speed=50%"], 2, "Unknown cost"),
         (["--budgets", "50%"], 2, "such as flops=25%"),
@@ -211,6 +218,27 @@ def test_bad_input_is_one_line(
     assert "Traceback" not in error
     assert not out.exists()
     assert "train: step" not in error
+
+
+def test_the_same_budgets_written_otherwise_are_the_same_sweep(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, small = tmp_path / "out", tmp_path / "small"
+    first = run([*WITHOUT_DATA, "--budgets", "flops=50.0%,20k", "--budget-params", "0.9k", "--out", str(out)], capsys)
+    assert {point["name"] for point in first["points"]} == {"flops-50pct-params-900", "flops-20k-params-900"}
+    again = [*WITHOUT_DATA, "--budgets", "flops=5e1%,20000", "--budget-params", "900", "--out", str(out)]
+    assert main(again) == 0
+    assert capsys.readouterr().err.count("is complete already") == 2
+    job = json.loads((out / ".job" / "job.json").read_text())
+    job["fingerprint"]["sweep"][0]["flops"] = "50.0%"  # as an earlier version of the program wrote it
+    (out / ".job" / "job.json").write_text(json.dumps(job))
+    assert main(again) == 0
+    assert main([*WITHOUT_DATA, "--budgets", "flops=50%,21k", "--budget-params", "900", "--out", str(out)]) == 2
+    pick = ["pick", str(out), "--export", "none", "--out", str(small), "--trust-factories", "job_networks:plain"]
+    for text in ("60%", "60.0%", "6e1%"):
+        assert main([*pick, "--budget-flops", text]) == 0
+    assert main([*pick, "--budget-flops", "70%"]) == 2
+    assert "holds another job" in capsys.readouterr().err
 
 
 def test_one_budget_says_that_a_job_would_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
-from compressor.budget import Budget, parse_budget
+from compressor.budget import Budget, normal_texts, parse_budget
 from compressor.errors import UsageError
 from compressor.jobs.config import JobConfig
 from compressor.options import Flag, Options, Whole, option, shown
@@ -72,13 +72,18 @@ class SweepConfig(Options):
         said_apart = {"budgets", "seed", "target"}
         jobs = [{k: v for k, v in job.identity().items() if k not in said_apart} for job in self.jobs]
         return {
-            "sweep": [{budget.cost: budget.text for budget in combination} for combination in self.budgets],
+            "sweep": [{budget.cost: budget.normal for budget in combination} for combination in self.budgets],
             "methods": list(self.methods),
             "seeds": list(self.seeds),
             "targets": list(self.targets),
             "cold": self.cold,
             "jobs": jobs,
         }
+
+
+def comparable(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What an earlier version of the program wrote of ``SweepConfig.identity``, in today's form."""
+    return {**identity, "sweep": [normal_texts(each) for each in identity.get("sweep", ())]}
 
 
 def combinations(budgets: Mapping[str, Sequence[str]], *, paired: bool = False) -> tuple[Combination, ...]:
@@ -104,10 +109,9 @@ def combinations(budgets: Mapping[str, Sequence[str]], *, paired: bool = False) 
         axis = [parse_budget(cost, text) for text in texts]
         if not axis:
             raise UsageError(f"There is no budget of {cost}; write them as {cost}=25%,50%.")
-        amounts = [(budget.value, budget.relative) for budget in axis]
-        twice = next((b.text for i, b in enumerate(axis) if amounts[i] in amounts[:i]), None)
-        if twice is not None and not paired:
-            raise UsageError(f"The {cost} budget {twice} is given twice; name each once.")
+        again = next((b.text for i, b in enumerate(axis) if b in axis[:i]), None)
+        if again is not None and not paired:
+            raise UsageError(f"The {cost} budget {again} is given twice; name each once.")
         axes.append(axis)
     if not paired:
         return tuple(product(*axes))
@@ -115,8 +119,8 @@ def combinations(budgets: Mapping[str, Sequence[str]], *, paired: bool = False) 
         counts = ", ".join(f"{len(axis)} of {axis[0].cost}" for axis in axes)
         raise UsageError(f"Budgets that are paired must be as many for each cost, not {counts}; or leave --zip out.")
     found = tuple(zip(*axes, strict=True))
-    if len(set(found)) < len(found):
-        raise UsageError("Two pairs of budgets are alike; name each once.")
+    if twice := next((each for i, each in enumerate(found) if each in found[:i]), None):
+        raise UsageError(f"Two pairs of budgets are alike ({', '.join(map(str, twice))}); name each once.")
     return found
 
 

@@ -13,7 +13,7 @@ from compressor.jobs.executors.base import Executor, JobTask
 from compressor.jobs.executors.processes import ProcessExecutor
 from compressor.jobs.executors.serial import SerialExecutor
 from compressor.jobs.run import run_job
-from compressor.jobs.sweeps.config import SweepConfig
+from compressor.jobs.sweeps.config import SweepConfig, comparable
 from compressor.jobs.sweeps.outcome import Outcome, point_row, save_outcome
 from compressor.jobs.sweeps.points import Planned, plan
 from compressor.jobs.sweeps.reach import find_limits
@@ -41,7 +41,7 @@ def run_sweep(
         UnreachableBudgetError: a budget cannot be reached; found before anything is trained.
         UsageError: what was asked for cannot be had. CompressorError: a worker died. Others are those of ``run_job``.
     """
-    with Job.open(sweep.out, sweep.identity(), force=sweep.force, warn=events.warn) as job:
+    with Job.open(sweep.out, sweep.identity(), force=sweep.force, warn=events.warn, upgrade=comparable) as job:
         stored = job.stage("limits")
         if stored is None:
             stored = job.store("limits", {"limits": find_limits(sweep, events)})
