@@ -1,11 +1,13 @@
-"""A job on two processes, begun again and again: one of the two is killed at a random moment, and the other has to end.
+"""A job on one or two processes, begun again and again: one is killed at a random moment, and the other has to end.
 
-What is imported is imported once, and the processes of each attempt are forked. Arguments: folder, kills, seed. Prints
-how each attempt ended, as JSON lines, with what the process that was left alone said.
+What is imported is imported once, and the processes of each attempt are forked. Arguments: folder, processes, kills,
+seed, and further words of the command line. Prints how each attempt ended, as JSON lines: with what the process that
+was left alone said, whether anything could not be compiled, and a digest of the result where there is one.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -59,6 +61,16 @@ def tiny(num_classes: int = 10, in_channels: int = 1) -> nn.Module:
     )
 
 
+def unlike(num_classes: int = 10, in_channels: int = 1) -> nn.Module:
+    """The same without batch statistics, which are not compiled on several processes."""
+    net = tiny(num_classes, in_channels)
+    for parent in list(net.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(parent, name, nn.GroupNorm(1, child.num_features))
+    return net
+
+
 def few() -> Data:
     """Small images whose class shows in where they are bright."""
     draw = torch.Generator().manual_seed(0)
@@ -68,17 +80,19 @@ def few() -> Data:
     return from_tensors((x[:320], y[:320]), (x[320:360], y[320:360]), (x[360:], y[360:]), name="bright")
 
 
-def begin(out: Path, port: int) -> list[int]:
-    """The ids of both processes."""
-    found = []
-    for rank in range(2):
+def begin(out: Path, size: int, words: list[str]) -> list[int]:
+    """The ids of all processes."""
+    found, port = [], free_port()
+    for rank in range(size):
         if not (process := os.fork()):
-            os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank))
-            os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+            torch.set_num_threads(1)  # a fork's pool of threads is made anew, here and not by two threads at once
+            if size > 1:
+                os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank))
+                os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
             said = os.open(out.parent / f"said-{rank}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(said, 1)
             os.dup2(said, 2)
-            os._exit(main([*JOB, "--out", str(out)]))
+            os._exit(main([*JOB, *words, "--out", str(out)]))
         found.append(process)
     return found
 
@@ -89,9 +103,15 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def attempt(out: Path, after_s: float | None, victim: int) -> dict[str, Any]:
+def digest(out: Path) -> str:
+    """Of the bits that kills must not change."""
+    files = [out / name for name in ("model.safetensors", "architecture.json")]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+
+
+def attempt(out: Path, size: int, words: list[str], after_s: float | None = None, victim: int = 0) -> dict[str, Any]:
     """One run, in which a process is killed ``after_s`` seconds from the beginning, unless it is over before."""
-    processes = begin(out, free_port())
+    processes = begin(out, size, words)
     left = dict(enumerate(processes))
     codes: dict[int, int] = {}
     started = time.monotonic()
@@ -106,32 +126,38 @@ def attempt(out: Path, after_s: float | None, victim: int) -> dict[str, Any]:
             os.kill(left[victim], signal.SIGKILL)
             killed = time.monotonic()
         time.sleep(0.01)
+    said = [(out.parent / f"said-{rank}").read_text(errors="replace") for rank in range(size)]
     return {
-        "codes": [codes[0], codes[1]],
+        "codes": [codes[rank] for rank in range(size)],
         "killed": killed is not None,
         "seconds": round(time.monotonic() - (killed or started), 2),
-        "said": (out.parent / f"said-{1 - victim}").read_text(errors="replace")[-1500:],
+        "said": said[(victim + 1) % size][-1500:],
+        "as_written": any("runs as it is written" in each for each in said),
+        "digest": digest(out) if (out / "report.json").exists() else None,
     }
 
 
-def attempts(folder: Path, kills: int, seed: int) -> None:
+def attempts(folder: Path, size: int, kills: int, seed: int, words: list[str]) -> None:
     torch.set_num_threads(1)
     few()  # imports what reads the data, too
     draw = random.Random(seed)
     alone, killed = folder / "alone" / "out", folder / "killed" / "out"
     for place in (alone, killed):
         place.parent.mkdir()
-    whole = attempt(alone, None, 0)
+    whole = attempt(alone, size, words)
     print(json.dumps(whole), flush=True)
-    done = 0
+    done, takes = 0, whole["seconds"]
     while done < kills:
         if (killed / "report.json").exists():  # it was over before the kills were: begin again
             shutil.rmtree(killed)
-        found = attempt(killed, draw.uniform(0.05, 0.7) * whole["seconds"], draw.randrange(2))
-        done += found["killed"]
+        found = attempt(killed, size, words, draw.uniform(0.05, 0.7) * takes, draw.randrange(size))
+        if found["killed"]:
+            done += 1
+        else:
+            takes = min(takes, found["seconds"])  # once what compilers keep is there, a run is short
         print(json.dumps(found), flush=True)
-    print(json.dumps(attempt(killed, None, 0)), flush=True)
+    print(json.dumps(attempt(killed, size, words)), flush=True)
 
 
 if __name__ == "__main__":
-    attempts(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    attempts(Path(sys.argv[1]), *map(int, sys.argv[2:5]), sys.argv[5:])

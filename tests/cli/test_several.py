@@ -19,6 +19,7 @@ from compressor.process.environment import launched_rank, launched_size, own_dev
 from tests.cli.several_killed import JOB
 
 ROOT = Path(__file__).parents[2]
+KILLS = int(os.environ.get("COMPRESSOR_KILLS", "0"))
 POSIX = pytest.mark.skipif(os.name != "posix", reason="kill -9 is a POSIX matter")
 
 
@@ -62,13 +63,27 @@ def test_two_processes_do_the_job_of_one(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @POSIX
-@pytest.mark.skipif("COMPRESSOR_KILLS" not in os.environ, reason="takes many minutes; set COMPRESSOR_KILLS=1 to run it")
-def test_whichever_is_killed_the_other_ends_and_both_go_on(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.cli.several_killed", str(tmp_path), "6", "1"]
-    found = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=900, cwd=ROOT)
+@pytest.mark.timeout(3600)
+@pytest.mark.skipif(not KILLS, reason="takes many minutes; COMPRESSOR_KILLS=20 kills each job twenty times")
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        (2, ""),
+        (2, "--amp"),
+        (1, "--amp --compile"),
+        (2, "--compile --model tests.cli.several_killed:unlike"),
+    ],
+)
+def test_whichever_is_killed_the_other_ends_and_both_go_on(tmp_path: Path, size: int, words: str) -> None:
+    command = [sys.executable, "-m", "tests.cli.several_killed", str(tmp_path), str(size), str(KILLS), "1"]
+    found = subprocess.run(
+        [*command, *words.split()], capture_output=True, text=True, env=environment(), timeout=3600, cwd=ROOT
+    )
     assert found.returncode == 0, found.stderr
     undisturbed, *killed, last = [json.loads(line) for line in found.stdout.splitlines()]
-    assert undisturbed["codes"] == last["codes"] == [0, 0]
+    assert undisturbed["codes"] == last["codes"] == [0] * size
+    assert not undisturbed["as_written"]
+    assert {each["digest"] for each in (undisturbed, *killed, last)} - {None} == {undisturbed["digest"]}
     for attempt in (each for each in killed if each["killed"]):
         assert -9 in attempt["codes"]
         if attempt["codes"].count(-9) == 1 and 1 in attempt["codes"]:
