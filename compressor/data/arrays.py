@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compressor.data.base import Data
+from compressor.data.batches import plain
 from compressor.data.classes import like_classes, unused_classes
 from compressor.data.holdout import stratified_holdout
 from compressor.data.memory import CropFlip, Normalise, TensorSplit
@@ -111,6 +112,9 @@ def channel_statistics(inputs: Tensor) -> Normalise:
 def _check(name: str, part: str, inputs: Array, targets: Array) -> tuple[Tensor, Tensor]:
     """Tensors of a usable type: uint8, float32 or (tokens) int64 inputs, int64, float32 or bool targets."""
     x, y = _tensor(name, part, "inputs", inputs), _tensor(name, part, "targets", targets)
+    if x.is_complex():
+        raise DataError(f"{name}: {part} inputs are complex numbers, {x.dtype}; give real ones, two for each.")
+    y = plain(y)
     if x.dim() < 2 or not len(x):
         raise DataError(f"{name}: {part} inputs have shape {list(x.shape)}; expected (samples, channels, ...).")
     if is_column(y.shape) and not y.is_floating_point():

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from compressor.data.batches import call_of, sample_shape
 from compressor.data.task import Task
+from compressor.errors import DataError
 from exporters.example import Example
 
 
@@ -95,6 +96,15 @@ class Data:
             "outputs": self.outputs,
             "vocabulary": self.vocabulary,
         }
+
+
+def first_batch(split: Split, size: int, part: str) -> tuple[Any, Any]:
+    """The first ``size`` samples of a split, or the first batch of one that has batches of its own. Raises
+    ``DataError`` if there is none."""
+    batch = next(iter(split.batches(size)), None)
+    if batch is None:
+        raise DataError(f"The {part} data has no batches; give it at least one.")
+    return batch
 
 
 def usual_batch(split: Split, count: int) -> int:

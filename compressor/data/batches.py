@@ -31,6 +31,8 @@ _FORMS = (
     f"{', '.join(map(repr, LABELS[:4]))} or {LABELS[4]!r} among them"
 )
 
+_UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
+
 
 def read_batch(batch: Any, *, own_loss: bool = False) -> tuple[Any, Any]:
     """Inputs, as ``train.splits.call_model`` takes them (a tensor, a tuple of arguments or a dict of keyword
@@ -106,6 +108,8 @@ def _tensor(value: Any) -> Any:
 
 def _targets(value: Any, own_loss: bool) -> Any:
     found = _tensors(value)
+    if isinstance(found, Tensor) and not own_loss:
+        found = plain(found)
     if isinstance(found, (list, tuple)) and found and all(isinstance(item, (bool, int, float)) for item in found):
         found = torch.as_tensor(found)
     if not isinstance(found, Tensor) and not own_loss:
@@ -119,6 +123,17 @@ def _targets(value: Any, own_loss: bool) -> Any:
             "batch_size."
         )
     return found
+
+
+def plain(targets: Tensor) -> Tensor:
+    """Targets of a type that PyTorch computes with: int64 for wide numbers without a sign. Raises ``DataError`` for
+    complex ones."""
+    if targets.is_complex():
+        raise DataError(
+            f"Targets are complex numbers, {targets.dtype}; give real ones (torch.view_as_real makes two of each), or "
+            "pass a loss_fn(outputs, targets)."
+        )
+    return targets.long() if targets.dtype in _UNSIGNED else targets
 
 
 def first_of(inputs: Any) -> Any:

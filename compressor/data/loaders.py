@@ -18,12 +18,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler, Subset
 from torch.utils.data.distributed import DistributedSampler
 
-from compressor.data.base import Data, Split
+from compressor.data.base import Data, Split, first_batch
 from compressor.data.batches import first_of, read_batch
-from compressor.data.classes import unused_classes
+from compressor.data.classes import like_classes, unused_classes
 from compressor.data.holdout import HOLDOUT_FRACTION, stratified_holdout
 from compressor.data.memory import index_batches
-from compressor.data.own_batches import Batch, OwnBatches
+from compressor.data.own_batches import Batch, OwnBatches, told_of
 from compressor.data.task import find_task, require_kind
 from compressor.errors import CompressorError, DataError
 from compressor.process.generators import isolated_rng, rng_state, seeded_state
@@ -66,8 +66,8 @@ def from_loaders(
         train_split, val_split = _hold_out(train, own_loss)
     else:
         train_split, val_split = _split(train, "train", own_loss), _split(val, "val", own_loss)
-    inputs, targets = _first_batch(val_split, "val")
-    _first_batch(train_split, "train")
+    inputs, targets = first_batch(val_split, _LOOKED_AT, "val")
+    first_batch(train_split, _LOOKED_AT, "train")
     found = find_task(inputs, targets, num_classes, task)
     classes = found.outputs if found.is_multilabel else num_classes
     if classes is None and not found.is_regression:
@@ -80,7 +80,8 @@ def from_loaders(
     unused = None
     if labels and num_classes is None and classes is not None and not names:
         unused = unused_classes(classes, labels)
-    remarks: tuple[str, ...] = () if unused is None else (unused,)
+    values = like_classes(found, targets) if task is None and not own_loss else None
+    remarks = tuple(said for said in (unused, values) if said is not None)
     return Data("loaders", train_split, val_split, test_split, classes, example, found, vocabulary, remarks, names)
 
 
@@ -145,13 +146,25 @@ class IterableSplit(OwnBatches):
         self._loader, self._own_loss = loader, own_loss
         self._every = every
         self._held_out = held_out
+        self._had_batches = False
 
     def one_pass(self, seed: int | None, *, augment: bool) -> Iterator[Batch]:
-        """Order and augmentation are the loader's own, as far as generators that are global draw them."""
+        """Order and augmentation are the loader's own, as far as generators that are global draw them.
+
+        Raises:
+            DataError: there were batches in a pass before, and there are none now.
+        """
+        found = False
         for number, batch in enumerate(_seeded(self._loader, seed or 0)):
+            found = self._had_batches = True
             held_out = self._every > 0 and number % self._every == self._every - 1
             if held_out == self._held_out:
                 yield read_batch(batch, own_loss=self._own_loss)
+        if self._had_batches and not found:
+            raise DataError(
+                f"The batches of a {type(self._loader).__name__} were there once, and there are none when it is gone "
+                "through again; give a loader that starts anew in every pass."
+            )
 
 
 def _split(loader: Loader, part: str, own_loss: bool) -> Split:
@@ -173,7 +186,7 @@ def _hold_out(train: Loader, own_loss: bool) -> tuple[Split, Split]:
         raise DataError("No validation split was given and none can be taken off this training set; pass val.")
     batches = _length(train)
     if batches is None:
-        batches = sum(1 for _ in IterableSplit(train, own_loss=own_loss).one_pass(None, augment=False))
+        batches = sum(1 for _ in told_of(IterableSplit(train, own_loss=own_loss).one_pass(None, augment=False)))
     if batches < 2:
         raise DataError(
             f"The training data has {batches or 'no'} batch{'es' * (batches != 1)}, of which none can be held out; "
@@ -190,7 +203,7 @@ def _length(loader: Loader) -> int | None:
     """The length that a loader says it has; a ``DataLoader`` over a stream has the method, and does not know."""
     try:
         return len(loader) if isinstance(loader, Sized) else None
-    except TypeError:
+    except Exception:  # the user's own code; batches are counted then
         return None
 
 
@@ -271,13 +284,6 @@ def _whole(train: Loader) -> Any:
     while isinstance(dataset, Subset):
         dataset = dataset.dataset
     return dataset
-
-
-def _first_batch(split: Split, part: str) -> tuple[Any, Any]:
-    batch = next(iter(split.batches(_LOOKED_AT)), None)
-    if batch is None:
-        raise DataError(f"The {part} data has no batches; give it at least one.")
-    return batch
 
 
 def _seeded(loader: Loader, seed: int) -> Iterator[Any]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from compressor.data.batches import sample_count
 
+logger = logging.getLogger(__name__)
+
 Batch = tuple[Any, Any]
+_PATIENCE_S = 30.0
 
 
 class OwnBatches(ABC):
@@ -41,7 +46,7 @@ class OwnBatches(ABC):
 
     def _counted(self) -> tuple[int, int]:
         if self._counts is None:
-            sizes = [sample_count(*batch) for batch in self.one_pass(None, augment=False)]
+            sizes = [sample_count(*batch) for batch in told_of(self.one_pass(None, augment=False))]
             smaller = len(sizes) > 1 and sizes[-1] < sizes[0]
             self._counts = sum(sizes), len(sizes) - smaller
         return self._counts
@@ -59,3 +64,18 @@ def _full(batches: Iterator[Batch]) -> Iterator[Batch]:
         before = batch
     if before is not None and sample_count(*before) >= least:
         yield before
+
+
+def told_of(batches: Iterable[Any]) -> Iterator[Any]:
+    """The same batches, which are counted; where that takes long it is said, as a stream that never ends keeps it up
+    for ever."""
+    since: float | None = time.monotonic()
+    for number, batch in enumerate(batches):
+        if since is not None and time.monotonic() - since >= _PATIENCE_S:
+            logger.warning(
+                "Batches of the data are being counted, %s so far. A stream that repeats itself never ends: give it an "
+                "end (itertools.islice), where an epoch is to end.",
+                f"{number:,}",
+            )
+            since = None
+        yield batch

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from compressor.data.base import first_batch
 from compressor.data.batches import call_of
 from compressor.errors import DataError
 from compressor.nn.inference import Inference
@@ -31,7 +32,7 @@ def require_fit(model: nn.Module, example: Example, data: Data) -> None:
     """
     if _form(call_of(data.example_inputs)) == _form(example):
         return
-    inputs, _ = next(iter(data.val.batches(_LOOKED_AT)))
+    inputs, _ = first_batch(data.val, _LOOKED_AT, "validation")
     with isolated_rng(), mode(model, training=False):
         try:
             Inference(model)(lambda: call_model(model, copied_to_device(inputs, model_device(model))))

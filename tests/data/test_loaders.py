@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from compressor.data import from_loaders, from_tensors
 from compressor.errors import DataError
+from compressor.train.objectives.losses import check_classes, cross_entropy
 
 
 class Noisy(Dataset[tuple[Tensor, int]]):
@@ -111,6 +112,7 @@ def test_splits_pass_through() -> None:
         ([torch.zeros(3)], "without targets"),
         ([(torch.zeros(3), ["a", "b", "c"])], "loss_fn"),
         (3, "DataLoader"),
+        ([(torch.zeros(3), torch.zeros(3, dtype=torch.complex64))], "complex"),
     ],
 )
 def test_unusable_loaders(loader: object, named: str) -> None:
@@ -174,3 +176,23 @@ def test_what_is_no_fault_of_a_loader_stays_what_it_is(error: BaseException) -> 
     with pytest.raises(type(error)) as caught:
         from_loaders(DataLoader(Raises(error), batch_size=2), [(torch.zeros(2, 3), torch.zeros(2).long())])
     assert caught.value is error
+
+
+@pytest.mark.parametrize("kind", [torch.uint16, torch.uint32, torch.uint64, torch.uint8, torch.int8, torch.int16])
+def test_classes_of_any_width(kind: torch.dtype) -> None:
+    x, y = torch.rand(6, 2), torch.tensor([0, 2, 1, 0, 2, 1]).to(kind)
+    for data in (from_loaders([(x, y)], [(x, y)]), from_tensors((x, y), (x, y))):
+        _, targets = next(data.val.batches(6))
+        check_classes(torch.zeros(6, 3), targets)
+        assert cross_entropy()(torch.zeros(6, 3), targets).isfinite()
+
+
+def test_one_output_for_yes_and_no_wants_a_loss_of_its_own() -> None:
+    for targets in (torch.tensor([0, 1]), torch.tensor([False, True]), torch.tensor([[0], [1]])):
+        with pytest.raises(DataError, match=r"pass a loss_fn that says so: .*binary_cross_entropy_with_logits"):
+            check_classes(torch.zeros(2, 1), targets)
+    with pytest.raises(DataError, match=r"relabel the data\.$"):
+        check_classes(torch.zeros(2, 1), torch.tensor([0, 2]))
+    floats = [(torch.rand(8, 2), (torch.arange(8) % 2).float())]
+    assert "If they are classes, store integers" in from_loaders(floats, floats).remarks[0]
+    assert from_loaders(floats, floats, task="regression").remarks == ()

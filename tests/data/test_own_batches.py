@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -12,13 +13,14 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, TensorDataset
 from torch.utils.data.distributed import DistributedSampler
 
-from compressor.data import from_loaders
+from compressor.data import from_loaders, own_batches
 from compressor.data.apart import hold_out
+from compressor.data.base import first_batch
 from compressor.data.loaders import DatasetSplit, IterableSplit, batch_size_of
 from compressor.data.subsampled import Subsampled
 from compressor.errors import DataError
 from compressor.train.parts import epoch_steps
-from compressor.train.splits import steps_per_epoch
+from compressor.train.splits import epoch_batches, steps_per_epoch
 
 SAMPLES = TensorDataset(torch.arange(96.0)[:, None], torch.arange(96) % 2)
 
@@ -109,3 +111,40 @@ def test_the_batch_size_of_what_is_passed() -> None:
 def test_samples_are_no_batches() -> None:
     with pytest.raises(DataError, match="give the DataLoader a batch_size"):
         from_loaders(DataLoader(SAMPLES, batch_size=None), [SAMPLES[:4]])
+
+
+class Drained:
+    """Batches in the first two passes; ``left`` in those after."""
+
+    def __init__(self, left: int) -> None:
+        self.left, self.passes = left, 0
+
+    def __len__(self) -> int:
+        raise RuntimeError("nobody knows")
+
+    def __iter__(self) -> Any:
+        self.passes += 1
+        return iter([SAMPLES[:4]] * (6 if self.passes < 3 else self.left))
+
+
+def test_batches_that_are_gone_in_a_later_pass_are_missed() -> None:
+    split = from_loaders(Drained(0), [SAMPLES[:4]]).train
+    assert len(list(split.batches(4))) == 6
+    with pytest.raises(DataError, match="The batches of a Drained were there once, and there are none"):
+        first_batch(split, 4, "training")
+    with pytest.raises(DataError, match="The training data has no batches"):
+        first_batch(IterableSplit([]), 4, "training")
+    fewer = from_loaders(Drained(5), [SAMPLES[:4]]).train
+    batches = epoch_batches(fewer, 4, seed=0, epoch=0, augment=False)
+    assert len(list(batches)) == 6
+    assert len(from_loaders(Drained(6)).train) == 20, "a length that raises is counted"
+
+
+def test_a_count_that_takes_long_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(own_batches, "_PATIENCE_S", 0.0)
+    with caplog.at_level(logging.WARNING):
+        assert len(IterableSplit(loaders(4)["list"])) == 96
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "A stream that repeats itself never ends" in said

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compressor.data.base import Split
+from compressor.data.base import Split, first_batch
 from compressor.errors import CompressorError
 from compressor.graph.graph import Graph
 from compressor.nn.inference import Inference
@@ -50,7 +50,7 @@ class Trimmed:
         try:
             trimmed = cls(full, graph, decision)
             with isolated_rng(), mode(trimmed.model, training=False):
-                inputs, _ = next(iter(split.batches(1)))
+                inputs, _ = first_batch(split, 1, "training")
                 # A copy, as it may change them.
                 Inference(trimmed.model)(
                     lambda: call_model(trimmed.model, copied_to_device(inputs, model_device(full)))

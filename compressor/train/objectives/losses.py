@@ -61,15 +61,28 @@ def check_class_targets(logits: Tensor, targets: Any) -> None:
             )
         return
     if tuple(targets.shape) != indices:
-        raise DataError(f"Targets have shape {tuple(targets.shape)}, expected {indices}, one class for each output.")
+        raise DataError(
+            f"Targets have shape {tuple(targets.shape)}, expected {indices}, one class for each output."
+            f"{_yes_or_no(logits, targets)}"
+        )
     classes = logits.shape[1]
     highest = int(targets.max()) if targets.numel() else 0
     if highest >= classes:
         raise DataError(
             f"A target names class {highest}, but the model has {classes} outputs (classes 0 to {classes - 1}); "
-            f"load it with num_classes={highest + 1} or relabel the data."
+            f"load it with num_classes={highest + 1} or relabel the data.{_yes_or_no(logits, targets)}"
         )
     if (strange := targets[(targets < 0) & (targets != IGNORED)]).numel():
         raise DataError(
             f"A target names class {int(strange[0])}; classes count from 0, and {IGNORED} marks what does not count."
         )
+
+
+def _yes_or_no(logits: Tensor, targets: Tensor) -> str:
+    """What to do about a network with one output that says whether something is so."""
+    if logits.shape[1] != 1 or not targets.numel() or bool((targets > 1).any()):
+        return ""
+    return (
+        " Where one output stands for yes and no, pass a loss_fn that says so: lambda outputs, targets: "
+        "binary_cross_entropy_with_logits(outputs.flatten(), targets.flatten().float())."
+    )
