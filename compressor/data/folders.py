@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from compressor.errors import DataError
@@ -32,3 +33,23 @@ def parts_in(root: Path, suffix: str = "") -> dict[str, Path]:
         there = ", ".join(path.name for path in found.values())
         raise DataError(f"'{root}' has {there} and no train{suffix}; name what is to be trained on 'train{suffix}'.")
     return found
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is such a file; what can be no name of one is not."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, or with a zero byte
+        return False
+
+
+def learned_by_heart(files: Mapping[str, Iterable[Path]]) -> tuple[str, ...]:
+    """What to tell where files of ``val`` or ``test`` are among those of ``train``; a line each."""
+    trained = set(files["train"])
+    found = {part: sorted(trained.intersection(files[part])) for part in ("val", "test") if part in files}
+    return tuple(
+        f"{len(both):,} image{'s' * (len(both) != 1)} of {part} {'are' if len(both) != 1 else 'is'} in train, too (the "
+        f"first: {both[0]}); what is scored on images that were learned says little about others."
+        for part, both in found.items()
+        if both
+    )

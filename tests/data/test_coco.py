@@ -141,24 +141,44 @@ def test_what_cannot_be_used_is_skipped_and_said(folder: Path) -> None:
         (9, 3, [1, 1, 2, 2]),
         (77, 3, [1, 1, 2, 2]),
         (1, 3, [-5, -5, 10, 10]),
+        ([1], 3, [1, 1, 2, 2]),
+        (1, [3], [1, 1, 2, 2]),
+        (1.0, 3.0, [-5, -5, 10, 10]),
+        (1, 3, [4, 5, 10, 8]),
     ]
     content["annotations"] += [
         {"id": 100 + i, "image_id": n, "category_id": c, "bbox": b} for i, (n, c, b) in enumerate(odd)
+    ]
+    content["annotations"] += [
+        {"id": 200 + i, "image_id": 1, "category_id": 3, "bbox": [1, 1, 9, 9], "iscrowd": crowd}
+        for i, crowd in enumerate(("0", 2, 0.5, []))
+    ]
+    content["images"] += [
+        {"id": 10 + i, "file_name": name, "width": 4, "height": 4} for i, name in enumerate(("a\0b", "a" * 400, "."))
     ]
     write(folder / "annotations/instances_val2017.json", folder / "val2017", content)
     data = load_data(f"coco:{folder}")
     assert len(data.val) == 3
     text = "\n".join(data.remarks)
     for said in (
-        "skipped 1 images whose file is missing (the first: ",
-        "skipped 2 annotations of a category that is not listed (the first: id 100, category_id 99)",
+        "skipped 4 images whose file is missing (the first: ",
+        "skipped 3 annotations of a category that is not listed (the first: id 100, category_id 99)",
         "skipped 2 boxes that are empty or outside of their image (the first: id 102)",
         "skipped 3 annotations without a box of four numbers (the first: id 104)",
-        "skipped 1 annotations of images that it does not list (the first: image_id 77)",
+        "skipped 2 annotations of images that it does not list (the first: image_id 77)",
+        "skipped 2 boxes that are there already (the first: id 112)",
+        "skipped 4 annotations whose iscrowd is neither 0 nor 1 (the first: id 200, '0')",
     ):
         assert said in text
-    assert len(data.remarks) == 5
+    assert len(data.remarks) == 7
     assert everything(data)[1][0]["boxes"].tolist()[-1] == [0, 0, 5, 5], "what sticks out is cut off"
+
+
+def test_images_that_are_learned_and_scored_are_said(tmp_path: Path) -> None:
+    write(tmp_path / "train.json", tmp_path / "images")
+    write(tmp_path / "val.json", tmp_path / "images")
+    (said,) = load_data(f"coco:{tmp_path}").remarks
+    assert said.startswith("3 images of val are in train, too (the first: ")
 
 
 def change(key: str, value: Any) -> Callable[[dict[str, Any]], Any]:

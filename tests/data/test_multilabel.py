@@ -31,6 +31,8 @@ def test_a_column_for_each_label(folder: Path) -> None:
     (folder / "val.csv").write_text("image,red,blue,green\n3.png,1,1,0\n\n5.png,0,1,0\n")
     found = load_data(f"multilabel:{folder}", image_size=8, loading=Loading(1))
     assert (len(found.train), len(found.val)) == (12, 2)
+    assert "2 images of val are in train, too" in found.remarks[0]
+    assert data.remarks == ()
     images, labels = next(iter(found.val.batches(4)))
     assert (images.shape, labels.dtype, labels.tolist()) == ((2, 3, 8, 8), torch.float32, [[1, 1, 0], [0, 1, 0]])
     images, labels = next(iter(found.train.batches(12, shuffle_seed=1, augment=True)))
@@ -66,6 +68,7 @@ def test_one_column_with_those_that_apply(folder: Path, between: str) -> None:
     ("content", "said"),
     [
         ("image,a,b\n0.png,1,2\n", "'2' in row 2"),
+        (f"image,a,b\n{'0' * 400}.png,1,0\n", "0' in row 2|0.png' in row 2"),
         ("image,a,b\n0.png,1\n", "2 columns in row 2, and 3"),
         ("image,a,b\n99.png,1,0\n", r"'99\.png' in row 2"),
         ("image,a,b\n", "1 line;"),

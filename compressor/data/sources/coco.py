@@ -10,6 +10,7 @@ Format: T.-Y. Lin et al., "Microsoft COCO: Common Objects in Context", 2014. Box
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from torch import Tensor
 from compressor.data.base import Data
 from compressor.data.boxes import LEAST_SIDE, Boxes
 from compressor.data.decoding import Draw, Loading, decoded, draws_for
+from compressor.data.folders import is_there, learned_by_heart
 from compressor.data.holdout import stratified_holdout
 from compressor.data.images import DRAWS, open_image, pixels, random_box, read_rgb, upright_size
 from compressor.data.memory import index_batches
@@ -38,6 +40,7 @@ _MEASURED_IN = 8
 _CUT = "cut off {} boxes that reach beyond their image, where COCO has left, top, width and height"
 _BEYOND, _OFTEN = 2, 0.1  # pixels that rounding explains, and the share of boxes from which it is no accident
 _CROP = 0.5  # the share of images that a part is cut out of
+_Box = tuple[list[float], int, bool, float]
 Batch = tuple[tuple[list[Tensor], list[dict[str, Tensor]]], list[dict[str, Tensor]]]
 
 
@@ -154,6 +157,7 @@ def load(argument: str, loading: Loading | None = None) -> Data:
         remarks += (said := odd.remarks(file))
         if part != "test":
             _require_boxes(file, pictures[part], said)
+    remarks += learned_by_heart({part: [picture.file for picture in each] for part, each in pictures.items()})
     if "val" not in pictures:
         kept, held = stratified_holdout(torch.zeros(len(pictures["train"])))
         pictures["val"] = [pictures["train"][int(i)] for i in held]
@@ -235,9 +239,11 @@ def _pictures(
     places: dict[int, Path] = {}
     for number, row in rows.items():
         place = folder / row["file_name"]
-        if not place.resolve().is_relative_to(folder.resolve()):
+        there = is_there(place)
+        written = Path(os.path.normpath(place)).is_relative_to(os.path.normpath(folder))
+        if not written or (there and not place.resolve().is_relative_to(folder.resolve())):
             raise DataError(f"'{file}' names the image '{row['file_name']}', which is not in '{folder}'; {_CURE}.")
-        if place.is_file():
+        if there:
             places[number] = place
         else:
             odd.add("skipped {} images whose file is missing", str(place))
@@ -245,13 +251,16 @@ def _pictures(
         what = f"none of the {len(rows)} images of '{file}' is in '{folder}'" if rows else f"'{file}' has no images"
         raise DataError(f"{what[0].upper()}{what[1:]}; {_LAYOUT}.")
     sizes = {number: _size(file, place, rows[number]) for number, place in places.items()}
-    found: dict[int, list[tuple[list[float], int, bool, float]]] = {number: [] for number in places}
+    found: dict[int, list[_Box]] = {number: [] for number in places}
     for row in document["annotations"]:
-        number = row.get("image_id")
-        if number not in rows:
-            odd.add("skipped {} annotations of images that it does not list", f"image_id {number!r}")
+        number = _id(row.get("image_id"))
+        if number is None or number not in rows:
+            odd.add("skipped {} annotations of images that it does not list", f"image_id {row.get('image_id')!r}")
         elif number in places and (box := _box(row, labels, sizes[number], odd)) is not None:
-            found[number].append(box)
+            if any(box[:3] == other[:3] for other in found[number]):
+                odd.add("skipped {} boxes that are there already", f"id {row.get('id')!r}")
+            else:
+                found[number].append(box)
     return [Picture(place, number, *sizes[number], _as_boxes(found[number])) for number, place in places.items()]
 
 
@@ -261,7 +270,7 @@ def _folder(root: Path, part: str, file: Path, rows: Mapping[int, dict[str, Any]
     places = [root / own, file.parent, *(root / name for name in _NAMES[part]), root / "images", root]
     places = [folder for place in places for folder in (place, place / "images") if folder.is_dir()]
     few = [row["file_name"] for row in list(rows.values())[:20]]
-    return next((folder for folder in places if any((folder / name).is_file() for name in few)), root)
+    return next((folder for folder in places if any(is_there(folder / name) for name in few)), root)
 
 
 def _size(file: Path, place: Path, row: Mapping[str, Any]) -> tuple[int, int]:
@@ -275,17 +284,21 @@ def _size(file: Path, place: Path, row: Mapping[str, Any]) -> tuple[int, int]:
     return width, height
 
 
-def _box(
-    row: Mapping[str, Any], labels: Mapping[int, int], size: tuple[int, int], odd: Oddities
-) -> tuple[list[float], int, bool, float] | None:
+def _box(row: Mapping[str, Any], labels: Mapping[int, int], size: tuple[int, int], odd: Oddities) -> _Box | None:
     """Corners within the image, label, whether it is a crowd, and the area; None for what cannot be used."""
     which = f"id {row.get('id')!r}"
-    category, box = row.get("category_id"), row.get("bbox")
-    if not _is_whole(category) or category not in labels:
-        odd.add("skipped {} annotations of a category that is not listed", f"{which}, category_id {category!r}")
+    category, box = _id(row.get("category_id")), row.get("bbox")
+    if category is None or category not in labels:
+        odd.add(
+            "skipped {} annotations of a category that is not listed",
+            f"{which}, category_id {row.get('category_id')!r}",
+        )
         return None
     if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
         odd.add("skipped {} annotations without a box of four numbers", which)
+        return None
+    if (crowd := row.get("iscrowd", 0)) not in (0, 1, None):
+        odd.add("skipped {} annotations whose iscrowd is neither 0 nor 1", f"{which}, {crowd!r}")
         return None
     left, top, width, height = map(float, box)
     corners = [max(left, 0.0), max(top, 0.0), min(left + width, size[0]), min(top + height, size[1])]
@@ -297,7 +310,7 @@ def _box(
         odd.add(_CUT, which)
     area = row.get("area")
     whole = (corners[2] - corners[0]) * (corners[3] - corners[1])
-    return corners, labels[category], bool(row.get("iscrowd")), float(area) if _is_number(area) else whole
+    return corners, labels[category], bool(crowd), float(area) if _is_number(area) else whole
 
 
 def _as_boxes(rows: list[tuple[list[float], int, bool, float]]) -> Boxes:
@@ -334,6 +347,11 @@ def _require_same_names(files: Mapping[str, Path], documents: Mapping[str, Any])
 
 def _is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _id(value: object) -> int | None:
+    """A number that names an image or a category, which tables write as 7.0, too."""
+    return int(value) if _is_number(value) and value == int(value) else None
 
 
 def _is_number(value: object) -> TypeGuard[float]:

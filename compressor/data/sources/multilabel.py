@@ -17,7 +17,7 @@ from torch import Tensor
 
 from compressor.data.base import Data
 from compressor.data.decoding import Loading
-from compressor.data.folders import parts_in
+from compressor.data.folders import is_there, learned_by_heart, parts_in
 from compressor.data.holdout import stratified_holdout
 from compressor.data.sources.imagefolder import DEFAULT_SIZE, ImageFolderSplit
 from compressor.data.task import Task
@@ -53,12 +53,13 @@ def load(argument: str, image_size: int | None = None, loading: Loading | None =
         kept, held = stratified_holdout(torch.zeros(len(samples["train"])))
         samples["val"] = [samples["train"][int(i)] for i in held]
         samples["train"] = [samples["train"][int(i)] for i in kept]
+    remarks = learned_by_heart({part: [file for file, _ in each] for part, each in samples.items()})
     size = image_size or DEFAULT_SIZE
     splits = {part: ImageFolderSplit(each, size, loading) for part, each in samples.items()}
     example = next(iter(ImageFolderSplit(samples["val"][:1], size).batches(1)))[0]
     task = Task("multilabel", outputs=len(names))
     name = f"multilabel:{argument}"
-    return Data(name, splits["train"], splits["val"], splits.get("test"), len(names), example, task)
+    return Data(name, splits["train"], splits["val"], splits.get("test"), len(names), example, task, remarks=remarks)
 
 
 def _read(root: Path, file: Path) -> tuple[list[str], Rows]:
@@ -74,14 +75,14 @@ def _read(root: Path, file: Path) -> tuple[list[str], Rows]:
     header = [name.strip() for name in lines[0]]
     rows: Rows = []
     folders = (root, root / "images", root / file.stem, root / file.stem / "images")
-    if any((folder / header[0]).is_file() for folder in folders if header[0]):
+    if any(is_there(folder / header[0]) for folder in folders if header[0]):
         raise DataError(f"'{file}' begins with the image '{header[0]}' and has no first line of names; {_CURE}.")
     for number, line in enumerate(lines[1:], start=2):
         if len(line) != len(header):
             raise DataError(
                 f"'{file}' has {len(line)} columns in row {number}, and {len(header)} in the first; {_CURE}."
             )
-        image = next((place for folder in folders if (place := folder / line[0].strip()).is_file()), None)
+        image = next((place for folder in folders if is_there(place := folder / line[0].strip())), None)
         if image is None:
             raise DataError(
                 f"'{file}' names the image '{line[0].strip()}' in row {number}, which is neither in '{root}' nor in "
