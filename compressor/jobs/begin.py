@@ -64,7 +64,7 @@ def begin(
         report.pretrained = before.pretrained
         return done, report
     document = read_document(config.start)
-    _require_same(config, document)
+    require_same(config, document)
     picked = Picked(read_networks(config.start, document), as_searched(model, document), call.args, settings, **common)
     picked.run()
     report = describe_result(picked, name=name)
@@ -72,8 +72,9 @@ def begin(
     return picked, report
 
 
-def _require_same(config: JobConfig, document: NetworksDocument) -> None:
-    """Refuse settings under which the model would have other units than the networks were found with."""
+def require_same(config: JobConfig, document: NetworksDocument) -> None:
+    """Refuse settings under which the model would have other units than the networks were found with, and a target that
+    their latencies are not of. Raises ``UsageError``."""
     mine = config.to_json()
     for name, value in document.settings.items():
         if name != "seed" and mine.get(name) != value:
@@ -81,3 +82,10 @@ def _require_same(config: JobConfig, document: NetworksDocument) -> None:
                 f"The networks in {config.start} were found with {name} {value!r}, and {mine.get(name)!r} was asked "
                 "for; ask for the same, or search again."
             )
+    known = document.timed_on
+    if config.target is not None and known is not None and not known.is_meant(config.target, config.threads):
+        asked = f"--target {config.target}" + ("" if config.threads is None else f" --threads {config.threads}")
+        raise UsageError(
+            f"Latencies of the networks in {config.start} are of {known.label}, and {asked} was asked for; name that "
+            f"target, search again, or have them predicted: compress pick {config.start} {asked}."
+        )

@@ -41,6 +41,19 @@ _SETTINGS = ("search", "options", "include", "exclude", "keep", "round_to", "see
 
 
 @dataclass(frozen=True)
+class TimedOn:
+    """Where latencies are of: the target by its name and threads, and the device in words."""
+
+    name: str
+    threads: int
+    label: str
+
+    def is_meant(self, target: str | None, threads: int | None) -> bool:
+        """Whether it is what was asked for; None is any."""
+        return target in (None, self.name) and threads in (None, self.threads)
+
+
+@dataclass(frozen=True)
 class NetworksDocument:
     """The content of ``front.json``.
 
@@ -54,6 +67,7 @@ class NetworksDocument:
         description, model_class, inputs: as in ``models.artifact.Manifest``.
         before: the architecture that had been applied to the original before the search; None for none.
         model: what the user named; ``origin`` is where its weights came from, ``data`` what was trained on.
+        timed_on: where the front's latencies are of, if it has any; None also if an earlier version wrote the file.
         evaluated: all networks that were tried.
         history: how the space that was searched in changed.
     """
@@ -72,6 +86,7 @@ class NetworksDocument:
     origin: str = ""
     pretrained: bool = True
     data: str | None = None
+    timed_on: TimedOn | None = None
     evaluated: list[dict[str, Any]] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -108,6 +123,7 @@ def save_networks(
         before=composed(rounds).to_json() if rounds else None,
         model=config.model,
         data=config.data,
+        timed_on=_timed_on(config, pipeline),
         evaluated=networks.evaluated,
         history=networks.history,
         **provenance,
@@ -115,6 +131,15 @@ def save_networks(
     content = {"schema_version": SCHEMA_VERSION, "compressor": VERSION, **encode(document)}
     atomic_write_json(folder / FRONT, content, indent=None)
     return [folder / WEIGHTS, folder / FRONT]
+
+
+def _timed_on(config: JobConfig, pipeline: Pipeline) -> TimedOn | None:
+    from compressor.latency.target import LatencySession
+
+    device = pipeline.problem.device
+    if config.target is None or not isinstance(device, LatencySession):  # the first process, which writes, measured
+        return None
+    return TimedOn(config.target, device.target.threads, device.target.label)
 
 
 def holds_networks(folder: str | Path) -> bool:

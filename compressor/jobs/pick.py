@@ -107,13 +107,16 @@ def _from_sweep(config: PickConfig, folder: Path, events: Events) -> Report:
     fronts = document.fronts
     if not fronts:
         raise UsageError(f"No point of the sweep in {folder} is done yet; run the sweep first.")
-    searches = [name for name in document.searches if holds_networks(folder / name)]
+    searches = {name: read_document(folder / name) for name in document.searches if holds_networks(folder / name)}
+    if len(searches) > 1 and config.target is not None:  # one search for each target
+        meant = {n: d for n, d in searches.items() if d.timed_on is not None and d.timed_on.name == config.target}
+        searches = meant or searches
     methods = {row["method"] for front in fronts.values() for row in front.points}
     if len(searches) == 1 and len(methods) == 1:
-        left = read_document(folder / searches[0])
+        ((name, left),) = searches.items()
         point = _finished(config, fronts, Front.from_json(left.front, int))
         if point is None:
-            return _from_networks(config, folder / searches[0], events)
+            return _from_networks(config, folder / name, events)
         events.info(f"{point.name} is the best point within the budgets; it was trained on after the search")
         return _copied(config, folder / point.found, point, events)
     for front in fronts.values():
@@ -213,7 +216,7 @@ def _from_networks(config: PickConfig, folder: Path, events: Events) -> Report:
         model = _rebuilt(folder, document, networks, config.trust_factories)
         example = make_inputs(document.inputs)
     if config.target is not None or any(budget.cost == "latency" for budget in config.budgets):
-        networks = _with_latency(config, document, networks, model, example)
+        networks = _with_latency(config, document, networks, model, example, events)
     picked, report = build_picked(networks, model, example, _settings(document), config.budgets, events=events)
     report.model, report.search = document.model, str(document.settings["search"])
     report.weights, report.pretrained = document.origin, document.pretrained
@@ -258,22 +261,35 @@ def _settings(document: NetworksDocument) -> Settings:
 
 
 def _with_latency(
-    config: PickConfig, document: NetworksDocument, networks: Networks, model: nn.Module, example: Example
+    config: PickConfig,
+    document: NetworksDocument,
+    networks: Networks,
+    model: nn.Module,
+    example: Example,
+    events: Events,
 ) -> Networks:
-    """The networks with their latency, predicted from the table of the target where the front does not know it."""
-    front = networks.front
-    if "latency" in front.original:
+    """The networks with their latency on the target, predicted from its table where the front does not know it.
+
+    Raises:
+        UsageError: no target is named, or its table does not know the network: names the command that measures it.
+    """
+    front, known = networks.front, document.timed_on
+    unnamed = known is None and config.target is None and config.threads is None  # from an earlier version
+    if "latency" in front.original and (unnamed or (known and known.is_meant(config.target, config.threads))):
         return networks
-    if config.target is None:
+    target = config.target or (known.name if known is not None else None)
+    if target is None:
         raise UsageError(
-            "The front knows no latency; name the target whose table it is to be predicted from: --target T, such as "
-            "onnxruntime-cpu."
+            "The front does not know latencies of that; name the target whose table they are to be predicted from: "
+            "--target T, such as onnxruntime-cpu."
         )
+    if known is not None:
+        events.info(f"  the front's latencies are of {known.label}; those of {target} are predicted from its table")
     settings = _settings(document)
     graph = Picked(networks, model, example.args, settings, example_kwargs=dict(example.kwargs)).traced()
     term = known_latency(
         graph,
-        config.target,
+        target,
         config.lut,
         threads=config.threads,
         decides=settings.config.decides,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,14 @@ import pytest
 import torch
 
 import compressor
+from compressor.budget import parse_budgets
 from compressor.cli import main
+from compressor.jobs.begin import require_same
+from compressor.jobs.config import JobConfig
+from compressor.jobs.networks import read_document
 from compressor.models import artifact
 from compressor.search import METHODS
+from lut import LatencyTable
 from tests.cli.job_networks import plain
 
 BASE = shlex.split("sweep --model job_networks:plain --weights none --data digits --train-epochs 1 --export none")
@@ -108,6 +115,89 @@ def test_latencies_are_those_of_one_target(swept: Path, tmp_path: Path, capsys: 
     assert "known on simulated, not on elsewhere" in capsys.readouterr().err
 
 
+def with_latencies(folder: Path, timed_on: dict[str, Any] | None) -> None:
+    """Let the networks in ``folder`` have latencies that were measured on a target."""
+    document = json.loads((folder / "front.json").read_text())
+    front = document["front"]
+    front["original"]["latency"], front["compared"] = 2.0, ["flops"]
+    for row in front["rows"]:
+        row["costs"]["latency"] = 2.0 * row["costs"]["flops"] / front["original"]["flops"]
+    (folder / "front.json").write_text(json.dumps(document | {"timed_on": timed_on}))
+
+
+TIMED = {"name": "simulated", "threads": 2, "label": "simulated 1, on a desk"}
+NO_TABLE = "knows nothing of {}; measure it first: compress profile --model job_networks:plain --target {}"
+
+
+@pytest.mark.parametrize("folder", [".", "many"])
+@pytest.mark.parametrize(
+    ("timed_on", "asked", "refused"),
+    [
+        (TIMED, [], None),
+        (TIMED, ["--target", "simulated"], None),
+        (TIMED, ["--target", "simulated", "--threads", "2"], None),
+        (TIMED, ["--target", "onnxruntime-cpu"], "onnxruntime-cpu"),
+        (TIMED, ["--target", "simulated", "--threads", "1"], "simulated"),
+        (TIMED, ["--threads", "1"], "simulated"),
+        (None, [], None),
+        (None, ["--target", "onnxruntime-cpu"], "onnxruntime-cpu"),
+    ],
+)
+def test_latencies_of_one_target_are_not_taken_for_those_of_another(
+    folder: str,
+    timed_on: dict[str, Any] | None,
+    asked: list[str],
+    refused: str | None,
+    swept: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with_latencies(swept / "many", timed_on)
+    lut = tmp_path / "lut.sqlite"
+    LatencyTable(lut).close()
+    more = [*asked, "--lut", str(lut), "--export", "none"]
+    code = pick(swept / folder, tmp_path / "out", "--budget-latency", "1.3ms", *more)
+    said = capsys.readouterr().err
+    if refused is None:
+        assert code == 0, said
+        (budget,) = artifact.load_report(tmp_path / "out").budgets
+        assert (budget.cost, budget.original) == ("latency", 2.0)
+        return
+    assert code == 2
+    assert NO_TABLE.format(refused, refused) in said
+    assert (TIMED["label"] in said) == (timed_on is not None), "whose latencies the front has"
+    assert not (tmp_path / "out").exists()
+
+
+def test_of_several_targets_that_which_is_meant(
+    swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], many: None
+) -> None:
+    """A sweep over targets has a search for each, whose networks are picked from, too."""
+    shutil.copytree(swept / "many", swept / "many-b")
+    with_latencies(swept / "many", TIMED)
+    with_latencies(swept / "many-b", {**TIMED, "name": "b"})
+    document = json.loads((swept / "front.json").read_text())
+    (front,) = document["fronts"]
+    document |= {"searches": ["many", "many-b"], "fronts": [front | {"target": t} for t in ("simulated", "b")]}
+    (swept / "front.json").write_text(json.dumps(document))
+    assert pick(swept, tmp_path / "out", "--budget-latency", "1.3ms", "--target", "b", "--export", "none") == 0
+    assert "n2 is the best" in capsys.readouterr().err
+    assert pick(swept, tmp_path / "other", "--budget-flops", "65%", "--export", "none") == 2
+    assert "points for simulated, b; name one with --target" in capsys.readouterr().err
+
+
+def test_a_job_begins_at_networks_of_its_own_target(swept: Path, tmp_path: Path) -> None:
+    with_latencies(swept / "many", TIMED)
+    config = JobConfig("m", parse_budgets({"latency": "1ms"}), "out", target="b", start=str(swept / "many"))
+    document = replace(read_document(swept / "many"), settings={})
+    with pytest.raises(
+        compressor.CompressorError, match=r"are of simulated 1, on a desk, and --target b was asked for"
+    ):
+        require_same(config, document)
+    require_same(replace(config, target="simulated"), document)
+    require_same(config, replace(document, timed_on=None))
+
+
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
@@ -188,6 +278,32 @@ def test_what_anybody_may_have_written_is_refused(
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Error: ")]
     assert len(errors) == 1
     assert "Unexpected" not in errors[0]
+
+
+@pytest.mark.slow
+def test_a_search_writes_whose_its_latencies_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, lut = tmp_path / "out", str(tmp_path / "lut.sqlite")
+    asked = [
+        *BASE[1:],
+        "--search",
+        "supernet",
+        "--search-epochs",
+        "1",
+        "--finetune-epochs",
+        "0",
+        "--bench-seconds",
+        "0",
+    ]
+    asked += ["--supernet.population", "4", "--supernet.generations", "0", "--budget-latency", "90%"]
+    assert main([*asked, "--target", "simulated", "--threads", "1", "--lut", lut, "--out", str(out)]) == 0
+    timed_on = read_document(out).timed_on
+    assert timed_on is not None
+    assert (timed_on.name, timed_on.threads) == ("simulated", 1)
+    assert "simulated" in timed_on.label
+    capsys.readouterr()
+    other = ["--budget-latency", "90%", "--target", "onnxruntime-cpu", "--lut", lut]
+    assert pick(out, tmp_path / "other", *other) == 2
+    assert NO_TABLE.format("onnxruntime-cpu", "onnxruntime-cpu") in capsys.readouterr().err
 
 
 @pytest.mark.slow
