@@ -15,6 +15,7 @@ if not MISSING:
     from tests.service.fixtures import (
         ServicesMaker,
         _no_settings_of_the_environment,
+        bucket,
         clock,
         database_url,
         make_services,
@@ -30,6 +31,7 @@ if not MISSING:
     __all__ = [
         "ServicesMaker",
         "_no_settings_of_the_environment",
+        "bucket",
         "clock",
         "database_url",
         "make_services",

@@ -21,6 +21,7 @@ from compressor.service.services import Services, services_of
 from compressor.service.settings import settings_of
 from tests.service.clocks import FakeClock
 from tests.service.postgres import PostgresServer
+from tests.service.s3_server import s3_serving
 
 ServicesMaker = Callable[..., Services]
 
@@ -41,6 +42,13 @@ def postgres_server() -> Iterator[PostgresServer]:
     server = PostgresServer()
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def bucket() -> Iterator[str]:
+    """The URL of a bucket on a server that speaks S3."""
+    with s3_serving() as url:
+        yield url
 
 
 def _migrated(url: str) -> None:

@@ -1,6 +1,6 @@
-"""A whole job on artefacts that lie in no folder: fsspec's file system in memory stands for a bucket.
+"""A whole job on artefacts that lie in no folder: in a bucket of a server that speaks S3, and in fsspec's memory.
 
-What a job reads and leaves goes through the same calls as with ``s3://``; nothing of it may lie on the server's disk.
+Nothing of what a job reads and leaves may lie on the server's disk.
 """
 
 from __future__ import annotations
@@ -33,16 +33,24 @@ def worked(server: Server, folder: Path) -> None:
     Worker(config, jobs=1).run()
 
 
+@pytest.fixture(params=["memory", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A URL for artefacts."""
+    root = "memory:/" if request.param == "memory" else request.getfixturevalue("bucket")
+    return f"{root}/{tmp_path.name}/artefacts"
+
+
 def names(place: str) -> list[str]:
     """Contents in the bucket."""
-    found = fsspec.filesystem("memory").find(place.removeprefix("memory:/"))
+    files, root = fsspec.url_to_fs(place)
+    files.invalidate_cache()
+    found = files.find(root)
     return sorted("".join(path.rsplit("/", 2)[1:]) for path in found if not path.endswith("store.txt"))
 
 
 def test_a_job_lives_and_goes_in_a_bucket(
-    make_services: ServicesMaker, sqlite_url: str, tmp_path: Path, clock: FakeClock
+    make_services: ServicesMaker, sqlite_url: str, tmp_path: Path, clock: FakeClock, place: str
 ) -> None:
-    place = f"memory://{tmp_path.name}/artefacts"
     parts = make_services(sqlite_url, artefacts=place, keep_days=30, workers=0)
     content = save({"fc.weight": np.ones((2, 2), np.float32)})
     (tmp_path / "w.safetensors").write_bytes(content)

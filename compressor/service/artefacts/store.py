@@ -166,12 +166,15 @@ class FsspecStore:
 
     @contextmanager
     def _told(self, action: str) -> Iterator[None]:
-        """Whatever a file system raises, as an error of the service; what is not there stays ``FileNotFoundError``."""
+        """Whatever a file system raises, as an error of the service; ``FileNotFoundError`` stays where there may be
+        nothing to read or delete. Where something is written, it is the place that is not there: no such bucket."""
         try:
             yield
-        except (CompressorError, FileNotFoundError):
+        except CompressorError:
             raise
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and action != "write":
+                raise
             raise self._error(action, error.errno, error.strerror or str(error)) from error
         except Exception as error:  # of the client of a bucket
             raise self._error(action, None, f"{type(error).__name__}: {error}"[:200]) from error

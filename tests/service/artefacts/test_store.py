@@ -17,13 +17,15 @@ from compressor.service.artefacts.store import FsspecStore, open_store
 from compressor.service.errors import NotFoundError, RefusedError, StorageError, StorageFullError, TooLargeError
 
 
-@pytest.fixture(params=["folder", "memory", "url"])
+@pytest.fixture(params=["folder", "memory", "url", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> FsspecStore:
     urls = {
         "folder": str(tmp_path / "store"),
         "memory": f"memory://{tmp_path.name}/store",
         "url": f"file://{tmp_path}/store",
     }
+    if request.param == "s3":
+        return FsspecStore(f"{request.getfixturevalue('bucket')}/{tmp_path.name}")
     return FsspecStore(urls[request.param])
 
 
@@ -165,3 +167,15 @@ def test_places_that_cannot_be_are_told(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(fsspec.core, "url_to_fs", lacking)
     with pytest.raises(MissingDependencyError, match=r"compressor\[s3\]"):
         open_store("s3://bucket/x")
+
+
+def test_a_bucket_that_is_none_or_away_is_told(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StorageError, match="s3://none-of-that-name/x: The specified bucket does not exist"):
+        FsspecStore("s3://none-of-that-name/x")
+    from fsspec.config import conf
+
+    away = {"endpoint_url": "http://127.0.0.1:1", "config_kwargs": {"retries": {"max_attempts": 0}}}
+    monkeypatch.setitem(conf, "s3", away)
+    with pytest.raises(StorageError, match="Cannot write artefacts") as told:
+        FsspecStore(f"{bucket}/x")
+    assert told.value.status == 503
