@@ -125,6 +125,15 @@ class SessionDriver:
             self.architecture = Architecture.from_json(state["architecture"])
             self.model = self._network = self.architecture.apply_(network)
 
+    def require_whole(self, network: nn.Module | None, state: dict[str, Any], cure: str) -> None:
+        """Raise ``UsageError`` where ``network`` is small by now and ``state`` is of when it was learned what to keep:
+        the weights stored with it are those of the whole network."""
+        if self.in_place and self.model is not None and network is self._network and "session" in state:
+            raise UsageError(
+                "The checkpoint was written while masks were learned and holds the whole network, and the network here "
+                f"is small by now; {cure}."
+            )
+
     def close(self) -> None:
         """Take the masks out of the network, undecided; ``state_dict`` goes on to tell what they were. Harmless when
         there are none."""

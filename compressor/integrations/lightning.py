@@ -34,6 +34,10 @@ except ModuleNotFoundError as error:
     ) from error
 
 _SUBPROCESSES = "popen"
+_AS_IT_IS = (
+    "give the module and no checkpoint, trainer.test(lit, loader), where Lightning would load its best one by itself; "
+    "or resume from it with a fresh module"
+)
 _CURE = "give the Trainer max_steps= without max_epochs"
 
 
@@ -96,8 +100,9 @@ class CompressionCallback(Callback):  # type: ignore[misc]
 
         def shrink_and_load(checkpoint: dict[str, Any]) -> None:
             state = checkpoint.get("callbacks", {}).get(self.state_key, {})
-            if "architecture" in state and self._driver.model is None:
-                self._driver.become_small(self._network(pl_module), state)
+            network = self._network(pl_module)
+            self._driver.require_whole(network, state, _AS_IT_IS)
+            self._driver.become_small(network, state)
             load(checkpoint)
 
         pl_module.on_load_checkpoint = shrink_and_load

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from compressor.errors import MissingDependencyError, UsageError
 from compressor.integrations.driver import SessionDriver
@@ -78,14 +79,17 @@ class Compression(SessionDriver):
         torch.save(self.state_dict(), stored)
         atomic_write_bytes(folder / STATE, stored.getvalue())
 
-    def read(self, folder: Path) -> None:
-        """Go on from a checkpoint. Raises ``UsageError`` if there are no masks in it, or others."""
+    def read(self, folder: Path, network: nn.Module | None = None) -> None:
+        """Go on from a checkpoint, whose weights ``network`` is to get. Raises ``UsageError`` if there are no masks in
+        it, or others, or if that network is small by now."""
         if not (folder / STATE).is_file():
             raise UsageError(
                 f"The checkpoint {folder} has no {STATE}: it is of a training without compression, or was cut short "
                 "while it was written. Resume from an earlier one."
             )
-        self.load_state_dict(torch.load(folder / STATE, map_location="cpu", weights_only=True))
+        state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
+        self.require_whole(network, state, "train it on without resume_from_checkpoint, or resume with a fresh model")
+        self.load_state_dict(state)
 
 
 class CompressionMixin:
@@ -107,7 +111,7 @@ class CompressionMixin:
         if resume_from_checkpoint is True:
             resume_from_checkpoint = _last_whole(Path(self.args.output_dir))
         if resume_from_checkpoint:
-            self.compression.read(Path(resume_from_checkpoint))
+            self.compression.read(Path(resume_from_checkpoint), self.model)
         try:
             return super().train(resume_from_checkpoint, *args, **kwargs)  # type: ignore[misc]
         except BaseException:
@@ -157,7 +161,7 @@ class CompressionMixin:
         if driver.active is None:
             return
         if best is not None and self.args.load_best_model_at_end:
-            driver.read(Path(best))
+            driver.read(Path(best), self.model)
         driver.finish()
         if driver.model is self.model:  # wrappers and optimizers hold weights that are gone
             self.model_wrapped, self.optimizer, self.lr_scheduler = self.model, None, None

@@ -187,6 +187,32 @@ def test_what_is_small_is_loaded_into_what_becomes_small(tmp_path: Path) -> None
     assert "on_load_checkpoint" not in vars(fresh)
 
 
+@pytest.mark.parametrize("given", [{"ckpt_path": "best"}, {"ckpt_path": None}, {}])
+def test_a_checkpoint_of_the_whole_network_is_not_loaded_into_the_small_one(
+    tmp_path: Path, given: dict[str, Any]
+) -> None:
+    class Scored(Lit):
+        test_step = Lit.validation_step
+
+    lit, _ = fit(tmp_path, Scored())
+    loader, what = DataLoader(data(), batch_size=40), lit if "ckpt_path" in given else None
+    if given.get("ckpt_path", "best") is None:
+        lit.trainer.test(what, loader, verbose=False, **given)
+        assert torch.equal(lit.seen[-1], lit.net(data().tensors[0]))
+        return
+    with pytest.raises(UsageError, match=r"holds the whole network.* trainer.test\(lit, loader\)"):
+        lit.trainer.test(what, loader, verbose=False, **given)
+
+
+@pytest.mark.parametrize("name", ["StochasticWeightAveraging", "EMAWeightAveraging"])
+def test_averages_of_weights_are_made_small(tmp_path: Path, name: str) -> None:
+    kind = getattr(lightning.pytorch.callbacks, name, None)
+    if kind is None:
+        pytest.skip(f"this Lightning has no {name}")
+    averages = kind(decay=0.9) if name.startswith("EMA") else kind(0.05, swa_epoch_start=2)
+    assert_small(fit(tmp_path, others=[averages])[0].net)
+
+
 def test_steps_after_the_search_train_what_was_decided(tmp_path: Path) -> None:
     callback = CompressionCallback(EXAMPLE, BUDGET, total_steps=4)
     lit, _ = fit(tmp_path, callback=callback)

@@ -150,6 +150,18 @@ def test_killed_and_resumed_it_ends_as_it_would_have(tmp_path: Path) -> None:
     assert all(torch.equal(tensor, again[name]) for name, tensor in alone.items())
 
 
+def test_a_network_that_is_small_resumes_no_training_of_the_whole_one(tmp_path: Path) -> None:
+    mine = trainer(tmp_path, num_train_epochs=1)
+    mine.train()
+    small = count(mine.model)
+    with pytest.raises(UsageError, match=r"holds the whole network.* train it on without resume_from_checkpoint"):
+        mine.train(resume_from_checkpoint=True)
+    assert count(mine.model) == small
+    again = trainer(tmp_path, num_train_epochs=1)
+    again.train(resume_from_checkpoint=True)
+    assert_same(again.model, mine.model)
+
+
 def test_a_small_network_is_saved_and_loaded(tmp_path: Path) -> None:
     mine = trainer(tmp_path)
     mine.train()
