@@ -22,6 +22,7 @@ from compressor.nn.tensors import example_of, fill, state, to_device
 from compressor.pipeline.alike import require_same_work
 from compressor.pipeline.bottlenecks import warn_of_bottlenecks
 from compressor.pipeline.events import Decision, Events, Metric
+from compressor.pipeline.one_schedule import steps_after, steps_before
 from compressor.pipeline.problem import Problem
 from compressor.pipeline.settings import Scores, Settings
 from compressor.process.ranks import current
@@ -203,6 +204,8 @@ class Pipeline:
                 teacher=self._teacher if trains and self.settings.distill else None,
                 distill=self.settings.distill,
                 steps=self.settings.steps,
+                lr=self.settings.lr,
+                steps_after=steps_after(self.settings, self.data),
                 checkpoint=self.job.checkpoint("search") if self.job is not None else None,
                 progress=self.events.progress("search"),
                 tell=self.events.info,
@@ -261,7 +264,8 @@ class Pipeline:
                 set_dropout_(self.compressed, hyperparameters.dropout)
             if not self._restore("finetune", self.compressed):
                 epochs = self.settings.finetune_epochs
-                self._fit("finetune", self.compressed, epochs, teacher=self._teacher, hyperparameters=hyperparameters)
+                before = steps_before(self.settings, self.data, self.decision) if not self.nothing_to_do else 0
+                self._fit("finetune", self.compressed, epochs, self._teacher, hyperparameters, before)
                 self._store("finetune", {}, self.compressed)
         with self.events.stage("evaluate"):
             self.scores.after_finetune, _ = self._score("after-finetune", self.data, self.compressed)
@@ -358,9 +362,9 @@ class Pipeline:
         name: str,
         model: nn.Module,
         epochs: int,
-        *,
         teacher: nn.Module | None = None,
         hyperparameters: Hyperparameters | None = None,
+        before: int = 0,
     ) -> None:
         from compressor.pipeline.training import fit
 
@@ -371,6 +375,7 @@ class Pipeline:
             epochs,
             teacher=teacher,
             hyperparameters=hyperparameters,
+            steps_before=before,
             checkpoint=self.job.checkpoint(name) if self.job is not None else None,
             progress=self.events.progress(name),
         )

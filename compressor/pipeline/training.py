@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from compressor.data import Data
 from compressor.nn.generated import computed, settle_
-from compressor.options.shared import WEIGHT_DECAYS
+from compressor.options.shared import OF_ADAMW, WEIGHT_DECAYS
 from compressor.pipeline.grid import Hyperparameters
 from compressor.pipeline.settings import Settings
 from compressor.process.progress import Progress
@@ -52,12 +52,14 @@ def fit(
     checkpoint: Path | None,
     progress: Progress | None,
     hyperparameters: Hyperparameters | None = None,
+    steps_before: int = 0,
 ) -> TrainResult:
     """Train in place: by the job's optimizer, or AdamW where the weights are computed by a small network, at a fifth of
     the rate where that is one of SGD.
 
     Args:
         hyperparameters: what a tuning chose; the job's own settings unless given. Its dropout is the caller's to set.
+        steps_before: of the search, whose schedule this goes on with.
     """
     source, optimizer = computed(model), settings.steps.optimizer
     told = hyperparameters or own_hyperparameters(settings)
@@ -65,12 +67,13 @@ def fit(
     config = TrainConfig(
         epochs=epochs,
         batch_size=settings.batch_size,
-        lr=told.lr / 5 if source is not None and of_sgd else told.lr,  # rates of AdamW are smaller
+        lr=told.lr / OF_ADAMW if source is not None and of_sgd else told.lr,  # rates of AdamW are smaller
         optimizer=optimizer if source is None else "adamw",
         momentum=told.momentum,
         weight_decay=told.weight_decay,
         distill=settings.distill if teacher is not None else 0.0,
         seed=settings.seed,
+        steps_before=steps_before,
         **settings.steps.told(),
     )
     found = Trainer(

@@ -34,6 +34,8 @@ class SearchContext:
         teacher: the network as it was, which a method that trains also learns from.
         distill: weight in [0, 1] of what the teacher says in the loss.
         steps: how every step is made: of how many batches, with which precision and optimizer.
+        lr: learning rate of the job's other trainings; ``None`` where there are none.
+        steps_after: steps of fine-tuning that go on with the search's schedule.
         checkpoint: where the method keeps its state, to go on after a kill.
         options: the method's own settings.
         example: inputs that the model was traced with; ``importance`` looks at weights as a forward uses them.
@@ -54,6 +56,8 @@ class SearchContext:
     teacher: nn.Module | None = None
     distill: float = 0.0
     steps: StepSettings = field(default_factory=StepSettings)
+    lr: float | None = None
+    steps_after: int = 0
     checkpoint: Path | None = None
     progress: Any = None
     options: dict[str, Any] = field(default_factory=dict)

@@ -28,7 +28,7 @@ class MethodConfig(Options):
 
     not_in_own_loop: ClassVar[Mapping[str, str]] = {}
     rates: ClassVar[Mapping[str, float]] = {}
-    """By optimizer of the weights, what an ``lr`` of None stands for."""
+    """By optimizer of the weights, what an ``lr`` of None stands for; without any it is the job's rate."""
 
     @property
     def decides(self) -> frozenset[str]:
@@ -72,6 +72,7 @@ class Method:
         improves: whether it looks for a better network even where every budget holds already.
         points: whether one search finds networks for many budgets (``SearchResult.points``).
         distils: whether networks in it learn from each other's outputs, whatever ``--distill`` says.
+        continues: whether fine-tuning goes on with the schedule of its training, as one run.
         tune: the grid of fine-tuning's settings that ``--tune auto`` tries after it: ``"none"``, ``"short"`` or
             ``"paper"``.
     """
@@ -85,6 +86,7 @@ class Method:
     improves: bool = False
     points: bool = False
     distils: bool = False
+    continues: bool = False
     tune: str = "none"
 
     def __post_init__(self) -> None:

@@ -84,6 +84,10 @@ class TrainConfig:
     augment: bool = True
     max_steps: int | None = None
     """Stop after so many steps; the schedule then ends there as well."""
+    steps_before: int = 0
+    """Steps of another run that this one goes on with: the schedule is that of both."""
+    steps_after: int = 0
+    """Steps of a run that will go on with this one's schedule."""
     log_every: int | None = None
     """Steps between entries of the history, beside the one at each epoch's end."""
     evaluate_every: int = 0
@@ -96,7 +100,8 @@ class TrainConfig:
         _check_whole("epochs", self.epochs, 0)
         _check_whole("batch_size", self.batch_size, 1)
         _check_whole("accumulate", self.accumulate, 1)
-        _check_whole("evaluate_every", self.evaluate_every, 0)
+        for name in ("evaluate_every", "steps_before", "steps_after"):
+            _check_whole(name, getattr(self, name), 0)
         for name in ("max_steps", "log_every"):
             if (value := getattr(self, name)) is not None:
                 _check_whole(name, value, 1)
@@ -141,7 +146,7 @@ class TrainConfig:
         if self.schedule == "cosine":
             for name in ("schedule", "milestones", "decay"):
                 del values[name]
-        for name, default in (("accumulate", 1), ("compile", False)):
+        for name, default in (("accumulate", 1), ("compile", False), ("steps_before", 0), ("steps_after", 0)):
             if values[name] == default:
                 del values[name]
         return values

@@ -322,9 +322,10 @@ class Trainer:
 
     def _factor(self, step: int) -> float:
         config, warmup = self.config, self._warmup_steps
+        step, total = step + config.steps_before, config.steps_before + self.total_steps + config.steps_after
         if config.schedule == "steps":
-            return steps_with_warmup(step, self.total_steps, config.milestones, config.decay, warmup)
-        return cosine_with_warmup(step, self.total_steps, warmup, config.final_lr_fraction)
+            return steps_with_warmup(step, total, config.milestones, config.decay, warmup)
+        return cosine_with_warmup(step, total, warmup, config.final_lr_fraction)
 
     def _lr(self, step: int) -> float:
         return self.config.lr * self._factor(step)

@@ -125,6 +125,28 @@ def test_the_search_itself_comes_close_to_the_budget(penalty: float | None) -> N
     assert result.history[-1]["flops"] == pytest.approx(0.5, abs=0.06)  # before any projection
 
 
+def shares_left(priced: bool, steps: int = 60) -> list[float]:
+    """What is left of each row of widths where nothing but the budget pulls."""
+    masks = session(residual(), {"flops": 0.4}, learn=("width",), every=1, priced=priced)
+    (adam,) = masks.optimizers().values()
+    for step in range(steps):
+        masks.before_step(step, 3 * steps)
+        adam.zero_grad()
+        penalty = masks.penalty()
+        assert penalty is not None
+        penalty.backward()  # type: ignore[no-untyped-call]
+        adam.step()
+        masks.after_step(step, 3 * steps)
+    return (masks.width.sizes() / masks.width.counts).tolist()
+
+
+def test_where_the_task_has_no_say_all_masks_shrink_alike() -> None:
+    alike, by_cost = shares_left(priced=True), shares_left(priced=False)
+    assert max(alike) - min(alike) < 0.05
+    assert max(by_cost) - min(by_cost) > 0.3  # the stream is gone, as it saves most
+    assert max(alike) < 0.9
+
+
 @pytest.mark.parametrize(("share", "steps"), [(0.3, 20), (0.5, 20), (0.75, 10), (0.9, 4), (1.0, 1)])
 def test_the_less_the_cost_has_to_fall_the_sooner_it_is_asked_for(share: float, steps: int) -> None:
     masks = session(residual(), {"flops": share}, every=1, reach=0.2)

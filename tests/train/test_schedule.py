@@ -25,6 +25,17 @@ def test_the_loop_follows() -> None:
     assert [entry["lr"] for entry in history] == pytest.approx([0.1] * 6 + [0.02] * 4)
 
 
+@pytest.mark.parametrize("shape", [{}, {"schedule": "steps", "milestones": (0.6,), "decay": 0.2}])
+@pytest.mark.parametrize("warmup", [0.0, 1.5])
+def test_two_runs_that_share_a_schedule_follow_that_of_one(shape: dict[str, Any], warmup: float) -> None:
+    def rates(epochs: int, **more: int) -> list[float]:
+        config = TrainConfig(epochs=epochs, batch_size=16, lr=0.1, warmup_epochs=warmup, log_every=1, **shape, **more)
+        return [entry["lr"] for entry in Trainer(tiny_model(), tiny_data(), config).run().history]
+
+    assert rates(1, steps_after=10) + rates(2, steps_before=5) == rates(3)
+    assert len(rates(3)) == 15
+
+
 @pytest.mark.parametrize(
     ("told", "named"),
     [
@@ -40,6 +51,8 @@ def test_the_loop_follows() -> None:
         ({"schedule": "steps", "milestones": (0.5,), "decay": 0.0}, "decay"),
         ({"schedule": "steps", "milestones": (0.5,), "decay": 2.0}, "decay"),
         ({"schedule": "steps", "milestones": (0.5,), "final_lr_fraction": 0.1}, "final_lr_fraction"),
+        ({"steps_before": -1}, "steps_before"),
+        ({"steps_after": 1.5}, "steps_after"),
     ],
 )
 def test_bad_schedules_are_refused(told: dict[str, Any], named: str) -> None:
@@ -48,6 +61,7 @@ def test_bad_schedules_are_refused(told: dict[str, Any], named: str) -> None:
 
 
 def test_checkpoints_of_before_know_nothing_of_schedules() -> None:
-    assert not {"schedule", "milestones", "decay"} & set(TrainConfig(epochs=1).fingerprint())
+    since = {"schedule", "milestones", "decay", "steps_before", "steps_after"}
+    assert not since & set(TrainConfig(epochs=1).fingerprint())
     steps = TrainConfig(epochs=1, schedule="steps", milestones=[0.5])  # type: ignore[arg-type]
     assert steps.fingerprint()["milestones"] == (0.5,)

@@ -17,7 +17,7 @@ from torch import nn
 from compressor.data import Data
 from compressor.errors import TrainingError, UsageError
 from compressor.masks import Masking, Pass
-from compressor.options.shared import LRS, WEIGHT_DECAYS
+from compressor.options.shared import LRS, OF_ADAMW, WEIGHT_DECAYS
 from compressor.search.base import SearchContext
 from compressor.search.constraints.projector import Projector
 from compressor.search.result import SearchResult
@@ -105,20 +105,27 @@ class Learner(Hooks, ABC):
         return call_model
 
 
-def search_steps(context: SearchContext, data: Data, schedule: Schedule) -> int:
+def search_steps(data: Data, schedule: Schedule, accumulate: int = 1) -> int:
     """Steps of the optimizer in a search."""
-    each = steps_per_epoch(data.train, schedule.batch_size, context.steps.accumulate) if schedule.epochs else 0
+    each = steps_per_epoch(data.train, schedule.batch_size, accumulate) if schedule.epochs else 0
     steps = schedule.epochs * each
     return steps if schedule.max_steps is None else min(steps, schedule.max_steps)
 
 
-def rate(schedule: Schedule, context: SearchContext) -> float:
-    """The learning rate of the weights: what is given, or what the method takes under the job's optimizer."""
+def rate(schedule: Schedule, context: SearchContext, optimizer: str | None = None) -> float:
+    """The learning rate of the weights: what is given, what the method takes under the job's optimizer, or the job's.
+
+    Args:
+        optimizer: of the search, if not the job's.
+    """
     if schedule.lr is not None:
         return schedule.lr
-    optimizer = context.steps.optimizer
+    of_job = context.steps.optimizer
     rates: Mapping[str, float] = getattr(schedule, "rates", {})
-    return rates.get(optimizer, LRS[optimizer])
+    if of_job in rates:
+        return rates[of_job]
+    found = LRS[of_job] if context.lr is None else context.lr
+    return found / OF_ADAMW if (of_job, optimizer) == ("sgd", "adamw") else found
 
 
 class _Trainers:
@@ -128,16 +135,17 @@ class _Trainers:
         self, context: SearchContext, data: Data, schedule: Schedule, optimizer: str | None, training: Mapping[str, Any]
     ) -> None:
         self._context, self._data = context, data
-        self.total = search_steps(context, data, schedule)
+        self.total = search_steps(data, schedule, context.steps.accumulate)
         told: dict[str, Any] = {
             "epochs": schedule.epochs,
             "batch_size": schedule.batch_size,
-            "lr": rate(schedule, context),
+            "lr": rate(schedule, context, optimizer),
             "optimizer": optimizer or context.steps.optimizer,
             "weight_decay": WEIGHT_DECAYS[context.steps.optimizer],
             "seed": context.seed,
             "distill": context.distill,
             "max_steps": schedule.max_steps,
+            "steps_after": context.steps_after,
             **context.steps.told(),
             # So often that a report can draw how the costs of a short search went.
             "log_every": max(1, min(20, self.total // 50)),

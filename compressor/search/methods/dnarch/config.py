@@ -34,12 +34,11 @@ class DnarchConfig(TrainedConfig):
         "live": "the optimizer of your loop holds the full weights",
     }
 
-    rates: ClassVar[Mapping[str, float]] = {"sgd": 0.01, "adamw": 0.001}
-
     lr: float | None = option(
         None,
         Number(above=0),
-        "Learning rate of the weights (cosine schedule); by default 0.01, where the job's optimizer is adamw 0.001.",
+        "Learning rate of the weights; by default the job's (--lr). It falls along one cosine over search and "
+        "fine-tuning.",
     )
     optimizer: str | None = option(
         None,
@@ -52,6 +51,12 @@ class DnarchConfig(TrainedConfig):
         Number(above=0),
         "Learning rate of the masks' offsets, falling to 0 over the steps in which masks learn; by default 8 / (those "
         "steps), between 0.003 and 0.05.",
+    )
+    priced: bool = option(
+        True,
+        Flag(),
+        "Whether a mask's gradient is divided by what the mask saves, so that all shrink alike where the task has no "
+        "say; off as in the paper: what saves most shrinks first.",
     )
     learn: tuple[str, ...] | None = option(
         None, SomeOf(COMPONENTS), "What to learn; by default all that the model has."
@@ -83,8 +88,8 @@ class DnarchConfig(TrainedConfig):
         None,
         Either(OneOf(_orders), Called("importance(group)")),
         "What goes last: a measure of importance (docs/importance.md), or none for the order in which things stand. By "
-        "default magnitude, and in networks that may grow as they stand, as their weights say nothing yet, and what "
-        "one part writes first is what the next reads first.",
+        "default sensitivity, in a loop of your own magnitude, and in networks that may grow as they stand, as their "
+        "weights say nothing yet, and what one part writes first is what the next reads first.",
     )
     penalty: float | None = option(
         None,
@@ -152,10 +157,9 @@ class DnarchConfig(TrainedConfig):
         """Steepness of the masks over channels and over blocks."""
         return self.width_tau or WIDTH_TAU * self.grow, self.depth_tau or DEPTH_TAU * self.grow
 
-    @property
-    def importance(self) -> str | Callable[..., Any] | None:
+    def measure(self, *, with_data: bool) -> str | Callable[..., Any] | None:
         """The measure that things are ordered by; ``None`` for none."""
-        order = self.order or ("magnitude" if self.grow == 1 else "none")
+        order = self.order or ("none" if self.grow > 1 else "sensitivity" if with_data else "magnitude")
         return None if order == "none" else order
 
     def require(self, graph: Graph) -> None:
@@ -210,4 +214,5 @@ METHOD = Method(
     trains=True,
     ranked_by="order",
     own_loop=True,
+    continues=True,
 )

@@ -245,6 +245,17 @@ class DnarchLearner(Learner):
         for group in self._adam.param_groups if self._adam is not None else ():
             ramp = min(1.0, (step + 1) / (0.05 * searching), (searching - step) / (0.2 * searching))
             group["lr"] = group["pace"] * full * ramp
+        if self._adam is not None and self.config.priced:
+            self._adam.prices = self._prices(self._adam)
+
+    def _prices(self, adam: MaskAdam) -> list[Tensor]:
+        """How much of the budgets each mask saves for how far it moves; what presses more counts more."""
+        offsets = [p for group in adam.param_groups for p in group["params"]]
+        sizes, constraints = self.sizes(), self.projector.constraints
+        pressing = self.multipliers.values if any(self.multipliers.values) else [1.0] * len(constraints)
+        costs = [weight * c.term(sizes) / c.limit for weight, c in zip(pressing, constraints, strict=True)]
+        found = torch.autograd.grad(torch.stack(costs).sum(), offsets, materialize_grads=True)
+        return [price.abs() for price in found]
 
     def _searching(self, total_steps: int) -> int:
         """The steps before the decision."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
+
+CHEAPEST, DEAREST = 0.1, 10.0  # prices count within these, as a gradient over next to nothing says nothing
 
 
 class MaskAdam(Optimizer):
@@ -16,9 +19,19 @@ class MaskAdam(Optimizer):
     by a scale of its own: masks whose gradient is quiet, because only the cost pulls at them yet, would run ahead of
     those that the task has a noisy say in, and be gone before it has one in them.
 
+    With ``prices`` it is worth for its price: a mask over a residual stream saves several times what one inside of a
+    block does, and would be at its end before the task has a say in it, though every one of its channels is worth more.
+
     Args:
         params: parameters or groups of them; ``lr`` is the step of an entry whose gradient is always the mean one.
+
+    Attributes:
+        prices: what every entry saves of the cost, a tensor for each parameter: gradients are divided by these,
+            relative to their mean. Entries that save nothing count as the mean. ``None``: gradients are taken as they
+            are.
     """
+
+    prices: Sequence[Tensor] | None = None
 
     def __init__(
         self, params: Any, lr: float = 0.0, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
@@ -28,7 +41,9 @@ class MaskAdam(Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Move all parameters that have a gradient."""
-        moved = [(group, p, p.grad) for group in self.param_groups for p in group["params"] if p.grad is not None]
+        every = [(group, p) for group in self.param_groups for p in group["params"]]
+        worth = [torch.ones_like(p) for _, p in every] if self.prices is None else relative(self.prices)
+        moved = [(group, p, p.grad / w) for (group, p), w in zip(every, worth, strict=True) if p.grad is not None]
         entries = sum(p.numel() for _, p, _ in moved)
         if not entries:
             return
@@ -43,3 +58,10 @@ class MaskAdam(Optimizer):
             state["exp_avg_sq"].lerp_(square, 1 - second)
             deviation = (state["exp_avg_sq"] / (1 - second ** state["step"])).sqrt() + group["eps"]
             p.sub_(state["exp_avg"] / deviation, alpha=group["lr"] / (1 - first ** state["step"]))
+
+
+def relative(prices: Sequence[Tensor]) -> list[Tensor]:
+    """Prices over their mean, those of nothing as 1."""
+    positive = torch.cat([price[price > 0] for price in prices])
+    mean = positive.mean() if len(positive) else 1.0
+    return [torch.where(price > 0, (price / mean).clamp(CHEAPEST, DEAREST), torch.ones_like(price)) for price in prices]

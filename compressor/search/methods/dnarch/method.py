@@ -46,6 +46,7 @@ class Dnarch:
         return learn(context, data, session.config, session, optimizer)
 
     def _scores(self, context: SearchContext, config: DnarchConfig) -> tuple[FloatArray, FloatArray]:
-        if config.importance is None:
+        measure = config.measure(with_data=context.data is not None)
+        if measure is None:
             return np.zeros(context.graph.n_units), np.zeros(len(context.graph.blocks))
-        return rank(context, config.importance)
+        return rank(context, measure)

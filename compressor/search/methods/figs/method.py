@@ -23,7 +23,7 @@ class Figs:
     def run(self, context: SearchContext) -> SearchResult:
         data = require_data(context, "figs")
         config = FigsConfig.from_options(context.options)
-        steps = search_steps(context, data, config)
+        steps = search_steps(data, config, context.steps.accumulate)
         if steps < config.needed_steps:
             cut = decided(context, OneShotConfig(depth=config.depth))
             found = train_decided(context, data, config, cut)
