@@ -6,8 +6,8 @@
 
 Networks and data are those of ``benchmarks.accuracy.trained``, whose weights CACHE keeps. ``cuts`` scores what is cut
 out, with its batch norms recalibrated, before any training; ``trained`` trains every method for as many epochs of
-10,000 samples, those of its search included (``figs`` and ``dnarch`` search for 60 % of them), with distillation from
-the original. Every run is one line of ``equal_training.jsonl`` beside this file; what is there is not run again.
+10,000 samples, those of its search included (``figs`` searches for 60 % of them, ``dnarch`` decides after a fifth and
+trains what it kept in the others under the same schedule), with distillation from the original. Every run is one line of ``equal_training.jsonl`` beside this file; what is there is not run again.
 Seconds are processor times, of search and training.
 """
 
@@ -44,8 +44,12 @@ ROWS = Path(__file__).with_suffix(".jsonl")
 CUTS = ("uniform", "torch-pruning", "fastnas", "magnitude", "taylor", "sensitivity")
 OTHERS = ("torch-pruning", "fastnas")
 SEARCHED = ("figs", "dnarch")
-OPTIONS: dict[str, dict[str, Any]] = {"figs": {"least_steps": 0}, "dnarch": {"learn": "width"}}
-IMAGES, TESTED, BATCH, DISTILL, SEARCH_SHARE = 10_000, 5_000, 64, 0.7, 0.6
+OPTIONS: dict[str, dict[str, Any]] = {
+    "figs": {"least_steps": 0},
+    "dnarch": {"learn": "width", "settle": 0.8, "every": 1},
+}
+IMAGES, TESTED, BATCH, DISTILL = 10_000, 5_000, 64, 0.7
+SEARCH_SHARE = {"figs": 0.6, "dnarch": 1.0}
 
 
 def compressed(method: str, model: nn.Module, data: Data, task: Task, share: float, steps: int, seed: int) -> nn.Module:
@@ -73,6 +77,7 @@ def compressed(method: str, model: nn.Module, data: Data, task: Task, share: flo
             [constraint],
             data=data,
             seed=seed,
+            lr=task.tuned_lr,
             teacher=model if trains else None,
             distill=DISTILL if trains else 0.0,
             options=options,
@@ -91,7 +96,7 @@ def run(name: str, method: str, share: float, epochs: int, seed: int, args: argp
     test = parts[0].subset(torch.arange(min(TESTED, len(test))))
     data = replace(data, train=parts[1].subset(torch.arange(min(IMAGES, len(train)))))
     steps = epochs * steps_per_epoch(data.train, BATCH)
-    of_search = round(SEARCH_SHARE * steps) if method in SEARCHED else 0
+    of_search = round(SEARCH_SHARE.get(method, 0.0) * steps)
     started = time.process_time()
     try:
         small = compressed(method, model, data, task, share, of_search, seed)
@@ -102,7 +107,7 @@ def run(name: str, method: str, share: float, epochs: int, seed: int, args: argp
         return {**told, "original": evaluate(model, test).accuracy, "failed": str(error)[:200]}
     recalibrate_batchnorm(small, data.train, batches=20, seed=seed)
     before = evaluate(small, test).accuracy
-    if steps:
+    if steps > of_search:
         config = TrainConfig(
             epochs=epochs, max_steps=steps - of_search, batch_size=BATCH, lr=task.tuned_lr, distill=DISTILL, seed=seed
         )

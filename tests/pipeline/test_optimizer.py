@@ -90,7 +90,7 @@ def test_search_and_fine_tuning_take_it_at_its_own_rate(search: str, optimizer: 
         Plain(), EXAMPLE, budgets, data=data, search=search, options=options, training=training
     )
     assert {config.optimizer for config in built} == {optimizer}
-    rates = get_method(search).config.rates
+    rates = LRS if get_method(search).continues else get_method(search).config.rates
     expected = rates[optimizer] if rates else {"sgd": 0.1, "adamw": 0.001}[optimizer]
     assert built[0].lr == expected  # of the search
     assert built[-1].lr == LRS[optimizer]  # of fine-tuning
