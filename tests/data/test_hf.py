@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,13 @@ def words(tmp_path: Path) -> str:
 
 def saved(folder: Path, columns: dict[str, list[Any]]) -> str:
     datasets.Dataset.from_dict(columns).save_to_disk(folder)
+    return str(folder)
+
+
+def images(folder: Path) -> str:
+    features = datasets.Features(picture=datasets.Image(), label=datasets.Value("int64"))
+    columns = {"picture": [{"path": None, "bytes": b"no picture"}] * 4, "label": [0, 1] * 2}
+    datasets.Dataset.from_dict(columns, features=features).save_to_disk(folder)
     return str(folder)
 
 
@@ -102,6 +110,7 @@ def test_what_is_wrong_is_said(tmp_path: Path, words: str) -> None:
         (f"{tmp_path / 'nowhere'}", DataError, "does not exist"),
         ("nobody/nothing", DataError, "nothing is downloaded"),
         (f"{saved(tmp_path / 'n', {'a': [1, 2], 'label': [0, 1]})},tokenizer={words}", DataError, "cannot be told"),
+        (f"{images(tmp_path / 'i')}", DataError, r"has images \(picture\) and no text.* imagefolder:DIR"),
         (f"{saved(tmp_path / 'u', {'text': ['a', 'b'], 'label': [0, -3]})},tokenizer={words}", DataError, "outside of"),
         (f"{saved(tmp_path / 'e', {'text': ['a film']})},tokenizer={words}", DataError, "smaller length="),
     ):
@@ -119,6 +128,19 @@ def test_samples_that_lack_something_are_named(tmp_path: Path, words: str) -> No
         ({"input_ids": [[1, -2]] * 10, "label": labels}, "the token -2"),
         ({"text": texts, "label": [math.nan, *[0.5] * 9]}, "not finite"),
         ({"text": texts, "label": [None, *labels[1:]]}, "have no label"),
+        ({"text": texts, "label": [{"a": 1}, {"a": 2}] * 5}, "samples of the type dict, no classes and no numbers"),
+        ({"text": texts, "label": [date(2020, 1, 1)] * 10}, "samples of the type date, no classes"),
+        ({"text": texts, "label": [[0], [1, 0]] * 5}, "samples of the type list, no classes"),
+        ({"text": texts, "label": [[0, 1], [1, 0]] * 5}, "several values for a sample"),
+        ({"input_ids": [None, *[[1, 2]] * 9], "label": labels}, "have no input_ids"),
+        ({"input_ids": [[1, None], *[[1, 2]] * 9]}, "have no input_ids, or not all of it"),
+        ({"input_ids": [[1.5, 2.0]] * 10, "label": labels}, "expected a list of whole numbers for each"),
+        ({"input_ids": [[[1, 2]], [[3, 4]]] * 5, "label": labels}, "expected a list of whole numbers for each"),
+        ({"input_ids": [7] * 10}, "expected a list of whole numbers for each"),
+        (
+            {"input_ids": [[1, 2, 3]] * 10, "attention_mask": [[1, 1]] * 10, "label": labels},
+            "Sample 0 of .* has 3 input_ids and 2 numbers as attention_mask",
+        ),
     ]
     for number, (columns, said) in enumerate(wrong):
         with pytest.raises(DataError, match=said):

@@ -188,6 +188,11 @@ class _Columns:
         if texts is None:
             written = [name for name in names if name != label and _is_text(split.features[name])]
             texts = next(((name,) for name in TEXTS if name in written), tuple(written))
+        if not texts and (images := [name for name in names if type(split.features[name]).__name__ == "Image"]):
+            raise DataError(
+                f"The data set {place} has images ({', '.join(images)}) and no text, and only text is read here; write "
+                "them into folders, one for each class, and pass imagefolder:DIR."
+            )
         if not 1 <= len(texts) <= 2:
             raise DataError(
                 f"Which columns of {place} are the text cannot be told; it has {there}. Name one or two: text=COLUMN "
@@ -208,6 +213,31 @@ def _texts(place: str, split: Any, column: str) -> list[str]:
             "text=COLUMN."
         )
     return texts
+
+
+def _tokens(place: str, split: Any, column: str) -> list[list[int]]:
+    """The numbers of a column that a tokenizer made, a list of whole ones for each sample."""
+    kind = str(getattr(getattr(split.features[column], "feature", None), "dtype", "no list"))
+    if not kind.startswith(("int", "uint", "bool", "null")):
+        raise DataError(
+            f"The column {column} of {place} has samples of {split.features[column]}; expected a list of whole numbers "
+            "for each, as a tokenizer makes it."
+        )
+    rows: list[list[int]] = list(split[column])
+    if any(row is None or None in row for row in rows):
+        raise DataError(f"Samples of {place} have no {column}, or not all of it; remove them.")
+    return rows
+
+
+def _require_equal_lengths(place: str, rows: Mapping[str, list[list[int]]]) -> None:
+    """Refuse a mask that says nothing of some tokens, or something of what is not there."""
+    for column, found in rows.items():
+        for number, (row, ids) in enumerate(zip(found, rows["input_ids"], strict=True)):
+            if len(row) != len(ids):
+                raise DataError(
+                    f"Sample {number} of {place} has {len(ids)} input_ids and {len(row)} numbers as {column}; they "
+                    "belong together one by one."
+                )
 
 
 def _classified(
@@ -252,8 +282,11 @@ def _numbers(place: str, label: str, values: list[Any], train: list[Any]) -> Ten
         return torch.tensor([names[value] for value in values])
     try:
         numbers = torch.as_tensor(values)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"The column {label} of {place} has no classes and no numbers: {error}.") from error
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = type(values[0]).__name__
+        raise DataError(
+            f"The column {label} of {place} has samples of the type {kind}, no classes and no numbers: {_line(error)}"
+        ) from error
     if numbers.dim() != 1:
         raise DataError(f"The column {label} of {place} has several values for a sample; expected one.")
     if numbers.is_floating_point() and not bool(numbers.isfinite().all()):
@@ -269,7 +302,9 @@ def _encoded(
     for name, split in splits.items():
         if columns.are_tokens:
             kept = [each for each in ("input_ids", "attention_mask", "token_type_ids") if each in split.column_names]
-            encoded[name] = {each: [row[:length] for row in split[each]] for each in kept}
+            rows = {each: _tokens(place, split, each) for each in kept}
+            _require_equal_lengths(place, rows)
+            encoded[name] = {each: [row[:length] for row in found] for each, found in rows.items()}
         else:
             texts = [_texts(place, split, column) for column in columns.texts]
             encoded[name] = dict(tokenizer(*texts, truncation=True, max_length=length))
@@ -293,7 +328,11 @@ def _language(
     """The text of each split, cut into pieces of ``length`` tokens; targets are the tokens that follow each."""
     parts = {}
     for name, split in splits.items():
-        rows = split["input_ids"] if tokenizer is None else _sentences(place, split, columns.texts[0], tokenizer)
+        rows = (
+            _tokens(place, split, "input_ids")
+            if tokenizer is None
+            else _sentences(place, split, columns.texts[0], tokenizer)
+        )
         stream = torch.tensor(list(chain.from_iterable(rows)), dtype=torch.int64)
         pieces = (len(stream) - 1) // length
         if pieces < 1:
