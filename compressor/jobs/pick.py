@@ -107,6 +107,8 @@ def _from_sweep(config: PickConfig, folder: Path, events: Events) -> Report:
     fronts = document.fronts
     if not fronts:
         raise UsageError(f"No point of the sweep in {folder} is done yet; run the sweep first.")
+    if not document.finished:
+        events.warn(f"Some points of the sweep in {folder} are not done; the best of those that are is taken.")
     searches = {name: read_document(folder / name) for name in document.searches if holds_networks(folder / name)}
     if len(searches) > 1 and config.target is not None:  # one search for each target
         meant = {n: d for n, d in searches.items() if d.timed_on is not None and d.timed_on.name == config.target}

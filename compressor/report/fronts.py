@@ -28,7 +28,7 @@ class FrontPage:
         tried: every network that a search scored, on held-out samples.
         settings: by network what was chosen, by dimension.
         history: entries with ``policies``, see ``page.space``.
-        missing: points that are not done.
+        missing: points that are not done; ``failed`` why some are not, by name.
     """
 
     model: str
@@ -46,3 +46,4 @@ class FrontPage:
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)

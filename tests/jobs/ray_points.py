@@ -9,8 +9,9 @@ from typing import Any
 
 from compressor.jobs.config import JobConfig
 from compressor.jobs.run import run_job
-from compressor.jobs.sweeps.outcome import point_row
+from compressor.jobs.sweeps.outcome import Found, point_row
 from compressor.pipeline.events import Event, Events, StageBegan, Step
+from compressor.storage.codec import encode
 
 
 class Dies:
@@ -31,4 +32,4 @@ def run_point_that_dies(config: dict[str, Any], trained: str | None, searches: b
     """A point of a sweep whose process is killed when fine-tuning begins."""
     out = Path(config["out"])
     report = run_job(JobConfig.from_json(config), events=Events(Dies(out, "finetune")), trained=trained)
-    return None if searches else point_row(report)
+    return encode(Found(row=None if searches else point_row(report)))

@@ -12,6 +12,7 @@ import torch
 
 import compressor
 from compressor.cli import main
+from compressor.jobs.config import JobConfig
 from compressor.jobs.sweeps.outcome import SweepDocument
 from compressor.models import artifact
 from compressor.search import METHODS
@@ -176,6 +177,15 @@ def test_one_training_for_all_budgets(tmp_path: Path, capsys: pytest.CaptureFixt
     assert (out / "many" / "supernet.safetensors").stat().st_size > 100
 
 
+def test_networks_of_several_searches_are_told_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], many: None
+) -> None:
+    out = tmp_path / "out"
+    run([*SWEEP[:-1], "many", "--seeds", "0,1", "--budgets", "flops=50%,90%", "--out", str(out)], capsys)
+    page = (out / "front.html").read_text()
+    assert all(f"many-seed{seed}/n{number}" in page for seed in (0, 1) for number in range(4))
+
+
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
@@ -239,6 +249,57 @@ def test_the_same_budgets_written_otherwise_are_the_same_sweep(
         assert main([*pick, "--budget-flops", text]) == 0
     assert main([*pick, "--budget-flops", "70%"]) == 2
     assert "holds another job" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_point_that_fails_stops_no_other(workers: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    asked = ["sweep", *BASE, "--methods", "figs,oneshot", "--figs.lr", "1e30", "--budgets", "flops=40%,80%"]
+    asked += ["--workers", workers, "--out", str(out), "--format", "json"]
+    first, last = "figs-flops-80pct", "figs-flops-40pct"
+    for _ in range(2):
+        assert main(asked) == 1
+        error = capsys.readouterr().err
+        assert f"Error: {first} failed: " in error
+        assert "finite" in error
+        assert f"Not done, as they begin there: {last}. 2 of 4 points are done" in error
+        document = json.loads((out / "front.json").read_text())
+        assert not document["finished"]
+        assert list(document["failed"]) == [first]
+        assert [p["name"] for p in document["points"]] == ["oneshot-flops-80pct", "oneshot-flops-40pct"]
+        assert f"{first} failed: " in (out / "front.html").read_text()
+        for point in document["points"]:
+            assert artifact.is_complete(out / point["name"])
+    pick = ["pick", str(out), "--budget-flops", "40%", "--export", "none", "--trust-factories", "job_networks:plain"]
+    assert main([*pick, "--out", str(tmp_path / "small")]) == 0
+    assert "not done" in capsys.readouterr().err
+
+
+def test_what_would_meet_every_point_ends_the_sweep(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def full(config: JobConfig, **others: Any) -> None:
+        tried.append(config.out)
+        raise compressor.CompressorError("No space left on the device.")
+
+    monkeypatch.setattr("compressor.jobs.sweeps.run.run_job", full)
+    assert main([*WITHOUT_DATA, "--cold", "--budgets", "flops=30%,60%", "--out", str(tmp_path / "out")]) == 1
+    assert "No space left" in capsys.readouterr().err
+    assert len(tried) == 1
+
+
+@pytest.mark.parametrize("methods", ["oneshot,dnarch", "dnarch,oneshot"])
+def test_of_several_methods_the_one_that_cannot_reach_a_budget_is_named(
+    methods: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["sweep", *BASE, "--methods", methods, "--dnarch.learn", "kernel", "--budgets", "flops=8%,90%"]
+    assert main([*asked, "--out", str(tmp_path / "out")]) == 3
+    error = capsys.readouterr().err
+    assert "Error: dnarch: " in error
+    assert "The largest is what the model costs" in error
+    assert not (tmp_path / "out").exists()
 
 
 def test_one_budget_says_that_a_job_would_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from compressor.errors import UsageError
+from compressor.errors import (
+    CompressorError,
+    TrainingError,
+    UnreachableBudgetError,
+    UnsupportedModelError,
+    UsageError,
+    VerificationError,
+)
 from compressor.jobs.networks import holds_networks, read_document
 from compressor.jobs.sweeps.config import SweepConfig
 from compressor.jobs.sweeps.points import Planned
@@ -50,22 +57,55 @@ def point_row(report: Report) -> dict[str, Any]:
     return row
 
 
+#: What a point fails by alone. Other errors (a full disk, settings that cannot be used) would meet the others, too.
+PER_POINT = (TrainingError, UnreachableBudgetError, UnsupportedModelError, VerificationError)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a point failed, as data: the name of its error's class, and the message."""
+
+    kind: str
+    message: str
+
+    def error(self, message: str) -> CompressorError:
+        """An error of the same kind."""
+        return next((each for each in PER_POINT if each.__name__ == self.kind), CompressorError)(message)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a job of a sweep gave: the ``point_row`` of a point, nothing of a search, or why it failed."""
+
+    row: dict[str, Any] | None = None
+    failure: Failure | None = None
+
+
 @dataclass
 class Outcome:
     """The points of a sweep that are done.
 
     Attributes:
         rows: by name what ``point_row`` says of them.
+        failed: by name why a job failed.
     """
 
     sweep: SweepConfig
     planned: list[Planned]
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    failed: dict[str, Failure] = field(default_factory=dict)
 
-    def add(self, name: str, row: dict[str, Any] | None) -> None:
-        """Take up the row of a point; of a search there is none."""
-        if row is not None:
-            self.rows[name] = row
+    def add(self, name: str, found: Found) -> None:
+        """Take up what a job gave."""
+        if found.failure is not None:
+            self.failed[name] = found.failure
+        if found.row is not None:
+            self.rows[name] = found.row
+
+    @property
+    def missing(self) -> list[str]:
+        """The points that are not done."""
+        return [point.name for point in self.planned if not point.searches and point.name not in self.rows]
 
     def said(self, name: str) -> str:
         """What a point reached, in a few words."""
@@ -113,7 +153,9 @@ class Outcome:
         job = self.sweep.jobs[0]
         finished, searches = len(self.rows) == self.count, [point.name for point in self.searches]
         row = next(iter(self.rows.values()), {})
-        return front_document(job.model, job.data, row, self.fronts, searches=searches, finished=finished)
+        failed = {name: failure.message for name, failure in self.failed.items()}
+        told = front_document(job.model, job.data, row, self.fronts, searches=searches, finished=finished)
+        return {**told, "failed": failed}
 
 
 def front_document(
@@ -167,13 +209,13 @@ def front_page(outcome: Outcome) -> FrontPage:
     tried: list[Mark] = []
     history: list[dict[str, Any]] = []
     settings: dict[str, dict[str, Any]] = {}
-    for search in outcome.searches:
-        if not holds_networks(search.config.out):
-            continue
+    left = [search for search in outcome.searches if holds_networks(search.config.out)]
+    for search in left:
         document = read_document(search.config.out)
-        tried += [Mark(r["name"], dict(r["costs"]), r["score"]) for r in document.evaluated]
+        of = f"{search.name}/" if len(left) > 1 else ""  # each calls its networks s0, s1, ...
+        tried += [Mark(f"{of}{r['name']}", dict(r["costs"]), r["score"]) for r in document.evaluated]
         history = history or document.history
-        settings |= {r["name"]: r["notes"].get("settings", {}) for r in document.front.get("rows", [])}
+        settings |= {f"{of}{r['name']}": r["notes"].get("settings", {}) for r in document.front.get("rows", [])}
     limits: dict[str, list[float]] = {}
     for each in outcome.rows.values():
         for cost, limit in each["limits"].items():
@@ -193,7 +235,8 @@ def front_page(outcome: Outcome) -> FrontPage:
         tried=tried,
         settings=settings,
         history=history,
-        missing=[p.name for p in outcome.planned if not p.searches and p.name not in outcome.rows],
+        missing=outcome.missing,
+        failed={name: failure.message for name, failure in outcome.failed.items()},
     )
 
 

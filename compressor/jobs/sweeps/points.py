@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,10 +31,10 @@ class Planned:
     trained: str | None = None
     searches: bool = False
 
-    @property
-    def needs(self) -> set[str]:
-        """What has to be done before it."""
-        return {name for name in (self.start, self.trained) if name is not None}
+    def is_ready(self, done: Container[str], ended: Container[str]) -> bool:
+        """Whether it can begin, given the jobs that are done and those that ended, done or failed: one that failed may
+        have trained the original first, and if not, this one does."""
+        return (self.start is None or self.start in done) and (self.trained is None or self.trained in ended)
 
     @property
     def notes(self) -> dict[str, Any]:

@@ -34,6 +34,7 @@ def render_front(page: FrontPage) -> str:
     else:
         detail = "No network is beaten by another in both score and cost."
     notes = [f"Not done yet: {', '.join(page.missing)}. Run the same command again."] if page.missing else []
+    notes += [f"{name} failed: {why}" for name, why in page.failed.items()]
     facts = [f"searched with {', '.join(page.methods)}", *([f"trained on {page.data}"] if page.data else [])]
     body = join(
         [

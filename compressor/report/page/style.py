@@ -94,6 +94,7 @@ figure { margin-top: 16px; }
 .multiples.tiles { grid-template-columns: repeat(auto-fill, minmax(104px, 1fr)); }
 .multiples.strips { grid-template-columns: repeat(auto-fill, minmax(250px, 1fr)); }
 .multiples.charts { grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); }
+.multiples.strips svg { max-width: 320px; }
 .multiples figure { margin: 0; min-width: 0; }
 figcaption { font-size: 13px; line-height: 1.4; margin-top: 5px; color: var(--muted); }
 figcaption > * { display: block; } figcaption code { font-size: 12px; }
