@@ -149,7 +149,16 @@ def test_what_the_page_on_dash_shows_runs(tmp_path: Path) -> None:
 
 WHOLE = ("pooling", "sweep", "supernet")
 """Pages whose blocks stand for themselves."""
-PARTS = {"README": (0, 1), "dnarch": (0,), "engines": (0,), "models": (0,), "own_loop": (0,), "training": (1,)}
+PARTS = {
+    "README": (0, 1),
+    "dnarch": (0,),
+    "engines": (0,),
+    "importance": (0,),
+    "models": (0,),
+    "own_loop": (0,),
+    "recipes": (0,),
+    "training": (0, 1),
+}
 """Blocks that go on with the reader's own network and data, in one process and a short time."""
 
 
@@ -176,6 +185,12 @@ def test_what_pages_show_runs_with_a_network_and_data(
             )
 
     monkeypatch.chdir(tmp_path)
+    alone = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    for name, value in alone.items():  # as torchrun says it
+        monkeypatch.setenv(name, value)
+    Path("job.yaml").write_text(
+        "{model: resnet20_cifar, weights: none, budgets: {flops: 50%}, bench_seconds: 0, export: none}"
+    )
     torch.manual_seed(0)
     model, x = MyNet(), torch.randn(2, 3, 32, 32)
     batches = [(torch.randn(8, 3, 32, 32), torch.arange(8)) for _ in range(4)]
