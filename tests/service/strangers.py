@@ -51,13 +51,9 @@ class Caller:
 #: Answered to everybody, by intention. Whatever else is must not be here by accident.
 PUBLIC = {
     ("GET", "/healthz"),
-    ("HEAD", "/healthz"),
     ("GET", "/readyz"),
-    ("HEAD", "/readyz"),
     ("GET", "/v1/healthz"),
-    ("HEAD", "/v1/healthz"),
     ("GET", "/v1/readyz"),
-    ("HEAD", "/v1/readyz"),
     ("GET", "/login"),
     ("POST", "/login"),
     ("GET", "/favicon.ico"),
@@ -116,7 +112,7 @@ class World:
 
 
 def visits(app: FastAPI) -> Iterator[Visit]:
-    """Every method of every route. Mounts of files must be known to be public."""
+    """Every method of every route; what answers GET answers HEAD. Mounts of files must be known to be public."""
     flat = getattr(routing, "iter_route_contexts", None)  # later versions keep routers that were included as they are
     for route in flat(app.routes) if flat is not None else app.routes:
         if isinstance(getattr(route, "original_route", route), Mount):
@@ -125,7 +121,8 @@ def visits(app: FastAPI) -> Iterator[Visit]:
             continue
         methods = getattr(route, "methods", None)
         assert methods, f"what kind of route is {route!r}?"
-        yield from (Visit(method, str(route.path)) for method in sorted(methods))
+        answered = {*methods, *(["HEAD"] if "GET" in methods else [])}
+        yield from (Visit(method, str(route.path)) for method in sorted(answered))
 
 
 def send(client: Caller, world: World, visit: Visit, values: dict[str, str] | None = None) -> Any:

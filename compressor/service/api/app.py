@@ -26,6 +26,7 @@ from compressor.service.api import (
 from compressor.service.api.around import Around
 from compressor.service.api.describing import DescribedApp
 from compressor.service.api.frames import Frames
+from compressor.service.api.heads import Heads
 from compressor.service.api.model_names import ModelNames
 from compressor.service.api.problems import install_handlers
 from compressor.service.api.threads import BODIES, THREADS
@@ -75,6 +76,7 @@ def create_app(services: Services) -> FastAPI:
         app.include_router(each.router, prefix="/v1")
     app.include_router(page.router)
     install_handlers(app)
+    app.add_middleware(Heads)  # inside of the guard, which knows HEAD as it is
     install(app, services)
     app.add_middleware(Browsers)  # outside of the guard, so that what it refuses is a page, too
     app.add_middleware(Around)  # outside of the guard, so that what it refuses is logged, too

@@ -76,6 +76,7 @@ async def get_file(request: Request, job_id: JobId, path: FilePath, principal: C
     return await send_file(request, file, attachment=True)
 
 
+@router.head("/jobs/{job_id}/report", include_in_schema=False)
 @router.get(
     "/jobs/{job_id}/report",
     summary="A job's report",

@@ -1,4 +1,4 @@
-"""Whether the server lives, and whether it can do anything. Watchdogs and balancers ask with HEAD, too."""
+"""Whether the server lives, and whether it can do anything."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from compressor.storage.version import VERSION
 router = APIRouter(tags=["operations"])
 
 
-@router.head("/healthz", include_in_schema=False)
 @router.get(
     "/healthz",
     summary="Whether the process lives",
@@ -25,7 +24,6 @@ async def healthz() -> Response:
     return JSONResponse({"status": "ok", "version": VERSION})
 
 
-@router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz",
     summary="Whether the database and the artefacts answer",

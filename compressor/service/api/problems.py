@@ -123,11 +123,12 @@ async def _on_http(request: Request, error: Exception) -> Response:
 def _methods(request: Request) -> list[str]:
     """What may be done at the place that was asked for: of all its routes, where the first one alone would be named."""
     routes = request.app.routes
-    return [
+    found = {
         method
         for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
         if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
-    ]
+    }
+    return sorted(found | ({"HEAD"} if "GET" in found else set()))  # see ``Heads``
 
 
 async def _on_gone(request: Request, error: Exception) -> Response:

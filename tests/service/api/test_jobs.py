@@ -167,8 +167,8 @@ def test_a_pick_needs_something_to_pick_from(
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("PUT", "/v1/jobs", {"GET", "POST"}),
-        ("PATCH", "/v1/jobs/0000", {"GET", "DELETE"}),
+        ("PUT", "/v1/jobs", {"GET", "HEAD", "POST"}),
+        ("PATCH", "/v1/jobs/0000", {"GET", "HEAD", "DELETE"}),
         ("DELETE", "/v1/jobs/0000/files/a", {"GET", "HEAD"}),
         ("GET", "/v1/jobs/0000/cancel", {"POST"}),
     ],
