@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,20 @@ from tests.service.page.worked import Worked
 
 pytestmark = pytest.mark.slow
 CONTRAST = (Path(__file__).parent / "contrast.js").read_text(encoding="utf-8")
+
+OVERLAPS = """() => {
+  const found = [];
+  for (const svg of document.querySelectorAll("figure svg")) {
+    const labels = [...svg.querySelectorAll("text")].map((each) => [each.textContent, each.getBoundingClientRect()]);
+    labels.filter(([, box]) => box.width).forEach(([a, one], n, all) => all.slice(n + 1).forEach(([b, other]) => {
+      const x = Math.min(one.right, other.right) - Math.max(one.left, other.left);
+      const y = Math.min(one.bottom, other.bottom) - Math.max(one.top, other.top);
+      if (x > 1 && y > 4) found.push(`${a} | ${b}`);
+    }));
+  }
+  return found;
+}"""
+"""Labels of pictures that stand on each other; lines may be a little closer than letters are high."""
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +215,36 @@ def test_a_pick_from_the_front_with_the_slider(tab: Any, url: str, worked: Worke
     tab.wait_for_url(lambda place: not place.endswith("/front"))
     picked = parts.jobs.get(tab.url.rpartition("/")[2])
     assert (picked.kind, picked.parent) == ("pick", sweep.id)
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_a_front_of_many_points(tab: Any, url: str, worked: Worked, width: int) -> None:
+    rows = {f"flops-{n}-of-1000": (4e4 * n, 0.5 + n / 2500 + (n % 3) / 100) for n in range(5, 1000, 5)}
+    sweep = worked.swept(rows=rows)
+    tab.set_viewport_size({"width": width, "height": 800})
+    tab.goto(f"{url}/jobs/{sweep.id}/front")
+    slider = tab.get_by_label("Budget, % of the original")
+    slider.focus()
+    for key, taken in (("Home", "flops-5-of-1000"), ("End", "flops-995-of-1000")):
+        tab.keyboard.press(key)
+        tab.get_by_role("button", name=f"Pick {taken}").wait_for()
+        assert tab.evaluate(OVERLAPS) == [], "no label stands on another"
+    tab.keyboard.press("ArrowLeft")
+    tab.get_by_role("button", name=re.compile("Pick flops-9[0-9]+-of-1000")).wait_for()
+    assert tab.locator("figure svg:visible").locator("circle, polygon").count() == len(rows)
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out"
+
+
+def test_jobs_side_by_side_have_keys_that_are_seen(tab: Any, url: str, worked: Worked) -> None:
+    jobs = [worked.done(fake_report(), f"job {number}", {"seed": number}) for number in range(12)]
+    for scheme in ("light", "dark"):
+        tab.emulate_media(color_scheme=scheme)
+        tab.goto(f"{url}/compare?" + "&".join(f"job={job.id}" for job in jobs))
+        keys = tab.locator("th svg.key")
+        assert keys.count() == 12
+        seen = {hashlib.sha256(keys.nth(n).screenshot()).hexdigest() for n in range(12)}
+        assert len(seen) == 12, f"keys look alike in {scheme} mode"
+        assert tab.evaluate(OVERLAPS) == []
 
 
 def test_compare_from_the_list(tab: Any, url: str, worked: Worked) -> None:

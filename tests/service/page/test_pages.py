@@ -7,6 +7,7 @@ import re
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from compressor.service.page.pictures.marks import mark_of
 from compressor.service.records import NewJob
 from compressor.service.services import Services
 from tests.report.fake_report import fake_report
@@ -111,7 +112,7 @@ def test_compare(client: TestClient, worked: Worked) -> None:
     first = worked.done(fake_report(), "first", {"seed": 1})
     second = worked.done(fake_report(), "second", {"seed": 2, "lr": 0.1})
     text = look(client, f"/compare?job={first.id}&job={second.id}")
-    assert text.count("<svg") == 2, "one for wide screens, one for narrow ones"
+    assert text.count('role="img"') == 2, "one for wide screens, one for narrow ones"
     assert "<code>seed</code>" in text
     assert "<code>lr</code>" in text
     assert "<code>model</code>" not in text, "in what is the same nothing differs"
@@ -224,3 +225,16 @@ def test_commands_name_the_address_that_the_page_was_asked_under(client: TestCli
         text = client.get(place, headers={"Accept": "text/html", "Host": "localhost:9000"}).text
         assert "--server http://localhost:9000 " in text
         assert "--server URL" not in text
+
+
+def test_twelve_jobs_side_by_side_are_told_apart(client: TestClient, worked: Worked) -> None:
+    jobs = [worked.done(fake_report(), f"job {number}", {"seed": number}) for number in range(12)]
+    text = look(client, "/compare?" + "&".join(f"job={job.id}" for job in jobs))
+    keys = re.findall(r'<svg class="key"[^>]*>(.*?)</svg>', text)
+    assert len(keys) == len(set(keys)) == 12
+    for colour, shape in {(a, b) for a in range(7) for b in range(4)}:
+        number = next(n for n in range(28) if (n % 7, n % 4) == (colour, shape))
+        mark, after = mark_of(number), mark_of(number + 1)
+        assert mark.colour != after.colour
+        assert mark.shape != after.shape
+    assert len({mark_of(number) for number in range(28)}) == 28

@@ -15,6 +15,8 @@ from tests.service.clocks import FakeClock
 
 RECIPE: dict[str, Any] = {"model": "resnet20_cifar", "weights": "none", "budgets": {"flops": "50%"}}
 
+THREE = {"flops-25pct": (1e7, 0.61), "flops-50pct": (2e7, 0.72), "flops-75pct": (3e7, 0.8)}
+
 
 class Worked:
     """Works on jobs of some services, without torch."""
@@ -70,9 +72,8 @@ class Worked:
         self.end(claim)
         return self.services.jobs.get(claim.job.id)
 
-    def swept(self, name: str = "a sweep") -> JobRecord:
-        """A sweep of three points that is done."""
-        rows = {"flops-25pct": (1e7, 0.61), "flops-50pct": (2e7, 0.72), "flops-75pct": (3e7, 0.8)}
+    def swept(self, name: str = "a sweep", rows: Mapping[str, tuple[float, float]] = THREE) -> JobRecord:
+        """A sweep that is done; ``rows`` are multiply-adds and scores of its points by name."""
         candidates = [Candidate(n, {"flops": c, "params": c / 100}, s, n) for n, (c, s) in rows.items()]
         front = Front(candidates, {"flops": 4e7, "params": 4e5}, compared=["flops"])
         document = {

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from compressor.report import wording
 from compressor.report.page.charts import coordinate
 from compressor.report.page.markup import Markup, join, tag
 from compressor.report.page.plane import Plane
 from compressor.service.page.formats import score_text
+from compressor.service.page.pictures.marks import USUAL, Mark
 
 #: What values of a unit are divided by on the axis, and how the axis says it.
 SCALES = {
@@ -19,8 +21,8 @@ SCALES = {
     "operations": (1e6, "millions"),
     "ms": (1.0, "ms"),
 }
-_SIGN, _LINE = 7.4, 17.0
-"""Width of a sign and height of a line of a label, about."""
+_SIGN, _LINE, _HIGH, _REACH = 7.4, 17.0, 12.0, 6.0
+"""About: the width of a sign, how far below a mark its name stands, the height of letters, how far a mark reaches."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Dot:
     name: str
     x: float
     y: float
-    colour: str = "accent"
+    mark: Mark = USUAL
     origin: tuple[float, float] | None = None
     label: bool = True
 
@@ -87,14 +89,13 @@ class Scatter:
                 ends = dict(zip(("x1", "y1", "x2", "y2"), map(coordinate, (x1, y1, x2, y2)), strict=True))
                 parts.append(tag("line", **ends, stroke="var(--before)", stroke_dasharray="3 4"))
                 parts.append(tag("circle", cx=coordinate(x1), cy=coordinate(y1), r=4, fill="var(--before)"))
-        parts += [self._circle(dot, *at(dot.x, dot.y)) for dot in self.dots]
-        parts += _labels([(dot.name, *at(dot.x, dot.y)) for dot in self.dots if dot.label], plane)
+        parts += [dot.mark.draw(*at(dot.x, dot.y), said=self._told(dot)) for dot in self.dots]
+        marks = [at(dot.x, dot.y) for dot in self.dots if dot.label]
+        parts += _labels([(dot.name, *at(dot.x, dot.y)) for dot in self.dots if dot.label], marks, plane)
         return tag("svg", join(parts), viewBox=f"0 0 {width} {height}", role="img", aria_label=self._said())
 
-    def _circle(self, dot: Dot, x: float, y: float) -> Markup:
-        said = f"{dot.name}: {score_text(dot.y, self.metric)} at {wording.amount(dot.x, self.unit)}"
-        fill = f"var(--{dot.colour})"
-        return tag("circle", tag("title", said), cx=coordinate(x), cy=coordinate(y), r=6, fill=fill)
+    def _told(self, dot: Dot) -> str:
+        return f"{dot.name}: {score_text(dot.y, self.metric)} at {wording.amount(dot.x, self.unit)}"
 
     def _said(self) -> str:
         listed = [
@@ -104,25 +105,30 @@ class Scatter:
         return f"{self.metric} against {self.cost.lower()}: {'; '.join(listed)}"
 
 
-def _labels(names: Sequence[tuple[str, float, float]], plane: Plane) -> list[Markup]:
-    """Names below their dots, a line further down where another one stands; left out where there is no room."""
-    placed: list[tuple[float, float, float]] = []
+def _labels(
+    names: Sequence[tuple[str, float, float]], marks: Sequence[tuple[float, float]], plane: Plane
+) -> list[Markup]:
+    """Names beside their marks, where they stand on no other name or mark; left out where there is no such room, since
+    a name further away is read as that of another mark."""
+    taken = [(x - _REACH, x + _REACH, y - _REACH, y + _REACH) for x, y in marks]
     parts = []
     most = int(plane.width * 0.55 / _SIGN)
     for name, x, y in names:
         short = name if len(name) <= most else f"{name[: most - 1]}…"
-        left_of = x + len(short) * _SIGN > plane.width - plane.right
-        low = x - 9 - len(short) * _SIGN if left_of else x + 9
-        high = low + len(short) * _SIGN
-        for step in range(6):
-            base = y + _LINE * (step + 1)
-            if base > plane.height - plane.bottom - 2:
-                base = y - 8 - _LINE * step
-            free = all(high < a or low > b or abs(base - c) >= _LINE - 1 for a, b, c in placed)
-            if free and base > plane.top:
-                placed.append((low, high, base))
+        wide = len(short) * _SIGN
+        for base, left_of in product((y + _LINE, y - 8), (False, True)):
+            low = x - 9 - wide if left_of else x + 9
+            box = (low, low + wide, base - _HIGH, base + 3)
+            inside = plane.left <= low and box[1] <= plane.width - plane.right and box[2] > plane.top - _HIGH
+            if inside and base <= plane.height - plane.bottom - 2 and not any(_meet(box, each) for each in taken):
+                taken.append(box)
                 anchor = "end" if left_of else None
                 start = coordinate(x - 9 if left_of else x + 9)
                 parts.append(tag("text", short, class_="strong", text_anchor=anchor, x=start, y=coordinate(base)))
                 break
     return parts
+
+
+def _meet(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+    """Whether two boxes (left, right, top, bottom) have a place in common."""
+    return one[0] < other[1] and other[0] < one[1] and one[2] < other[3] and other[2] < one[3]

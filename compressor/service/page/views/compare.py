@@ -9,7 +9,8 @@ from compressor.errors import UsageError
 from compressor.report import Report
 from compressor.service.page.documents import load_report, paths
 from compressor.service.page.gate import Asker, Parts, page
-from compressor.service.page.views.comparing import COLOURS, Compared, compared, cost_names, differences, picture
+from compressor.service.page.pictures.marks import mark_of
+from compressor.service.page.views.comparing import Compared, compared, cost_names, differences, picture
 from compressor.service.records import JobRecord
 from compressor.service.services import Services
 
@@ -48,4 +49,4 @@ def _row(services: Services, index: int, job: JobRecord) -> Compared:
         report = load_report(services.files, job.id, paths(services.files.list(job.id)))
     except UsageError as error:
         missing = str(error)
-    return compared(job, report, COLOURS[index % len(COLOURS)], missing)
+    return compared(job, report, mark_of(index), missing)

@@ -9,10 +9,10 @@ from typing import Any
 from compressor.report import Report, wording
 from compressor.report.page.markup import Markup
 from compressor.service.page.forms.fields import written
+from compressor.service.page.pictures.marks import Mark
 from compressor.service.page.pictures.scatter import Dot, Scatter
 from compressor.service.records import JobRecord
 
-COLOURS = ("accent", "second", "third", "fourth", "good", "bad", "neutral")
 LATENCY = "latency"
 
 
@@ -40,7 +40,7 @@ class Compared:
     """
 
     job: JobRecord
-    colour: str
+    mark: Mark
     costs: Mapping[str, Figure] = field(default_factory=dict)
     targets: str = ""
     score: float | None = None
@@ -52,10 +52,10 @@ class Compared:
     missing: str = ""
 
 
-def compared(job: JobRecord, report: Report | None, colour: str, missing: str = "") -> Compared:
+def compared(job: JobRecord, report: Report | None, mark: Mark, missing: str = "") -> Compared:
     """A job by its report; with none, what is known without."""
     if report is None:
-        return Compared(job, colour, missing=missing or f"No report: the job is {job.state}.")
+        return Compared(job, mark, missing=missing or f"No report: the job is {job.state}.")
     costs = {cost.name: Figure(cost.original, cost.reached, cost.unit) for cost in report.costs}
     costs |= {budget.cost: Figure(budget.original, budget.reached, budget.unit) for budget in report.budgets}
     if report.latency is not None:
@@ -65,7 +65,7 @@ def compared(job: JobRecord, report: Report | None, colour: str, missing: str = 
     said = score is not None and score.final is not None
     return Compared(
         job=job,
-        colour=colour,
+        mark=mark,
         costs=costs,
         targets=report.latency.target if report.latency is not None else "",
         score=score.final if score is not None else None,
@@ -91,7 +91,7 @@ def picture(rows: Sequence[Compared], cost: str) -> Markup:
     for row in drawn:
         figure = row.costs[cost]
         origin = None if row.before is None else (figure.before, row.before)
-        dots.append(Dot(row.job.name or row.job.id, figure.after, row.score or 0.0, row.colour, origin))
+        dots.append(Dot(row.job.name or row.job.id, figure.after, row.score or 0.0, row.mark, origin))
     if not dots:
         return Markup("")
     return Scatter(dots, drawn[0].costs[cost].unit, wording.cost_name(cost), drawn[0].metric).draw()

@@ -21,6 +21,7 @@ from compressor.service.page.documents import load_fronts, paths
 from compressor.service.page.forms.budgets import budgets_of, units_of
 from compressor.service.page.fronts import FrontView, Point
 from compressor.service.page.gate import Asker, Parts, Posted, page, text_of, to
+from compressor.service.page.pictures.marks import Mark
 from compressor.service.page.pictures.scatter import Dot, Scatter
 from compressor.service.records import DONE, JobRecord
 from compressor.service.services import Services
@@ -153,7 +154,8 @@ def _picture(front: FrontView, cost: str, limit: float | None, chosen: Point | N
     for point in scored:
         colour = "third" if point.beaten_by is not None else "accent"
         taken = chosen is not None and chosen.name == point.name
-        dots.append(Dot(point.name, point.costs[cost], point.score or 0.0, "second" if taken else colour, label=taken))
+        mark = Mark("second", "diamond") if taken else Mark(colour)
+        dots.append(Dot(point.name, point.costs[cost], point.score or 0.0, mark, label=taken))
     best: list[tuple[float, float]] = []
     top = float("-inf")
     for point in sorted(scored, key=lambda each: (each.costs[cost], -front.quality(each))):
