@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import delete, select
 
@@ -15,6 +15,8 @@ from compressor.service.database.engine import Database
 from compressor.service.database.tables import SessionRow
 
 LIFETIME = timedelta(hours=12)
+_AHEAD = timedelta(minutes=5)
+"""Servers that share a database may differ by so much in what time it is."""
 
 
 class Sessions:
@@ -46,11 +48,15 @@ class Sessions:
         return cookie
 
     def check(self, cookie: str) -> Principal | None:
-        """Whose session it is; None if it has ended, or the key it was opened with was revoked."""
-        digest = digest_of(cookie).hex()
+        """Whose session it is; None if it has ended, or the key it was opened with was revoked.
+
+        One that was opened in the future has ended, too: the wall clock was set back since, and it would last longer
+        than was promised.
+        """
+        digest, now = digest_of(cookie).hex(), self._clock.now()
         with self._database.begin(write=False) as session:
             row = session.scalar(select(SessionRow).where(SessionRow.hash == digest))
-            if row is None or not hmac.compare_digest(row.hash, digest) or row.expires_at <= self._clock.now():
+            if row is None or not hmac.compare_digest(row.hash, digest) or not _lasts(row, now):
                 return None
             if row.key_id is not None and holding(session, row.key_id) is None:
                 return None
@@ -60,3 +66,7 @@ class Sessions:
         """Log out."""
         with self._database.begin(write=True) as session:
             session.execute(delete(SessionRow).where(SessionRow.hash == digest_of(cookie).hex()))
+
+
+def _lasts(row: SessionRow, now: datetime) -> bool:
+    return row.created_at - _AHEAD <= now < row.expires_at

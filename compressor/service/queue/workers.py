@@ -44,10 +44,12 @@ class Workers:
             register(session, name, labels, version, job_id, self._clock.now())
 
     def list(self, within_seconds: float | None = None) -> builtins.list[WorkerRecord]:
-        """Workers by name; of the last ``within_seconds`` only, if given."""
+        """Workers by name; of the last ``within_seconds`` only, if given: not of the future, where the wall clock was
+        before it was set back."""
         query = select(WorkerRow).order_by(WorkerRow.name)
         if within_seconds is not None:
-            query = query.where(WorkerRow.seen_at >= self._clock.now() - timedelta(seconds=within_seconds))
+            now, within = self._clock.now(), timedelta(seconds=within_seconds)
+            query = query.where(WorkerRow.seen_at.between(now - within, now + within))
         with self._database.begin(write=False) as session:
             return [
                 WorkerRecord(row.name, tuple(row.labels), row.version, row.seen_at, row.job_id)

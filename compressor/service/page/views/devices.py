@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -26,12 +26,13 @@ router = APIRouter(include_in_schema=False)
 @router.get("/devices")
 def devices(request: Request, asker: Asker, services: Parts) -> Response:
     """Devices with their tables, then workers."""
-    farm, now = farm_of(request.app), services.clock.now()
+    farm = farm_of(request.app)
+    here = {record.name for record in services.workers.list(SEEN_SECONDS)}
     counts, newest = farm.counts(), _newest(services)
     workers = [
         {
             "record": record,
-            "here": now - record.seen_at < timedelta(seconds=SEEN_SECONDS),
+            "here": record.name in here,
             "job": _job(services, asker, record.job_id),
         }
         for record in services.workers.list()
