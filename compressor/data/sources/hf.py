@@ -7,11 +7,9 @@ downloaded.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor
@@ -23,12 +21,12 @@ from compressor.data.classes import like_classes, unused_classes
 from compressor.data.holdout import stratified_holdout
 from compressor.data.loaders import DatasetSplit
 from compressor.data.options import split_options, whole
+from compressor.data.sources.hf_splits import first_line, splits_of
 from compressor.data.task import Task, are_whole
 from compressor.errors import DataError, MissingDependencyError, UsageError
 
 TEXTS = ("text", "sentence", "content", "review", "question")
 LABELS = ("label", "labels", "target", "class")
-SPLITS = {"train": "train", "validation": "val", "valid": "val", "val": "val", "dev": "val", "test": "test"}
 LENGTH = 128
 """Tokens of an input, unless asked for otherwise."""
 
@@ -50,7 +48,7 @@ def load(argument: str, *, model: str | None = None) -> Data:
         "length": whole(2), "tokenizer": str, "text": str, "label": str, "task": _kind,
     }  # fmt: skip
     place, options = split_options("hf", argument, known)
-    splits = _splits(place)
+    splits = splits_of(place)
     columns = _Columns.of(place, splits["train"], options)
     for name, split in splits.items():
         if lacking := [column for column in columns.needed if column not in split.column_names]:
@@ -285,7 +283,8 @@ def _numbers(place: str, label: str, values: list[Any], train: list[Any]) -> Ten
     except (TypeError, ValueError, RuntimeError) as error:
         kind = type(values[0]).__name__
         raise DataError(
-            f"The column {label} of {place} has samples of the type {kind}, no classes and no numbers: {_line(error)}"
+            f"The column {label} of {place} has samples of the type {kind}, no classes and no numbers: "
+            f"{first_line(error)}"
         ) from error
     if numbers.dim() != 1:
         raise DataError(f"The column {label} of {place} has several values for a sample; expected one.")
@@ -354,63 +353,6 @@ def _sentences(place: str, split: Any, column: str, tokenizer: Any) -> Iterator[
         yield row if end is None else [*row, end]
 
 
-def _splits(place: str) -> dict[str, Any]:
-    """The splits there are, by our names; a test split alone that has labels is one for validation, too."""
-    try:
-        import datasets
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            "Data named hf:PLACE needs the library datasets; install it with pip install 'compressor[hf]'."
-        ) from error
-    folder = Path(place)
-    saved = any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
-    if place.startswith((".", "/", "~")) and not folder.is_dir():
-        raise DataError(f"The data folder '{place}' does not exist.")
-    try:
-        with _offline(datasets), _without_bars(datasets):
-            found = datasets.load_from_disk(place) if saved else datasets.load_dataset(place)
-    except Exception as error:  # whatever files may do to a reader of files
-        raise DataError(
-            f"The data set {place} cannot be read: {_line(error)} Expected a folder that save_to_disk "
-            "wrote, a folder of CSV, JSON, Parquet or text files, or a name in the cache (nothing is downloaded: hf "
-            "download NAME --repo-type dataset)."
-        ) from error
-    splits = found if isinstance(found, dict) else {"train": found}
-    named = {SPLITS[name]: split for name, split in splits.items() if name in SPLITS and len(split)}
-    if "train" not in named:
-        raise DataError(f"The data set {place} has the splits {', '.join(splits) or 'none'}; train is needed.")
-    return named
-
-
-def _line(error: Exception) -> str:
-    """The first line of what it says, as a sentence."""
-    said = str(error).strip().splitlines() or [type(error).__name__]
-    return f"{said[0].rstrip('.')}."
-
-
-@contextmanager
-def _without_bars(datasets: Any) -> Iterator[None]:
-    bars = datasets.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if bars:
-            datasets.enable_progress_bars()
-
-
-@contextmanager
-def _offline(datasets: Any) -> Iterator[None]:
-    """Keep the libraries to what lies on this machine."""
-    from huggingface_hub import constants
-
-    with (
-        mock.patch.object(datasets.config, "HF_HUB_OFFLINE", True),
-        mock.patch.object(constants, "HF_HUB_OFFLINE", True),
-    ):
-        yield
-
-
 def _tokenizer(named: str | None) -> Any:
     if named is None:
         raise UsageError(
@@ -427,7 +369,7 @@ def _tokenizer(named: str | None) -> Any:
         return AutoTokenizer.from_pretrained(named, local_files_only=True)
     except Exception as error:
         raise UsageError(
-            f"There is no tokenizer in {named}: {_line(error)} Name one that is on this machine: tokenizer=NAME."
+            f"There is no tokenizer in {named}: {first_line(error)} Name one that is on this machine: tokenizer=NAME."
         ) from error
 
 
