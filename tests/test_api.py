@@ -15,6 +15,7 @@ import compressor
 from compressor import Architecture, Result
 from compressor.costs import build
 from compressor.errors import UnreachableBudgetError, UnsupportedModelError, UsageError
+from compressor.report import summary_text
 from tests.api_models import EXAMPLE, Autoencoder, Net, TwoInputs, loader, net, same
 
 QUICK = {"search_epochs": 1, "finetune_epochs": 1, "batch_size": 32}
@@ -49,6 +50,9 @@ def test_without_data_kept_weights_are_the_originals() -> None:
     assert build("flops", graph).original == budget.reached
     assert result.report.verification is not None
     assert result.report.verification.error <= 1e-9
+    assert str(result) == summary_text(result.report)
+    assert repr(result).startswith("<Result Net: ")
+    assert "\n" not in repr(result)
 
 
 @pytest.mark.parametrize("search", ["oneshot", "figs"])

@@ -11,15 +11,15 @@ from torch import nn
 from compressor.architecture.architecture import Architecture
 from compressor.architecture.rounds import known_whole
 from compressor.pipeline.stages import Pipeline
-from compressor.report import Report
+from compressor.report import Report, summary_text
 
 if TYPE_CHECKING:
     from exporters.axes import Asked
 
 
-@dataclass
+@dataclass(repr=False)
 class Result:
-    """What ``compress`` returns.
+    """What ``compress`` returns. As a text it is the report's summary.
 
     Attributes:
         model: the compressed network: an ordinary module of the original's class, in evaluation mode.
@@ -31,6 +31,13 @@ class Result:
     architecture: Architecture
     report: Report
     _example: Any = None
+
+    def __str__(self) -> str:
+        return summary_text(self.report)
+
+    def __repr__(self) -> str:
+        """One line: fields as they are would be all weights and indices."""
+        return f"<{type(self).__name__} {str(self).partition(chr(10))[0]}>"
 
     def save(self, folder: str | Path) -> Path:
         """Write ``architecture.json``, ``model.safetensors``, ``report.json`` and ``report.html``.
