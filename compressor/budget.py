@@ -186,3 +186,9 @@ def normal_texts(budgets: Mapping[str, str]) -> dict[str, str]:
         with contextlib.suppress(UsageError):
             found[cost] = parse_budget(cost, text).normal
     return found
+
+
+def normal_list(text: str) -> str:
+    """Budgets in one text, such as ``flops=25.0%,params=1M``, each as ``Budget.normal``; see ``normal_texts``."""
+    pairs = [(cost.strip(), amount.strip()) for cost, _, amount in (part.partition("=") for part in text.split(","))]
+    return ",".join(f"{cost}={normal_texts({cost: amount})[cost]}" for cost, amount in pairs)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from compressor.budget import Budget, normal_texts
+from compressor.budget import Budget, normal_list, normal_texts
 from compressor.errors import UsageError
 from compressor.options import Flag, Names, Number, Place, Shape, Text, Whole, option, shown
 from compressor.options.shared import EPOCHS, THREADS
@@ -155,10 +155,14 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def comparable(values: Mapping[str, Any]) -> dict[str, Any]:
-    """``upgraded`` settings whose budgets are alike if they are the same limits, however they were written."""
+    """``upgraded`` settings whose budgets are alike if they are the same limits, however they were written; also those
+    of the option ``lowest``."""
     found = upgraded(values)
-    if isinstance(found["budgets"], list):
+    if isinstance(found.get("budgets"), list):
         found["budgets"] = normal_texts({each["cost"]: each["text"] for each in found["budgets"]})
+    told = found["options"]
+    if isinstance(told, Mapping) and isinstance(told.get("lowest"), str):
+        found["options"] = {**told, "lowest": normal_list(told["lowest"])}
     return found
 
 

@@ -77,6 +77,17 @@ def test_one_amount_written_in_several_ways_is_one_budget(cost: str, texts: list
     assert all(identity == identities[0] for identity in identities)
 
 
+def test_lowest_budgets_are_compared_by_their_amount_too() -> None:
+    def identity(lowest: str) -> object:
+        options = {"lowest": lowest}
+        return JobConfig("m", (parse_budget("flops", "50%"),), "out", search="supernet", options=options).identity()
+
+    same = ["flops=25%,params=1M", " flops = 25.0%, params=1000k", "flops=2.5e1%,params=1e6"]
+    assert all(identity(each) == identity(same[0]) for each in same)
+    assert identity("flops=26%,params=1M") != identity(same[0])
+    assert identity("nothing") == identity("nothing")
+
+
 @given(st.floats(min_value=1, max_value=1e18), st.sampled_from(["flops", "params", "memory", "latency", "complexity"]))
 def test_the_normal_text_is_the_same_amount(value: float, cost: str) -> None:
     budget = parse_budget(cost, value)

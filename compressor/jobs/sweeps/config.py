@@ -10,6 +10,7 @@ from typing import Any
 from compressor.budget import Budget, normal_texts, parse_budget
 from compressor.errors import UsageError
 from compressor.jobs.config import JobConfig
+from compressor.jobs.config import comparable as comparable_job
 from compressor.options import Flag, Options, Whole, option, shown
 
 WORKERS = Whole(1, 256)
@@ -83,7 +84,8 @@ class SweepConfig(Options):
 
 def comparable(identity: Mapping[str, Any]) -> dict[str, Any]:
     """What an earlier version of the program wrote of ``SweepConfig.identity``, in today's form."""
-    return {**identity, "sweep": [normal_texts(each) for each in identity.get("sweep", ())]}
+    sweep = [normal_texts(each) for each in identity.get("sweep", ())]
+    return {**identity, "sweep": sweep, "jobs": [comparable_job(each) for each in identity.get("jobs", ())]}
 
 
 def combinations(budgets: Mapping[str, Sequence[str]], *, paired: bool = False) -> tuple[Combination, ...]:
