@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from compressor.latency.elsewhere import MeasuredElsewhere
     from compressor.latency.refinement import RefinementLog
     from compressor.latency.target import LatencySession
-    from compressor.pipeline.grid import Hyperparameters
     from compressor.report.tuning import Tuning
     from compressor.storage.shared_job import JobStages
 
@@ -264,8 +263,9 @@ class Pipeline:
                 set_dropout_(self.compressed, hyperparameters.dropout)
             if not self._restore("finetune", self.compressed):
                 epochs = self.settings.finetune_epochs
-                before = steps_before(self.settings, self.data, self.decision) if not self.nothing_to_do else 0
-                self._fit("finetune", self.compressed, epochs, self._teacher, hyperparameters, before)
+                before = 0 if self.nothing_to_do else steps_before(self.settings, self.data, self.decision)
+                how: dict[str, Any] = {"hyperparameters": hyperparameters, "steps_before": before}
+                self._fit("finetune", self.compressed, epochs, teacher=self._teacher, **how)
                 self._store("finetune", {}, self.compressed)
         with self.events.stage("evaluate"):
             self.scores.after_finetune, _ = self._score("after-finetune", self.data, self.compressed)
@@ -357,28 +357,13 @@ class Pipeline:
         units, blocks = self.decision.units[: self.graph.n_units], self.decision.gates_or_all(self.graph)
         self.events.emit(Decision(costs, int(units.sum()), len(units), int(blocks.sum()), len(blocks)))
 
-    def _fit(
-        self,
-        name: str,
-        model: nn.Module,
-        epochs: int,
-        teacher: nn.Module | None = None,
-        hyperparameters: Hyperparameters | None = None,
-        before: int = 0,
-    ) -> None:
+    def _fit(self, name: str, model: nn.Module, epochs: int, *, teacher: nn.Module | None = None, **how: Any) -> None:
         from compressor.pipeline.training import fit
 
-        fit(
-            model,
-            self.data,  # type: ignore[arg-type]
-            self.settings,
-            epochs,
-            teacher=teacher,
-            hyperparameters=hyperparameters,
-            steps_before=before,
-            checkpoint=self.job.checkpoint(name) if self.job is not None else None,
-            progress=self.events.progress(name),
-        )
+        checkpoint = self.job.checkpoint(name) if self.job is not None else None
+        data: Any = self.data
+        watch = self.events.progress(name)
+        fit(model, data, self.settings, epochs, teacher=teacher, checkpoint=checkpoint, progress=watch, **how)
 
     def _score(self, name: str, data: Data, model: nn.Module) -> tuple[float | None, int | None]:
         from compressor.pipeline.training import score
