@@ -363,7 +363,8 @@ class Pipeline:
         checkpoint = self.job.checkpoint(name) if self.job is not None else None
         data: Any = self.data
         watch = self.events.progress(name)
-        fit(model, data, self.settings, epochs, teacher=teacher, checkpoint=checkpoint, progress=watch, **how)
+        told: dict[str, Any] = {"checkpoint": checkpoint, "progress": watch, "anew": self.events.info, **how}
+        fit(model, data, self.settings, epochs, teacher=teacher, **told)
 
     def _score(self, name: str, data: Data, model: nn.Module) -> tuple[float | None, int | None]:
         from compressor.pipeline.training import score

@@ -53,6 +53,7 @@ def fit(
     progress: Progress | None,
     hyperparameters: Hyperparameters | None = None,
     steps_before: int = 0,
+    anew: Callable[[str], None] | None = None,
 ) -> TrainResult:
     """Train in place: by the job's optimizer, or AdamW where the weights are computed by a small network, at a fifth of
     the rate where that is one of SGD.
@@ -60,6 +61,7 @@ def fit(
     Args:
         hyperparameters: what a tuning chose; the job's own settings unless given. Its dropout is the caller's to set.
         steps_before: of the search, whose schedule this goes on with.
+        anew: told why, if the training begins anew, see ``Trainer``.
     """
     source, optimizer = computed(model), settings.steps.optimizer
     told = hyperparameters or own_hyperparameters(settings)
@@ -85,6 +87,7 @@ def fit(
         loss_fn=settings.loss_fn,
         checkpoint=checkpoint,
         progress=progress,
+        anew=anew,
     ).run()
     settle_(model)
     return found

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,8 @@ class Trainer:
         progress: told of every step; None is silent.
         param_groups: groups for the optimizer instead of all trainable parameters of the model.
         span: train for these steps only; None: for all.
+        anew: told why, if the checkpoint is one of this run as an earlier version of the program had it, with other
+            settings, so that the run begins anew; None: that is an error like any other checkpoint.
 
     Raises:
         UsageError: distillation without a teacher, or a checkpoint that belongs to something else.
@@ -112,6 +114,7 @@ class Trainer:
         progress: Progress | None = None,
         param_groups: Sequence[dict[str, Any]] | None = None,
         span: Span | None = None,
+        anew: Callable[[str], None] | None = None,
     ) -> None:
         if config.distill and teacher is None:
             raise UsageError(f"distill is {config.distill:g} but there is no teacher; pass one or set distill to 0.")
@@ -164,6 +167,7 @@ class Trainer:
             "amp_dtype": str(self._amp_dtype),
             **({} if span is None else {"span": [span.first, span.last]}),
         }
+        self._anew = anew
 
     def run(self) -> TrainResult:
         """Train to the end, from the checkpoint if there is one. A finished run returns at once."""
@@ -173,7 +177,7 @@ class Trainer:
             stack.enter_context(training(self.model))
             if self._teacher is not None:
                 stack.enter_context(mode(self._teacher, training=False))
-            saved = self._ranks.first(lambda: self._checkpoint.load(self._fingerprint))
+            saved = self._ranks.first(self._saved)
             rng = None if saved is None else self._state.load_state_dict(saved)
             counters = self._state.counters
             if counters.step < self._last:
@@ -183,6 +187,16 @@ class Trainer:
                 self._train(rng)
                 self._require_same()
             return TrainResult(list(counters.history), counters.step, counters.seconds)
+
+    def _saved(self) -> dict[str, Any] | None:
+        """What the checkpoint says, if there is one."""
+        if self._anew is not None:
+            settings = {*self.config.fingerprint(), "span", *(each.name for each in fields(self.config))}
+            if differs := self._checkpoint.forget_former(self._fingerprint, settings):
+                self._anew(
+                    f"An earlier version of the program began this training otherwise ({differs}): it begins anew."
+                )
+        return self._checkpoint.load(self._fingerprint)
 
     def optimizer_state(self) -> dict[str, dict[str, Any]]:
         """What the optimizer remembers of each of the model's parameters, by name, for a trainer that goes on."""

@@ -23,7 +23,8 @@ def test_it_goes_on(learn: str, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main([*JOB, learn, "width", "--out", str(out)]) == 0
     said = capsys.readouterr().err
     assert "train: 20 steps" not in said, "what was finished is not done again"
-    assert "going on after step" in said
+    assert "began this training otherwise (lr was 0.01, now 0.05" in said, "what was begun otherwise begins anew"
+    assert "search: 1200 steps" in said
     report = json.loads((out / "report.json").read_text())
     assert report["budgets"][0]["reached"] <= report["budgets"][0]["limit"]
 

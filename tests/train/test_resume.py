@@ -135,6 +135,24 @@ def test_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
         Trainer(tiny_model(), tiny_data(), TrainConfig(epochs=1), checkpoint=path).run()
 
 
+def test_what_an_earlier_version_began_otherwise_begins_anew_where_that_is_asked_for(tmp_path: Path) -> None:
+    path, told = tmp_path / "c", list[str]()
+    with pytest.raises(KeyboardInterrupt):
+        train(3, path, tiny_model())
+    before = path.read_bytes()
+    other = TrainConfig(epochs=3, batch_size=16, lr=0.2, steps_after=4)
+    fewer = Trainer(tiny_model(), tiny_data(48), other, checkpoint=path, anew=told.append)
+    with pytest.raises(UsageError, match="samples was"):  # other data is no matter of versions
+        fewer.run()
+    assert path.read_bytes() == before
+    anew, plain = tiny_model(), tiny_model()
+    Trainer(anew, tiny_data(), other, checkpoint=path, anew=told.append).run()
+    Trainer(plain, tiny_data(), other).run()
+    assert fingerprint(anew) == fingerprint(plain)
+    assert len(told) == 1
+    assert "lr was 0.05, now 0.2" in told[0]
+
+
 def test_how_often_it_is_saved_is_free_to_change(tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
     Trainer(tiny_model(), tiny_data(), TrainConfig(epochs=1), checkpoint=path).run()

@@ -165,6 +165,7 @@ class _Trainers:
             checkpoint=checkpoint,
             progress=self._progress,
             span=span,
+            anew=context.tell,
         )
 
     def __enter__(self) -> _Trainers:

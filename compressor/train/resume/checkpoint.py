@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,20 @@ class Checkpoint:
         self._last = time.monotonic()
         self._cost_s = self._last - started
 
+    def forget_former(self, fingerprint: dict[str, Any], settings: Collection[str]) -> str:
+        """Delete the checkpoint if it is one of this run as an earlier version of the program would have made it: with
+        others of ``settings``, and on the same data. Returns what differs; empty if nothing was deleted."""
+        if self.path is None or not self.path.exists():
+            return ""
+        content = self._content()[0]
+        wanted, found = json.loads(json.dumps(fingerprint)), content["fingerprint"]
+        if content.get("schema_version") != SCHEMA_VERSION or not isinstance(found, dict) or found == wanted:
+            return ""
+        if not {name for name in {**wanted, **found} if found.get(name) != wanted.get(name)} <= set(settings):
+            return ""
+        self.path.unlink()
+        return _difference(content, wanted)
+
     def load(self, fingerprint: dict[str, Any]) -> dict[str, Any] | None:
         """The saved state, or None if there is no checkpoint.
 
@@ -73,13 +88,7 @@ class Checkpoint:
         """
         if self.path is None or not self.path.exists():
             return None
-        tensors, metadata = load_safetensors(self.path)
-        try:
-            content = parse_json(metadata["checkpoint"].encode(), limits=LARGE, allow_nan=True)
-        except (KeyError, ValueError) as error:
-            raise UsageError(f"{self.path} is no training checkpoint; delete it or name another file.") from error
-        if not isinstance(content, dict) or not {"fingerprint", "state"} <= set(content):
-            raise UsageError(f"{self.path} is no training checkpoint; delete it or name another file.")
+        content, tensors = self._content()
         wanted = json.loads(json.dumps(fingerprint))
         if content.get("schema_version") != SCHEMA_VERSION or content.get("fingerprint") != wanted:
             raise UsageError(
@@ -91,6 +100,18 @@ class Checkpoint:
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"{self.path} is a damaged training checkpoint; delete it and run again.") from error
         return state
+
+    def _content(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """The JSON part and the tensors. Raises ``UsageError`` if the file is no checkpoint."""
+        assert self.path is not None
+        tensors, metadata = load_safetensors(self.path)
+        try:
+            content = parse_json(metadata["checkpoint"].encode(), limits=LARGE, allow_nan=True)
+        except (KeyError, ValueError) as error:
+            raise UsageError(f"{self.path} is no training checkpoint; delete it or name another file.") from error
+        if not isinstance(content, dict) or not {"fingerprint", "state"} <= set(content):
+            raise UsageError(f"{self.path} is no training checkpoint; delete it or name another file.")
+        return content, tensors
 
 
 def _difference(content: dict[str, Any], wanted: dict[str, Any]) -> str:
