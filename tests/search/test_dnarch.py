@@ -363,3 +363,17 @@ def test_a_run_goes_on_with_the_same_live_network() -> None:
         again.width.offsets.copy_(masks.width.offsets)
         again.live.load_state_dict(masks.live.state_dict())
         assert torch.equal(again.forward(model, EXAMPLE), expected)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "settings", "steps"), [(1, {}, 1), (40, {}, 48), (43, {}, None), (22, {"every": 1}, None)]
+)
+def test_too_few_steps_for_masks_are_told_of(epochs: int, settings: dict[str, Any], steps: int | None) -> None:
+    told: list[str] = []
+    given = context(residual(), {"flops": 0.5}, options={"epochs": epochs, "batch_size": 16, **settings})
+    given.tell = told.append
+    each = len(given.data.train) // 16
+    Dnarch().run(given)
+    counted = [text for text in told if "masks learn in" in text]
+    assert bool(counted) == (steps is not None), (each, counted)
+    assert steps is None or f"in {steps} step" in counted[0]

@@ -261,6 +261,10 @@ class DnarchLearner(Learner):
         """The steps before the decision."""
         return max(1, round((1 - self.config.settle) * total_steps)) if self._is_search else 0
 
+    def learning_steps(self, total_steps: int) -> int:
+        """The steps of ``total_steps`` in which masks learn."""
+        return -(-min(self._searching(total_steps), total_steps) // self.config.every)
+
     def decides_after(self, total_steps: int) -> int | None:
         """Kernels that are computed are trained by what computes them, to the end."""
         by_itself = self._is_search and self.live is not None and self._computed is None

@@ -14,7 +14,10 @@ from compressor.search.methods.dnarch.config import DnarchConfig
 from compressor.search.methods.dnarch.decision import Decider
 from compressor.search.methods.dnarch.learner import DnarchLearner
 from compressor.search.result import SearchResult
-from compressor.search.training.learner import learn, require_data
+from compressor.search.training.learner import learn, require_data, search_steps
+
+ACROSS = 50
+"""Steps that a mask takes from one end to the other at its fastest pace, with the rise and fall of that."""
 
 
 class Dnarch:
@@ -42,6 +45,11 @@ class Dnarch:
     def run(self, context: SearchContext) -> SearchResult:
         data = require_data(context, "dnarch")
         session = self.learner(context)
+        if (steps := session.learning_steps(search_steps(data, session.config, context.steps.accumulate))) < ACROSS:
+            context.tell(
+                f"  masks learn in {steps} step{'s' * (steps != 1)} here, and take {ACROSS} from one end to the other: "
+                "a cut makes more of so few (--search oneshot); or give the search more epochs (--search-epochs)"
+            )
         optimizer = session.config.optimizer or (None if computed(context.model) is None else "adamw")
         return learn(context, data, session.config, session, optimizer)
 
