@@ -128,8 +128,13 @@ def _needs(config: JobConfig) -> dict[str, float]:
 
 def run_point(config: dict[str, Any], trained: str | None, searches: bool, quiet: bool) -> dict[str, Any]:
     """One job of a sweep; returns a ``Found`` as JSON values. Raises what would meet other points, too."""
+    return told_point(config, trained, searches, Events(Console(quiet=quiet)))
+
+
+def told_point(config: dict[str, Any], trained: str | None, searches: bool, events: Events) -> dict[str, Any]:
+    """``run_point`` that tells ``events`` what happens."""
     try:
-        report = run_job(JobConfig.from_json(config), events=Events(Console(quiet=quiet)), trained=trained)
+        report = run_job(JobConfig.from_json(config), events=events, trained=trained)
     except PER_POINT as error:
         found = Found(failure=Failure(type(error).__name__, str(error)))
     else:

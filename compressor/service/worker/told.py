@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from compressor.jobs.config import JobConfig
 from compressor.jobs.executors.base import JobTask
 from compressor.jobs.executors.serial import SerialExecutor
-from compressor.jobs.run import run_job
-from compressor.jobs.sweeps.outcome import point_row
+from compressor.jobs.sweeps.run import told_point
 from compressor.pipeline.events import Event, Events, JobBegan, JobEnded, Step, is_sample
 from compressor.storage.codec import encode
 
@@ -59,5 +57,4 @@ class ToldExecutor(SerialExecutor):
             task = self._waiting.popleft()
             told = task.arguments  # of ``jobs.sweeps.run.run_point``
             events = Events(Told(self._tell, task.name))
-            report = run_job(JobConfig.from_json(told["config"]), events=events, trained=told["trained"])
-            yield task, None if told["searches"] else point_row(report)
+            yield task, told_point(told["config"], told["trained"], told["searches"], events)
