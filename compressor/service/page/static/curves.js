@@ -57,9 +57,14 @@
   async function look() {
     const root = document.getElementById("curves");
     if (!root || ended || document.visibilityState !== "visible" || typeof uPlot === "undefined") return;
-    const answer = await fetch(`${root.dataset.address}?seen=${seen}`);
-    if (answer.status !== 200) return;
-    const found = await answer.json();
+    let found;
+    try {
+      const answer = await fetch(`${root.dataset.address}?seen=${seen}`);
+      if (answer.status !== 200) return;
+      found = await answer.json();
+    } catch {
+      return; // the service is away, or the page is left: it is looked again
+    }
     seen = found.seen;
     ended = found.ended;
     found.curves.forEach((curve, index) => draw(root, curve, index));

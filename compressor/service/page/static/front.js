@@ -15,8 +15,13 @@
     const mine = ++latest;
     const asked = new URLSearchParams(new FormData(form));
     const checked = [...choice.querySelectorAll("input[name=export]:checked")].map((each) => each.value);
-    const answer = await fetch(`${form.dataset.choice}?${asked}`, { headers: { "HX-Request": "true" } });
-    const text = await answer.text();
+    let text;
+    try {
+      const answer = await fetch(`${form.dataset.choice}?${asked}`, { headers: { "HX-Request": "true" } });
+      text = await answer.text();
+    } catch {
+      return; // the service is away, or the page is left: the next move asks again
+    }
     if (mine !== latest) return; // a later move is on its way
     choice.innerHTML = text;
     const boxes = [...choice.querySelectorAll("input[name=export]")];
