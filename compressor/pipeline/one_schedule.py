@@ -1,7 +1,7 @@
 """One schedule for a search and the fine-tuning after it, of methods that go on with theirs (``Method.continues``).
 
-A second cycle would raise the rate again for a network that has been trained at a low one: at equal steps two cycles
-end a point and more below one (``benchmarks/accuracy/equal_training.md``).
+A second cycle would raise the rate again for a network that has been trained at a low one
+(``benchmarks/accuracy/equal_training.md``).
 """
 
 from __future__ import annotations
