@@ -90,14 +90,14 @@ def write_traced(
         for wanted in batched():
             notes = [f"No axis but the batch is open: {failure}"] if failure and not any(wanted) else []
             try:
-                return _attempt(model, example, path, write, comparison, True, wanted, notes)
+                return attempt(model, example, path, write, comparison, True, wanted, notes)
             except (UnsupportedExportError, ExportCheckError) as error:
                 failure = first_line(error)
     notes = [f"The batch axis is fixed at {example.tensors[0].shape[0]}: {failure}"] if failure else []
-    return _attempt(model, example, path, write, comparison, False, closed if automatic else axes, notes)
+    return attempt(model, example, path, write, comparison, False, closed if automatic else axes, notes)
 
 
-def _attempt(
+def attempt(
     model: nn.Module,
     example: Example,
     path: Path,
@@ -107,6 +107,7 @@ def _attempt(
     axes: Axes,
     notes: Sequence[str],
 ) -> Traced:
+    """Write and compare once, with these axes open. Arguments, and what is raised, are those of ``write_traced``."""
     checks: tuple[ExportCheck, ...] = ()
     with staged(path) as staging, quiet():
         written = write(staging, dynamic, axes)

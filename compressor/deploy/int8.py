@@ -29,7 +29,7 @@ class OnnxNetwork(nn.Module):
         super().__init__()
         import onnx
 
-        from exporters.formats.onnx import onnxruntime_run
+        from exporters.formats.onnx_runtime import onnxruntime_run
 
         self._run = onnxruntime_run(path)
         self._names = [value.name for value in onnx.load(str(path), load_external_data=False).graph.input]

@@ -1,7 +1,8 @@
-"""The networks that a search left, in the folder of its job: ``front.json`` and ``supernet.safetensors``.
+"""The networks that a search left, in the folder of its job, which ``front.json`` tells of.
 
-``supernet.safetensors`` has the weights that they share, and what each keeps of them; ``front.json``, which is written
-last, has all else and the checksum of that file. A folder is data, never code, as in ``models.artifact``.
+``supernet.safetensors`` has the weights that they share, and what each keeps of them; ``supernet.graph`` is what an
+ONNX file of any of them is made from without a trace, where the model can be exported; ``front.json``, which is written
+last, has all else and the checksums of both. A folder is data, never code, as in ``models.artifact``.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from compressor.storage.files import atomic_save_safetensors, atomic_write_json,
 from compressor.storage.reading import LARGE, read_json, sha256
 from compressor.storage.version import VERSION
 
-FRONT, WEIGHTS = "front.json", "supernet.safetensors"
+FRONT, WEIGHTS, GRAPH = "front.json", "supernet.safetensors", "supernet.graph"
 SCHEMA_VERSION = 1
 NETWORKS = "networks"
 """The ``kind`` of a front whose rows are networks in one set of weights."""
@@ -70,6 +71,7 @@ class NetworksDocument:
         timed_on: where the front's latencies are of, if it has any; None also if an earlier version wrote the file.
         evaluated: all networks that were tried.
         history: how the space that was searched in changed.
+        graph: the SHA-256 of ``supernet.graph``; None if there is none.
     """
 
     kind: str
@@ -89,6 +91,7 @@ class NetworksDocument:
     timed_on: TimedOn | None = None
     evaluated: list[dict[str, Any]] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
+    graph: str | None = None
 
 
 def save_networks(
@@ -99,7 +102,7 @@ def save_networks(
     description: Mapping[str, Any],
     **provenance: Any,
 ) -> list[Path]:
-    """Write both files, each atomically; returns their paths. Raises ``CompressorError`` if that fails."""
+    """Write the files, each atomically; returns their paths. Raises ``CompressorError`` if that fails."""
     folder = Path(folder)
     points = [candidate.found for candidate in networks.front]
     tensors = {f"{_OF_THE_MODEL}{name}": tensor for name, tensor in networks.weights.items()}
@@ -126,11 +129,25 @@ def save_networks(
         timed_on=_timed_on(config, pipeline),
         evaluated=networks.evaluated,
         history=networks.history,
+        graph=_save_graph(folder / GRAPH, pipeline),
         **provenance,
     )
     content = {"schema_version": SCHEMA_VERSION, "compressor": VERSION, **encode(document)}
     atomic_write_json(folder / FRONT, content, indent=None)
     return [folder / WEIGHTS, folder / FRONT]
+
+
+def _save_graph(path: Path, pipeline: Pipeline) -> str | None:
+    """The checksum of what was written; None, and no file, for a model that cannot be exported."""
+    from exporters.errors import ExportCheckError, UnsupportedExportError
+    from exporters.formats.onnx_template import write_template
+
+    try:
+        write_template(pipeline.searched, pipeline.example, path)
+    except (UnsupportedExportError, ExportCheckError):  # picks try again, and say why
+        path.unlink(missing_ok=True)
+        return None
+    return sha256(path)
 
 
 def _timed_on(config: JobConfig, pipeline: Pipeline) -> TimedOn | None:
@@ -188,6 +205,13 @@ def require_whole(folder: str | Path, document: NetworksDocument | None = None) 
     cure = "search again"
     if sha256(path, cure) != found.weights["sha256"]:
         raise UsageError(f"{path} is not the file that {FRONT} was written with: it is damaged; {cure}.")
+
+
+def graph_of(folder: str | Path, document: NetworksDocument) -> Path | None:
+    """The graph that ONNX files are made from; None if there is none, or another than was written."""
+    path = Path(folder) / GRAPH
+    whole = document.graph is not None and path.is_file() and sha256(path) == document.graph
+    return path if whole else None
 
 
 def as_searched(model: nn.Module, document: NetworksDocument) -> nn.Module:

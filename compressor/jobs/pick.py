@@ -15,6 +15,7 @@ from compressor.jobs.networks import (
     FRONT,
     NetworksDocument,
     as_searched,
+    graph_of,
     holds_networks,
     read_document,
     read_networks,
@@ -189,14 +190,16 @@ def _copied(config: PickConfig, place: Path, point: Candidate[str], events: Even
     return report
 
 
-def _exported(config: PickConfig, model: nn.Module, example: Example | None, events: Events) -> list[FileWritten]:
-    """The files in the formats asked for, each checked against PyTorch."""
+def _exported(
+    config: PickConfig, model: nn.Module, example: Example | None, events: Events, template: Path | None = None
+) -> list[FileWritten]:
+    """The files in the formats asked for, each checked against PyTorch; ONNX from ``template`` if that is of it."""
     from compressor.deploy.exports import export_all
 
     if example is None or not config.export:
         return []
     with events.stage("export"):
-        written = export_all(model, example, config.out, config.export, dynamic_axes="auto")
+        written = export_all(model, example, config.out, config.export, dynamic_axes="auto", template=template)
     return [FileWritten.from_export(info) for info in written]
 
 
@@ -222,7 +225,7 @@ def _from_networks(config: PickConfig, folder: Path, events: Events) -> Report:
     picked, report = build_picked(networks, model, example, _settings(document), config.budgets, events=events)
     report.model, report.search = document.model, str(document.settings["search"])
     report.weights, report.pretrained = document.origin, document.pretrained
-    report.files = _exported(config, picked.compressed.eval(), picked.example, events)
+    report.files = _exported(config, picked.compressed.eval(), picked.example, events, graph_of(folder, document))
     report.stage_seconds = dict(events.stage_seconds)
     report.warnings = list(events.warnings)
     artifact.save(

@@ -6,20 +6,17 @@ the batch of the example is kept and the reason is recorded. Inputs bear the nam
 
 from __future__ import annotations
 
-import json
+import contextlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from exporters.axes import Asked, Axes, dynamic_shapes, read_axes, tracing_sizes
+from exporters.axes import Asked, Axes, read_axes
 from exporters.base import (
     CHECK_BATCHES,
-    EXAMPLE_SHAPES,
     TOLERANCES,
     Availability,
     ExportInfo,
@@ -28,21 +25,16 @@ from exporters.base import (
     package_version,
     require,
 )
-from exporters.check import Run, check_notes
-from exporters.errors import UnsupportedExportError
-from exporters.example import Example, as_example
+from exporters.check import check_notes
+from exporters.errors import ExportCheckError, UnsupportedExportError
+from exporters.example import as_example
 from exporters.files import total_bytes
-from exporters.inputs import eval_mode, flatten_outputs, model_device, model_precision, random_inputs
-from exporters.opset import at_opset, check_opset
-from exporters.quiet import first_line
-from exporters.traced import Comparison, Written, write_traced
-from exporters.translations import translations
-
-#: Protocol buffers end at 2 GiB; the graph itself needs some of it.
-SINGLE_FILE_BYTES = 2_000_000_000
-
-#: Written by the exporter for debugging; they hold source paths of the machine and double the size of small files.
-_DEBUG_METADATA = ("pkg.torch.onnx.stack_trace", "pkg.torch.onnx.fx_node")
+from exporters.formats.onnx_runtime import onnxruntime_run
+from exporters.formats.onnx_template import write_filled
+from exporters.formats.onnx_write import save, translate
+from exporters.inputs import model_precision
+from exporters.opset import check_opset
+from exporters.traced import Comparison, write_traced
 
 
 class OnnxExporter:
@@ -72,6 +64,7 @@ class OnnxExporter:
         tolerance: float | None = None,
         check: bool = True,
         seed: int = 0,
+        template: Path | None = None,
     ) -> ExportInfo:
         """Write ``model`` to ``path`` as one ONNX file (plus ``path.data`` when it is above 2 GB).
 
@@ -84,6 +77,8 @@ class OnnxExporter:
                 size. ``"auto"``: the positions of sequences, where the model lets them.
             batches: batch sizes compared with PyTorch.
             tolerance: largest accepted max|difference| / max|output|; ``None`` takes the precision's.
+            template: a file of :func:`exporters.formats.onnx_template.write_template`, of a network that this one was
+                trimmed from. Its graph and its open axes are taken, without a trace, if the check then passes.
 
         Raises:
             ExporterUsageError: there is no such input, axis or operator set.
@@ -99,15 +94,23 @@ class OnnxExporter:
         axes = read_axes(dynamic_axes, model, example)
         precision = model_precision(model)
         limit = TOLERANCES[precision] if tolerance is None else tolerance
-        written = write_traced(
-            model,
-            example,
-            path,
-            lambda staging, batch, opened: _write(model, example, staging, opened, batch=batch, opset=opset_version),
-            Comparison(onnxruntime_run, batches, limit, seed, "The ONNX file") if check else None,
-            dynamic_batch=dynamic_batch,
-            axes=axes,
-        )
+        comparison = Comparison(onnxruntime_run, batches, limit, seed, "The ONNX file")
+        written = None
+        if template is not None and dynamic_batch and opset_version is None:
+            with contextlib.suppress(UnsupportedExportError, ExportCheckError):  # it is the template of another network
+                written = write_filled(template, model, example, path, comparison)
+        if written is None:
+            written = write_traced(
+                model,
+                example,
+                path,
+                lambda staging, batch, opened: save(
+                    translate(model, example, opened, batch=batch, opset=opset_version), staging, opset=opset_version
+                ),
+                comparison if check else None,
+                dynamic_batch=dynamic_batch,
+                axes=axes,
+            )
         constants = example.constants(model)
         if len(written.files) == 1:  # an older, larger model may have left its weights here
             path.with_name(path.name + ".data").unlink(missing_ok=True)
@@ -120,72 +123,13 @@ class OnnxExporter:
             precision=precision,
             dynamic_batch=written.dynamic,
             checks=written.checks,
-            tolerance=limit if check else None,
-            checked_with=f"onnxruntime {package_version('onnxruntime', 'onnxruntime-gpu')}" if check else None,
+            tolerance=limit if written.checks else None,
+            checked_with=f"onnxruntime {package_version('onnxruntime', 'onnxruntime-gpu')}" if written.checks else None,
             opset_version=written.written.opset,
             seconds=time.perf_counter() - started,
             notes=(*written.notes, *constant_notes(constants), *check_notes(written.checks)),
             details=open_details(example.names(model), written.written.opened),
         )
-
-
-def _write(model: nn.Module, example: Example, path: Path, axes: Axes, *, batch: bool, opset: int | None) -> Written:
-    """Trace, translate, save."""
-    # Two samples: a batch of one would be taken for a constant by the tracer.
-    sizes = tracing_sizes(example, axes)
-    inputs = random_inputs(example.tensors, 2 if batch else None, device=model_device(model), sizes=sizes)
-    call, opened = example.with_tensors(inputs), any(axes)
-    names = example.names(model)
-    with eval_mode(model), torch.no_grad():
-        try:
-            outputs = [name for name, _ in flatten_outputs(example.run(model, [value.clone() for value in inputs]))]
-            program = torch.onnx.export(
-                model,
-                call.args,
-                kwargs=dict(call.kwargs),
-                dynamo=True,
-                dynamic_shapes=dynamic_shapes(model, example, axes, batch=batch, named=True)
-                if batch or opened
-                else None,
-                opset_version=None if opset is None else max(opset, 18),  # it writes none below
-                input_names=list(names),
-                output_names=outputs if len(set(outputs)) == len(outputs) else None,
-                custom_translation_table=translations(),
-                verbose=False,
-            )
-        except Exception as error:  # any exception: this runs the user's forward and a tracer over it
-            raise UnsupportedExportError(
-                f"{type(model).__name__} cannot be exported to ONNX: {first_line(error)}"
-            ) from error
-    if program is None:
-        raise UnsupportedExportError(f"torch.onnx.export gave nothing for {type(model).__name__}.")
-    found = [value.name for value in program.model.graph.inputs]
-    if found != list(names):  # whoever feeds the file by name would feed something else
-        raise UnsupportedExportError(
-            f"The ONNX file of {type(model).__name__} takes {', '.join(map(str, found))}, not {', '.join(names)}."
-        )
-    for node in program.model.graph.all_nodes():
-        for key in _DEBUG_METADATA:
-            node.metadata_props.pop(key, None)
-    left = tuple(_open_axes(value) for value in program.model.graph.inputs)
-    if any(left):
-        shapes = {name: list(tensor.shape) for name, tensor in zip(names, example.tensors, strict=True)}
-        program.model.metadata_props[EXAMPLE_SHAPES] = json.dumps(shapes)
-    weight_bytes = sum(
-        value.const_value.nbytes for value in program.model.graph.initializers.values() if value.const_value
-    )
-    large = weight_bytes > SINGLE_FILE_BYTES
-    program.save(str(path), external_data=large)
-    version = int(program.model.opset_imports[""])
-    if opset is not None and version != opset:
-        at_opset(path, opset, large=large)
-        version = opset
-    return Written(version, left)
-
-
-def _open_axes(value: Any) -> dict[int, str]:
-    """The open axes of a graph's input, but for its first."""
-    return {axis: str(size) for axis, size in enumerate(value.shape) if axis and not isinstance(size, int)}
 
 
 def open_details(names: Sequence[str], opened: Axes) -> dict[str, Any]:
@@ -198,25 +142,3 @@ def open_details(names: Sequence[str], opened: Axes) -> dict[str, Any]:
 def constant_notes(constants: Sequence[str]) -> list[str]:
     """What a reader should know about arguments that are no tensors."""
     return [f"Built into the file: {', '.join(constants)}."] if constants else []
-
-
-def onnxruntime_run(path: Path) -> Run:
-    """A function that runs an ONNX file on the CPU, for comparing."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own exceptions share no base class
-        raise UnsupportedExportError(f"ONNX Runtime cannot load the exported file: {first_line(error)}") from error
-    names = [value.name for value in session.get_inputs()]
-
-    def run(inputs: tuple[Tensor, ...]) -> Sequence[np.ndarray]:
-        feeds = {name: value.contiguous().numpy() for name, value in zip(names, inputs, strict=True)}
-        try:
-            return list(session.run(None, feeds))
-        except Exception as error:  # a shape baked in at trace time shows up here
-            raise UnsupportedExportError(f"ONNX Runtime cannot run the exported file: {first_line(error)}") from error
-
-    return run

@@ -25,7 +25,8 @@ from exporters.check import compare_on
 from exporters.errors import ExportCheckError, ExporterUsageError, UnsupportedExportError
 from exporters.example import Example, as_example
 from exporters.files import staged, total_bytes
-from exporters.formats.onnx import OnnxExporter, onnxruntime_run
+from exporters.formats.onnx import OnnxExporter
+from exporters.formats.onnx_runtime import onnxruntime_run
 from exporters.formats.onnx_source import onnx_source
 from exporters.inputs import batch_axes, model_device
 from exporters.quiet import first_line, quiet

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import exporters.formats.onnx
+import exporters.formats.onnx_write
 from exporters.errors import ExportCheckError, ExporterUsageError, UnsupportedExportError
 from exporters.formats.onnx import OnnxExporter
 from tests.exporters.export_models import AnyNumber, Chatty, Convnet, FixedBatch, ManyOutputs, Refuses, TwoInputs
@@ -139,7 +140,7 @@ def test_wrong_numbers_are_never_published(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_weights_move_beside_the_graph_above_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporters.formats.onnx, "SINGLE_FILE_BYTES", 100)
+    monkeypatch.setattr(exporters.formats.onnx_write, "SINGLE_FILE_BYTES", 100)
     info = OnnxExporter().export(Convnet(64), IMAGE, tmp_path / "model.onnx")
     assert [file.name for file in info.files] == ["model.onnx", "model.onnx.data"]
     assert len(info.checks) == 3

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from exporters.errors import ExportCheckError, ExporterUsageError, UnsupportedExportError
-from exporters.formats.onnx import OnnxExporter, onnxruntime_run
+from exporters.formats.onnx import OnnxExporter
 from exporters.formats.onnx_int8 import OnnxInt8Exporter, inputs_of
+from exporters.formats.onnx_runtime import onnxruntime_run
 from exporters.formats.tensorrt_rtx import TensorRTRTXExporter
 from tests.exporters.export_models import Convnet, Refuses
 

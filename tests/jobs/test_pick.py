@@ -17,7 +17,7 @@ from compressor.budget import parse_budgets
 from compressor.cli import main
 from compressor.jobs.begin import require_same
 from compressor.jobs.config import JobConfig
-from compressor.jobs.networks import read_document
+from compressor.jobs.networks import GRAPH, read_document
 from compressor.models import artifact
 from compressor.search import METHODS
 from lut import LatencyTable
@@ -66,6 +66,35 @@ def test_a_pick_is_the_point(
     assert report["accuracy"]["after_search"] == pytest.approx(0.545)
     assert (out / "model.onnx").is_file()
     assert artifact.is_complete(out)
+
+
+def test_its_file_is_made_without_a_trace(
+    swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: None
+) -> None:
+    def traced(*args: object, **kwargs: object) -> None:
+        raise AssertionError("it was traced")
+
+    monkeypatch.setattr("exporters.formats.onnx.translate", traced)
+    assert pick(swept, tmp_path / "out", "--budget-flops", "50%", "--export", "onnx") == 0
+    assert artifact.load_report(tmp_path / "out").files[0].error is not None
+
+
+@pytest.mark.parametrize("damage", ["gone", "changed", "of an earlier version"])
+def test_its_file_is_traced_where_the_graph_is_not_what_was_written(
+    damage: str, swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: None
+) -> None:
+    graph, front = swept / "many" / GRAPH, swept / "many" / "front.json"
+    if damage == "gone":
+        graph.unlink()
+    elif damage == "changed":
+        graph.write_bytes(graph.read_bytes()[:-1] + b"x")
+    else:
+        document = json.loads(front.read_text())
+        del document["graph"]
+        front.write_text(json.dumps(document))
+    monkeypatch.setattr("exporters.formats.onnx.write_filled", None)  # what is damaged is not even read
+    assert pick(swept, tmp_path / "out", "--budget-flops", "50%", "--export", "onnx") == 0
+    assert artifact.load_report(tmp_path / "out").files[0].error is not None
 
 
 def test_what_no_point_asked_for(swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], many: None) -> None:
