@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from compressor.pipeline.console import Console
 from compressor.pipeline.defaults import (
     DEFAULT_BATCH_SIZE,
     DEFAULT_EPOCHS,
+    default_epochs,
     default_options,
     default_search,
     default_sweep_search,
@@ -74,9 +76,9 @@ def compress(
         data: ``compressor.data.Data``, loaders ``(train, val)`` or ``(train, val, test)``, or a mapping with these
             names; a pair of tensors, inputs and targets, may stand for a loader (``data.from_tensors``). Without data
             nothing is trained and channels are ranked by their weights.
-        search: ``"figs"`` (default with data; trainings that are too short for it leave the choice to one shot),
-            ``"dnarch"``, ``"dash"``, or ``"oneshot"`` (default without); or several
-            that follow each other, such as ``"dash,figs"``.
+        search: ``"oneshot"`` (default: all epochs train what it keeps), ``"figs"`` (default where the training names
+            ``search_epochs``; what is too short for it is left to one shot), ``"dnarch"``, ``"dash"``; or several that
+            follow each other, such as ``"dash,figs"``.
         options: settings of the search method (``docs/options.md``); of several by method.
         importance: what units are ranked by where the method ranks them: "sensitivity" (default with data),
             "magnitude" (default without), "l1", "l2", "taylor", "random", "bn-scale", or a function of a group
@@ -117,10 +119,17 @@ def compress(
     within = gathered("scope", scope, Scope(), former, stacklevel=3)
     lut = former_lut(former, stacklevel=3)
     refuse_unknown("compress", former)
-    given = "data" if data is not None else None
+    if search is None:
+        given = "data" if data is not None else None
+        search, options = (
+            default_search(given, train.search_epochs),
+            default_options(given, train.search_epochs, options),
+        )
+        searching, finetuning = default_epochs(given, train.search_epochs, train.finetune_epochs)
+        train = replace(train, search_epochs=searching, finetune_epochs=finetuning)
     rounds = _rounds(
-        search if search is not None else default_search(given),
-        options if search is not None else default_options(given, options),
+        search,
+        options,
         parse_budgets(budgets),
         train,
         within,

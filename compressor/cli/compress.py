@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from compressor.budget import BASE_UNITS
-from compressor.cli.method_options import own_options
+from compressor.cli.method_options import methods_given, own_options
 from compressor.cli.options import job_option, keep_option, model_option, stack, structure_options, trust_option
 from compressor.cli.output import JobInterrupted, Output
 from compressor.cli.tune_options import taken_grid, tune_options
@@ -58,11 +58,13 @@ COMPRESS_OPTIONS = stack(
         "Loss and metric follow from the targets. Without it nothing is trained.",
     ),
     job_option("data_workers", "N"),
-    job_option("search", "S", unsaid="figs with data, oneshot without"),
+    job_option("search", "S", unsaid="oneshot; figs with data and --search-epochs"),
     job_option("importance", "I", unsaid="oneshot with data: sensitivity"),
     job_option("train_epochs", "N"),
     job_option("search_epochs", "N", unsaid=f"{DEFAULT_EPOCHS} with data"),
-    job_option("finetune_epochs", "N", unsaid=f"{DEFAULT_EPOCHS} with data"),
+    job_option(
+        "finetune_epochs", "N", unsaid=f"{DEFAULT_EPOCHS} with data, {2 * DEFAULT_EPOCHS} where no search is named"
+    ),
     job_option("batch_size", "N"),
     job_option("accumulate", "N"),
     job_option("optimizer", "O"),
@@ -139,12 +141,14 @@ def over_recipe(
     values: dict[str, Any],
     budgets: Mapping[str, Any],
     base: Asked,
-    default: Callable[[str | None], str] = default_search,
+    default: Callable[[str | None, object], str] = default_search,
 ) -> Asked:
-    """What was given, over what a recipe says. ``default`` is the search where neither names one, given the data."""
+    """What was given, over what a recipe says. ``default`` is the search where neither names one, given the data and
+    the epochs of a search."""
     grid = taken_grid(values)
     told = Asked(values).over(base)
-    own = own_options(values, told.chosen or [default(told.values.get("data"))])
+    chosen = told.chosen or (methods_given(values, told.options) if default is default_search else [])
+    own = own_options(values, chosen or [default(told.values.get("data"), told.values.get("search_epochs"))])
     return Asked({**values, "tune": grid} if grid is not None else values, budgets, own).over(base)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from functools import cache
 from typing import Any
@@ -63,6 +64,13 @@ def method_options() -> tuple[click.Option, ...]:
     for name in _SHORT:
         found.append(click.Option([f"--{name.replace('_', '-')}", f"short__{name}"], hidden=True))
     return tuple(found)
+
+
+def methods_given(values: Mapping[str, Any], options: Collection[str] = ()) -> list[str]:
+    """The one method that options in ``values`` are of by name, and ``options`` of a recipe; none if several are."""
+    found = {key.partition("__")[0] for key, value in values.items() if "__" in key and value is not None}
+    found = (found | set(options)) - {"short"}
+    return list(found) if len(found) == 1 else []
 
 
 def own_options(values: dict[str, Any], chosen: list[str]) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,13 @@ from typing import Any
 from compressor.budget import Budget, parse_budgets
 from compressor.errors import UsageError
 from compressor.jobs.config import JobConfig, default_out
-from compressor.pipeline.defaults import DEFAULT_BENCH_SECONDS, DEFAULT_EPOCHS, default_options, default_search
+from compressor.pipeline.defaults import (
+    DEFAULT_BENCH_SECONDS,
+    DEFAULT_EPOCHS,
+    default_epochs,
+    default_options,
+    default_search,
+)
 from exporters.registry import INT8_FORMAT
 
 
@@ -58,17 +64,28 @@ class Asked:
         return list(self.values.get("methods") or (methods_in(search) if search is not None else ()))
 
     @property
+    def named(self) -> str | None:
+        """The search asked for, by its name or by options of it alone."""
+        search = self.values.get("search") or (next(iter(self.options)) if len(self.options) == 1 else None)
+        return None if search is None else str(search)
+
+    @property
     def search(self) -> str:
         """The search asked for, or the default."""
-        return str(self.values.get("search") or default_search(self.values.get("data")))
+        return self.named or default_search(self.values.get("data"), self.values.get("search_epochs"))
 
     def job(self) -> JobConfig:
         """The whole job. Raises ``UsageError`` for what is missing, or does not go together."""
         require_model(self.values)
         options = self.options_of(methods_in(self.search))
-        if not self.values.get("search"):
-            options = default_options(self.values.get("data"), options) or {}
-        return completed({**self.values, "search": self.search, "options": options}, parse_budgets(self.budgets))
+        values = {**self.values, "search": self.search}
+        if self.named is None:
+            data, epochs = values.get("data"), values.get("search_epochs")
+            options = default_options(data, epochs, options) or {}
+            if data is not None:
+                planned = default_epochs(data, epochs, values.get("finetune_epochs"))
+                values["search_epochs"], values["finetune_epochs"] = planned
+        return completed({**values, "options": options}, parse_budgets(self.budgets))
 
     def options_of(self, chosen: Sequence[str]) -> Mapping[str, Any]:
         """As a job that searches by these methods has them. Raises ``UsageError`` if there are some of others."""

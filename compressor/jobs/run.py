@@ -109,6 +109,8 @@ def _compressed(
         events.warn(loaded.weights.warning)
     if data is None:
         events.info("No --data: nothing is trained or evaluated; channels are ranked by the size of their weights.")
+    elif config.search == "oneshot":
+        events.info("No search: units are ranked and cut at once, and all epochs train what is left (docs/cli.md).")
     model = loaded.model.to(device)
     if config.start is not None:
         pipeline, report = begin(config, rounds[0], model, call, data=data, job=job, events=events)

@@ -21,7 +21,8 @@ class Training(TrainingOptions):
     """How the program trains.
 
     Attributes:
-        search_epochs, finetune_epochs: epochs of the search and after it; default 5 with data.
+        search_epochs, finetune_epochs: epochs of the search and after it; default 5 with data, and 10 of fine-tuning
+            where no search is named.
         batch_size: samples in a batch, over all processes. By default that of the ``DataLoader`` to train on, else 64;
             loaders that make batches of their own (a sampler of your own, a list of batches) keep these.
         optimizer: ``"sgd"`` (with momentum) or ``"adamw"``, which transformers need: of the weights, in the search

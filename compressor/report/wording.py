@@ -31,6 +31,16 @@ class Headline:
     tone: str
 
 
+def about_search(report: Report) -> str:
+    """How what is kept was chosen, and why there was no search where a training could have had one."""
+    if report.search != "oneshot" or report.data is None:
+        return report.search
+    return (
+        f"{report.search}: units were ranked and cut at once, and all epochs train what is left; at equal training no "
+        "search was ahead of that (benchmarks/accuracy/equal_training.md)"
+    )
+
+
 def block_name(block: BlockShape) -> str:
     """Its name in the module tree; the whole network has none."""
     return block.name or "(network)"

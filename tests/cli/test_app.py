@@ -236,11 +236,32 @@ def test_defaults_depend_on_data(jobs: list[Any]) -> None:
     main([*JOB, "--data", "digits", "--export", "none"])
     without, with_data = jobs
     assert (without.search, without.search_epochs, without.finetune_epochs) == ("oneshot", 0, 0)
-    assert with_data.search == "figs"
-    assert with_data.search_epochs > 0
-    assert with_data.finetune_epochs > 0
+    assert (with_data.search, with_data.search_epochs, with_data.finetune_epochs) == ("oneshot", 0, 10)
     assert with_data.export == ()
     assert without.out == "compressed/resnet18-flops-50pct"
+
+
+@pytest.mark.parametrize(
+    ("given", "search", "epochs"),
+    [
+        (["--search-epochs", "3"], "figs", (3, 5)),
+        (["--search-epochs", "3", "--finetune-epochs", "2"], "figs", (3, 2)),
+        (["--search-epochs", "0"], "oneshot", (0, 10)),
+        (["--finetune-epochs", "4"], "oneshot", (0, 4)),
+        (["--finetune-epochs", "0"], "oneshot", (0, 0)),
+        (["--search", "oneshot"], "oneshot", (5, 5)),
+        (["--search", "figs"], "figs", (5, 5)),
+        (["--figs.lr", "0.1"], "figs", (5, 5)),
+        (["--dnarch.every", "3", "--search-epochs", "7"], "dnarch", (7, 5)),
+    ],
+)
+def test_what_is_said_of_a_search_chooses_it(
+    given: list[str], search: str, epochs: tuple[int, int], jobs: list[Any]
+) -> None:
+    main([*JOB, "--data", "digits", "--export", "none", *given])
+    assert (jobs[0].search, (jobs[0].search_epochs, jobs[0].finetune_epochs)) == (search, epochs)
+    short = search == "figs" and "--search-epochs" in given
+    assert dict(jobs[0].options).get("least_steps") == (400 if short else None)
 
 
 def test_an_empty_folder_is_none(jobs: list[Any], capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,6 +36,7 @@ def many(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--search", "oneshot"], 90, 60),
         (["--search", "figs", "--distill", "0.5"], 90, 60),
         (["--search", "dnarch", "--learn", "width,kernel"], 90, 60),
+        (["--search", "dnarch", "--learn", "width", "--dnarch.least-steps", "0"], 90, 60),
         (["--search", "dash", "--kernel-sizes", "3,5", "--dilations", "1"], 240, 150),
     ],
 )

@@ -18,7 +18,7 @@ TRAINING = compressor.Training(search_epochs=1, finetune_epochs=1, batch_size=16
 METHODS: dict[str, dict[str, Any]] = {
     "oneshot": {},
     "figs": {"least_steps": 0, "max_steps": 3},
-    "dnarch": {"max_steps": 3},
+    "dnarch": {"least_steps": 0, "max_steps": 3},
 }
 
 

@@ -36,7 +36,7 @@ def rates(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def run(search: str, budgets: Any = HALF, **told: Any) -> Pipeline:
-    options = {"epochs": 4, "batch_size": 16, **told.pop("options", {})}
+    options = {"epochs": 4, "batch_size": 16, "least_steps": 0, **told.pop("options", {})}
     settings = Settings(budgets, search, options, finetune_epochs=3, batch_size=16, **told)
     job = Pipeline(net(), EXAMPLE, settings, data=from_loaders(loader(32), loader(16, seed=1)))
     job.run()
@@ -47,9 +47,10 @@ def test_methods_that_go_on_say_so() -> None:
     assert [name for name in METHODS.names() if get_method(name).continues] == ["dnarch"]
 
 
+@pytest.mark.parametrize("least_steps", [0, 50])
 @pytest.mark.parametrize("lr", [0.05, 0.01])
-def test_the_rate_of_a_job_falls_once(rates: list[float], lr: float) -> None:
-    run("dnarch", lr=lr)
+def test_the_rate_of_a_job_falls_once(rates: list[float], lr: float, least_steps: int) -> None:
+    run("dnarch", lr=lr, options={"least_steps": least_steps})
     expected = [lr * cosine_with_warmup(step, 7 * EACH) for step in range(7 * EACH)]
     assert rates == pytest.approx(expected)
 

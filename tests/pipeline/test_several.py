@@ -27,7 +27,7 @@ EXAMPLE = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(5))
 pytestmark = pytest.mark.slow
 SEARCHES: dict[str, dict[str, Any]] = {
     "figs": {"least_steps": 0},
-    "dnarch": {},
+    "dnarch": {"least_steps": 0},
     "dash": {"kernel_sizes": (1, 3), "dilations": (1,), "share": 1.0},
     "pooling": {"mixtures": 2},
     "supernet": {"population": 4, "generations": 1},

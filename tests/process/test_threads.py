@@ -69,7 +69,7 @@ def one_shot(build: Callable[[], nn.Module], seed: int) -> dict[str, Tensor]:
 def trained(build: Callable[[], nn.Module], seed: int, search: str) -> dict[str, Tensor]:
     result = compressor.compress(
         made(build, seed), X, {"flops": "60%"}, search=search, data=data(seed), search_epochs=1, finetune_epochs=1,
-        options={"least_steps": 0} if search == "figs" else None,
+        options={"least_steps": 0} if search in ("figs", "dnarch") else None,
         batch_size=8, seed=seed,
     )  # fmt: skip
     return weights(result)

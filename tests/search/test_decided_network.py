@@ -26,7 +26,7 @@ from tests.search.search_models import NETWORKS, Splits, context, data, residual
 METHODS: dict[str, Any] = {"figs": Figs, "dnarch": Dnarch}
 OPTIONS: dict[str, dict[str, Any]] = {
     "figs": {"epochs": 3, "batch_size": 16, "settle": 0.5, "least_steps": 0},
-    "dnarch": {"epochs": 3, "batch_size": 16, "settle": 0.5},
+    "dnarch": {"epochs": 3, "batch_size": 16, "settle": 0.5, "least_steps": 0},
 }
 
 

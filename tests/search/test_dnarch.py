@@ -108,7 +108,9 @@ def test_what_matters_least_goes_first() -> None:
 
 
 def test_learning_one_component_leaves_the_other_whole() -> None:
-    result = Dnarch().run(context(residual(), {"flops": 0.6}, options={"epochs": 1, "learn": "width"}))
+    result = Dnarch().run(
+        context(residual(), {"flops": 0.6}, options={"epochs": 1, "learn": "width", "least_steps": 0})
+    )
     assert result.gates is not None
     assert result.gates.all()
     given = context(residual(), {"flops": 0.75}, options={"epochs": 1, "batch_size": 16, "learn": "depth"})
@@ -120,7 +122,7 @@ def test_learning_one_component_leaves_the_other_whole() -> None:
 
 @pytest.mark.parametrize("penalty", [None, 5.0])
 def test_the_search_itself_comes_close_to_the_budget(penalty: float | None) -> None:
-    options = {"epochs": 16, "batch_size": 16, "penalty": penalty}
+    options = {"epochs": 16, "batch_size": 16, "penalty": penalty, "least_steps": 0}
     result = Dnarch().run(context(residual(), {"flops": 0.5}, options=options))
     assert result.history[-1]["flops"] == pytest.approx(0.5, abs=0.06)  # before any projection
 
@@ -370,7 +372,9 @@ def test_a_run_goes_on_with_the_same_live_network() -> None:
 )
 def test_too_few_steps_for_masks_are_told_of(epochs: int, settings: dict[str, Any], steps: int | None) -> None:
     told: list[str] = []
-    given = context(residual(), {"flops": 0.5}, options={"epochs": epochs, "batch_size": 16, **settings})
+    given = context(
+        residual(), {"flops": 0.5}, options={"epochs": epochs, "batch_size": 16, "least_steps": 0, **settings}
+    )
     given.tell = told.append
     each = len(given.data.train) // 16
     Dnarch().run(given)

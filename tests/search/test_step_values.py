@@ -26,7 +26,7 @@ class Heard:
     def close(self) -> None: ...
 
 
-@pytest.mark.parametrize(("method", "options"), [(Figs, {"least_steps": 0}), (Dnarch, {})])
+@pytest.mark.parametrize(("method", "options"), [(Figs, {"least_steps": 0}), (Dnarch, {"least_steps": 0})])
 def test_expected_costs_are_told_until_it_is_decided(method: Any, options: dict[str, Any]) -> None:
     budgets = {"flops": 0.5, "params": 0.6}
     given = context(NETWORKS["plain"](), budgets, options={"epochs": 10, "lr": 0.05, **options})

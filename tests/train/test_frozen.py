@@ -112,10 +112,10 @@ def statistics(norms: list[str]) -> list[str]:
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "oneshot": ("oneshot", {}),
     "figs": ("figs", {}),
-    "width": ("dnarch", {"learn": "width"}),
-    "width and depth": ("dnarch", {"learn": "width,depth"}),
-    "all": ("dnarch", {}),
-    "all, masked": ("dnarch", {"live": False}),
+    "width": ("dnarch", {"learn": "width", "least_steps": 0}),
+    "width and depth": ("dnarch", {"learn": "width,depth", "least_steps": 0}),
+    "all": ("dnarch", {"least_steps": 0}),
+    "all, masked": ("dnarch", {"live": False, "least_steps": 0}),
 }
 
 

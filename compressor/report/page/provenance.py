@@ -35,7 +35,7 @@ def provenance(report: Report) -> Markup:
             report.weights if report.pretrained else f"{report.weights or 'random'} ({wording.from_random(report)})",
         ),
         ("Data", report.data or "none: nothing was trained"),
-        ("Search", report.search),
+        ("Search", wording.about_search(report)),
         ("Seed", report.seed),
         ("Created", report.created),
         ("Versions", ", ".join(f"{name} {value}" for name, value in report.versions.items())),

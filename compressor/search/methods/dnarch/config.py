@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 COMPONENTS = ("width", "depth", "kernel", "resolution")
 
 WIDTH_TAU, DEPTH_TAU = 25.0, 8.0  # of networks that do not grow
+ACROSS = 50
+"""Steps that a mask takes from one end to the other at its fastest pace, with the rise and fall of that."""
 
 
 def _orders() -> list[str]:
@@ -31,6 +33,7 @@ class DnarchConfig(TrainedConfig):
     not_in_own_loop: ClassVar[Mapping[str, str]] = {
         "grow": "budgets would be shares of the larger network",
         "compiler": "compile your own model instead",
+        "least_steps": "your loop makes as many steps as it says",
         "live": "the optimizer of your loop holds the full weights",
     }
 
@@ -132,6 +135,13 @@ class DnarchConfig(TrainedConfig):
         Whole(1),
         "Masks learn in one of so many steps; in the others only the weights do, which is cheaper.",
     )
+    least_steps: int | None = option(
+        None,
+        Whole(),
+        "Where masks would learn in fewer steps, what is kept is decided as oneshot does, and all steps train that; 0: "
+        f"never. By default {ACROSS}, which a mask takes from one end to the other; what oneshot cannot decide is "
+        "searched in any case.",
+    )
 
     def __post_init__(self) -> None:
         if self.learn is not None:
@@ -151,6 +161,20 @@ class DnarchConfig(TrainedConfig):
     @property
     def growth(self) -> int:
         return self.grow
+
+    def searching_steps(self, total_steps: int) -> int:
+        """The steps of a search before its decision."""
+        return min(max(1, round((1 - self.settle) * total_steps)), total_steps)
+
+    def learning_steps(self, total_steps: int) -> int:
+        """Those in which masks learn."""
+        return -(-self.searching_steps(total_steps) // self.every)
+
+    def needed_steps(self, components: Set[str]) -> int:
+        """Steps of masks over ``components`` below which the search leaves the decision to one shot."""
+        if self.grow > 1 or "width" not in components or components - {"width", "depth"}:
+            return 0
+        return ACROSS if self.least_steps is None else self.least_steps
 
     @property
     def taus(self) -> tuple[float, float]:

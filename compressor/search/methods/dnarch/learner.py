@@ -232,7 +232,7 @@ class DnarchLearner(Learner):
         return (self.config.penalty * self._ramp * total).float()
 
     def before_step(self, step: int, total_steps: int) -> None:
-        searching = self._searching(total_steps)
+        searching = self.config.searching_steps(total_steps) if self._is_search else 0
         if step >= searching:
             self.settle()
         if step >= searching or step % self.config.every:
@@ -257,18 +257,10 @@ class DnarchLearner(Learner):
         found = torch.autograd.grad(torch.stack(costs).sum(), offsets, materialize_grads=True)
         return [price.abs() for price in found]
 
-    def _searching(self, total_steps: int) -> int:
-        """The steps before the decision."""
-        return max(1, round((1 - self.config.settle) * total_steps)) if self._is_search else 0
-
-    def learning_steps(self, total_steps: int) -> int:
-        """The steps of ``total_steps`` in which masks learn."""
-        return -(-min(self._searching(total_steps), total_steps) // self.config.every)
-
     def decides_after(self, total_steps: int) -> int | None:
         """Kernels that are computed are trained by what computes them, to the end."""
         by_itself = self._is_search and self.live is not None and self._computed is None
-        return self._searching(total_steps) if by_itself else None
+        return self.config.searching_steps(total_steps) if by_itself else None
 
     def order(self) -> list[int]:
         return [int(thing) for rows in self.rows for row in rows.rows for thing in row]

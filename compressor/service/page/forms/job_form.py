@@ -86,7 +86,9 @@ class JobForm:
     def methods(self) -> list[str]:
         """The methods whose options count."""
         named = [*self.search.split(","), *self.text("methods").split(",")]
-        return [name for part in named if (name := part.strip())] or [default_search(self.text("data") or None)]
+        return [name for part in named if (name := part.strip())] or [
+            default_search(self.text("data") or None, self.text("search_epochs").strip() not in ("", "0"))
+        ]
 
     def _value(self, each: Field) -> Any:
         """What a field says to the recipe; None where it says nothing."""
