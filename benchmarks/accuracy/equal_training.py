@@ -130,11 +130,12 @@ def run(name: str, method: str, share: float, epochs: int, seed: int, args: argp
 
 def cut_table(rows: list[dict[str, Any]]) -> str:
     """Accuracy before training, a line for each network and budget."""
-    lines = [f"| network | original | budget | {' | '.join(CUTS)} |", "| --- | ---: | ---: |" + " ---: |" * len(CUTS)]
     found = {(r["task"], r["share"], r["method"]): r for r in rows if not r["epochs"]}
+    cuts = [method for method in CUTS if any(each == method for *_, each in found)]
+    lines = [f"| network | original | budget | {' | '.join(cuts)} |", "| --- | ---: | ---: |" + " ---: |" * len(cuts)]
     for task in TASKS:
         for share in sorted({share for name, share, _ in found if name == task}, reverse=True):
-            each = [found.get((task, share, method)) for method in CUTS]
+            each = [found.get((task, share, method)) for method in cuts]
             original = next(row["original"] for row in each if row)
             cells = ["" if row is None else "fails" if "failed" in row else f"{row['before']:.1%}" for row in each]
             lines.append(f"| {task} | {original:.1%} | {share:.0%} | {' | '.join(cells)} |")
@@ -169,6 +170,38 @@ def trained_table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def time_table(rows: list[dict[str, Any]], epochs: int = 3) -> str:
+    """Paired differences from a cut by ``sensitivity`` that is trained for as long, by processor time.
+
+    Its accuracy in that time lies on the line between its trainings of ``epochs`` and of one more.
+    """
+    lines = ["| network | budget | method | seeds | s | after | sensitivity in that time | difference |"]
+    lines.append("| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |")
+    found = {(r["task"], r["share"], r["epochs"], r["method"], r["seed"]): r for r in rows if "failed" not in r}
+    for task, share in sorted({(r["task"], r["share"]) for r in rows if r["epochs"] == epochs + 1}):
+        seeds = [seed for t, s, e, m, seed in found if (t, s, e, m) == (task, share, epochs + 1, "sensitivity")]
+        shorter, longer = (
+            {seed: row for seed in seeds if (row := found.get((task, share, many, "sensitivity", seed)))}
+            for many in (epochs, epochs + 1)
+        )
+        low, high = (statistics.mean(row["seconds"] for row in each.values()) for each in (shorter, longer))
+        for method in (*CUTS, *SEARCHED):
+            mine = {seed: row for seed in shorter if (row := found.get((task, share, epochs, method, seed)))}
+            if not mine or method == "sensitivity":
+                continue
+            seconds = statistics.mean(row["seconds"] for row in mine.values())
+            part = min(max((seconds - low) / (high - low), 0.0), 1.0)
+            base = {s: (1 - part) * shorter[s]["after"] + part * longer[s]["after"] for s in mine}
+            pairs = [100 * (row["after"] - base[seed]) for seed, row in mine.items()]
+            error = f" ({statistics.stdev(pairs) / len(pairs) ** 0.5:.2f})" if len(pairs) > 1 else ""
+            after = statistics.mean(row["after"] for row in mine.values())
+            lines.append(
+                f"| {task} | {share:.0%} | {method} | {len(mine)} | {seconds:.0f} | {after:.1%} | "
+                f"{statistics.mean(base.values()):.1%} | {statistics.mean(pairs):+.2f}{error} |"
+            )
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="?")
@@ -182,7 +215,7 @@ def main() -> None:
     args = parser.parse_args()
     rows = read(ROWS)
     if args.what == "table":
-        print(cut_table(rows) + "\n\n" + trained_table(rows))
+        print("\n\n".join([cut_table(rows), trained_table(rows), time_table(rows)]))
         return
     torch.set_num_threads(1)
     np.seterr(divide="ignore")
