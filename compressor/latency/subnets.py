@@ -8,6 +8,7 @@ So is one with other alternatives of a choice than the original has.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -118,7 +119,7 @@ class Subnets:
     def __init__(
         self, model: nn.Module, graph: Graph, example_inputs: Any, folder: Path, *, make: Maker | None = None
     ) -> None:
-        self.model, self.graph, self.folder, self.make = model.eval(), graph, folder, make
+        self.model, self.graph, self.folder, self.make = copy.deepcopy(model.eval()), graph, folder, make
         example = as_example(example_inputs)
         batched = zip(example.tensors, batch_axes(example.tensors), strict=True)
         self.example = example.with_tensors([value[:1] if first else value for value, first in batched])

@@ -214,10 +214,16 @@ def learn(
         return learner.decide(history)
 
 
-def train_decided(context: SearchContext, data: Data, schedule: Schedule, decision: SearchResult) -> SearchResult:
-    """Spend all steps of a search on what was decided before it; the weights in ``context.model`` are trained."""
+def train_decided(
+    context: SearchContext, data: Data, schedule: Schedule, decision: SearchResult, optimizer: str | None = None
+) -> SearchResult:
+    """Spend all steps of a search on what was decided before it; the weights in ``context.model`` are trained.
+
+    Args:
+        optimizer: of the weights; None: the job's.
+    """
     trimmed = Trimmed.of(context.model, context.graph, decision, data.train)
-    with _Trainers(context, data, schedule, None, {}) as trainer:
+    with _Trainers(context, data, schedule, optimizer, {}) as trainer:
         if trimmed is not None and trainer.total:
             trainer(trimmed.model, Hooks(), context.checkpoint).run()
             trimmed.put_back_()

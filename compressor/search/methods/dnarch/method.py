@@ -50,7 +50,7 @@ class Dnarch:
         steps, needed = config.learning_steps(total), config.needed_steps(components)
         projector = context.projector(frozenset(components))
         whole = not projector.chosen and projector.fits(context.graph.all_units())  # nothing has to be decided
-        if steps < needed and not whole:
+        if steps < needed and not whole and computed(context.model) is None:
             return self._cut(context, data, config, steps, needed)
         if steps < ACROSS and not whole:
             context.tell(
@@ -66,7 +66,7 @@ class Dnarch:
         own = OneShotConfig(
             depth="depth" in config.components(context.graph), importance=config.measure(with_data=True)
         )
-        found = train_decided(context, data, config, decided(context, own))
+        found = train_decided(context, data, config, decided(context, own), config.optimizer)
         context.warn(
             f"Masks would learn in {_counted(steps)}, and take {needed} from one end to the other: what is kept is "
             "decided by importance, and all steps train that. To search, give it more epochs (--search-epochs), or "
